@@ -1,0 +1,52 @@
+// Package collectors observes the node and publishes what was observed. Each file is one collector: Observe reads the kernel,
+// Publish is a pure function of the node. Collectors know nothing of HTTP and nothing of each other.
+package collectors
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vxlan_exporter/node"
+)
+
+// Collector is one source of the node's state.
+//
+// Observe reads it within ctx's deadline. known is what is known already (the devices and ports, for every collector but the one
+// that finds them) and must only be read. What was found is returned as a function that stores it, so that a late answer can be
+// thrown away without a race; fill may be non-nil together with an error, when a part could be read. The error says what was
+// read, from where, and what to do, and wraps a standard error that node.Classify understands. Observe is never called twice at
+// the same time.
+//
+// Publish writes the metrics of one observation. It is not called when the observation has nothing of this collector.
+type Collector interface {
+	Name() string
+	Observe(ctx context.Context, known *node.Node) (fill Fill, err error)
+	Describe(ch chan<- *prometheus.Desc)
+	Publish(n *node.Node, ch chan<- prometheus.Metric)
+}
+
+// Fill stores a collector's part of an observation.
+type Fill func(*node.Node)
+
+// Namespace is the prefix of every metric.
+const Namespace = "vxlan"
+
+func desc(subsystem, name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(Namespace, subsystem, name), help, labels, nil)
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
+func boolValue(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,84 @@
+// Package natrules reads the kernel's own NAT rules, nftables over nfnetlink and legacy iptables by getsockopt, and judges what
+// they do to an outer VXLAN packet that carries kube-proxy's masquerade mark.
+package natrules
+
+// State is what the rules of this network namespace say.
+type State struct {
+	Rulesets []Ruleset `json:"rulesets,omitempty"`
+	Outer    []Outer   `json:"outer,omitempty"` // one per family and VXLAN port
+}
+
+// Backends.
+const (
+	Legacy = "legacy" // ip_tables, ip6_tables
+	NFT    = "nft"    // nf_tables: native rules and iptables-nft
+)
+
+// Ruleset is the judgement on one family's rules in one backend.
+type Ruleset struct {
+	Family  string `json:"family"`  // ipv4 or ipv6
+	Backend string `json:"backend"` // Legacy or NFT
+	Status  string `json:"status"`  // ok, none (no NAT rules there), not_permitted, unsupported or failed: the values of node.Status
+	Error   string `json:"error,omitempty"`
+
+	Guard       Guard  `json:"guard"`
+	Mark        uint32 `json:"mark,omitempty"`         // the masquerade mark found (or given); 0 when none
+	RandomFully *bool  `json:"random_fully,omitempty"` // of the rule that masquerades the mark; nil when there is none
+	Quotes      []Rule `json:"quotes,omitempty"`       // the rules the judgement rests on
+}
+
+// Guard says whether a packet that carries the masquerade mark has it cleared before it can be masqueraded again.
+type Guard string
+
+// The states of the guard.
+const (
+	Guarded   Guard = "guarded"   // the mark is cleared before MASQUERADE: kube-proxy's fixed form
+	Unguarded Guard = "unguarded" // marked packets are masqueraded with the mark left on: the old form
+	Preempted Guard = "preempted" // guarded, but another MASQUERADE or SNAT that the outer packet matches runs first
+	Absent    Guard = "absent"    // no rule masquerades a mark
+	// CannotTell: a rule on the way could not be understood. It has no state of its own in the metric: all states are 0.
+	CannotTell Guard = "unknown"
+)
+
+// Rule is a rule quoted for a person.
+type Rule struct {
+	Role  string `json:"role"` // guard, masquerade, preempting, mark_reset, notrack, not_understood
+	Table string `json:"table"`
+	Chain string `json:"chain"`
+	Text  string `json:"text"` // in iptables-save or nft syntax
+}
+
+// Outer is the fate of the outer packet of one family and port, over all backends, when the inner packet was marked for masquerade.
+type Outer struct {
+	Family string `json:"family"`
+	Port   uint16 `json:"port"`
+	Change Change `json:"change"`
+	Why    Why    `json:"why"`
+	Rule   *Rule  `json:"rule,omitempty"` // the rule that decides it
+}
+
+// Change is what NAT does to the outer source.
+type Change string
+
+// The changes.
+const (
+	NoChange     Change = "none"    // not NATed, or to the very address and port it has (MASQUERADE without random on a single-homed node)
+	PortChange   Change = "port"    // the source port is randomised
+	AddrChange   Change = "address" // SNAT to another address, with or without the port
+	UnsureChange Change = "unknown" // the rules could not be read or understood
+)
+
+// Why says what decides an Outer.
+type Why string
+
+// The reasons.
+const (
+	WhyGuard     Why = "guard"      // the mark is cleared before the rule that would masquerade
+	WhyMarkReset Why = "mark_reset" // the mark is cleared for the VXLAN port on the way out
+	WhyNotrack   Why = "notrack"    // the VXLAN port is not tracked
+	WhyNoRule    Why = "no_rule"    // no rule NATs it
+	WhyNotRandom Why = "not_random" // masqueraded, but the source port is kept
+	WhyUnguarded Why = "unguarded"  // masqueraded because of the mark
+	WhyPreempted Why = "preempted"  // NATed by a rule that runs before the guard, or has nothing to do with the mark
+	WhyUnread    Why = "unread"     // rules not read or not understood
+)
