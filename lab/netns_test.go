@@ -1,0 +1,31 @@
+package lab_test
+
+import (
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"vxlan_exporter/lab/labtest"
+)
+
+func TestNamespace(t *testing.T) {
+	n := labtest.New(t, "ns")
+	n.Run("ip", "link", "add", "dummy-here", "type", "veth", "peer", "name", "dummy-there")
+	if out := n.Run("ip", "-br", "link"); !strings.Contains(out, "dummy-here") {
+		t.Errorf("link not in the namespace: %s", out)
+	}
+	n.Do(func() error {
+		_, err := net.InterfaceByName("dummy-here")
+		return err
+	})
+	if _, err := net.InterfaceByName("dummy-here"); err == nil {
+		t.Error("link leaked into the test's own namespace")
+	}
+	if _, err := n.NS.Run("false"); err == nil {
+		t.Error("a failing command gave no error")
+	}
+	if _, err := os.Stat(n.Path()); err != nil {
+		t.Error(err)
+	}
+}
