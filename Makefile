@@ -1,0 +1,60 @@
+# vxlan_exporter: `make run` builds and runs the exporter on this node, `make test` installs what the tests need and runs them all.
+
+GO       ?= go
+BINARY   := vxlan_exporter
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
+# The commit's date, not today's: the same source gives the same binary.
+DATE     ?= $(shell git log -1 --format=%cd --date=format:%Y%m%d-%H:%M:%S 2>/dev/null || echo unknown)
+STAMP    := github.com/prometheus/common/version
+LDFLAGS  := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION) -X $(STAMP).Branch=$(BRANCH) -X $(STAMP).BuildDate=$(DATE)
+
+export CGO_ENABLED = 0
+
+GOLANGCI_VERSION := v2.15.0
+TOOLS            := $(CURDIR)/.cache/bin
+GOLANGCI         := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
+
+.PHONY: all build run test unit lint demo bench golden deps fmt clean
+
+all: build
+
+build: ## static binary in this folder
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BINARY) .
+
+run: build ## build and run the exporter on this node
+	./$(BINARY) $(ARGS)
+
+test: deps build lint unit ## install what the tests need, and run them all (root: they make network namespaces)
+	./packaging/check-size $(BINARY)
+
+unit:
+	$(GO) test -count=1 ./...
+
+lint: $(GOLANGCI)
+	$(GO) vet ./...
+	$(GOLANGCI) run
+
+$(GOLANGCI):
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(TOOLS)/golangci-lint $@
+
+demo: deps build ## the live failure between two namespaces, with an exporter on each side
+	$(GO) run ./lab/rig demo --exporter ./$(BINARY)
+
+bench: deps build ## paired comparisons of the readers
+	$(GO) test -run '^$$' -bench . -benchmem ./kernel/...
+	$(GO) run ./bench
+
+golden: ## regenerate the golden exposition
+	$(GO) test ./exporter -run TestGolden -update
+
+deps: ## the programs that the tests compare with
+	./lab/install-deps
+
+fmt: $(GOLANGCI)
+	$(GOLANGCI) fmt
+
+clean:
+	rm -rf $(BINARY) dist .cache

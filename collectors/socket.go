@@ -1,0 +1,58 @@
+package collectors
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vxlan_exporter/kernel/procnet"
+	"vxlan_exporter/node"
+)
+
+// Socket reads the drops of the kernel's VXLAN sockets. It needs no privilege.
+type Socket struct {
+	proc  string
+	drops *prometheus.Desc
+}
+
+// NewSocket makes a collector that reads below proc (usually /proc).
+func NewSocket(proc string) *Socket {
+	return &Socket{proc: proc, drops: desc("socket", "drops_total",
+		"Packets that the kernel's VXLAN socket dropped: drops of /proc/net/udp and udp6. It restarts at 0 when the device goes down and up, and stays 0 where connection tracking drops bad checksums first.",
+		"family", "port")}
+}
+
+// Name is "socket".
+func (c *Socket) Name() string { return "socket" }
+
+// Observe fills node.Sockets for the known ports.
+func (c *Socket) Observe(_ context.Context, known *node.Node) (Fill, error) {
+	var ports []uint16
+	for _, p := range known.Ports {
+		ports = append(ports, p.Port)
+	}
+	four, err4 := procnet.Sockets(filepath.Join(c.proc, "net/udp"), node.IPv4, ports)
+	six, err6 := procnet.Sockets(filepath.Join(c.proc, "net/udp6"), node.IPv6, ports)
+	return func(n *node.Node) { n.Sockets = append(four, six...) }, failure(err4, ifThere(err6))
+}
+
+// Describe sends the description of the metric of this collector.
+func (c *Socket) Describe(ch chan<- *prometheus.Desc) { ch <- c.drops }
+
+// Publish writes one series for every family and port that has a socket.
+func (c *Socket) Publish(n *node.Node, ch chan<- prometheus.Metric) {
+	type key struct {
+		family string
+		port   uint16
+	}
+	// Devices bound to addresses of their own (IFLA_VXLAN_LOCALBIND) have a socket each on one port.
+	sum := map[key]uint64{}
+	for _, s := range n.Sockets {
+		sum[key{s.Family, s.Port}] += s.Drops
+	}
+	for k, drops := range sum {
+		counter(ch, c.drops, float64(drops), k.family, strconv.Itoa(int(k.port)))
+	}
+}

@@ -1,0 +1,102 @@
+package exporter
+
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vxlan_exporter/collectors"
+	"vxlan_exporter/diagnosis"
+	"vxlan_exporter/node"
+)
+
+// publisher turns an observation into metrics. Its descriptions are made once.
+type publisher struct {
+	collectors                      []collectors.Collector
+	success, notPermitted, duration *prometheus.Desc
+	exposure                        *prometheus.Desc
+}
+
+func newPublisher(cs []collectors.Collector) *publisher {
+	const ns = collectors.Namespace
+	d := func(subsystem, name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(prometheus.BuildFQName(ns, subsystem, name), help, labels, nil)
+	}
+	return &publisher{
+		collectors: cs,
+		success: d("scrape", "collector_success",
+			"Whether the collector got its answer; 1 also where the node has no such thing (no connection tracking, say).", "collector"),
+		notPermitted: d("scrape", "collector_not_permitted",
+			"Whether the kernel refused the collector's reading for want of a capability.", "collector"),
+		duration: d("scrape", "collector_duration_seconds", "Time the collector took.", "collector"),
+		exposure: d("device", "exposure",
+			"Whether the device is exposed to a variant of the checksum failure: clear (a condition is known to be absent), exposed (all conditions hold), active (and NATed flows are there), unknown (a condition could not be read).",
+			"device", "variant", "state"),
+	}
+}
+
+// of is the collector for one scrape: the observation's metrics, of the collectors that keep lets through.
+func (p *publisher) of(o *Observation, keep func(name string) bool) prometheus.Collector {
+	return &scrape{p, o, keep}
+}
+
+type scrape struct {
+	*publisher
+	seen *Observation
+	keep func(name string) bool
+}
+
+// Describe sends all descriptions, those of collectors that are not kept too.
+func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{s.success, s.notPermitted, s.duration, s.exposure} {
+		ch <- d
+	}
+	for _, c := range s.collectors {
+		c.Describe(ch)
+	}
+}
+
+// Collect writes the metrics.
+func (s *scrape) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range s.collectors {
+		name := c.Name()
+		if !s.keep(name) {
+			continue
+		}
+		r := s.seen.Node.Readings[name]
+		ch <- prometheus.MustNewConstMetric(s.success, prometheus.GaugeValue, float(r.Succeeded()), name)
+		ch <- prometheus.MustNewConstMetric(s.notPermitted, prometheus.GaugeValue, float(r.Status == node.NotPermitted), name)
+		ch <- prometheus.MustNewConstMetric(s.duration, prometheus.GaugeValue, r.Duration.Seconds(), name)
+		if s.seen.Answered[name] {
+			c.Publish(s.seen.Node, ch)
+		}
+	}
+	if !s.keep("device") || !s.seen.Answered["device"] {
+		return
+	}
+	for _, e := range diagnosis.Judge(diagnosis.Look{Now: s.seen.Node}).Exposures {
+		for _, state := range exposureStates() {
+			ch <- prometheus.MustNewConstMetric(s.exposure, prometheus.GaugeValue, float(string(e.State) == state), e.Device, e.Variant, state)
+		}
+	}
+}
+
+func exposureStates() []string { return []string{"clear", "exposed", "active", "unknown"} }
+
+func float(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// filter reads the query parameters that choose collectors, as node_exporter has them: collect[] keeps only those named,
+// exclude[] leaves those named out.
+func filter(collect, exclude []string) func(string) bool {
+	return func(name string) bool {
+		if len(collect) > 0 {
+			return slices.Contains(collect, name)
+		}
+		return !slices.Contains(exclude, name)
+	}
+}

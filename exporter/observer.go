@@ -1,0 +1,283 @@
+// Package exporter serves what the collectors observe: metrics, health and a status page. It reads nothing of the kernel itself.
+package exporter
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/version"
+
+	"vxlan_exporter/collectors"
+	"vxlan_exporter/node"
+)
+
+// DefaultTimeout bounds an observation that nobody gave a deadline.
+const DefaultTimeout = 10 * time.Second
+
+// Observer looks at the node: one look at a time, whoever asks, each collector with its own error and duration.
+type Observer struct {
+	first  *slot // finds the devices and ports, which the others need
+	rest   []*slot
+	logger *slog.Logger
+	now    func() time.Time
+
+	mu      sync.Mutex
+	current *look        // the look under way, or nil
+	last    *Observation // the newest complete look
+	earlier *Observation // a complete look before last, for rates
+}
+
+// minRateInterval is how far apart the two looks that a rate is taken from must be.
+const minRateInterval = 5 * time.Second
+
+// Observation is one look at the node.
+type Observation struct {
+	Node *node.Node
+	// Answered holds the collectors that filled their part, completely or not.
+	Answered map[string]bool
+}
+
+// slot is a collector and what the observer remembers of it.
+type slot struct {
+	collector collectors.Collector
+
+	mu     sync.Mutex
+	since  time.Time   // when the Observe under way began; zero when there is none
+	logged node.Status // the status of the look before; empty at first
+}
+
+// NewObserver makes an observer. first runs before the others, which then run side by side.
+func NewObserver(logger *slog.Logger, first collectors.Collector, rest ...collectors.Collector) *Observer {
+	o := &Observer{first: &slot{collector: first}, logger: logger, now: time.Now}
+	for _, c := range rest {
+		o.rest = append(o.rest, &slot{collector: c})
+	}
+	return o
+}
+
+// Collectors lists all collectors, the first one first.
+func (o *Observer) Collectors() []collectors.Collector {
+	var cs []collectors.Collector
+	for _, s := range o.slots() {
+		cs = append(cs, s.collector)
+	}
+	return cs
+}
+
+func (o *Observer) slots() []*slot { return append([]*slot{o.first}, o.rest...) }
+
+// Observe looks at the node, or joins the look that is under way. It returns at ctx's deadline with what has answered by then; a
+// collector that has not is reported as failed. The look itself ends at the deadline of the caller that began it.
+func (o *Observer) Observe(ctx context.Context) *Observation {
+	o.mu.Lock()
+	l := o.current
+	if l == nil {
+		l = o.begin(ctx)
+	}
+	o.mu.Unlock()
+
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+	}
+	return l.snapshot()
+}
+
+// Recent returns the newest complete look and one at least five seconds before it; either may be nil.
+func (o *Observer) Recent() (last, earlier *Observation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.last, o.earlier
+}
+
+// look is an observation under way.
+type look struct {
+	done chan struct{}
+	now  func() time.Time
+
+	mu       sync.Mutex
+	closed   bool // answers that come now are thrown away
+	node     node.Node
+	answered map[string]bool
+	pending  map[string]time.Time // collectors that have not answered, with their start
+}
+
+// begin starts a look. o.mu is held.
+func (o *Observer) begin(ctx context.Context) *look {
+	start := o.now()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = start.Add(DefaultTimeout)
+	}
+	hostname, _ := os.Hostname() // empty when unknown; it is only shown
+	l := &look{
+		done: make(chan struct{}), now: o.now, answered: map[string]bool{}, pending: map[string]time.Time{},
+		node: node.Node{
+			Schema: node.Schema, Time: start, Hostname: hostname, Exporter: version.Version,
+			Readings: map[string]node.Reading{},
+		},
+	}
+	for _, c := range o.Collectors() {
+		l.pending[c.Name()] = start
+	}
+	o.current = l
+	go o.run(l, deadline)
+	return l
+}
+
+func (o *Observer) run(l *look, deadline time.Time) {
+	// Not derived from the caller's context: others may have joined, and a client that hangs up must not spoil their answer.
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+
+	// Should the device reader hang, the others still get half of the time.
+	head, cancelHead := context.WithTimeout(ctx, time.Until(deadline)/2)
+	wait(head, o.observe(head, l, o.first))
+	cancelHead()
+
+	var all []<-chan struct{}
+	for _, s := range o.rest {
+		all = append(all, o.observe(ctx, l, s))
+	}
+	for _, c := range all {
+		wait(ctx, c)
+	}
+
+	l.close()
+	seen := l.snapshot()
+	for _, s := range o.slots() {
+		o.logChange(s, seen.Node.Readings[s.collector.Name()])
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.current = nil
+	if o.last != nil && (o.earlier == nil || seen.Node.Time.Sub(o.last.Node.Time) >= minRateInterval) {
+		o.earlier = o.last
+	}
+	o.last = seen
+	close(l.done)
+}
+
+func wait(ctx context.Context, done <-chan struct{}) {
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// observe runs one collector and stores its answer in l, unless l has ended by then. The channel closes when it has answered.
+func (o *Observer) observe(ctx context.Context, l *look, s *slot) <-chan struct{} {
+	done := make(chan struct{})
+	start := o.now()
+	if since, ok := s.enter(start); !ok {
+		// Still stuck in a system call from an earlier look. Another try would only pile up goroutines.
+		err := fmt.Errorf("%s: an earlier reading has been hanging for %s", s.collector.Name(), start.Sub(since).Round(time.Second))
+		l.answer(s.collector.Name(), nil, node.NewReading(err, 0))
+		close(done)
+		return done
+	}
+	known := l.snapshot().Node
+	go func() {
+		defer close(done)
+		fill, err := o.protect(ctx, s.collector, known)
+		s.leave()
+		l.answer(s.collector.Name(), fill, node.NewReading(err, o.now().Sub(start)))
+	}()
+	return done
+}
+
+// protect turns a panic of a collector into an error: it costs that collector's metrics and nothing else.
+func (o *Observer) protect(ctx context.Context, c collectors.Collector, known *node.Node) (fill collectors.Fill, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			o.logger.Error("collector panicked", "collector", c.Name(), "panic", p, "stack", string(debug.Stack()))
+			fill, err = nil, fmt.Errorf("%s: panic: %v (a bug, please report it)", c.Name(), p)
+		}
+	}()
+	return c.Observe(ctx, known)
+}
+
+func (s *slot) enter(now time.Time) (since time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.since.IsZero() {
+		return s.since, false
+	}
+	s.since = now
+	return now, true
+}
+
+func (s *slot) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.since = time.Time{}
+}
+
+// answer stores what a collector found, unless the look has ended: then the collector has failed already.
+func (l *look) answer(name string, fill collectors.Fill, r node.Reading) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	delete(l.pending, name)
+	if fill != nil {
+		fill(&l.node)
+		l.answered[name] = true
+	}
+	l.node.Readings[name] = r
+}
+
+// close ends the look: whoever has not answered has failed.
+func (l *look) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.failPending(l.node.Readings)
+}
+
+func (l *look) failPending(readings map[string]node.Reading) {
+	now := l.now()
+	for name, start := range l.pending {
+		d := now.Sub(start)
+		readings[name] = node.NewReading(fmt.Errorf("%s: no answer within %s: %w", name, d.Round(time.Millisecond), context.DeadlineExceeded), d)
+	}
+}
+
+// snapshot copies what is known now. Collectors assign whole slices and maps, so a shallow copy is enough.
+func (l *look) snapshot() *Observation {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.node
+	n.Readings = maps.Clone(l.node.Readings)
+	if !l.closed {
+		l.failPending(n.Readings)
+	}
+	return &Observation{Node: &n, Answered: maps.Clone(l.answered)}
+}
+
+// logChange logs a collector's status once, when it is not what it was.
+func (o *Observer) logChange(s *slot, r node.Reading) {
+	s.mu.Lock()
+	before := s.logged
+	s.logged = r.Status
+	s.mu.Unlock()
+	if before == r.Status {
+		return
+	}
+	attrs := []any{"collector", s.collector.Name(), "status", string(r.Status)}
+	switch {
+	case !r.Succeeded():
+		o.logger.Warn("collector cannot read its source", append(attrs, "err", r.Error)...)
+	case r.Status == node.None:
+		o.logger.Info("this node has nothing for the collector", append(attrs, "reason", r.Error)...)
+	case before != "":
+		o.logger.Info("collector reads again", attrs...)
+	}
+}

@@ -1,0 +1,130 @@
+package exporter
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Config is what a Server needs.
+type Config struct {
+	Observer      *Observer
+	Self          prometheus.Gatherer // metrics of the process itself
+	TelemetryPath string              // where the metrics are, beginning with a slash
+	MaxRequests   int                 // scrapes served at the same time; 0: no limit
+	TimeoutOffset time.Duration       // taken off the scrape timeout that Prometheus announces
+	EnablePprof   bool                // serve /debug/pprof/
+	Page          PageFunc            // renders the status page
+	Logger        *slog.Logger
+}
+
+// PageFunc writes the status page of the newest observation; earlier is one at least five seconds before it, or nil.
+type PageFunc func(w http.ResponseWriter, last, earlier *Observation)
+
+// Server is the HTTP side of the exporter.
+type Server struct {
+	Config
+	publisher *publisher
+	inFlight  chan struct{}
+	ready     atomic.Bool
+}
+
+// NewServer makes a server. It is not ready until Ready is called.
+func NewServer(c Config) *Server {
+	s := &Server{Config: c, publisher: newPublisher(c.Observer.Collectors())}
+	if c.MaxRequests > 0 {
+		s.inFlight = make(chan struct{}, c.MaxRequests)
+	}
+	return s
+}
+
+// SetReady makes /-/ready answer yes, or no while the server starts and drains.
+func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
+
+// Handler routes the paths of the exporter.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+s.TelemetryPath, s.metrics)
+	mux.HandleFunc("GET /{$}", s.page)
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "Healthy") })
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.ready.Load() {
+			http.Error(w, "Not ready", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "Ready")
+	})
+	if s.EnablePprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// metrics serves one scrape.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	if s.inFlight != nil {
+		select {
+		case s.inFlight <- struct{}{}:
+			defer func() { <-s.inFlight }()
+		default:
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, fmt.Sprintf("Limit of %d concurrent requests reached, try again later.", s.MaxRequests), http.StatusServiceUnavailable)
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.timeout(r))
+	defer cancel()
+
+	registry := prometheus.NewRegistry()
+	q := r.URL.Query()
+	keep := filter(q["collect[]"], q["exclude[]"])
+	if err := registry.Register(s.publisher.of(s.Observer.Observe(ctx), keep)); err != nil {
+		s.Logger.Error("metrics cannot be registered", "err", err)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	promhttp.HandlerFor(prometheus.Gatherers{s.Self, registry}, promhttp.HandlerOpts{
+		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelError),
+		ErrorHandling:     promhttp.ContinueOnError,
+		EnableOpenMetrics: true,
+	}).ServeHTTP(w, r)
+}
+
+// MaxTimeout bounds every scrape, whatever timeout its request announces.
+const MaxTimeout = time.Minute
+
+// timeoutHeader is how Prometheus tells its scrape timeout, in seconds.
+const timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
+
+// timeout is how long a scrape may take: what Prometheus allows less the offset that the way back takes.
+func (s *Server) timeout(r *http.Request) time.Duration {
+	seconds, err := strconv.ParseFloat(r.Header.Get(timeoutHeader), 64)
+	if err != nil || !(seconds > 0) {
+		return DefaultTimeout
+	}
+	t := time.Duration(min(seconds, MaxTimeout.Seconds()) * float64(time.Second))
+	if t <= 2*s.TimeoutOffset {
+		return t / 2 // a timeout so short leaves nothing to take off
+	}
+	return t - s.TimeoutOffset
+}
+
+// page serves the status page from a look of its own, or the scrape's that is under way.
+func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), DefaultTimeout/2)
+	defer cancel()
+	_, earlier := s.Observer.Recent()
+	s.Page(w, s.Observer.Observe(ctx), earlier)
+}

@@ -1,0 +1,63 @@
+// Command vxlan_exporter finds the VXLAN checksum failure on a node: it serves metrics for Prometheus (serve), reports to a person
+// (check), and proves what NAT on the running kernel does to outer checksums (selftest).
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+)
+
+const programName = "vxlan_exporter"
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run parses the arguments, runs the command they name and returns the exit status.
+func run(args []string) int {
+	app := kingpin.New(programName, "Finds NAT that spoils VXLAN checksums: exporter for Prometheus, and a check for people.")
+	app.Version(version.Print(programName)).HelpFlag.Short('h')
+	app.UsageWriter(os.Stdout)
+	app.ErrorWriter(os.Stderr)
+
+	var logging promslog.Config
+	promslogflag.AddFlags(app, &logging)
+	sources := addSourceFlags(app)
+	commands := map[string]func(*slog.Logger) (int, error){}
+	addServe(app, sources, commands)
+	addCheck(app, sources, commands)
+	addSelfTest(app, commands)
+
+	command, err := app.Parse(args)
+	if err != nil {
+		return fail(fmt.Errorf("%w (try --help)", err))
+	}
+	status, err := commands[command](promslog.New(&logging))
+	if err != nil {
+		return fail(err)
+	}
+	return status
+}
+
+// fail prints the one line that says what is wrong.
+func fail(err error) int {
+	fmt.Fprintf(os.Stderr, "%s: %v\n", programName, err)
+	var e *exitError
+	if errors.As(err, &e) {
+		return e.status
+	}
+	return 1
+}
+
+// exitError is an error with an exit status of its own.
+type exitError struct {
+	error
+	status int
+}
+
+func (e *exitError) Unwrap() error { return e.error }

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	promcollectors "github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"vxlan_exporter/exporter"
+	"vxlan_exporter/report"
+)
+
+// defaultAddress is where the exporter listens: port 10059 of every address.
+const defaultAddress = ":10059"
+
+// Bounds of the HTTP server. A scrape is 20 KB and takes milliseconds; whoever needs longer than this is broken or hostile.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	writeTimeout      = exporter.MaxTimeout + 30*time.Second
+	idleTimeout       = 3 * time.Minute // outlives the usual scrape intervals, so that Prometheus keeps its connection
+	maxHeaderBytes    = 16 << 10
+	drainTimeout      = 5 * time.Second
+)
+
+type serveConfig struct {
+	web           *web.FlagConfig
+	telemetryPath string
+	maxRequests   int
+	timeoutOffset time.Duration
+	pprof         bool
+	maxProcs      int
+}
+
+func addServe(app *kingpin.Application, s *sources, commands map[string]func(*slog.Logger) (int, error)) {
+	cmd := app.Command("serve", "Serve metrics for Prometheus (the default command).").Default()
+	c := &serveConfig{web: webflag.AddFlags(cmd, defaultAddress)}
+	cmd.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&c.telemetryPath)
+	cmd.Flag("web.max-requests", "Scrapes served at the same time; 0 for no limit.").Default("40").IntVar(&c.maxRequests)
+	cmd.Flag("web.timeout-offset", "Taken off the scrape timeout that Prometheus announces, for the way back.").
+		Default("500ms").DurationVar(&c.timeoutOffset)
+	cmd.Flag("web.enable-pprof", "Serve /debug/pprof/ to whoever can scrape.").BoolVar(&c.pprof)
+	cmd.Flag("runtime.gomaxprocs", "CPUs that the exporter may use at once (GOMAXPROCS).").Default("1").IntVar(&c.maxProcs)
+	commands[cmd.FullCommand()] = func(logger *slog.Logger) (int, error) { return 0, serve(c, s, logger) }
+}
+
+func (c *serveConfig) validate() error {
+	switch {
+	case !strings.HasPrefix(c.telemetryPath, "/") || len(c.telemetryPath) < 2 || strings.ContainsAny(c.telemetryPath, "{} ?#"):
+		return fmt.Errorf("--web.telemetry-path=%q: must be a path like /metrics", c.telemetryPath)
+	case strings.HasPrefix(c.telemetryPath, "/-/") || strings.HasPrefix(c.telemetryPath, "/debug/"):
+		return fmt.Errorf("--web.telemetry-path=%q: /-/ and /debug/ are taken", c.telemetryPath)
+	case c.maxRequests < 0:
+		return fmt.Errorf("--web.max-requests=%d: must not be negative", c.maxRequests)
+	case c.timeoutOffset < 0:
+		return fmt.Errorf("--web.timeout-offset=%s: must not be negative", c.timeoutOffset)
+	case c.maxProcs < 1:
+		return fmt.Errorf("--runtime.gomaxprocs=%d: must be at least 1", c.maxProcs)
+	}
+	if err := web.Validate(*c.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file=%s: %w", *c.web.WebConfigFile, err)
+	}
+	return nil
+}
+
+// serve runs the exporter until it is told to end.
+func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(c.maxProcs)
+	// The live heap is about 3 MB: collecting at 1.5 times that instead of twice costs little and keeps the resident size small.
+	debug.SetGCPercent(50)
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	set, err := s.build(logger)
+	if err != nil {
+		return err
+	}
+	self := prometheus.NewRegistry()
+	self.MustRegister(promcollectors.NewGoCollector(),
+		promcollectors.NewProcessCollector(promcollectors.ProcessCollectorOpts{}),
+		versioncollector.NewCollector(programName))
+	server := exporter.NewServer(exporter.Config{
+		Observer: set.observer, Self: self, TelemetryPath: c.telemetryPath, MaxRequests: c.maxRequests,
+		TimeoutOffset: c.timeoutOffset, EnablePprof: c.pprof, Logger: logger, Page: page(c.telemetryPath),
+	})
+	var listening atomic.Bool
+	h := &http.Server{
+		Handler:           server.Handler(),
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		// Called when a listener stands, which is the moment to tell systemd.
+		BaseContext: func(net.Listener) context.Context {
+			if listening.CompareAndSwap(false, true) {
+				logger.Info("Starting "+programName, "version", version.Info(), "uid", os.Getuid())
+				server.SetReady(true)
+				notify(logger, daemon.SdNotifyReady)
+			}
+			return context.Background()
+		},
+	}
+	for _, background := range set.background {
+		go background(ctx)
+	}
+	drained := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		server.SetReady(false)
+		notify(logger, daemon.SdNotifyStopping)
+		drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+		defer cancel()
+		drained <- h.Shutdown(drain)
+	}()
+	if err := web.ListenAndServe(h, c.web, logger); !errors.Is(err, http.ErrServerClosed) {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%w (is another exporter running? choose an address with --web.listen-address)", err)
+		}
+		return err
+	}
+	return <-drained
+}
+
+func notify(logger *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		logger.Warn("systemd was not told", "state", state, "err", err)
+	}
+}
