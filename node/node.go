@@ -46,6 +46,7 @@ type Node struct {
 	Ports     []Port           `json:"ports,omitempty"` // every VXLAN port looked for
 	Conntrack Conntrack        `json:"conntrack"`
 	NATRules  natrules.State   `json:"nat_rules"`
+	Wire      *Wire            `json:"wire,omitempty"` // nil when the probe is off
 }
 
 // Kernel says which kernel this is and what is known of its NAT checksum bugs.
@@ -192,4 +193,42 @@ func (n *Node) Device(name string) (Device, bool) {
 		return Device{}, false
 	}
 	return n.Devices[i], true
+}
+
+// Wire is what the packet probe saw on the underlay NICs since it started. Numbers of sampled packets are scaled up by the sampling
+// ratio that held when each was seen.
+type Wire struct {
+	Interfaces  []string    `json:"interfaces"`   // those that are watched
+	SampleRatio float64     `json:"sample_ratio"` // of the packets that pass the filter, the part that is looked at now; 1: all
+	Captured    uint64      `json:"captured"`     // packets looked at
+	Lost        uint64      `json:"lost"`         // packets the kernel could not queue for us (PACKET_STATISTICS tp_drops)
+	Packets     []WireCount `json:"packets,omitempty"`
+	Bad         []WirePeer  `json:"bad,omitempty"`
+	Samples     []BadPacket `json:"samples,omitempty"` // the last bad packets, newest first
+}
+
+// WireCount counts packets of one family, direction and verdict.
+type WireCount struct {
+	Family    string  `json:"family"`
+	Direction string  `json:"direction"` // in or out
+	Verdict   string  `json:"verdict"`
+	Packets   float64 `json:"packets"`
+}
+
+// WirePeer counts bad packets by their sender (in) or receiver (out) and variant.
+type WirePeer struct {
+	Peer    string  `json:"peer"` // address, or "other" past the limit
+	Variant string  `json:"variant"`
+	Packets float64 `json:"packets"`
+}
+
+// BadPacket is one bad packet as it stood on the wire.
+type BadPacket struct {
+	Time        time.Time      `json:"time"`
+	Interface   string         `json:"interface"`
+	Direction   string         `json:"direction"`
+	Source      netip.AddrPort `json:"source"`
+	Destination netip.AddrPort `json:"destination"`
+	Variant     string         `json:"variant"`
+	Sums
 }
