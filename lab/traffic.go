@@ -1,0 +1,161 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// podServer answers in the pod, over HTTP and with an echo over UDP.
+type podServer struct {
+	http *http.Server
+	udp  net.PacketConn
+}
+
+func servePod(n *NS) (*podServer, error) {
+	s := &podServer{http: &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Connection", "close")
+			_, _ = io.WriteString(w, "hello from the pod\n")
+		}),
+		ReadHeaderTimeout: time.Minute,
+	}}
+	addr := netip.AddrPortFrom(netip.MustParseAddr(podIP), PodPort)
+	var tcp net.Listener
+	err := n.Do(func() (err error) {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(false) // plain TCP, as a SYN's options are part of what the tunnel carries
+		if tcp, err = lc.Listen(context.Background(), "tcp4", addr.String()); err != nil {
+			return err
+		}
+		s.udp, err = lc.ListenPacket(context.Background(), "udp4", addr.String())
+		return err
+	})
+	if err != nil {
+		if tcp != nil {
+			_ = tcp.Close()
+		}
+		return nil, fmt.Errorf("serve in the pod: %w", err)
+	}
+	go func() { _ = s.http.Serve(tcp) }() // ends with http.ErrServerClosed
+	go echo(s.udp)
+	return s, nil
+}
+
+func echo(c net.PacketConn) {
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return // closed
+		}
+		_, _ = c.WriteTo(buf[:n], from)
+	}
+}
+
+func (s *podServer) close() error { return errors.Join(s.http.Close(), s.udp.Close()) }
+
+// ServePod serves the pod of a rig that outlives its maker, until ctx ends.
+func ServePod(ctx context.Context, pod *NS) error {
+	s, err := servePod(pod)
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return s.close()
+}
+
+// Request makes a new connection from node A itself to A's NodePort, asks the pod for a page and waits for the whole answer. stall
+// is the time that took. The error satisfies os.ErrDeadlineExceeded or context.DeadlineExceeded when ctx ended first; then stall is
+// the time until it did.
+//
+// A healthy rig answers within a few milliseconds. On a failing one nothing comes before the first SYN timeout, 1 s (RFC 6298), so a
+// limit of 900 ms tells the two apart and sends exactly one packet.
+func (r *Rig) Request(ctx context.Context) (stall time.Duration, err error) {
+	start := time.Now()
+	c, err := r.A.DialContext(ctx, "tcp4", r.NodePort().String())
+	if err != nil {
+		return time.Since(start), err
+	}
+	defer c.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := c.SetDeadline(deadline); err != nil {
+			return time.Since(start), err
+		}
+	}
+	if _, err := io.WriteString(c, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		return time.Since(start), err
+	}
+	answer, err := io.ReadAll(c)
+	if err != nil {
+		return time.Since(start), err
+	}
+	if !strings.Contains(string(answer), "hello from the pod") {
+		return time.Since(start), fmt.Errorf("NodePort %s: not the pod's answer: %q", r.NodePort(), answer)
+	}
+	return time.Since(start), nil
+}
+
+// Query sends queries one after the other over one UDP socket from node A to A's NodePort, waiting at most wait for each answer, and
+// returns how many were answered. That is what a DNS client does that keeps its socket.
+func (r *Rig) Query(ctx context.Context, queries int, wait time.Duration) (answered int, err error) {
+	c, err := r.A.DialContext(ctx, "udp4", r.NodePort().String())
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	for i := range queries {
+		if err := ctx.Err(); err != nil {
+			return answered, err
+		}
+		ok, err := query(c, fmt.Sprintf("query %d", i), wait)
+		if err != nil {
+			return answered, err
+		}
+		if ok {
+			answered++
+		}
+	}
+	return answered, nil
+}
+
+func query(c net.Conn, question string, wait time.Duration) (answered bool, err error) {
+	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+		return false, err
+	}
+	if _, err := io.WriteString(c, question); err != nil {
+		return false, err
+	}
+	buf := make([]byte, 64)
+	for {
+		n, err := c.Read(buf)
+		var late net.Error
+		switch {
+		case errors.As(err, &late) && late.Timeout():
+			return false, nil
+		case err != nil:
+			return false, err
+		case string(buf[:n]) == question: // else a late answer to an earlier one
+			return true, nil
+		}
+	}
+}
+
+// DialContext connects from inside the namespace. address must be an IP address and a port.
+func (n *NS) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var c net.Conn
+	err := n.Do(func() (err error) {
+		var d net.Dialer
+		d.SetMultipathTCP(false)
+		// With an address that needs no resolver the socket is made on this very thread (net/dial.go, dialSerial).
+		c, err = d.DialContext(ctx, network, address)
+		return err
+	})
+	return c, err
+}
