@@ -54,6 +54,8 @@ type Kernel struct {
 	release.Info
 	BootID   string    `json:"boot_id,omitempty"`  // /proc/sys/kernel/random/boot_id
 	SelfTest *SelfTest `json:"selftest,omitempty"` // stored result of the self-test, when it is of this boot and release
+
+	SelfTestError string `json:"selftest_error,omitempty"` // why a stored result is not used; empty when none is stored
 }
 
 // Host holds the counters of the whole network namespace. nil: this kernel has no such field, or the line could not be read.
@@ -128,6 +130,10 @@ type Conntrack struct {
 	Ports    []ConntrackPort `json:"ports,omitempty"`
 	NATFlows []NATFlow       `json:"nat_flows,omitempty"` // the first few, as evidence
 	Scan     *Scan           `json:"scan,omitempty"`
+
+	// SeenOverflow counts NATed flows that SeenSNAT and SeenDNAT leave out, because more live at a time than are remembered. One
+	// flow may be counted several times.
+	SeenOverflow uint64 `json:"seen_overflow,omitempty"`
 }
 
 // ConntrackPort counts the tracked flows whose original destination is one VXLAN port.

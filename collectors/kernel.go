@@ -1,0 +1,123 @@
+package collectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vxlan_exporter/kernel/release"
+	"vxlan_exporter/node"
+	"vxlan_exporter/selftest/store"
+)
+
+// KernelConfig says where a Kernel collector reads.
+type KernelConfig struct {
+	Proc         string   // usually /proc
+	OSRelease    []string // the first that exists is read; usually release.OSReleasePaths()
+	SelfTestFile string   // what the selftest command stored; empty: look for none
+}
+
+// Kernel says which kernel runs here and whether NAT on it spoils outer checksums, by its release and by a stored self-test. It
+// needs no privilege.
+type Kernel struct {
+	cfg KernelConfig
+
+	bug *prometheus.Desc
+}
+
+// NewKernel makes the collector.
+func NewKernel(cfg KernelConfig) *Kernel {
+	return &Kernel{
+		cfg: cfg,
+		bug: desc("kernel", "nat_checksum_bug",
+			"Whether NAT on this kernel spoils the outer UDP checksum of VXLAN packets: 1 for the verdict that holds. evidence=release judges by uname -r and -v, "+
+				"evidence=selftest, there when a self-test of this boot is stored, by what the kernel did to packets.", "variant", "verdict", "evidence"),
+	}
+}
+
+// Name is "kernel".
+func (c *Kernel) Name() string { return "kernel" }
+
+// Observe fills node.Kernel.
+func (c *Kernel) Observe(context.Context, *node.Node) (Fill, error) {
+	info, infoErr := release.Read(c.cfg.Proc, c.cfg.OSRelease...)
+	k := node.Kernel{Info: info}
+	var bootErr, testErr error
+	k.BootID, bootErr = readBootID(c.cfg.Proc)
+	if c.cfg.SelfTestFile != "" && k.BootID != "" && k.Release != "" {
+		k.SelfTest, testErr = store.Load(c.cfg.SelfTestFile, k.BootID, k.Release)
+	}
+	switch {
+	case errors.Is(testErr, fs.ErrNotExist):
+		testErr = nil
+	case errors.Is(testErr, store.ErrStale): // every reboot makes it so
+		k.SelfTestError, testErr = testErr.Error(), nil
+	case testErr != nil:
+		k.SelfTestError = testErr.Error()
+	}
+	return func(n *node.Node) { n.Kernel = k }, failure(infoErr, bootErr, testErr)
+}
+
+// bootIDLen is the length of the UUID in /proc/sys/kernel/random/boot_id (drivers/char/random.c, proc_do_uuid).
+const bootIDLen = 36
+
+func readBootID(proc string) (string, error) {
+	path := filepath.Join(proc, "sys/kernel/random/boot_id")
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("kernel: %w", err)
+	}
+	defer f.Close()
+	b := make([]byte, bootIDLen+2)
+	n, err := f.Read(b)
+	if err != nil {
+		return "", fmt.Errorf("kernel: read %s: %w", path, err)
+	}
+	id := strings.TrimSpace(string(b[:n]))
+	if len(id) != bootIDLen || strings.Trim(id, "0123456789abcdef-") != "" {
+		return "", fmt.Errorf("kernel: %s: %q is not a boot id", path, id)
+	}
+	return id, nil
+}
+
+// Describe sends the description of the collector's metric.
+func (c *Kernel) Describe(ch chan<- *prometheus.Desc) { ch <- c.bug }
+
+// Publish writes the verdicts on both variants.
+func (c *Kernel) Publish(n *node.Node, ch chan<- prometheus.Metric) {
+	c.publish(ch, node.ZeroChecksum, release.ZeroChecksum(n.Kernel.Info).Verdict, "release")
+	c.publish(ch, node.OffloadedChecksum, release.OffloadedChecksum(n.Kernel.Info).Verdict, "release")
+	if t := n.Kernel.SelfTest; t != nil {
+		for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+			c.publish(ch, variant, selfTestVerdict(t.Results, variant), "selftest")
+		}
+	}
+}
+
+func (c *Kernel) publish(ch chan<- prometheus.Metric, variant, verdict, evidence string) {
+	for _, v := range []string{release.Affected, release.Fixed, release.Unknown} {
+		gauge(ch, c.bug, boolValue(v == verdict), variant, v, evidence)
+	}
+}
+
+// selfTestVerdict joins the families of one variant: affected when one is, fixed when one is and none is affected (a kernel without
+// IPv6 is judged by IPv4 alone), else unknown.
+func selfTestVerdict(results []node.SelfTestResult, variant string) string {
+	verdict := release.Unknown
+	for _, r := range results {
+		switch {
+		case r.Variant != variant:
+		case r.Verdict == release.Affected:
+			return release.Affected
+		case r.Verdict == release.Fixed:
+			verdict = release.Fixed
+		}
+	}
+	return verdict
+}
