@@ -1,0 +1,139 @@
+package collectors
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"regexp"
+	"slices"
+
+	"vxlan_exporter/kernel/ethtool"
+	"vxlan_exporter/kernel/rtnl"
+	"vxlan_exporter/node"
+)
+
+// DeviceConfig says what the device collector reads and publishes. The zero value reads the process's network namespace.
+type DeviceConfig struct {
+	Ports          []uint16       // VXLAN ports to look for besides the devices' own; nil: DefaultPort
+	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
+	Features       ethtool.Path   // how features are read; "": ethtool.Auto
+
+	OpenRoute   rtnl.Opener                         // nil: rtnl.Open
+	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: a socket of this process
+	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: a socket of this process
+}
+
+// Device finds the VXLAN devices of the network namespace, with their offload features, and the ports they use.
+type Device struct {
+	cfg     DeviceConfig
+	ethtool *ethtool.Client
+	descs   deviceDescs
+}
+
+// NewDevice returns the collector called "device". It needs no capability.
+func NewDevice(cfg DeviceConfig) *Device {
+	if cfg.Ports == nil {
+		cfg.Ports = []uint16{DefaultPort}
+	}
+	if cfg.OpenRoute == nil {
+		cfg.OpenRoute = rtnl.Open
+	}
+	return &Device{cfg: cfg, descs: newDeviceDescs(), ethtool: ethtool.NewClient(ethtool.Config{
+		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,
+	})}
+}
+
+// Name implements Collector.
+func (*Device) Name() string { return "device" }
+
+// Observe implements Collector: it fills Devices, sorted by name, and Ports. A device whose features could not be read is there
+// without them, and the error says so. A device that vanishes while it is read is left out.
+func (c *Device) Observe(ctx context.Context, _ *node.Node) (Fill, error) {
+	devices, err := c.links(ctx)
+	if err != nil && devices == nil {
+		return nil, err
+	}
+	devices, featuresErr := c.features(ctx, devices)
+	ports := vxlanPorts(devices, c.cfg.Ports)
+	return func(n *node.Node) { n.Devices, n.Ports = devices, ports }, errors.Join(err, featuresErr)
+}
+
+// links reads the links and names their underlays. devices is nil when there was no answer at all.
+func (c *Device) links(ctx context.Context) (devices []node.Device, err error) {
+	conn, err := rtnl.Dial(ctx, c.cfg.OpenRoute)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	links, err := conn.Links()
+	if links == nil && err != nil {
+		return nil, err
+	}
+	devices = make([]node.Device, len(links))
+	for i, l := range links {
+		devices[i].Link = l
+	}
+	slices.SortStableFunc(devices, func(a, b node.Device) int { return cmp.Compare(a.Name, b.Name) })
+	// Two links swap a name while the dump runs: one of them is enough, a name identifies a device everywhere else.
+	devices = slices.CompactFunc(devices, func(a, b node.Device) bool { return a.Name == b.Name })
+	return devices, errors.Join(err, nameUnderlays(conn, devices))
+}
+
+// nameUnderlays fills Underlay: the device that IFLA_VXLAN_LINK names or, without it, the one that bears the local address. The
+// underlay of a device that was moved here is in another namespace.
+func nameUnderlays(conn *rtnl.Conn, devices []node.Device) error {
+	var errs []error
+	var locals []netip.Addr
+	for _, d := range devices {
+		if d.LinkNetns == nil && d.UnderlayIndex == 0 && d.Local.IsValid() {
+			locals = append(locals, d.Local)
+		}
+	}
+	var owners map[netip.Addr]int
+	if len(locals) > 0 {
+		var err error
+		owners, err = conn.Owners(locals)
+		errs = append(errs, err)
+	}
+	names := make(map[int]string)
+	for i := range devices {
+		d := &devices[i]
+		index := cmp.Or(d.UnderlayIndex, owners[d.Local])
+		if index <= 0 || d.LinkNetns != nil {
+			continue
+		}
+		name, ok := names[index]
+		if !ok {
+			nic, err := conn.NIC(index)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, fmt.Errorf("underlay of %q: %w", d.Name, err))
+			}
+			name = nic.Name
+			names[index] = name
+		}
+		d.Underlay = name
+	}
+	return errors.Join(errs...)
+}
+
+// features reads the features of every device and drops those that are gone.
+func (c *Device) features(ctx context.Context, devices []node.Device) (there []node.Device, err error) {
+	defer func() { err = errors.Join(err, c.ethtool.Close()) }()
+	var errs failures
+	there = devices[:0]
+	for _, d := range devices {
+		d.Features, err = c.ethtool.Features(ctx, ethtool.Device{Index: d.Index, Name: d.Name})
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			d.FeaturesError = err.Error()
+			errs.add(err)
+		}
+		there = append(there, d)
+	}
+	return there, errs.join()
+}

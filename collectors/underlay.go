@@ -1,0 +1,136 @@
+package collectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+
+	"vxlan_exporter/kernel/ethtool"
+	"vxlan_exporter/kernel/rtnl"
+	"vxlan_exporter/node"
+)
+
+// UnderlayConfig says what the underlay collector reads and publishes. The zero value reads the process's network namespace.
+type UnderlayConfig struct {
+	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
+	Features       ethtool.Path   // how features are read; "": ethtool.Auto
+
+	OpenRoute   rtnl.Opener                         // nil: rtnl.Open
+	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: a socket of this process
+	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: a socket of this process
+	OpenState   ethtool.StateOpener                 // nil: ethtool.OpenState
+}
+
+// Underlay reads the NICs below the VXLAN devices.
+type Underlay struct {
+	cfg     UnderlayConfig
+	ethtool *ethtool.Client
+	descs   underlayDescs
+}
+
+// NewUnderlay returns the collector called "underlay". It needs no capability.
+func NewUnderlay(cfg UnderlayConfig) *Underlay {
+	if cfg.OpenRoute == nil {
+		cfg.OpenRoute = rtnl.Open
+	}
+	if cfg.OpenState == nil {
+		cfg.OpenState = ethtool.OpenState
+	}
+	return &Underlay{cfg: cfg, descs: newUnderlayDescs(), ethtool: ethtool.NewClient(ethtool.Config{
+		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,
+	})}
+}
+
+// Name implements Collector.
+func (*Underlay) Name() string { return "underlay" }
+
+// Observe implements Collector: it fills Underlays, sorted by name, with the NICs below the known devices. What could not be read
+// of a NIC is missing there, and the error says so. A NIC that vanishes while it is read is left out.
+func (c *Underlay) Observe(ctx context.Context, known *node.Node) (fill Fill, err error) {
+	names := underlayNames(known)
+	if len(names) == 0 {
+		return func(n *node.Node) { n.Underlays = nil }, nil
+	}
+	conn, err := rtnl.Dial(ctx, c.cfg.OpenRoute)
+	if err != nil {
+		return nil, err
+	}
+	var errs failures
+	state, err := c.cfg.OpenState()
+	if err != nil {
+		state = nil
+		if !errors.Is(err, errors.ErrUnsupported) {
+			errs.add(err)
+		}
+	}
+	defer func() {
+		err = errors.Join(err, conn.Close(), c.ethtool.Close())
+		if state != nil {
+			err = errors.Join(err, state.Close())
+		}
+	}()
+	var underlays []node.Underlay
+	for _, name := range names {
+		u, err := c.read(ctx, conn, state, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		errs.add(err)
+		if u.Index > 0 {
+			underlays = append(underlays, u)
+		}
+	}
+	return func(n *node.Node) { n.Underlays = underlays }, errs.join()
+}
+
+func underlayNames(known *node.Node) []string {
+	var names []string
+	for _, d := range known.Devices {
+		if d.Underlay != "" {
+			names = append(names, d.Underlay)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// read reads one NIC. state is nil where the kernel cannot tell.
+func (c *Underlay) read(ctx context.Context, conn *rtnl.Conn, state ethtool.State, name string) (node.Underlay, error) {
+	nic, err := conn.NICByName(name)
+	if err != nil {
+		return node.Underlay{}, err
+	}
+	u := node.Underlay{Index: nic.Index, Name: nic.Name, MTU: nic.MTU, LinkUp: &nic.Running}
+	d := ethtool.Device{Index: nic.Index, Name: nic.Name}
+	var errs []error
+	if u.Features, err = c.ethtool.Features(ctx, d); err != nil {
+		u.FeaturesError = err.Error()
+		errs = append(errs, err)
+	}
+	// Not every device has a driver that says its name.
+	if u.Driver, err = c.ethtool.Driver(ctx, d); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		errs = append(errs, err)
+	}
+	if state == nil {
+		return u, errors.Join(errs...)
+	}
+	switch up, err := state.LinkUp(d); {
+	case err == nil:
+		u.LinkUp = &up
+	case !errors.Is(err, errors.ErrUnsupported):
+		errs = append(errs, err)
+	}
+	switch flags, err := state.ChecksumFlags(d); {
+	case err == nil:
+		u.PrivateFlags = flags
+	case !errors.Is(err, errors.ErrUnsupported):
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return u, fmt.Errorf("underlay: %w", err)
+	}
+	return u, nil
+}
