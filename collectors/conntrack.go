@@ -1,0 +1,230 @@
+package collectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/kernel/conntrack"
+	"vxlan_exporter/node"
+)
+
+// Defaults of ConntrackConfig.
+const (
+	DefaultConntrackMinInterval = 10 * time.Second
+	DefaultConntrackTimeout     = 5 * time.Second
+	DefaultConntrackIdleAfter   = 10 * time.Minute
+)
+
+// ConntrackConfig says where and how often the connection tracking table is read. The zero value reads this network namespace with
+// the defaults.
+type ConntrackConfig struct {
+	Proc        string             // where procfs is mounted; empty: /proc
+	Strategy    conntrack.Strategy // empty: conntrack.Auto
+	MinInterval time.Duration      // a result younger than this is served again
+	Timeout     time.Duration      // of one scan
+	IdleAfter   time.Duration      // Run rests when nothing has observed for so long
+	Open        conntrack.Opener   // nil: conntrack.Open
+	Logger      *slog.Logger       // of Run's changes of state; nil: none
+}
+
+// Conntrack counts the tracked and the NATed flows of every VXLAN port. However many ask, the table is scanned at most once in
+// MinInterval; Run adds the scans without which a short-lived flow would go unseen between two scrapes.
+type Conntrack struct {
+	metrics conntrackMetrics
+	conf    ConntrackConfig
+	sysctls conntrack.Sysctls
+	observe chan struct{} // tells Run that somebody is looking again
+
+	turn    chan struct{} // held by whoever scans
+	scanner *conntrack.Scanner
+	tally   conntrackTally
+	seen    *seenFlows
+
+	mu       sync.Mutex // guards what follows
+	ports    []node.Port
+	observed time.Time // last Observe
+	result   conntrackResult
+}
+
+// conntrackResult is the last complete scan, and how the last scan at all went. The slices are never written to again.
+type conntrackResult struct {
+	tried    time.Time          // when the last scan ended, well or not
+	targets  []conntrack.Target // it looked for these
+	err      error
+	ports    []node.ConntrackPort
+	evidence []node.NATFlow
+	scan     *node.Scan
+	overflow uint64
+}
+
+// NewConntrack makes the collector. Nothing is opened before the first Observe.
+func NewConntrack(c ConntrackConfig) *Conntrack {
+	if c.Proc == "" {
+		c.Proc = "/proc"
+	}
+	if c.MinInterval <= 0 {
+		c.MinInterval = DefaultConntrackMinInterval
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = DefaultConntrackTimeout
+	}
+	if c.IdleAfter <= 0 {
+		c.IdleAfter = DefaultConntrackIdleAfter
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	seen := newSeenFlows()
+	return &Conntrack{
+		metrics: newConntrackMetrics(),
+		conf:    c,
+		sysctls: conntrack.NewSysctls(c.Proc),
+		observe: make(chan struct{}, 1),
+		turn:    make(chan struct{}, 1),
+		scanner: conntrack.NewScanner(conntrack.Config{Open: c.Open, Proc: c.Proc, Strategy: c.Strategy}),
+		tally:   conntrackTally{seed: seen.seed},
+		seen:    seen,
+	}
+}
+
+// Name is "conntrack".
+func (*Conntrack) Name() string { return "conntrack" }
+
+// Observe returns the result of a scan that is at most MinInterval old, and scans when there is none. When a scan fails the last
+// complete one is filled in, marked stale, and the error returned. The size of the table is filled in whatever happens: reading it
+// takes no privilege.
+func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error) {
+	c.mu.Lock()
+	c.ports, c.observed = slices.Clone(known.Ports), time.Now()
+	c.mu.Unlock()
+	select {
+	case c.observe <- struct{}{}:
+	default:
+	}
+
+	var table node.Conntrack
+	err := c.readTable(&table)
+	if errors.Is(err, fs.ErrNotExist) && table.Entries == nil {
+		return nil, fmt.Errorf("conntrack: %w", err)
+	}
+	result, scanErr := c.freshResult(ctx)
+	return func(n *node.Node) {
+		n.Conntrack = table
+		n.Conntrack.Ports, n.Conntrack.NATFlows, n.Conntrack.SeenOverflow = result.ports, result.evidence, result.overflow
+		if result.scan != nil {
+			scan := *result.scan
+			scan.Stale = scanErr != nil
+			n.Conntrack.Scan = &scan
+		}
+	}, errors.Join(scanErr, err)
+}
+
+// readTable reads the sysctls. One that this kernel lacks stays nil; the error is of the first that could not be read.
+func (c *Conntrack) readTable(t *node.Conntrack) error {
+	var errs []error
+	read := func(into **uint64, from func() (uint64, error)) {
+		v, err := from()
+		if err != nil {
+			errs = append(errs, err)
+			return
+		}
+		*into = &v
+	}
+	read(&t.Entries, c.sysctls.Count)
+	if t.Entries == nil {
+		return errs[0]
+	}
+	read(&t.Limit, c.sysctls.Limit)
+	read(&t.Buckets, c.sysctls.Buckets)
+	if d, err := c.sysctls.UDPTimeout(); err == nil {
+		t.UDPTimeout = &d
+	} else {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// freshResult waits for its turn, then scans unless the result is fresh.
+func (c *Conntrack) freshResult(ctx context.Context) (conntrackResult, error) {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.result, fmt.Errorf("conntrack: another scan is still under way: %w", ctx.Err())
+	}
+	c.mu.Lock()
+	r, targets := c.result, conntrackTargets(c.ports)
+	c.mu.Unlock()
+	if !r.tried.IsZero() && time.Since(r.tried) < c.conf.MinInterval && slices.Equal(targets, r.targets) {
+		return r, r.err
+	}
+	r = c.scan(ctx, targets, r)
+	return r, r.err
+}
+
+// scan makes one scan, in its turn, and keeps the result.
+func (c *Conntrack) scan(ctx context.Context, targets []conntrack.Target, last conntrackResult) conntrackResult {
+	ctx, cancel := context.WithTimeout(ctx, c.conf.Timeout)
+	defer cancel()
+	c.tally.targets = targets
+	stats, err := c.scanner.Scan(ctx, targets, &c.tally)
+	r := last
+	r.tried, r.targets, r.err = time.Now(), targets, err
+	if err == nil {
+		c.seen.commit(&c.tally)
+		r.ports = c.tally.ports(c.seen)
+		r.evidence = slices.Clone(c.tally.evidence)
+		r.overflow = c.seen.overflow
+		r.scan = &node.Scan{
+			Time:           r.tried,
+			Duration:       stats.Duration,
+			LongestReceive: stats.Longest,
+			Entries:        stats.Entries,
+			Filtered:       stats.Filtered,
+			Strategy:       string(stats.Strategy),
+		}
+	}
+	c.mu.Lock()
+	c.result = r
+	c.mu.Unlock()
+	return r
+}
+
+// conntrackTargets are the flows to look for: each port on the families its underlay uses.
+func conntrackTargets(ports []node.Port) []conntrack.Target {
+	var targets []conntrack.Target
+	for _, p := range ports {
+		if p.IPv4 {
+			targets = append(targets, conntrack.Target{Family: unix.AF_INET, Port: p.Port})
+		}
+		if p.IPv6 {
+			targets = append(targets, conntrack.Target{Family: unix.AF_INET6, Port: p.Port})
+		}
+	}
+	slices.SortFunc(targets, compareTargets)
+	return slices.Compact(targets)
+}
+
+func compareTargets(a, b conntrack.Target) int {
+	if a.Family != b.Family {
+		return int(a.Family) - int(b.Family)
+	}
+	return int(a.Port) - int(b.Port)
+}
+
+func familyLabel(family uint8) string {
+	if family == unix.AF_INET6 {
+		return node.IPv6
+	}
+	return node.IPv4
+}

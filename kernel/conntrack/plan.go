@@ -1,0 +1,188 @@
+package conntrack
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Costs of a dump, measured on Linux 6.18 (docs/PERFORMANCE.md). They need not be exact: they only choose.
+const (
+	costBucket = 20 * time.Nanosecond   // walk over one bucket
+	costWalk   = 300 * time.Nanosecond  // walk over one entry, sent or not
+	costSend   = 1000 * time.Nanosecond // write one entry to the reply and read it, on top of that
+
+	entriesPerReceive = 36 // that fit in bufferSize when nothing is known yet: 224 bytes each
+)
+
+const (
+	// MaxHold is the longest that Auto lets one receive hold softirqs off: well under the 2.5 ms that net.core.netdev_budget_usecs
+	// (2 jiffies) and a busy CPU's backlog absorb without loss.
+	MaxHold = 2 * time.Millisecond
+
+	// MaxPortWalk is the longest walk over the whole table, estimated, at which the strategies Filter and Port are still followed
+	// when they are asked for by name.
+	MaxPortWalk = 10 * time.Millisecond
+
+	// plannedHold is the longest receive that a filter may be expected to need. The margin below MaxHold is for what changes
+	// between two scans: UDP entries live 30 s, and a filter that finds a quarter of them gone still keeps MaxHold.
+	plannedHold = 500 * time.Microsecond
+
+	// knowledgeLife is how long a count of UDP entries is trusted.
+	knowledgeLife = time.Minute
+
+	// filterBreak is how long no filter is used after one has held softirqs off too long.
+	filterBreak = 10 * time.Minute
+)
+
+// planner chooses how to scan. It prefers, among the ways whose receives are expected to be short, the one that costs least CPU.
+// The first scan streams everything, which no way beats in holding softirqs off briefly, and tells what the table is made of.
+type planner struct {
+	strategy Strategy
+
+	noFilter   bool // the kernel refuses filters or ignores them
+	honoured   bool // a filtered dump carried the flag
+	slow       int  // filtered scans in succession that held softirqs longer than wanted
+	breakUntil time.Time
+
+	at         [2]time.Time // when udp was counted, by family index
+	udp        [2]uint64
+	known      bool // a full scan was made
+	all        [2]uint64
+	foreign    time.Duration // part of the walk that this namespace's entries do not explain: other namespaces', a slower CPU
+	perReceive float64       // entries in one full reply
+
+	dumps []dump
+}
+
+// choose returns the dumps of the next scan; the slice is valid until the next call.
+func (p *planner) choose(fams []uint8, targets []Target, buckets, count uint64, now time.Time) (Strategy, []dump) {
+	walk := p.walk(buckets, count)
+	resting := p.noFilter || now.Before(p.breakUntil)
+	switch {
+	case p.strategy == Full || resting:
+		return Full, p.full(fams, walk)
+	case p.strategy == Filter, p.strategy == Port && walk >= MaxPortWalk:
+		return Filter, p.filter(fams)
+	case p.strategy == Port:
+		return Port, p.port(targets)
+	case !p.known:
+		return Full, p.full(fams, walk)
+	}
+
+	best, cost := Full, walk+costSend*time.Duration(count)
+	if walk <= MaxHold {
+		if c := walk * time.Duration(len(targets)); c < cost {
+			best, cost = Port, c
+		}
+	}
+	var filter time.Duration
+	for _, f := range fams {
+		i := familyIndex(f)
+		if now.Sub(p.at[i]) > knowledgeLife || p.hold(walk, p.udp[i]) > plannedHold {
+			filter = cost // may not
+			break
+		}
+		filter += walk + costSend*time.Duration(p.udp[i])
+	}
+	if filter < cost {
+		best = Filter
+	}
+	switch best {
+	case Port:
+		return Port, p.port(targets)
+	case Filter:
+		return Filter, p.filter(fams)
+	}
+	return Full, p.full(fams, walk)
+}
+
+// walk estimates the time to walk over the whole table.
+func (p *planner) walk(buckets, count uint64) time.Duration {
+	const limit = 1 << 32 // of both: what the kernel's own types hold, so that a lying procfs overflows nothing
+	return costBucket*time.Duration(min(buckets, limit)) + costWalk*time.Duration(min(count, limit)) + p.foreign
+}
+
+// hold estimates the longest receive of a dump that sends so many of the entries it walks over.
+func (p *planner) hold(walk time.Duration, sent uint64) time.Duration {
+	per := p.perReceive
+	if per < 1 {
+		per = entriesPerReceive
+	}
+	return time.Duration(float64(walk) / max(1, float64(sent)/per))
+}
+
+// full asks for everything. Naming a family is a filter too, so it is done only where enough of the table is of that family.
+func (p *planner) full(fams []uint8, walk time.Duration) []dump {
+	family := uint8(unix.AF_UNSPEC)
+	if len(fams) == 1 && p.known && p.hold(walk, p.all[familyIndex(fams[0])]) <= plannedHold {
+		family = fams[0]
+	}
+	p.dumps = append(p.dumps[:0], dump{family: family})
+	return p.dumps
+}
+
+func (p *planner) filter(fams []uint8) []dump {
+	p.dumps = p.dumps[:0]
+	for _, f := range fams {
+		p.dumps = append(p.dumps, dump{family: f, udp: true})
+	}
+	return p.dumps
+}
+
+func (p *planner) port(targets []Target) []dump {
+	p.dumps = p.dumps[:0]
+	for _, t := range targets {
+		p.dumps = append(p.dumps, dump{family: t.Family, udp: true, port: t.Port})
+	}
+	return p.dumps
+}
+
+// learn takes note of a completed scan and reports whether the kernel filtered.
+func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, count uint64, now time.Time) (filtered bool) {
+	for i := range p.udp {
+		for _, d := range dumps {
+			if d.family != unix.AF_UNSPEC && familyIndex(d.family) != i || d.port != 0 {
+				continue
+			}
+			p.udp[i], p.at[i] = t.udp[i], now
+			if !d.udp {
+				p.all[i] = t.all[i]
+			}
+		}
+	}
+	if strategy == Full {
+		if t.receives > 1 {
+			p.perReceive = float64(t.entries) / float64(t.receives-1) // the last carries NLMSG_DONE alone
+		}
+		if dumps[0].family == unix.AF_UNSPEC {
+			p.foreign = 0
+			p.foreign = max(0, t.cpu-costSend*time.Duration(t.entries)-p.walk(buckets, count))
+			p.known = true
+		}
+		return false
+	}
+
+	switch {
+	case t.ignored:
+		p.noFilter, p.honoured = true, false
+	case t.flagged:
+		p.honoured = true
+	}
+	limit := MaxHold
+	if p.strategy != Auto {
+		limit = MaxPortWalk
+	}
+	switch {
+	case t.longest > MaxPortWalk:
+		p.slow = 2
+	case t.longest > limit:
+		p.slow++ // once may be the machine's doing
+	default:
+		p.slow = 0
+	}
+	if p.slow >= 2 {
+		p.slow, p.breakUntil = 0, now.Add(filterBreak)
+	}
+	return p.honoured
+}

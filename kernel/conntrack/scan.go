@@ -1,0 +1,233 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// bufferSize of a receive, bytes. The kernel sizes a dump's datagrams by the largest receive ever made on the socket and cuts
+	// off what does not fit a smaller one, so the buffer never shrinks while a socket is open; the first datagram is up to 8 KiB
+	// whatever the receiver says (NLMSG_GOODSIZE). A larger one makes each walk longer: 8 KiB holds softirqs off for a quarter of
+	// the time that 32 KiB, the most the kernel uses, would.
+	bufferSize = 8 << 10
+	maxBuffer  = 64 << 10
+
+	// maxAttempts bounds how often a scan is begun again because the table was resized under it.
+	maxAttempts = 8
+
+	// defaultTimeout bounds a scan whose context has no deadline: four times what a million entries take.
+	defaultTimeout = 5 * time.Second
+)
+
+// Config says where a Scanner reads.
+type Config struct {
+	Open     Opener   // nil: Open
+	Proc     string   // where procfs is mounted; empty: /proc
+	Strategy Strategy // empty: Auto
+}
+
+// Scanner scans the table again and again on one socket, and learns from each scan how the next is best made. It is not safe for
+// concurrent use.
+type Scanner struct {
+	open    Opener
+	sysctls Sysctls
+	plan    planner
+
+	sock    Socket
+	seq     uint32
+	request []byte
+	buf     []byte
+	buckets uint64 // when the attempt began
+	want    targetSet
+	entry   entry
+
+	last, current []uint64 // keys of the flows in the previous datagram and in this one
+
+	wall  func() time.Time
+	clock func() (wall time.Time, cpu time.Duration) // cpu: of the calling thread
+}
+
+// NewScanner makes a Scanner. Nothing is opened before the first scan.
+func NewScanner(c Config) *Scanner {
+	if c.Open == nil {
+		c.Open = Open
+	}
+	if c.Proc == "" {
+		c.Proc = "/proc"
+	}
+	if c.Strategy == "" {
+		c.Strategy = Auto
+	}
+	return &Scanner{
+		open:    c.Open,
+		sysctls: NewSysctls(c.Proc),
+		plan:    planner{strategy: c.Strategy},
+		buf:     make([]byte, bufferSize),
+		wall:    time.Now,
+		clock:   threadClock,
+	}
+}
+
+// Sysctls are the sysctls that go with the table.
+func (s *Scanner) Sysctls() Sysctls { return s.sysctls }
+
+// Close closes the socket. The Scanner may be used again.
+func (s *Scanner) Close() error {
+	if s.sock == nil {
+		return nil
+	}
+	err := s.sock.Close()
+	s.sock = nil
+	return err
+}
+
+// Scan looks at every entry of the table once and tells v those that match a target. It returns at ctx's deadline at the latest
+// (5 s when it has none), give or take one receive. The error wraps fs.ErrNotExist when this kernel or namespace tracks no
+// connections, fs.ErrPermission without CAP_NET_ADMIN, errors.ErrUnsupported when the kernel has no ctnetlink.
+func (s *Scanner) Scan(ctx context.Context, targets []Target, v Visitor) (Stats, error) {
+	// The clock is the thread's, and the socket is opened in the thread's namespace.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	begin := s.wall()
+	stats, err := s.scan(ctx, targets, v, begin)
+	stats.Duration = s.wall().Sub(begin)
+	if err == nil {
+		return stats, nil
+	}
+	// A dump that was left in the middle goes on in the next receive: start afresh.
+	err = errors.Join(err, s.Close())
+	if isTimeout(err) && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	}
+	return stats, fmt.Errorf("conntrack: %w", err)
+}
+
+func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin time.Time) (Stats, error) {
+	count, err := s.sysctls.Count()
+	if err != nil {
+		return Stats{}, err
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = begin.Add(defaultTimeout)
+	}
+	s.want.set(targets)
+	fams := families(targets)
+
+	stats := Stats{Attempts: 1}
+	for ; ; stats.Attempts++ {
+		if err := ctx.Err(); err != nil {
+			return stats, err
+		}
+		if s.buckets, err = s.sysctls.Buckets(); err != nil {
+			return stats, err
+		}
+		if err := s.dial(ctx, deadline); err != nil {
+			return stats, err
+		}
+		v.Begin()
+		if count == 0 || len(fams) == 0 {
+			// Nothing is tracked here: do not walk the other namespaces' entries to learn it.
+			stats.Strategy, stats.Buckets = Full, s.buckets
+			return stats, s.probe()
+		}
+		strategy, dumps := s.plan.choose(fams, targets, s.buckets, count, begin)
+		var t tally
+		err := s.attempt(ctx, dumps, deadline, v, &t)
+		switch {
+		case err == nil:
+			stats.Strategy, stats.Buckets = strategy, s.buckets
+			stats.Entries, stats.UDP = t.entries, t.udp[0]+t.udp[1]
+			stats.Longest, stats.CPU, stats.Receives = t.longest, t.cpu, t.receives
+			stats.Filtered = s.plan.learn(strategy, dumps, &t, s.buckets, count, s.wall())
+			return stats, nil
+		case errors.Is(err, errRefused):
+			s.plan.noFilter = true
+		case !errors.Is(err, errSpoiled):
+			return stats, err
+		}
+		if stats.Attempts == maxAttempts {
+			return stats, fmt.Errorf("%d attempts in vain: %w", maxAttempts, err)
+		}
+		if err := s.Close(); err != nil {
+			return stats, err
+		}
+	}
+}
+
+// attempt makes the dumps of one attempt.
+func (s *Scanner) attempt(ctx context.Context, dumps []dump, deadline time.Time, v Visitor, t *tally) error {
+	stop := context.AfterFunc(ctx, interrupter(s.sock))
+	defer stop()
+	for _, d := range dumps {
+		if err := s.run(ctx, d, deadline, v, t); err != nil {
+			if errors.Is(err, unix.ENOBUFS) && !errors.Is(err, errSpoiled) {
+				err = fmt.Errorf("%w: %w", errSpoiled, err)
+			}
+			return fmt.Errorf("dump %s (%d entries read): %w", familyName(d.family), t.entries, err)
+		}
+		if err := s.checkBuckets(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkBuckets finds out whether the table was resized since the attempt began. A dump then loses entries and sends others twice,
+// and the kernel sets no flag.
+func (s *Scanner) checkBuckets() error {
+	n, err := s.sysctls.Buckets()
+	if err != nil {
+		return err
+	}
+	if n != s.buckets {
+		return fmt.Errorf("%w: the table was resized from %d to %d buckets during the dump", errSpoiled, s.buckets, n)
+	}
+	return nil
+}
+
+func (s *Scanner) dial(ctx context.Context, deadline time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.sock == nil {
+		sock, err := s.open()
+		if err != nil {
+			return err
+		}
+		s.sock = sock
+	}
+	return s.sock.SetDeadline(deadline)
+}
+
+// interrupter ends a receive that waits, when the context is cancelled before its deadline.
+func interrupter(sock Socket) func() {
+	return func() { _ = sock.SetDeadline(time.Unix(1, 0)) } // a socket closed meanwhile needs no interrupting
+}
+
+// threadClock reads the wall clock and the CPU time of the calling thread (clock_gettime(2)).
+func threadClock() (time.Time, time.Duration) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		// Not known to fail. The wall clock alone is the safe answer: it only makes holds look longer.
+		now := time.Now()
+		return now, time.Duration(now.UnixNano())
+	}
+	return time.Now(), time.Duration(ts.Nano())
+}
+
+func familyName(family uint8) string {
+	switch family {
+	case unix.AF_INET:
+		return "ipv4"
+	case unix.AF_INET6:
+		return "ipv6"
+	}
+	return "all families"
+}
