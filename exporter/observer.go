@@ -29,8 +29,8 @@ type Observer struct {
 
 	mu      sync.Mutex
 	current *look        // the look under way, or nil
-	last    *Observation // the newest complete look
-	earlier *Observation // a complete look before last, for rates
+	mark    *Observation // the newest complete look that is minRateInterval after earlier
+	earlier *Observation // a complete look to take rates from; nil until there is a mark after it
 }
 
 // minRateInterval is how far apart the two looks that a rate is taken from must be.
@@ -89,11 +89,11 @@ func (o *Observer) Observe(ctx context.Context) *Observation {
 	return l.snapshot()
 }
 
-// Recent returns the newest complete look and one at least five seconds before it; either may be nil.
-func (o *Observer) Recent() (last, earlier *Observation) {
+// Earlier returns a complete look at least five seconds older than the newest, to take rates from, or nil when there is none yet.
+func (o *Observer) Earlier() *Observation {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.last, o.earlier
+	return o.earlier
 }
 
 // look is an observation under way.
@@ -157,10 +157,9 @@ func (o *Observer) run(l *look, deadline time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.current = nil
-	if o.last != nil && (o.earlier == nil || seen.Node.Time.Sub(o.last.Node.Time) >= minRateInterval) {
-		o.earlier = o.last
+	if o.mark == nil || seen.Node.Time.Sub(o.mark.Node.Time) >= minRateInterval {
+		o.earlier, o.mark = o.mark, seen
 	}
-	o.last = seen
 	close(l.done)
 }
 

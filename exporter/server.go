@@ -26,8 +26,8 @@ type Config struct {
 	Logger        *slog.Logger
 }
 
-// PageFunc writes the status page of the newest observation; earlier is one at least five seconds before it, or nil.
-type PageFunc func(w http.ResponseWriter, last, earlier *Observation)
+// PageFunc writes the status page of an observation; earlier is one at least five seconds before it, or nil.
+type PageFunc func(w http.ResponseWriter, seen, earlier *Observation)
 
 // Server is the HTTP side of the exporter.
 type Server struct {
@@ -125,6 +125,6 @@ func (s *Server) timeout(r *http.Request) time.Duration {
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), DefaultTimeout/2)
 	defer cancel()
-	_, earlier := s.Observer.Recent()
-	s.Page(w, s.Observer.Observe(ctx), earlier)
+	seen := s.Observer.Observe(ctx)
+	s.Page(w, seen, s.Observer.Earlier())
 }

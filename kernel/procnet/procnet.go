@@ -50,9 +50,9 @@ func tablePair(names, values []byte, want Want) error {
 		return fmt.Errorf("%s: %d names but %d values", proto, len(n)-1, max(len(v), 1)-1)
 	}
 	var errs []error
-	key := append(append([]byte(nil), proto...), ' ')
+	key := append(append(make([]byte, 0, 64), proto...), ' ')
 	for i := 1; i < len(n); i++ {
-		dst, ok := want[string(append(key, n[i]...))]
+		dst, ok := want[string(append(key[:len(proto)+1], n[i]...))]
 		if !ok {
 			continue
 		}

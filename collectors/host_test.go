@@ -1,0 +1,106 @@
+package collectors
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"vxlan_exporter/node"
+)
+
+// observed is a collector together with what it found, so that its exposition can be tested.
+type observed struct {
+	Collector
+	n *node.Node
+}
+
+func (o observed) Collect(ch chan<- prometheus.Metric) { o.Publish(o.n, ch) }
+
+// expose observes with c and compares the exposition with want, the series only, in the order of the text format.
+func expose(t *testing.T, c Collector, known node.Node, want string) error {
+	t.Helper()
+	fill, err := c.Observe(t.Context(), &known)
+	if fill == nil {
+		t.Fatalf("nothing was filled: %v", err)
+	}
+	fill(&known)
+	o := observed{c, &known}
+	if problems, lintErr := testutil.CollectAndLint(o); lintErr != nil || len(problems) > 0 {
+		t.Errorf("lint: %v %v", problems, lintErr)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(o)
+	text, gatherErr := exposition(registry)
+	if gatherErr != nil {
+		t.Fatal(gatherErr)
+	}
+	if got, want := series(text), strings.TrimSpace(want); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	return err
+}
+
+func TestHost(t *testing.T) {
+	tests := []struct{ proc, want, err string }{
+		{"testdata/proc-6.18", `
+vxlan_host_conntrack_invalid_total 45
+vxlan_host_tcp_in_csum_errors_total 3
+vxlan_host_tcp_syn_retransmits_total 17
+vxlan_host_tcp_timeout_rehash_total 19
+vxlan_host_udp_in_csum_errors_total{family="ipv4"} 42
+vxlan_host_udp_in_csum_errors_total{family="ipv6"} 5
+vxlan_host_udp_in_errors_total{family="ipv4"} 49
+vxlan_host_udp_in_errors_total{family="ipv6"} 6`, ""},
+		// 3.10 has no TCPSynRetrans and no TcpTimeoutRehash: no series, not a 0.
+		{"testdata/proc-3.10", `
+vxlan_host_conntrack_invalid_total 1313
+vxlan_host_tcp_in_csum_errors_total 0
+vxlan_host_udp_in_csum_errors_total{family="ipv4"} 1312
+vxlan_host_udp_in_csum_errors_total{family="ipv6"} 0
+vxlan_host_udp_in_errors_total{family="ipv4"} 1312
+vxlan_host_udp_in_errors_total{family="ipv6"} 0`, ""},
+		// Each bad line costs its own metric and makes the collector fail.
+		{"testdata/proc-broken", `
+vxlan_host_tcp_timeout_rehash_total 4
+vxlan_host_udp_in_csum_errors_total{family="ipv4"} 8
+vxlan_host_udp_in_csum_errors_total{family="ipv6"} 9
+vxlan_host_udp_in_errors_total{family="ipv4"} 7`, "Tcp InCsumErrors"},
+		{"testdata/none", ``, "--path.procfs"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.proc, func(t *testing.T) {
+			err := expose(t, NewHost(tt.proc), node.Node{}, tt.want)
+			wantErr(t, err, tt.err)
+			if want := map[bool]node.Status{true: node.OK, false: node.Failed}[tt.err == ""]; node.Classify(err) != want {
+				t.Errorf("classified %s, want %s: a missing file is a failure here", node.Classify(err), want)
+			}
+		})
+	}
+}
+
+func TestSocket(t *testing.T) {
+	ports := node.Node{Ports: []node.Port{{Port: 4789, IPv4: true}, {Port: 8472, IPv4: true}}}
+	tests := []struct{ proc, want, err string }{
+		{"testdata/proc-6.18", `
+vxlan_socket_drops_total{family="ipv4",port="4789"} 0
+vxlan_socket_drops_total{family="ipv4",port="8472"} 4
+vxlan_socket_drops_total{family="ipv6",port="8472"} 1`, ""},
+		{"testdata/proc-3.10", `vxlan_socket_drops_total{family="ipv4",port="8472"} 0`, ""},
+		{"testdata/proc-broken", `vxlan_socket_drops_total{family="ipv4",port="8472"} 6`, "instead of 13"},
+		{"testdata/none", ``, "--path.procfs"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.proc, func(t *testing.T) {
+			wantErr(t, expose(t, NewSocket(tt.proc), ports, tt.want), tt.err)
+		})
+	}
+}
+
+func wantErr(t *testing.T, err error, want string) {
+	t.Helper()
+	if (want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), want)) {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"vxlan_exporter/collectors"
+	"vxlan_exporter/exporter"
+)
+
+// sources are the flags that say where and how the node is read. They are the same for every command that looks at the node.
+type sources struct {
+	proc, osRelease, selfTestFile string
+
+	ports          []string
+	featureInclude string
+
+	strategy                          string
+	conntrackInterval, conntrackLimit time.Duration
+	natInterval                       time.Duration
+	masqueradeBit                     string
+
+	enabled map[string]*bool
+}
+
+// collectorNames are all collectors, in the order in which they are described.
+func collectorNames() []struct{ name, help string } {
+	return []struct{ name, help string }{
+		{"device", "VXLAN devices and their features; without it, only --vxlan.port is known"},
+		{"host", "counters of the network namespace"},
+		{"socket", "drops of the kernel's VXLAN sockets"},
+		{"underlay", "features and driver of the NICs below VXLAN devices"},
+		{"conntrack", "NATed flows on the VXLAN ports (CAP_NET_ADMIN)"},
+		{"natrules", "what the NAT rules do to outer packets (CAP_NET_ADMIN)"},
+		{"kernel", "kernel release and stored self-test"},
+	}
+}
+
+func addSourceFlags(app *kingpin.Application) *sources {
+	s := &sources{enabled: map[string]*bool{}}
+	app.Flag("path.procfs", "Where procfs is mounted.").Default("/proc").StringVar(&s.proc)
+	app.Flag("path.os-release", "The os-release file.").Default("/etc/os-release").StringVar(&s.osRelease)
+	app.Flag("vxlan.port", "UDP port to look for, beside those that devices use. Repeatable.").Default("8472").StringsVar(&s.ports)
+	app.Flag("device.feature-include", "Regular expression (anchored) of device features to publish beside the usual ones.").StringVar(&s.featureInclude)
+	app.Flag("conntrack.strategy", "How to read connection tracking: auto, full or filter.").Default("auto").
+		EnumVar(&s.strategy, "auto", "full", "filter")
+	app.Flag("conntrack.min-interval", "A scan of connection tracking serves all scrapes for this long.").Default("10s").DurationVar(&s.conntrackInterval)
+	app.Flag("conntrack.timeout", "Bound on one scan of connection tracking.").Default("5s").DurationVar(&s.conntrackLimit)
+	app.Flag("natrules.min-interval", "A reading of the NAT rules serves for this long.").Default("60s").DurationVar(&s.natInterval)
+	app.Flag("kube.masquerade-bit", "Bit of kube-proxy's masquerade mark, 0 to 31 (iptables.masqueradeBit of its configuration); found from the rules when not given.").
+		StringVar(&s.masqueradeBit)
+	app.Flag("selftest.file", "Result of the self-test to publish, as written by selftest --write.").Default("/run/vxlan_exporter/selftest.json").
+		StringVar(&s.selfTestFile)
+	for _, c := range collectorNames() {
+		s.enabled[c.name] = app.Flag("collector."+c.name, "Read "+c.help+".").Default("true").Bool()
+	}
+	return s
+}
+
+// built is what the flags make.
+type built struct {
+	observer   *exporter.Observer
+	background []func(context.Context) // to run as long as the exporter serves
+}
+
+// build makes the collectors. Errors name the flag that is wrong.
+func (s *sources) build(logger *slog.Logger) (*built, error) {
+	ports, err := s.portNumbers()
+	if err != nil {
+		return nil, err
+	}
+	var include *regexp.Regexp
+	if s.featureInclude != "" {
+		if include, err = regexp.Compile("^(?:" + s.featureInclude + ")$"); err != nil {
+			return nil, fmt.Errorf("--device.feature-include: %w", err)
+		}
+	}
+	bit, err := s.markBit()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range []struct {
+		flag string
+		d    time.Duration
+		zero bool
+	}{
+		{"conntrack.min-interval", s.conntrackInterval, true},
+		{"conntrack.timeout", s.conntrackLimit, false},
+		{"natrules.min-interval", s.natInterval, true},
+	} {
+		if d.d < 0 || (d.d == 0 && !d.zero) {
+			return nil, fmt.Errorf("--%s=%s: must be positive", d.flag, d.d)
+		}
+	}
+
+	var b built
+	conntrack := collectors.NewConntrack(collectors.ConntrackConfig{
+		Proc: s.proc, Strategy: s.strategy, MinInterval: s.conntrackInterval, Timeout: s.conntrackLimit, Logger: logger,
+	})
+	all := map[string]collectors.Collector{
+		"device":    collectors.NewDevice(collectors.DeviceConfig{Ports: ports, FeatureInclude: include}),
+		"host":      collectors.NewHost(s.proc),
+		"socket":    collectors.NewSocket(s.proc),
+		"underlay":  collectors.NewUnderlay(collectors.UnderlayConfig{}),
+		"conntrack": conntrack,
+		"natrules":  collectors.NewNATRules(collectors.NATRulesConfig{Proc: s.proc, MinInterval: s.natInterval, MasqueradeBit: bit}),
+		"kernel":    collectors.NewKernel(collectors.KernelConfig{Proc: s.proc, OSRelease: s.osRelease, SelfTestFile: s.selfTestFile}),
+	}
+	first := all["device"]
+	if !*s.enabled["device"] {
+		first = collectors.NewPort(ports)
+	}
+	var rest []collectors.Collector
+	for _, c := range collectorNames() {
+		if c.name != "device" && *s.enabled[c.name] {
+			rest = append(rest, all[c.name])
+		}
+	}
+	if *s.enabled["conntrack"] {
+		b.background = append(b.background, conntrack.Run)
+	}
+	b.observer = exporter.NewObserver(logger, first, rest...)
+	return &b, nil
+}
+
+func (s *sources) portNumbers() ([]uint16, error) {
+	var ports []uint16
+	for _, text := range s.ports {
+		p, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || p == 0 {
+			return nil, fmt.Errorf("--vxlan.port=%s: must be a port from 1 to %d", text, math.MaxUint16)
+		}
+		ports = append(ports, uint16(p))
+	}
+	return ports, nil
+}
+
+func (s *sources) markBit() (*int, error) {
+	if s.masqueradeBit == "" {
+		return nil, nil
+	}
+	bit, err := strconv.Atoi(s.masqueradeBit)
+	if err != nil || bit < 0 || bit > 31 {
+		return nil, fmt.Errorf("--kube.masquerade-bit=%s: must be from 0 to 31", s.masqueradeBit)
+	}
+	return &bit, nil
+}
