@@ -1,0 +1,57 @@
+package diagnosis
+
+// Code identifies a kind of finding. Codes are stable: tests, runbooks and scripts rely on them.
+type Code string
+
+// The sending half.
+const (
+	CodeNATSpoils         Code = "nat_spoils_checksums"     // active: NATed flows leave through an exposed device
+	CodeNATCouldSpoil     Code = "nat_could_spoil"          // exposed: the rules NAT the outer packet, no NATed flow is there
+	CodeExposedUnread     Code = "exposed_rules_unread"     // exposed because the NAT rules could not be read or understood
+	CodeExposureUnknown   Code = "exposure_unknown"         // a condition could not be read
+	CodeClear             Code = "device_clear"             // a condition is absent, and which
+	CodeOffloadAlone      Code = "clear_by_offload_alone"   // clear only while tx-checksum-ip-generic stays off
+	CodeRulesContradicted Code = "rules_contradicted"       // NATed flows although the rules say none
+	CodeKernelAlone       Code = "clear_by_kernel_alone"    // NATed flows, and only the verdict on the kernel says they are harmless
+	CodeSeenEarlier       Code = "nat_flows_seen_earlier"   // no NATed flow now, but there were some
+	CodeSharedPort        Code = "shared_port"              // several devices on one port: flows cannot be told apart
+	CodeDNAT              Code = "dnat_on_vxlan_port"       // the destination of VXLAN packets is rewritten
+	CodeFlowsNoDevice     Code = "nat_flows_without_device" // NATed flows to a VXLAN port, and no device here that sends them
+	CodeNotracked         Code = "vxlan_not_tracked"        // NOTRACK: conntrack is blind, and NAT cannot happen
+	CodeRequestedOn       Code = "offload_requested_on"     // off [requested on]
+	CodeNoDevices         Code = "no_vxlan_devices"
+)
+
+// The receiving half.
+const (
+	CodeVXLANErrors       Code = "vxlan_checksum_errors"        // bad checksums rise and the VXLAN socket drops with them
+	CodeVXLANErrorsLikely Code = "vxlan_checksum_errors_likely" // bad checksums and conntrack invalid rise together on a node that carries VXLAN
+	CodeErrorsUnclear     Code = "udp_checksum_errors_unclear"  // bad checksums rise and nothing tells whose
+	CodeErrorsElsewhere   Code = "udp_checksum_errors_elsewhere"
+	CodeErrorsEarlier     Code = "udp_checksum_errors_earlier" // a total, and no rise seen in this look
+	CodeInvalidOnly       Code = "conntrack_invalid_only"      // invalid rises while InCsumErrors stands still
+	CodeInnerTCP          Code = "inner_tcp_checksum_errors"
+	CodeTCPErrors         Code = "tcp_checksum_errors" // no VXLAN here
+	CodeTunnelOffload     Code = "underlay_tunnel_offload"
+	CodeNoErrors          Code = "no_checksum_errors"
+)
+
+// The look itself.
+const (
+	CodeReadingMissing Code = "reading_missing"      // a reading failed, and what is lost by it
+	CodeStaleScan      Code = "conntrack_stale"      // the flows are those of an earlier scan
+	CodeCounterReset   Code = "counter_reset"        // a counter fell between the two looks
+	CodeNotComparable  Code = "looks_not_comparable" // the two looks are not of one boot of one node, or not in order
+	CodeOneLook        Code = "one_look"             // no second look: no rates
+)
+
+// Codes lists every code, in the order of the documentation.
+func Codes() []Code {
+	return []Code{
+		CodeNATSpoils, CodeNATCouldSpoil, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeRulesContradicted,
+		CodeKernelAlone, CodeSeenEarlier, CodeSharedPort, CodeDNAT, CodeFlowsNoDevice, CodeNotracked, CodeRequestedOn, CodeNoDevices,
+		CodeVXLANErrors, CodeVXLANErrorsLikely, CodeErrorsUnclear, CodeErrorsElsewhere, CodeErrorsEarlier, CodeInvalidOnly, CodeInnerTCP,
+		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors,
+		CodeReadingMissing, CodeStaleScan, CodeCounterReset, CodeNotComparable, CodeOneLook,
+	}
+}

@@ -1,0 +1,331 @@
+package diagnosis
+
+import (
+	"fmt"
+	"strconv"
+
+	"vxlan_exporter/kernel/ethtool"
+	"vxlan_exporter/kernel/natrules"
+	"vxlan_exporter/kernel/release"
+	"vxlan_exporter/node"
+)
+
+// truth is what is known of one condition of the failure.
+type truth int
+
+const (
+	no truth = iota
+	unsure
+	yes
+)
+
+// condition is one condition of the failure for one device: whether it holds, and why it is thought so.
+type condition struct {
+	holds    truth
+	why      string // part of a sentence
+	evidence Evidence
+}
+
+// txChecksum is the feature without which no inner packet leaves unfinished: VXLAN devices have NETIF_F_HW_CSUM, which ethtool calls
+// tx-checksum-ip-generic (net/ethtool/common.c). Segmentation may still say "on" after it is switched off, so only this one counts.
+const txChecksum = "tx-checksum-ip-generic"
+
+// checksumCondition: does the device put a checksum into the outer UDP header? Variant B needs it, variant A needs that it does not.
+func checksumCondition(d node.Device, family, variant string) condition {
+	var c condition
+	switch {
+	case d.IsExternal():
+		return condition{
+			unsure, "an external device takes the outer checksum from each packet, so its udpcsum flag does not tell what is on the wire",
+			Evidence{"external", "true"},
+		}
+	case family == node.IPv6:
+		// A UDP checksum is obligatory over IPv6 but for tunnels that ask (RFC 6936); a kernel without the switch always writes it.
+		off := d.UDP6ZeroChecksumTx != nil && *d.UDP6ZeroChecksumTx
+		c = condition{yes, "outer UDP checksum on (IPv6 underlay)", Evidence{"udp6zerocsumtx", flag(d.UDP6ZeroChecksumTx)}}
+		if off {
+			c.holds, c.why = no, "outer UDP checksum off (udp6zerocsumtx)"
+		}
+	case d.UDPChecksum == nil:
+		return condition{
+			unsure, "this kernel does not say whether the device writes an outer UDP checksum (kernels before 3.16 have no such attribute)",
+			Evidence{"udpcsum", flag(nil)},
+		}
+	case *d.UDPChecksum:
+		c = condition{yes, "outer UDP checksum on (udpcsum)", Evidence{"udpcsum", "true"}}
+	default:
+		c = condition{no, "outer UDP checksum off (noudpcsum)", Evidence{"udpcsum", "false"}}
+	}
+	if variant == node.ZeroChecksum {
+		c.holds = yes - c.holds
+	}
+	return c
+}
+
+func flag(b *bool) string {
+	if b == nil {
+		return "not sent by this kernel"
+	}
+	return strconv.FormatBool(*b)
+}
+
+func offloadCondition(d node.Device) condition {
+	f, ok := d.Features.Get(txChecksum)
+	switch {
+	case !ok && d.FeaturesError != "":
+		return condition{unsure, "the device's features could not be read: " + d.FeaturesError, Evidence{txChecksum, "not read"}}
+	case !ok:
+		return condition{unsure, "the device's features do not name " + txChecksum, Evidence{txChecksum, "not there"}}
+	case f.Active:
+		return condition{yes, txChecksum + " on", Evidence{txChecksum, featureText(f)}}
+	default:
+		return condition{no, txChecksum + " " + featureText(f), Evidence{txChecksum, featureText(f)}}
+	}
+}
+
+// featureText is how ethtool -k shows a feature (ethtool.c, dump_one_feature).
+func featureText(f ethtool.Feature) string {
+	s := "off"
+	if f.Active {
+		s = "on"
+	}
+	switch {
+	case f.Fixed || !f.Available:
+		s += " [fixed]"
+	case f.Requested != f.Active && f.Requested:
+		s += " [requested on]"
+	case f.Requested != f.Active:
+		s += " [requested off]"
+	}
+	return s
+}
+
+// Verdicts on a kernel and where they come from, as in vxlan_kernel_nat_checksum_bug.
+const (
+	FromRelease  = "release"
+	FromSelfTest = "selftest"
+)
+
+// KernelBug is the verdict on whether NAT on this kernel spoils outer checksums.
+type KernelBug struct {
+	Variant  string // node.ZeroChecksum or node.OffloadedChecksum
+	Verdict  string // release.Affected, release.Fixed or release.Unknown
+	Evidence string // FromRelease or FromSelfTest
+	Reason   string
+}
+
+// KernelBugs gives the verdict of the release on both variants, and that of the self-test where a result of this very boot and
+// release is stored. A self-test covers two families: affected when either is, fixed only when all tested ones are.
+func KernelBugs(k node.Kernel) []KernelBug {
+	a, b := release.ZeroChecksum(k.Info), release.OffloadedChecksum(k.Info)
+	bugs := []KernelBug{
+		{node.ZeroChecksum, a.Verdict, FromRelease, a.Reason},
+		{node.OffloadedChecksum, b.Verdict, FromRelease, b.Reason},
+	}
+	t := selfTest(k)
+	if t == nil {
+		return bugs
+	}
+	for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+		bug := KernelBug{Variant: v, Evidence: FromSelfTest}
+		for _, r := range t.Results {
+			if r.Variant != v {
+				continue
+			}
+			switch {
+			case bug.Verdict == "", r.Verdict == release.Affected, r.Verdict != release.Fixed && bug.Verdict == release.Fixed:
+				bug.Verdict, bug.Reason = r.Verdict, r.Reason
+			}
+		}
+		if bug.Verdict != "" {
+			bugs = append(bugs, bug)
+		}
+	}
+	return bugs
+}
+
+// selfTest is the stored result when it speaks of the running kernel.
+func selfTest(k node.Kernel) *node.SelfTest {
+	t := k.SelfTest
+	if t == nil || (t.Release != "" && k.Release != "" && t.Release != k.Release) || (t.BootID != "" && k.BootID != "" && t.BootID != k.BootID) {
+		return nil
+	}
+	return t
+}
+
+// kernelCondition: does NAT on this kernel spoil the checksum? The self-test is proof; without it the release speaks, but only for
+// variant A: no version clears variant B, which every kernel tried so far has.
+func kernelCondition(k node.Kernel, family, variant string) condition {
+	if t := selfTest(k); t != nil {
+		for _, r := range t.Results {
+			if r.Variant != variant || r.Family != family {
+				continue
+			}
+			switch r.Verdict {
+			case release.Affected:
+				return condition{yes, "the self-test proved this kernel affected", Evidence{"self-test", release.Affected}}
+			case release.Fixed:
+				return condition{no, "the self-test proved this kernel unharmed", Evidence{"self-test", release.Fixed}}
+			}
+		}
+	}
+	if variant == node.OffloadedChecksum {
+		// Where the release answers Unknown (not looked at yet), the condition is taken to hold: nothing has shown otherwise.
+		return condition{yes, "no kernel version is known to be free of it", kernelEvidence(k, release.OffloadedChecksum(k.Info))}
+	}
+	if k.Release == "" {
+		return condition{unsure, "the kernel's version was not read", Evidence{"kernel", "not read"}}
+	}
+	v := release.ZeroChecksum(k.Info)
+	c := condition{unsure, "the kernel's version does not tell whether it has the fix", kernelEvidence(k, v)}
+	switch v.Verdict {
+	case release.Affected:
+		c.holds, c.why = yes, "the kernel "+k.Release+" is affected"
+	case release.Fixed:
+		c.holds, c.why = no, "the kernel "+k.Release+" has the fix for this variant"
+	}
+	return c
+}
+
+func kernelEvidence(k node.Kernel, v release.Verdict) Evidence {
+	switch {
+	case k.Release == "":
+		return Evidence{"kernel", "not read"}
+	case v.Reason == "":
+		return Evidence{"kernel", k.Release}
+	default:
+		return Evidence{"kernel", k.Release + " (" + v.Reason + ")"}
+	}
+}
+
+// natCondition: would NAT change the outer packet's source?
+type natCondition struct {
+	condition
+	rule    *natrules.Rule
+	reason  natrules.Why
+	change  natrules.Change
+	unread  bool // nobody knows, so it is taken to hold
+	flows   bool // NATed flows decide, whatever the rules say
+	against bool // and the rules say otherwise
+}
+
+func (j *judge) natCondition(key portKey) natCondition {
+	c := j.ruleCondition(key)
+	if n := j.flows[key].SNAT; n > 0 {
+		c.against = c.holds == no
+		c.holds, c.flows, c.unread = yes, true, false
+	}
+	return c
+}
+
+func (j *judge) ruleCondition(key portKey) natCondition {
+	o, ok := j.outer[key]
+	if !ok {
+		if r, read := j.reading(readRules); read && r.Status == node.None {
+			return natCondition{condition: condition{no, "there are no NAT rules", Evidence{"NAT rules", "none"}}, reason: natrules.WhyNoRule, change: natrules.NoChange}
+		}
+		if j.noConntrack() {
+			why := "connection tracking is not loaded, so nothing can be NATed"
+			return natCondition{condition: condition{no, why, Evidence{"conntrack", "none"}}, reason: natrules.WhyNoRule, change: natrules.NoChange}
+		}
+		return unreadRules(j.because(readRules), nil)
+	}
+	switch o.Change {
+	case natrules.NoChange:
+		if why := j.unreadRuleset(key.family); why != "" && o.Why != natrules.WhyNotrack {
+			return unreadRules(why, o.Rule)
+		}
+		return natCondition{
+			condition: condition{no, keepsClear(o.Why), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
+		}
+	case natrules.PortChange, natrules.AddrChange:
+		return natCondition{
+			condition: condition{yes, natWhy(o), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
+		}
+	default:
+		why := j.unreadRuleset(key.family)
+		switch {
+		case why != "":
+		case o.Rule != nil:
+			why = "a rule could not be understood: " + o.Rule.Text
+		default:
+			why = j.because(readRules)
+		}
+		return unreadRules(why, o.Rule)
+	}
+}
+
+func unreadRules(why string, rule *natrules.Rule) natCondition {
+	return natCondition{
+		condition: condition{yes, "the NAT rules could not be judged (" + why + ")", Evidence{"NAT rules", "not judged: " + why}},
+		rule:      rule, reason: natrules.WhyUnread, change: natrules.UnsureChange, unread: true,
+	}
+}
+
+// unreadRuleset says which backend's rules were refused or failed; empty when all that exist were read.
+func (j *judge) unreadRuleset(family string) string {
+	for _, r := range j.now.NATRules.Rulesets {
+		if r.Family != family || (node.Status(r.Status) != node.NotPermitted && node.Status(r.Status) != node.Failed) {
+			continue
+		}
+		if r.Error != "" {
+			return r.Backend + " rules: " + r.Error
+		}
+		return r.Backend + " rules: " + r.Status
+	}
+	return ""
+}
+
+// noConntrack reports whether the node is known to have no connection tracking. A /proc with parts hidden looks alike, so the
+// counters must have been read and must not know it either.
+func (j *judge) noConntrack() bool {
+	r, ok := j.reading(readConntrack)
+	return ok && r.Status == node.None && j.now.Host.UDP4.InDatagrams != nil && j.now.Host.ConntrackInvalid == nil
+}
+
+func keepsClear(why natrules.Why) string {
+	switch why {
+	case natrules.WhyGuard:
+		return "the masquerade mark is cleared before MASQUERADE"
+	case natrules.WhyMarkReset:
+		return "the mark is cleared for the VXLAN port on the way out"
+	case natrules.WhyNotrack:
+		return "the VXLAN port is not tracked, so NAT cannot touch it"
+	case natrules.WhyNotRandom:
+		return "MASQUERADE keeps the source port"
+	case natrules.WhyNoRule:
+		return "no NAT rule matches the outer packets"
+	default:
+		return "the NAT rules leave the outer packets alone"
+	}
+}
+
+func natWhy(o natrules.Outer) string {
+	what := "source port"
+	if o.Change == natrules.AddrChange {
+		what = "source address"
+	}
+	switch o.Why {
+	case natrules.WhyPreempted:
+		return "a rule that runs before any guard, or needs no mark, NATs the outer packets (" + what + ")"
+	case natrules.WhyUnguarded:
+		return "the mark set for the inner packet makes the outer one be masqueraded (" + what + ")"
+	default:
+		return "the rules NAT the outer packets (" + what + ")"
+	}
+}
+
+func ruleEvidence(o natrules.Outer) Evidence {
+	if o.Rule == nil {
+		return Evidence{"NAT rules", fmt.Sprintf("%s (%s)", o.Change, o.Why)}
+	}
+	return Evidence{"rule", quote(o.Rule)}
+}
+
+// quote shows a rule with its table, in the words of iptables-save or nft.
+func quote(r *natrules.Rule) string {
+	if r.Table == "" {
+		return r.Text
+	}
+	return r.Table + ": " + r.Text
+}

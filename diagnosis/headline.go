@@ -1,0 +1,94 @@
+package diagnosis
+
+import (
+	"fmt"
+	"slices"
+)
+
+// headline says the verdict in a sentence or two.
+func (j *judge) headline() string {
+	switch j.state {
+	case Failing:
+		return j.failing()
+	case Exposed:
+		return j.exposed()
+	case Unknown:
+		return "Could not tell: " + j.firstOpen()
+	}
+	tail := ""
+	if slices.ContainsFunc(j.findings, func(f Finding) bool { return f.Severity == Warning }) {
+		tail = " There are warnings below."
+	}
+	if !j.carriesVXLAN() {
+		return "Healthy: nothing here sends or receives VXLAN." + tail
+	}
+	if _, _, ok := j.look.Interval(); !ok {
+		return "Healthy: no device here can send spoiled checksums. One look cannot tell whether bad ones arrive." + tail
+	}
+	return "Healthy: no device here can send spoiled checksums, and none were seen to arrive as VXLAN." + tail
+}
+
+func (j *judge) failing() string {
+	var s string
+	if names := j.named(Active); len(names) > 0 {
+		s = "Failing now: NAT spoils the checksums of packets sent through " + list(names) + "."
+	}
+	for _, f := range j.findings {
+		switch f.Code {
+		case CodeVXLANErrors:
+			s += " VXLAN packets with bad checksums arrive (" + f.Evidence[0].Name + " " + f.Evidence[0].Value + ")."
+		case CodeVXLANErrorsLikely:
+			s += " Packets with bad checksums arrive, most likely VXLAN's (" + f.Evidence[0].Name + " " + f.Evidence[0].Value + ")."
+		default:
+			continue
+		}
+	}
+	if len(j.named(Active)) == 0 {
+		s = "Failing now:" + s
+	}
+	return s
+}
+
+func (j *judge) exposed() string {
+	names := j.named(Exposed)
+	s := "Exposed: every condition of the stall holds for " + list(names)
+	unread := slices.ContainsFunc(j.verdicts, func(v verdict) bool { return v.state == Exposed && v.nat.unread })
+	if unread {
+		s = "Exposed: the NAT rules could not be judged, and every other condition of the stall holds for " + list(names)
+	}
+	seen := slices.ContainsFunc(j.verdicts, func(v verdict) bool {
+		_, ok := j.flows[v.key]
+		return v.state == Exposed && ok
+	})
+	if !seen {
+		return s + ". Whether NATed flows are there could not be seen."
+	}
+	return s + ". No NATed flow is there now."
+}
+
+// named lists the devices with a verdict, each once.
+func (j *judge) named(s State) []string {
+	var names []string
+	for _, v := range j.verdicts {
+		if v.state == s && !slices.Contains(names, v.device.Name) {
+			names = append(names, v.device.Name)
+		}
+	}
+	return names
+}
+
+func (j *judge) firstOpen() string {
+	if names := j.named(Unknown); len(names) > 0 {
+		return "not enough is known of " + list(names) + "."
+	}
+	if !j.succeeded(readDevices) {
+		return "the VXLAN devices could not be read (" + j.because(readDevices) + ")."
+	}
+	for _, f := range j.findings {
+		switch f.Code {
+		case CodeErrorsUnclear, CodeInnerTCP, CodeFlowsNoDevice, CodeReadingMissing:
+			return f.Summary
+		}
+	}
+	return fmt.Sprintf("%d findings below.", len(j.findings))
+}
