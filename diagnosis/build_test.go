@@ -25,9 +25,9 @@ func ordinary(changes ...change) *node.Node {
 			OS: map[string]string{"ID": "debian", "VERSION_ID": "12", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
 		}, BootID: "b1"},
 		Host: node.Host{
-			UDP4:            node.UDPCounters{InDatagrams: num(90000), InErrors: num(0), InCsumErrors: num(0), NoPorts: num(3)},
-			UDP6:            node.UDPCounters{InDatagrams: num(200), InErrors: num(0), InCsumErrors: num(0), NoPorts: num(0)},
-			TCPInCsumErrors: num(0), TCPSynRetrans: num(12), TCPTimeouts: num(9), TCPTimeoutRehash: num(4), ConntrackInvalid: num(0),
+			UDP4:            node.UDPCounters{InDatagrams: new(uint64(90000)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(3))},
+			UDP6:            node.UDPCounters{InDatagrams: new(uint64(200)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(0))},
+			TCPInCsumErrors: new(uint64(0)), TCPSynRetrans: new(uint64(12)), TCPTimeouts: new(uint64(9)), TCPTimeoutRehash: new(uint64(4)), ConntrackInvalid: new(uint64(0)),
 		},
 		Sockets: []procnet.Socket{{Family: node.IPv4, Port: 8472, Inode: 4711}},
 		Devices: []node.Device{device("flannel.1")},
@@ -37,7 +37,7 @@ func ordinary(changes ...change) *node.Node {
 		}},
 		Ports: []node.Port{{Port: 8472, IPv4: true, Device: true}},
 		Conntrack: node.Conntrack{
-			Entries: num(120), Limit: num(262144), Buckets: num(65536),
+			Entries: new(uint64(120)), Limit: new(uint64(262144)), Buckets: new(uint64(65536)),
 			Ports: []node.ConntrackPort{{Family: node.IPv4, Port: 8472, Flows: 12}},
 			Scan:  &node.Scan{Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Entries: 40, Filtered: true, Strategy: "filter"},
 		},
@@ -58,15 +58,11 @@ func ordinary(changes ...change) *node.Node {
 	return n
 }
 
-func ptr[T bool | int32](v T) *T { return &v }
-
-func num(v uint64) *uint64 { return &v }
-
 func device(name string) node.Device {
 	return node.Device{
 		Link: rtnl.Link{
 			Index: 5, Name: name, Up: true, MTU: 1450, VNI: 1, Port: 8472, Local: netip.MustParseAddr("10.0.0.1"), UnderlayIndex: 2,
-			External: ptr(false), UDPChecksum: ptr(true), UDP6ZeroChecksumTx: ptr(false), UDP6ZeroChecksumRx: ptr(false),
+			External: new(false), UDPChecksum: new(true), UDP6ZeroChecksumTx: new(false), UDP6ZeroChecksumRx: new(false),
 		},
 		Underlay: "eth0",
 		Features: ethtool.Features{on(txChecksum), on("tx-tcp-segmentation")},
@@ -88,7 +84,7 @@ func eachDevice(f func(*node.Device)) change {
 }
 
 // The conditions, as changes.
-func noudpcsum() change { return eachDevice(func(d *node.Device) { d.UDPChecksum = ptr(false) }) }
+func noudpcsum() change { return eachDevice(func(d *node.Device) { d.UDPChecksum = new(false) }) }
 
 func txOff() change {
 	return eachDevice(func(d *node.Device) {
@@ -107,12 +103,12 @@ func txUnread() change {
 }
 
 func external() change {
-	return eachDevice(func(d *node.Device) { d.External, d.VNI, d.Local = ptr(true), 0, netip.Addr{} })
+	return eachDevice(func(d *node.Device) { d.External, d.VNI, d.Local = new(true), 0, netip.Addr{} })
 }
 
 func down() change { return eachDevice(func(d *node.Device) { d.Up = false }) }
 
-func movedHere() change { return eachDevice(func(d *node.Device) { d.LinkNetns = ptr(int32(7)) }) }
+func movedHere() change { return eachDevice(func(d *node.Device) { d.LinkNetns = new(int32(7)) }) }
 
 func oldAttributes() change {
 	return eachDevice(func(d *node.Device) {
@@ -152,7 +148,7 @@ func over6() change {
 	}
 }
 
-func zeroTx6() change { return eachDevice(func(d *node.Device) { d.UDP6ZeroChecksumTx = ptr(true) }) }
+func zeroTx6() change { return eachDevice(func(d *node.Device) { d.UDP6ZeroChecksumTx = new(true) }) }
 
 // kernel sets the release; the build string goes with it.
 func kernel(releaseString, version string) change {

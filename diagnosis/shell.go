@@ -17,7 +17,7 @@ func shellWord(s string) string {
 		if (r == utf8.RuneError && n <= 1) || !unicode.IsPrint(r) {
 			printable = false
 		}
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-@%+=:,/", r)) {
+		if !isPlain(r) {
 			plain = false
 		}
 		i += n
@@ -43,4 +43,9 @@ func shellWord(s string) string {
 	}
 	b.WriteByte('\'')
 	return b.String()
+}
+
+// isPlain reports whether no shell gives r a meaning inside a word.
+func isPlain(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-@%+:,/", r)
 }

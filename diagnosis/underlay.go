@@ -72,7 +72,8 @@ func (j *judge) underlays() {
 			Summary: u.Name + " uses the driver " + u.Driver.Name + " with tunnel offloads on. Some of its versions lose or spoil tunnelled packets: " +
 				"a hint only, worth a try where nothing else explains the symptoms.",
 			Evidence: append([]Evidence{
-				{"driver", strings.TrimSpace(u.Driver.Name + " " + u.Driver.Version)}, {"firmware", u.Driver.FirmwareVersion},
+				{"driver", strings.TrimSpace(u.Driver.Name + " " + u.Driver.Version)},
+				{"firmware", u.Driver.FirmwareVersion},
 				{"active", strings.Join(slices.Concat(active, fixed), " ")},
 			}, symptoms...),
 		}
