@@ -74,7 +74,7 @@ type MarkReset string
 
 // The places.
 const (
-	MarkResetNone   MarkReset = ""
+	MarkResetNone   MarkReset = "none"
 	MarkResetFilter MarkReset = "filter" // filter OUTPUT
 	MarkResetMangle MarkReset = "mangle" // mangle OUTPUT
 )
@@ -86,7 +86,7 @@ type Options struct {
 	Rules       Rules   `json:"rules"`              // default RulesNone
 	RandomFully bool    `json:"random_fully"`       // MASQUERADE --random-fully; nftables mode always randomises
 	Backend     Backend `json:"backend"`            // default Legacy
-	MarkBit     uint    `json:"mark_bit,omitempty"` // bit of the masquerade mark; default 14, kube-proxy's own
+	MarkBit     uint    `json:"mark_bit,omitempty"` // bit of the masquerade mark, 1 to 31; default 14, kube-proxy's own
 
 	Family      Family `json:"family"`       // default IPv4
 	Port        uint16 `json:"port"`         // VXLAN port; default 8472, flannel's and Linux' own
@@ -95,7 +95,7 @@ type Options struct {
 
 	Receiver  Receiver  `json:"receiver"` // default ReceiverNone
 	Notrack   bool      `json:"notrack"`  // raw NOTRACK for the VXLAN port on the sender
-	MarkReset MarkReset `json:"mark_reset,omitempty"`
+	MarkReset MarkReset `json:"mark_reset"` // default MarkResetNone
 
 	TxRehash   bool `json:"tx_rehash"`             // net.core.txrehash on the sender: a new path after a SYN timeout
 	UDPTimeout int  `json:"udp_timeout,omitempty"` // net.netfilter.nf_conntrack_udp_timeout on the sender, seconds; 0 leaves 30
@@ -118,6 +118,7 @@ func (o Options) withDefaults() Options {
 	o.Backend = or(o.Backend, Legacy)
 	o.Family = or(o.Family, IPv4)
 	o.Receiver = or(o.Receiver, ReceiverNone)
+	o.MarkReset = or(o.MarkReset, MarkResetNone)
 	o.Port = or(o.Port, 8472)
 	o.MarkBit = or(o.MarkBit, 14) // kube-proxy --iptables-masquerade-bit
 	return o
@@ -138,7 +139,7 @@ func (o Options) validate() error {
 		oneOf("family", o.Family, IPv4, IPv6),
 		oneOf("receiver", o.Receiver, ReceiverNone, ReceiverTrack, ReceiverFirewalld),
 		oneOf("mark reset", o.MarkReset, MarkResetNone, MarkResetFilter, MarkResetMangle),
-		inRange("mark bit", int(o.MarkBit), 0, 31),
+		inRange("mark bit", int(o.MarkBit), 1, 31),
 		inRange("UDP timeout", o.UDPTimeout, 0, 86400),
 	)
 }

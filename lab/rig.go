@@ -96,6 +96,9 @@ func (r *Rig) Close() error {
 			errs = append(errs, n.Close())
 		}
 	}
+	if r.opts.Name != "" && r.A != nil { // nil: the name is another rig's
+		errs = append(errs, r.forget())
+	}
 	return errors.Join(errs...)
 }
 
@@ -150,6 +153,9 @@ func (r *Rig) set(change func(*Options), steps ...func() error) error {
 		if err := step(); err != nil {
 			return err
 		}
+	}
+	if r.opts.Name != "" {
+		return r.save()
 	}
 	return nil
 }

@@ -61,16 +61,6 @@ func echo(c net.PacketConn) {
 
 func (s *podServer) close() error { return errors.Join(s.http.Close(), s.udp.Close()) }
 
-// ServePod serves the pod of a rig that outlives its maker, until ctx ends.
-func ServePod(ctx context.Context, pod *NS) error {
-	s, err := servePod(pod)
-	if err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return s.close()
-}
-
 // Request makes a new connection from node A itself to A's NodePort, asks the pod for a page and waits for the whole answer. stall
 // is the time that took. The error satisfies os.ErrDeadlineExceeded or context.DeadlineExceeded when ctx ended first; then stall is
 // the time until it did.
@@ -158,4 +148,19 @@ func (n *NS) DialContext(ctx context.Context, network, address string) (net.Conn
 		return err
 	})
 	return c, err
+}
+
+// WaitPod waits until the pod answers its own neighbourhood, the tunnel aside.
+func (r *Rig) WaitPod(ctx context.Context) error {
+	for {
+		c, err := r.Pod.DialContext(ctx, "tcp4", netip.AddrPortFrom(r.PodIP, PodPort).String())
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the pod does not answer: %w", errors.Join(ctx.Err(), err))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }

@@ -1,0 +1,40 @@
+package labtest
+
+import (
+	"context"
+	"testing"
+
+	"vxlan_exporter/lab"
+	"vxlan_exporter/lab/scrape"
+)
+
+// Exporter is an exporter that runs as long as the test.
+type Exporter struct {
+	*scrape.Exporter
+	t testing.TB
+}
+
+// StartExporter runs the exporter's binary in a namespace.
+func StartExporter(t testing.TB, n *lab.NS, binary string, args ...string) *Exporter {
+	t.Helper()
+	e, err := scrape.Start(t.Context(), n, binary, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &Exporter{e, t}
+}
+
+// Scrape reads the exporter's metrics and fails the test when it cannot.
+func (e *Exporter) Scrape() scrape.Metrics {
+	e.t.Helper()
+	m, err := e.Exporter.Scrape(context.WithoutCancel(e.t.Context()))
+	if err != nil {
+		e.t.Fatalf("%v\n%s", err, e.Log())
+	}
+	return m
+}
