@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"time"
 
@@ -102,8 +103,13 @@ func (s *Scanner) Scan(ctx context.Context, targets []Target, v Visitor) (Stats,
 	}
 	// A dump that was left in the middle goes on in the next receive: start afresh.
 	err = errors.Join(err, s.Close())
-	if isTimeout(err) && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		// The socket's deadline is the context's, and passes on its cancellation; the context itself may be a moment behind.
+		cause := ctx.Err()
+		if cause == nil {
+			cause = context.DeadlineExceeded
+		}
+		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return stats, fmt.Errorf("conntrack: %w", err)
 }

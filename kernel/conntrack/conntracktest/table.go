@@ -29,10 +29,8 @@ type Flow struct {
 
 // Table creates and deletes entries over ctnetlink. It is not safe for concurrent use.
 type Table struct {
-	conn  *netlink.Conn
-	seq   uint32
-	batch []byte
-	last  int // start of the last message in batch
+	conn *netlink.Conn
+	builder
 }
 
 // Open opens the table of the calling thread's network namespace.
@@ -41,7 +39,7 @@ func Open() (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("conntracktest: %w", err)
 	}
-	return &Table{conn: c, seq: 1}, nil
+	return &Table{conn: c}, nil
 }
 
 // Close closes the socket; the entries stay.
@@ -56,33 +54,35 @@ const (
 
 // Add creates flows. It stops at the first that the kernel refuses.
 func (t *Table) Add(flows ...Flow) error {
-	return t.each(flows, msgNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL, (*Table).appendNew)
+	return t.each(flows, msgNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL, (*builder).fresh)
 }
 
 // Delete deletes flows by their original tuples.
 func (t *Table) Delete(flows ...Flow) error {
-	return t.each(flows, msgDelete, 0, func(t *Table, f *Flow) {
-		t.nest(1, func() { t.tuple(f.Proto, f.Source, f.Destination) })
-		t.zone(f)
+	return t.each(flows, msgDelete, 0, func(b *builder, f *Flow) {
+		b.nest(1, func() { b.tuple(f.Proto, f.Source, f.Destination) })
+		b.zone(f)
 	})
 }
 
 // Flush deletes all entries of the namespace.
 func (t *Table) Flush() error {
-	t.begin(msgDelete, 0, unix.AF_UNSPEC)
+	t.seq++
+	t.begin(msgDelete, unix.NLM_F_REQUEST, unix.AF_UNSPEC)
 	t.end()
 	return t.flush()
 }
 
-func (t *Table) each(flows []Flow, typ, flags uint16, body func(*Table, *Flow)) error {
+func (t *Table) each(flows []Flow, typ, flags uint16, body func(*builder, *Flow)) error {
 	for i := range flows {
 		f := &flows[i]
 		family := uint8(unix.AF_INET)
 		if f.Source.Addr().Is6() {
 			family = unix.AF_INET6
 		}
-		t.begin(typ, flags, family)
-		body(t, f)
+		t.seq++
+		t.begin(typ, unix.NLM_F_REQUEST|flags, family)
+		body(&t.builder, f)
 		t.end()
 		if len(t.batch) > maxBatch {
 			if err := t.flush(); err != nil {
@@ -92,103 +92,6 @@ func (t *Table) each(flows []Flow, typ, flags uint16, body func(*Table, *Flow)) 
 	}
 	return t.flush()
 }
-
-func (t *Table) appendNew(f *Flow) {
-	replySource, replyDestination := f.Destination, f.Source
-	if f.ReplySource.IsValid() {
-		replySource = f.ReplySource
-	}
-	if f.ReplyDestination.IsValid() {
-		replyDestination = f.ReplyDestination
-	}
-	timeout := f.Timeout
-	if timeout == 0 {
-		timeout = time.Hour
-	}
-	t.nest(1, func() { t.tuple(f.Proto, f.Source, f.Destination) }) // CTA_TUPLE_ORIG
-	t.nest(2, func() { t.tuple(f.Proto, replySource, replyDestination) })
-	t.be32(7, uint32(timeout/time.Second)) // CTA_TIMEOUT
-	t.zone(f)
-	if f.Proto == unix.IPPROTO_TCP {
-		t.nest(4, func() { t.nest(1, func() { t.attr(1, 3) }) }) // CTA_PROTOINFO, _TCP, _TCP_STATE: established
-	}
-	if f.SNAT.IsValid() {
-		t.nest(6, func() { t.nat(f.SNAT) }) // CTA_NAT_SRC
-	}
-	if f.DNAT.IsValid() {
-		t.nest(13, func() { t.nat(f.DNAT) }) // CTA_NAT_DST
-	}
-}
-
-func (t *Table) zone(f *Flow) {
-	if f.Zone != 0 {
-		t.attr(18, byte(f.Zone>>8), byte(f.Zone)) // CTA_ZONE
-	}
-}
-
-func (t *Table) tuple(proto uint8, src, dst netip.AddrPort) {
-	t.nest(1, func() { // CTA_TUPLE_IP
-		if src.Addr().Is4() {
-			t.attr(1, src.Addr().AsSlice()...)
-			t.attr(2, dst.Addr().AsSlice()...)
-		} else {
-			t.attr(3, src.Addr().AsSlice()...)
-			t.attr(4, dst.Addr().AsSlice()...)
-		}
-	})
-	t.nest(2, func() { // CTA_TUPLE_PROTO
-		t.attr(1, proto)
-		t.attr(2, byte(src.Port()>>8), byte(src.Port()))
-		t.attr(3, byte(dst.Port()>>8), byte(dst.Port()))
-	})
-}
-
-func (t *Table) nat(to netip.AddrPort) {
-	a := to.Addr().AsSlice()
-	if to.Addr().Is4() {
-		t.attr(1, a...) // CTA_NAT_V4_MINIP
-		t.attr(2, a...)
-	} else {
-		t.attr(4, a...) // CTA_NAT_V6_MINIP
-		t.attr(5, a...)
-	}
-	t.nest(3, func() { // CTA_NAT_PROTO
-		t.attr(1, byte(to.Port()>>8), byte(to.Port()))
-		t.attr(2, byte(to.Port()>>8), byte(to.Port()))
-	})
-}
-
-func (t *Table) begin(typ, flags uint16, family uint8) {
-	t.last = len(t.batch)
-	t.seq++
-	b := binary.NativeEndian.AppendUint32(t.batch, 0)
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST|flags)
-	b = binary.NativeEndian.AppendUint32(b, t.seq)
-	b = binary.NativeEndian.AppendUint32(b, 0)
-	t.batch = append(b, family, unix.NFNETLINK_V0, 0, 0)
-}
-
-func (t *Table) end() { binary.NativeEndian.PutUint32(t.batch[t.last:], uint32(len(t.batch)-t.last)) }
-
-func (t *Table) nest(typ uint16, body func()) {
-	at := len(t.batch)
-	t.batch = binary.NativeEndian.AppendUint16(t.batch, 0)
-	t.batch = binary.NativeEndian.AppendUint16(t.batch, typ|nested)
-	body()
-	binary.NativeEndian.PutUint16(t.batch[at:], uint16(len(t.batch)-at))
-}
-
-func (t *Table) attr(typ uint16, value ...byte) {
-	t.batch = binary.NativeEndian.AppendUint16(t.batch, uint16(4+len(value)))
-	t.batch = binary.NativeEndian.AppendUint16(t.batch, typ)
-	t.batch = append(t.batch, value...)
-	for len(t.batch)%4 != 0 {
-		t.batch = append(t.batch, 0)
-	}
-}
-
-func (t *Table) be32(typ uint16, v uint32) { t.attr(typ, byte(v>>24), byte(v>>16), byte(v>>8), byte(v)) }
 
 // flush sends the batch and waits until the kernel has done all of it.
 func (t *Table) flush() error {
