@@ -93,8 +93,8 @@ type Options struct {
 	UDPChecksum bool   `json:"udp_checksum"` // outer UDP checksum of the sender's device
 	TxChecksum  bool   `json:"tx_checksum"`  // tx-checksum-ip-generic of the sender's device
 
-	Receiver  Receiver  `json:"receiver"` // default ReceiverNone
-	Notrack   bool      `json:"notrack"`  // raw NOTRACK for the VXLAN port on the sender
+	Receiver  Receiver  `json:"receiver"`   // default ReceiverNone
+	Notrack   bool      `json:"notrack"`    // raw NOTRACK for the VXLAN port on the sender
 	MarkReset MarkReset `json:"mark_reset"` // default MarkResetNone
 
 	TxRehash   bool `json:"tx_rehash"`             // net.core.txrehash on the sender: a new path after a SYN timeout

@@ -93,7 +93,8 @@ func (r *Rig) Request(ctx context.Context) (stall time.Duration, err error) {
 }
 
 // Query sends queries one after the other over one UDP socket from node A to A's NodePort, waiting at most wait for each answer, and
-// returns how many were answered. That is what a DNS client does that keeps its socket.
+// returns how many were answered. That is what a DNS client does that keeps its socket. Each query is one tunnel packet, longer than
+// the 76 bytes up to which the kernel checks a datagram's sum before it looks for the socket (net/core/skbuff.c, CHECKSUM_BREAK).
 func (r *Rig) Query(ctx context.Context, queries int, wait time.Duration) (answered int, err error) {
 	c, err := r.A.DialContext(ctx, "udp4", r.NodePort().String())
 	if err != nil {
@@ -104,7 +105,7 @@ func (r *Rig) Query(ctx context.Context, queries int, wait time.Duration) (answe
 		if err := ctx.Err(); err != nil {
 			return answered, err
 		}
-		ok, err := query(c, fmt.Sprintf("query %d", i), wait)
+		ok, err := query(c, fmt.Sprintf("query %-58d", i), wait)
 		if err != nil {
 			return answered, err
 		}
@@ -122,7 +123,7 @@ func query(c net.Conn, question string, wait time.Duration) (answered bool, err 
 	if _, err := io.WriteString(c, question); err != nil {
 		return false, err
 	}
-	buf := make([]byte, 64)
+	buf := make([]byte, 2048)
 	for {
 		n, err := c.Read(buf)
 		var late net.Error
