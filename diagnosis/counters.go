@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"strconv"
+	"strings"
 
 	"vxlan_exporter/kernel/procnet"
 	"vxlan_exporter/node"
@@ -46,6 +47,11 @@ func (c Counter) evidence() Evidence {
 	default:
 		return Evidence{name, "+" + strconv.FormatUint(*c.Delta, 10) + " to " + strconv.FormatUint(*c.Total, 10)}
 	}
+}
+
+// Alarming reports whether a rise of c means that packets arrive spoiled.
+func (c Counter) Alarming() bool {
+	return c.rises() && (strings.HasPrefix(c.key, keyUDPCsum) || strings.HasPrefix(c.key, keyDrops) || c.key == keyTCPCsum)
 }
 
 // Keys of the counters that the judgement uses.

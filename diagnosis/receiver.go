@@ -162,8 +162,8 @@ func (j *judge) askSenders(family string) []Remedy {
 	}
 	return append(r, Remedy{
 		Title:    "See which senders they come from",
-		Commands: []string{"timeout 60 tcpdump -vv -ni any -c 500 '" + fmt.Sprintf(words, strings.Join(ports, " or ")) + "' | grep -B1 'bad udp cksum'"},
-		Effect:   "each line with a bad outer checksum follows the line with its sender's address; on a receiver it is final, unlike on a sender",
+		Commands: []string{"timeout 60 tcpdump -vv -ni any -c 500 '" + fmt.Sprintf(words, strings.Join(ports, " or ")) + "' | grep 'bad udp cksum'"},
+		Effect:   "lines with \"bad udp cksum\" name the sender; on a receiver the checksum is final, unlike on a sender",
 		Cost:     "a capture of up to 500 packets", Diagnostic: true,
 	})
 }

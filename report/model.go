@@ -1,0 +1,209 @@
+// Package report shows a diagnosis and the observation it rests on: as text for a terminal, as JSON, and as a page for a browser.
+// It only renders: what it is given it neither reads nor judges. Names and error texts in an observation may come from anybody, so
+// none reaches the reader with its control characters in force.
+package report
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"vxlan_exporter/diagnosis"
+	"vxlan_exporter/node"
+)
+
+// Most rows shown of what a node may have hundreds of. The JSON report has all.
+const (
+	maxDevices         = 40
+	maxFindingsPerCode = 8
+)
+
+// model is what all renderers show, in plain words.
+type model struct {
+	State    diagnosis.State
+	Headline string
+	Facts    []pair // of the look itself: node, time, kernel
+	Findings []diagnosis.Finding
+	Omitted  []string // what the caps left out
+	Tables   []table
+	Steps    []step
+}
+
+type pair struct{ Name, Value string }
+
+// table is one section of what was observed.
+type table struct {
+	ID      string
+	Title   string
+	Columns []column
+	Rows    [][]cell
+	Notes   []pair // lines below; Name may be empty
+}
+
+type column struct {
+	Name  string
+	Right bool
+}
+
+type cell struct {
+	Text string
+	Tone tone
+}
+
+// tone is how a cell or a word is to be taken, in the words of the diagnosis's severities.
+type tone string
+
+const (
+	plain tone = ""
+	good  tone = "ok"
+	warn  tone = "warning"
+	bad   tone = "critical"
+	faint tone = "faint"
+)
+
+// step is a remedy with the findings it is for.
+type step struct {
+	diagnosis.Remedy
+	For string
+}
+
+func newModel(l diagnosis.Look, d diagnosis.Diagnosis) model {
+	m := model{State: d.State, Headline: d.Headline}
+	if l.Now == nil {
+		return m
+	}
+	m.Facts = facts(l)
+	m.Findings, m.Omitted = findings(d.Findings)
+	m.Tables = []table{devices(l.Now, d), flows(l.Now), rules(l.Now), kernel(l.Now), counters(l), missing(l.Now)}
+	m.Tables = slices.DeleteFunc(m.Tables, func(t table) bool { return len(t.Rows) == 0 && len(t.Notes) == 0 })
+	m.Steps = steps(d.Findings)
+	return m
+}
+
+func facts(l diagnosis.Look) []pair {
+	n := l.Now
+	f := []pair{{"node", n.Hostname}, {"time", n.Time.UTC().Format("2006-01-02 15:04:05 UTC")}}
+	if span, _, ok := l.Interval(); ok {
+		f = append(f, pair{"looks", "2, " + span.Round(100*time.Millisecond).String() + " apart"})
+	} else {
+		f = append(f, pair{"looks", "1"})
+	}
+	if n.Kernel.Release != "" {
+		f = append(f, pair{"kernel", n.Kernel.Release})
+	}
+	if n.Exporter != "" {
+		f = append(f, pair{"vxlan_exporter", n.Exporter})
+	}
+	return f
+}
+
+// findings leaves out what the section on readings shows, and caps what hundreds of devices would repeat.
+func findings(all []diagnosis.Finding) (kept []diagnosis.Finding, omitted []string) {
+	perCode := map[diagnosis.Code]int{}
+	for _, f := range all {
+		if f.Code == diagnosis.CodeReadingMissing && f.Family == "" {
+			continue
+		}
+		perCode[f.Code]++
+		if perCode[f.Code] <= maxFindingsPerCode {
+			kept = append(kept, f)
+		}
+	}
+	for _, code := range diagnosis.Codes() {
+		if n := perCode[code] - maxFindingsPerCode; n > 0 {
+			omitted = append(omitted, strconv.Itoa(n)+" more findings "+string(code)+" are in the JSON report")
+		}
+	}
+	return kept, omitted
+}
+
+// steps gathers the remedies of all findings, each once: what changes something first, then what only looks.
+func steps(all []diagnosis.Finding) []step {
+	var list []step
+	at := map[string]int{}
+	for _, f := range all {
+		if f.Severity == diagnosis.Good {
+			continue
+		}
+		for _, r := range f.Remedies {
+			key := r.Title + "\x00" + strings.Join(r.Commands, "\x00")
+			i, ok := at[key]
+			if !ok {
+				i = len(list)
+				at[key] = i
+				list = append(list, step{Remedy: r})
+			}
+			if f.Device != "" && !slices.Contains(strings.Split(list[i].For, ", "), f.Device) {
+				list[i].For = strings.TrimPrefix(list[i].For+", "+f.Device, ", ")
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b step) int { return cmp.Compare(truth(a.Diagnostic), truth(b.Diagnostic)) })
+	return list
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func stateTone(s diagnosis.State) tone {
+	switch s {
+	case diagnosis.Healthy, diagnosis.Clear:
+		return good
+	case diagnosis.Failing, diagnosis.Active:
+		return bad
+	default:
+		return warn
+	}
+}
+
+// remedyLines says what a remedy does and costs, in the order in which one asks.
+func remedyLines(r diagnosis.Remedy) []pair {
+	var list []pair
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, pair{name, value})
+		}
+	}
+	add("effect", r.Effect)
+	add("cost", r.Cost)
+	add("lasts", r.Persist)
+	switch {
+	case r.Diagnostic:
+	case len(r.Also) > 0:
+		add("stalled", "connections that have stalled already need this as well")
+	case r.CuresStalled:
+		add("stalled", "connections that have stalled already recover too")
+	default:
+		add("stalled", "connections that have stalled already may not recover")
+	}
+	return list
+}
+
+// worstFirst sorts devices by what threatens them, keeping the kernel's order otherwise.
+func worstFirst(n *node.Node, state map[string]diagnosis.State) []node.Device {
+	rank := func(d node.Device) int {
+		worst := 4
+		for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+			switch state[d.Name+"\x00"+v] {
+			case diagnosis.Active:
+				worst = min(worst, 0)
+			case diagnosis.Exposed:
+				worst = min(worst, 1)
+			case diagnosis.Unknown:
+				worst = min(worst, 2)
+			default:
+				worst = min(worst, 3)
+			}
+		}
+		return worst
+	}
+	list := slices.Clone(n.Devices)
+	slices.SortStableFunc(list, func(a, b node.Device) int { return cmp.Compare(rank(a), rank(b)) })
+	return list
+}
