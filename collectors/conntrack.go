@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vxlan_exporter/kernel/conntrack"
 	"vxlan_exporter/node"
+
+	"golang.org/x/sys/unix"
 )
 
 // Defaults of ConntrackConfig.

@@ -3,9 +3,9 @@ package collectors
 import (
 	"strconv"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/node"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 type conntrackMetrics struct {

@@ -3,9 +3,9 @@ package collectors
 import (
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"vxlan_exporter/kernel/conntrack"
+
+	"golang.org/x/sys/unix"
 )
 
 // seenTally is a scan of one port that found the flows with these hashes, all SNATed.

@@ -17,12 +17,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
-
 	"vxlan_exporter/kernel/conntrack/conntracktest"
 	"vxlan_exporter/lab/labtest"
 	"vxlan_exporter/node"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 )
 
 var flannelPort = &node.Node{Ports: []node.Port{{Port: 8472, IPv4: true}}}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -168,10 +169,8 @@ func (s *Scanner) entryMessage(payload []byte, flags uint16, d dump, v Visitor, 
 func (s *Scanner) repeated(f *Flow) bool {
 	a := f.Source.Addr().As16()
 	key := uint64(f.ID)<<32 | uint64(a[14])<<24 | uint64(a[15])<<16 | uint64(f.Source.Port())
-	for _, k := range s.last {
-		if k == key {
-			return true
-		}
+	if slices.Contains(s.last, key) {
+		return true
 	}
 	s.current = append(s.current, key)
 	return false

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vxlan_exporter/kernel/conntrack"
 	"vxlan_exporter/kernel/conntrack/conntracktest"
+
+	"golang.org/x/sys/unix"
 )
 
 // attr is one attribute with the length it claims.

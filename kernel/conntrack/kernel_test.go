@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vxlan_exporter/kernel/conntrack"
 	"vxlan_exporter/kernel/conntrack/conntracktest"
 	"vxlan_exporter/lab/labtest"
+
+	"golang.org/x/sys/unix"
 )
 
 var strategies = []conntrack.Strategy{conntrack.Auto, conntrack.Full, conntrack.Filter, conntrack.Port}
@@ -66,7 +66,7 @@ func listed(t *testing.T, ns *labtest.NS, family string) []string {
 	t.Helper()
 	out := ns.Run("conntrack", "-L", "-f", family, "-p", "udp", "--orig-port-dst", fmt.Sprint(port), "-o", "id,extended")
 	var all []string
-	for _, l := range strings.Split(strings.TrimSpace(out), "\n") {
+	for _, l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
 		m := line.FindStringSubmatch(l)
 		if m == nil {
 			t.Fatalf("conntrack -L printed %q", l)

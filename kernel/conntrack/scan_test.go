@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vxlan_exporter/kernel/conntrack"
 	"vxlan_exporter/kernel/conntrack/conntracktest"
+
+	"golang.org/x/sys/unix"
 )
 
 const port = 8472

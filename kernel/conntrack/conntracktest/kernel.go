@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vxlan_exporter/kernel/conntrack"
+
+	"golang.org/x/sys/unix"
 )
 
 // Kernel answers requests as no kernel at hand does: an old one, a slow one, a hostile one. Its zero value has an empty table and

@@ -87,12 +87,12 @@ func (b *builder) nat(to netip.AddrPort) {
 
 func (b *builder) begin(typ, flags uint16, family uint8) {
 	b.last = len(b.batch)
-	p := binary.NativeEndian.AppendUint32(b.batch, 0)
-	p = binary.NativeEndian.AppendUint16(p, typ)
-	p = binary.NativeEndian.AppendUint16(p, flags)
-	p = binary.NativeEndian.AppendUint32(p, b.seq)
-	p = binary.NativeEndian.AppendUint32(p, b.portID)
-	b.batch = append(p, family, unix.NFNETLINK_V0, 0, 0)
+	b.batch = binary.NativeEndian.AppendUint32(b.batch, 0)
+	b.batch = binary.NativeEndian.AppendUint16(b.batch, typ)
+	b.batch = binary.NativeEndian.AppendUint16(b.batch, flags)
+	b.batch = binary.NativeEndian.AppendUint32(b.batch, b.seq)
+	b.batch = binary.NativeEndian.AppendUint32(b.batch, b.portID)
+	b.batch = append(b.batch, family, unix.NFNETLINK_V0, 0, 0)
 }
 
 func (b *builder) end() { binary.NativeEndian.PutUint32(b.batch[b.last:], uint32(len(b.batch)-b.last)) }
