@@ -66,7 +66,7 @@ func listed(t *testing.T, ns *labtest.NS, family string) []string {
 	t.Helper()
 	out := ns.Run("conntrack", "-L", "-f", family, "-p", "udp", "--orig-port-dst", fmt.Sprint(port), "-o", "id,extended")
 	var all []string
-	for _, l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
+	for l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
 		m := line.FindStringSubmatch(l)
 		if m == nil {
 			t.Fatalf("conntrack -L printed %q", l)
