@@ -12,6 +12,7 @@ import (
 
 // The counters of a receiver, next to what really arrived on its wire.
 func TestReceivers(t *testing.T) {
+	t.Parallel()
 	const bad = 3
 	for _, family := range []lab.Family{lab.IPv4, lab.IPv6} {
 		for receiver, want := range map[lab.Receiver]struct{ inCsumErrors, invalid, drops uint64 }{

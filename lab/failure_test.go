@@ -45,6 +45,7 @@ func must(t *testing.T, err error) {
 
 // everyKind runs f on both backends and both underlay families.
 func everyKind(t *testing.T, f func(*testing.T, lab.Options)) {
+	t.Parallel()
 	for _, family := range []lab.Family{lab.IPv4, lab.IPv6} {
 		for _, backend := range []lab.Backend{lab.Legacy, lab.NFT} {
 			t.Run(fmt.Sprintf("%s/%s", family, backend), func(t *testing.T) {
@@ -120,6 +121,7 @@ func TestNotrackLeavesNoFlow(t *testing.T) {
 
 // What a remedy does for a connection that has stalled already.
 func TestStalledConnection(t *testing.T) {
+	t.Parallel()
 	for name, remedy := range map[string]struct {
 		take      func(*lab.Rig) error
 		needFlush bool // the tracked flow must be deleted, too
@@ -200,6 +202,7 @@ func TestRehash(t *testing.T) {
 }
 
 func TestImitationOfZeroChecksumBug(t *testing.T) {
+	t.Parallel()
 	for _, backend := range []lab.Backend{lab.Legacy, lab.NFT} {
 		t.Run(string(backend), func(t *testing.T) {
 			t.Parallel()

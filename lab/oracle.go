@@ -56,7 +56,7 @@ func (r *Rig) OuterFlows(ctx context.Context) ([]Flow, error) {
 //	udp 17 29 src=192.168.77.1 dst=192.168.77.2 sport=41234 dport=8472 [UNREPLIED] src=192.168.77.2 dst=192.168.77.1 sport=8472 dport=5032 mark=0 use=1
 func parseFlow(line string) (Flow, error) {
 	values := map[string][]string{}
-	for _, field := range strings.Fields(line) {
+	for field := range strings.FieldsSeq(line) {
 		if k, v, ok := strings.Cut(field, "="); ok {
 			values[k] = append(values[k], v)
 		}
@@ -116,7 +116,7 @@ func (n *NS) conntrackInvalid(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	var sum uint64
-	for _, field := range strings.Fields(out) {
+	for field := range strings.FieldsSeq(out) {
 		if v, ok := strings.CutPrefix(field, "invalid="); ok {
 			u, err := strconv.ParseUint(v, 10, 64)
 			if err != nil {

@@ -124,26 +124,27 @@ func (r *Rig) postroutingRules(f Family) string {
 func (r *Rig) serviceRules() string {
 	v := strings.NewReplacer("{mark}", fmt.Sprintf("%#x", r.opts.mark()), "{nodeport}", fmt.Sprint(NodePort),
 		"{endpoint}", fmt.Sprintf("%s:%d", podIP, PodPort), "{pod}", podIP)
-	rules := v.Replace(`:KUBE-SERVICES - [0:0]
+	var rules strings.Builder
+	rules.WriteString(v.Replace(`:KUBE-SERVICES - [0:0]
 :KUBE-NODEPORTS - [0:0]
 :KUBE-MARK-MASQ - [0:0]
 -A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 -A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 -A KUBE-SERVICES -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
 -A KUBE-MARK-MASQ -j MARK --or-mark {mark}
-`)
+`))
 	for protocol, name := range map[string]string{"tcp": "default/web", "udp": "default/dns"} {
 		p := strings.NewReplacer("{proto}", protocol, "{name}", name, "{PROTO}", strings.ToUpper(protocol))
-		rules += p.Replace(v.Replace(`:KUBE-SVC-{PROTO} - [0:0]
+		rules.WriteString(p.Replace(v.Replace(`:KUBE-SVC-{PROTO} - [0:0]
 :KUBE-SEP-{PROTO} - [0:0]
 -A KUBE-NODEPORTS -p {proto} -m comment --comment {name} -m {proto} --dport {nodeport} -j KUBE-MARK-MASQ
 -A KUBE-NODEPORTS -p {proto} -m comment --comment {name} -m {proto} --dport {nodeport} -j KUBE-SVC-{PROTO}
 -A KUBE-SVC-{PROTO} -m comment --comment {name} -j KUBE-SEP-{PROTO}
 -A KUBE-SEP-{PROTO} -s {pod}/32 -m comment --comment {name} -j KUBE-MARK-MASQ
 -A KUBE-SEP-{PROTO} -p {proto} -m comment --comment {name} -m {proto} -j DNAT --to-destination {endpoint}
-`))
+`)))
 	}
-	return rules
+	return rules.String()
 }
 
 func (r *Rig) rawRules() string {

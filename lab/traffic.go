@@ -73,7 +73,7 @@ func (r *Rig) Request(ctx context.Context) (stall time.Duration, err error) {
 	if err != nil {
 		return time.Since(start), err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // all is said by then
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := c.SetDeadline(deadline); err != nil {
 			return time.Since(start), err
@@ -100,7 +100,7 @@ func (r *Rig) Query(ctx context.Context, queries int, wait time.Duration) (answe
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // all is said by then
 	for i := range queries {
 		if err := ctx.Err(); err != nil {
 			return answered, err
