@@ -22,9 +22,9 @@ type Socket interface {
 // Opener opens an rtnetlink socket.
 type Opener func() (Socket, error)
 
-// receiveBuffer holds any datagram of a dump. Dump datagrams are at most 32 KiB (net/netlink/af_netlink.c, netlink_dump), or as
-// large as the one largest link message, whose size was 16 bits wide until 4.9 (struct netlink_callback, min_dump_alloc).
-const receiveBuffer = 64 << 10
+// receiveBuffer holds any datagram of a dump: they are at most 32 KiB (net/netlink/af_netlink.c, netlink_dump), unless a single link
+// message is larger, which takes hundreds of alternative names. A longer one is an error, not a loss.
+const receiveBuffer = 32 << 10
 
 // Open opens an rtnetlink socket in the network namespace of the calling thread. It needs no capability and sets no option that
 // only newer kernels know.
