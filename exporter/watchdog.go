@@ -1,0 +1,91 @@
+package exporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// hangLimit is how long a reader that has missed its deadline may go on before it counts as stuck. One uninterrupted walk of a
+// connection tracking table of a million entries takes 0.3 s, so this is no slow reader but a system call that does not return.
+const hangLimit = 20 * time.Second
+
+// Watchdog feeds systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as alive says that the program does its work, and returns when
+// ctx ends. interval is systemd's limit (WATCHDOG_USEC, see daemon.SdWatchdogEnabled): alive is asked twice within it, as
+// sd_watchdog_enabled(3) recommends, and gets half of that time as its deadline. An answer that does not come soon after the deadline
+// counts as a no, and alive is not asked again before it has come. A no is logged once, until the next yes.
+func Watchdog(ctx context.Context, interval time.Duration, alive func(context.Context) error, notify func(state string) error, logger *slog.Logger) {
+	if interval <= 0 {
+		return
+	}
+	turn := interval / 2
+	deadline, patience := turn/2, turn*3/4
+	ticker := time.NewTicker(turn)
+	defer ticker.Stop()
+
+	var answer chan error // of the question under way; nil when there is none
+	refused := false
+	for {
+		ask, cancel := context.WithTimeout(ctx, deadline)
+		if answer == nil {
+			answer = make(chan error, 1)
+			go func(to chan<- error) { to <- alive(ask) }(answer)
+		}
+		var err error
+		select {
+		case err = <-answer:
+			answer = nil
+		case <-time.After(patience):
+			err = fmt.Errorf("no answer within %s", patience)
+		case <-ctx.Done():
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case err == nil:
+			if refused {
+				logger.Info("readers answer again: the watchdog is fed")
+			}
+			refused = false
+			if err := notify(daemon.SdNotifyWatchdog); err != nil {
+				logger.Warn("systemd was not told", "state", daemon.SdNotifyWatchdog, "err", err)
+			}
+		case !refused:
+			refused = true
+			logger.Error("readers do not answer: the watchdog is not fed", "limit", interval, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Alive looks at the node, and fails when a reader is stuck: it has missed the deadline of the look that it was asked in, and has been
+// at work for hangLimit or longer. A reader that answers with an error is alive.
+func (o *Observer) Alive(ctx context.Context) error {
+	// A reader that is at work since before this look overran an earlier one, which waited for it until its deadline.
+	began := o.Observe(ctx).Node.Time
+	now := o.now()
+	var stuck []string
+	for _, s := range o.slots() {
+		s.mu.Lock()
+		since := s.since
+		s.mu.Unlock()
+		if d := now.Sub(since); !since.IsZero() && since.Before(began) && d >= hangLimit {
+			stuck = append(stuck, fmt.Sprintf("%s (for %s)", s.collector.Name(), d.Round(time.Second)))
+		}
+	}
+	if len(stuck) > 0 {
+		return errors.New("stuck in a system call: " + strings.Join(stuck, ", "))
+	}
+	return nil
+}

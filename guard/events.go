@@ -1,0 +1,117 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Events is a source of link notifications; *netlink.Conn is one.
+type Events interface {
+	Receive() ([]netlink.Message, error)
+	SetReadDeadline(t time.Time) error
+	Close() error
+}
+
+// eventBuffer is room for about a thousand notifications of 1 to 2 KiB each. More than that makes the kernel drop some and say so.
+const eventBuffer = 2 << 20
+
+// listenLinks subscribes to the notifications of all links of the calling thread's network namespace (RTNLGRP_LINK).
+func listenLinks() (Events, error) {
+	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{Groups: unix.RTMGRP_LINK})
+	if err != nil {
+		return nil, err
+	}
+	// Without CAP_NET_ADMIN the kernel may grant less; lost events are dealt with anyhow.
+	_ = c.SetReadBuffer(eventBuffer)
+	return c, nil
+}
+
+// watcher turns notifications into a flag that says: look again.
+type watcher struct {
+	source  Events
+	stop    func() bool
+	done    chan struct{}
+	changed chan struct{} // holds one element when a VXLAN device may have changed
+	failed  chan error    // why there will be no more events
+	overrun atomic.Bool   // the kernel had to drop notifications (ENOBUFS, netlink(7))
+}
+
+func listen(ctx context.Context, open func() (Events, error)) (*watcher, error) {
+	source, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("rtnetlink: subscribe to link events: %w", err)
+	}
+	w := &watcher{source: source, done: make(chan struct{}), changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	w.stop = context.AfterFunc(ctx, w.wake)
+	go w.receive()
+	return w, nil
+}
+
+// wake ends a Receive that waits.
+func (w *watcher) wake() { _ = w.source.SetReadDeadline(time.Unix(1, 0)) }
+
+func (w *watcher) close() {
+	w.stop()
+	w.wake()
+	<-w.done
+	_ = w.source.Close()
+}
+
+func (w *watcher) receive() {
+	defer close(w.done)
+	for {
+		msgs, err := w.source.Receive()
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+			w.overrun.Store(true)
+			w.signal()
+		case err != nil:
+			w.failed <- fmt.Errorf("rtnetlink: receive link events: %w", err)
+			return
+		default:
+			if slices.ContainsFunc(msgs, concerns) {
+				w.signal()
+			}
+		}
+	}
+}
+
+func (w *watcher) signal() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// concerns reports whether a notification may be about a VXLAN device that came or changed. When in doubt it is.
+func concerns(m netlink.Message) bool {
+	if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
+		return false
+	}
+	ad, err := netlink.NewAttributeDecoder(m.Data[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return true
+	}
+	kind := ""
+	for ad.Next() {
+		if ad.Type() != unix.IFLA_LINKINFO {
+			continue
+		}
+		ad.Nested(func(info *netlink.AttributeDecoder) error {
+			for info.Next() {
+				if info.Type() == unix.IFLA_INFO_KIND {
+					kind = info.String()
+				}
+			}
+			return nil
+		})
+	}
+	return ad.Err() != nil || kind == "vxlan"
+}
