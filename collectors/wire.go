@@ -1,0 +1,264 @@
+package collectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vxlan_exporter/kernel/packet"
+	"vxlan_exporter/node"
+)
+
+// WireConfig says how the packet probe works. The zero value of a field stands for what it says.
+type WireConfig struct {
+	MaxPeers            int     // peers with a label of their own in vxlan_wire_bad_packets_total; 0: 64
+	SampleRate          float64 // highest sampling ratio, above 0 and at most 1; 0: 1
+	MaxPacketsPerSecond int     // packets looked at per second, all interfaces together; the ratio follows; 0: 1000
+	Logger              *slog.Logger
+	Now                 func() time.Time // nil: time.Now
+	Open                packet.Opener    // nil: packet.Open
+}
+
+// Defaults of WireConfig.
+const (
+	DefaultWireMaxPeers            = 64
+	DefaultWireSampleRate          = 1.0
+	DefaultWireMaxPacketsPerSecond = 1000
+)
+
+// Wire judges the checksums of the VXLAN packets on the NICs below the VXLAN devices. It needs CAP_NET_RAW.
+//
+// The first Observe begins to watch; from then on packets are counted in the background until the context of Run ends.
+type Wire struct {
+	cfg     WireConfig
+	sampler *wireSampler
+	tally   *wireTally
+
+	packets, bad, ratio, captured, lost, interfaces *prometheus.Desc
+
+	ports atomic.Pointer[[]uint16] // as known last
+
+	mu      sync.Mutex
+	watches map[string]*wireWatch
+	past    packet.Stats // of watches that have ended
+	stopped bool
+}
+
+// NewWire returns the collector called "wire".
+func NewWire(cfg WireConfig) *Wire {
+	if cfg.MaxPeers <= 0 {
+		cfg.MaxPeers = DefaultWireMaxPeers
+	}
+	if cfg.SampleRate <= 0 || cfg.SampleRate > 1 {
+		cfg.SampleRate = DefaultWireSampleRate
+	}
+	if cfg.MaxPacketsPerSecond <= 0 {
+		cfg.MaxPacketsPerSecond = DefaultWireMaxPacketsPerSecond
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Open == nil {
+		cfg.Open = packet.Open
+	}
+	return &Wire{
+		cfg:     cfg,
+		sampler: newWireSampler(cfg.MaxPacketsPerSecond, cfg.SampleRate, cfg.Now),
+		tally:   newWireTally(cfg.MaxPeers, cfg.Now),
+		watches: map[string]*wireWatch{},
+		packets: desc("wire", "packets_total",
+			"VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, scaled up by the sampling ratio (AF_PACKET). A GSO packet counts once.",
+			"family", "direction", "verdict"),
+		bad: desc("wire", "bad_packets_total",
+			"VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, scaled up by the sampling ratio.",
+			"peer", "variant"),
+		ratio: desc("wire", "sample_ratio",
+			"Part of the VXLAN packets with a checksum that is looked at now (SKF_AD_RANDOM); 1 is all of them."),
+		captured: desc("wire", "captured_packets_total", "VXLAN packets that were looked at, not scaled up."),
+		lost: desc("wire", "lost_packets_total",
+			"VXLAN packets that were picked but not looked at: the socket's queue was full (tp_drops of PACKET_STATISTICS) or the kernel could not describe them."),
+		interfaces: desc("wire", "interfaces", "Underlay NICs that are watched and up."),
+	}
+}
+
+// Name is "wire".
+func (*Wire) Name() string { return "wire" }
+
+// Run stops the probe when ctx ends and waits for that.
+func (c *Wire) Run(ctx context.Context) {
+	<-ctx.Done()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	for name := range c.watches {
+		if err := c.drop(name); err != nil {
+			c.cfg.Logger.Warn("wire: close", "interface", name, "err", err)
+		}
+	}
+}
+
+// Observe follows the devices and ports in known, begins to watch interfaces that are new and fills node.Wire with the counts so far.
+func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
+	targets, err := wireTargets(known)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return nil, errors.New("wire: the probe has been stopped")
+	}
+	var ports []uint16
+	families := map[string]bool{}
+	for _, p := range known.Ports {
+		ports = append(ports, p.Port)
+		for _, f := range p.Families() {
+			families[f] = true
+		}
+	}
+	c.ports.Store(&ports)
+	if followErr := c.follow(targets); followErr != nil {
+		err = errors.Join(err, followErr)
+	}
+	if len(c.watches) == 0 && c.past == (packet.Stats{}) && err != nil {
+		return nil, err // never saw anything: there are no counts, not even 0
+	}
+	w := c.snapshot(slices.Sorted(maps.Keys(families)))
+	return func(n *node.Node) { n.Wire = w }, err
+}
+
+// wireTargets lists the interfaces to watch. The error names devices whose underlay is not known.
+func wireTargets(known *node.Node) ([]string, error) {
+	if len(known.Devices) == 0 {
+		return nil, fmt.Errorf("wire: no VXLAN device to watch the underlay of: %w", fs.ErrNotExist)
+	}
+	var names []string
+	var errs []error
+	for _, d := range known.Devices {
+		switch {
+		case d.Underlay != "":
+			names = append(names, d.Underlay)
+		case d.LinkNetns != nil:
+			errs = append(errs, fmt.Errorf("wire: %s: its underlay is in another network namespace: %w", DeviceLabel(d.Name), errors.ErrUnsupported))
+		default:
+			errs = append(errs, fmt.Errorf("wire: %s: the kernel does not say which NIC is below (neither dev nor local is set): %w",
+				DeviceLabel(d.Name), errors.ErrUnsupported))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), errors.Join(errs...)
+}
+
+// follow makes the watches those of the targets.
+func (c *Wire) follow(targets []string) error {
+	var errs []error
+	for name := range c.watches {
+		if !slices.Contains(targets, name) {
+			errs = append(errs, c.drop(name))
+		}
+	}
+	for _, name := range targets {
+		w := c.watches[name]
+		if w != nil {
+			err := w.failed()
+			if err == nil {
+				err = w.capture.Update(c.currentPorts())
+			}
+			if err == nil || errors.Is(err, packet.ErrDown) {
+				continue // while it is down, fewer interfaces are watched: no failure
+			}
+			errs = append(errs, fmt.Errorf("wire: %w (started anew)", err), c.drop(name))
+		}
+		err := c.watch(name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("wire: %w", err))
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			break // it is the same for all
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// watch begins to watch an interface.
+func (c *Wire) watch(name string) error {
+	capture, err := packet.NewCapture(c.cfg.Open, name, c.currentPorts(), c.sampler.current())
+	if err != nil {
+		return err
+	}
+	w := &wireWatch{name: name, capture: capture, ports: c.currentPorts, closed: make(chan struct{}), done: make(chan struct{})}
+	c.watches[name] = w
+	go w.run(c.sampler, c.tally, c.cfg.Logger)
+	return nil
+}
+
+// drop ends the watch of an interface.
+func (c *Wire) drop(name string) error {
+	w := c.watches[name]
+	delete(c.watches, name)
+	err := w.close()
+	s := w.capture.Stats()
+	c.past.Captured += s.Captured
+	c.past.Lost += s.Lost
+	c.past.Unreadable += s.Unreadable
+	return err
+}
+
+func (c *Wire) currentPorts() []uint16 {
+	if p := c.ports.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (c *Wire) snapshot(families []string) *node.Wire {
+	w := &node.Wire{Interfaces: []string{}, SampleRatio: c.sampler.current()}
+	total := c.past
+	for _, name := range slices.Sorted(maps.Keys(c.watches)) {
+		watch := c.watches[name]
+		if watch.capture.Up() {
+			w.Interfaces = append(w.Interfaces, name)
+		}
+		s := watch.capture.Stats()
+		total.Captured += s.Captured
+		total.Lost += s.Lost
+		total.Unreadable += s.Unreadable
+	}
+	w.Captured, w.Lost = total.Captured, total.Lost+total.Unreadable
+	c.tally.store(w, families)
+	return w
+}
+
+// Describe sends the descriptions of all metrics of this collector.
+func (c *Wire) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.packets, c.bad, c.ratio, c.captured, c.lost, c.interfaces} {
+		ch <- d
+	}
+}
+
+// Publish writes the counts.
+func (c *Wire) Publish(n *node.Node, ch chan<- prometheus.Metric) {
+	w := n.Wire
+	if w == nil {
+		return
+	}
+	for _, p := range w.Packets {
+		counter(ch, c.packets, p.Packets, p.Family, p.Direction, p.Verdict)
+	}
+	for _, b := range w.Bad {
+		counter(ch, c.bad, b.Packets, b.Peer, b.Variant)
+	}
+	gauge(ch, c.ratio, w.SampleRatio)
+	counter(ch, c.captured, float64(w.Captured))
+	counter(ch, c.lost, float64(w.Lost))
+	gauge(ch, c.interfaces, float64(len(w.Interfaces)))
+}

@@ -1,0 +1,129 @@
+package collectors
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"vxlan_exporter/kernel/packet"
+	"vxlan_exporter/node"
+)
+
+const (
+	directionIn  = "in"
+	directionOut = "out"
+
+	// otherPeer stands for all peers past the limit.
+	otherPeer = "other"
+	// wireSamples is how many bad packets are remembered.
+	wireSamples = 16
+)
+
+type (
+	wireKey struct{ family, direction, verdict string }
+	badKey  struct{ peer, variant string }
+)
+
+// wireTally counts verdicts. Each packet weighs as many as the sampling left out.
+type wireTally struct {
+	maxPeers int
+	now      func() time.Time
+
+	mu      sync.Mutex
+	packets map[wireKey]float64
+	peers   map[string]bool
+	bad     map[badKey]float64
+	samples []node.BadPacket // a ring
+	oldest  int              // where the next one goes once it is full
+}
+
+func newWireTally(maxPeers int, now func() time.Time) *wireTally {
+	return &wireTally{
+		maxPeers: maxPeers, now: now,
+		packets: map[wireKey]float64{}, peers: map[string]bool{}, bad: map[badKey]float64{},
+	}
+}
+
+// add counts a packet that was seen on an interface.
+func (t *wireTally) add(iface string, p packet.Packet) {
+	v := packet.Judge(p.Frame, p.Meta)
+	if v.Reason == packet.NotUDP {
+		return // the filter lets none of these pass; of a frame that is cut off before its ports nothing can be said
+	}
+	direction, peer := directionIn, v.Source.Addr()
+	if p.Meta.Outgoing {
+		direction, peer = directionOut, v.Destination.Addr()
+	}
+	family := node.IPv4
+	if peer.Is6() {
+		family = node.IPv6
+	}
+	weight := 1.0
+	if p.Ratio > 0 {
+		weight = 1 / p.Ratio
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.packets[wireKey{family, direction, string(v.Kind)}] += weight
+	if v.Kind != packet.Bad {
+		return
+	}
+	t.bad[badKey{t.peer(peer), string(v.Variant)}] += weight
+	t.remember(node.BadPacket{
+		Time: t.now(), Interface: iface, Direction: direction, Source: v.Source, Destination: v.Destination, Variant: string(v.Variant),
+		Sums: node.Sums{Field: v.Field, Correct: v.Correct, SourcePort: v.Source.Port(), SourcePortPreNAT: v.SourcePortPreNAT},
+	})
+}
+
+// peer is the label of an address: at most maxPeers ever get one of their own.
+func (t *wireTally) peer(a netip.Addr) string {
+	name := a.String()
+	if !t.peers[name] {
+		if len(t.peers) >= t.maxPeers {
+			return otherPeer
+		}
+		t.peers[name] = true
+	}
+	return name
+}
+
+func (t *wireTally) remember(b node.BadPacket) {
+	if len(t.samples) < wireSamples {
+		t.samples = append(t.samples, b)
+		return
+	}
+	t.samples[t.oldest] = b
+	t.oldest = (t.oldest + 1) % wireSamples
+}
+
+// store puts the counts into w. All verdicts of the families in use are there, as 0 if need be.
+func (t *wireTally) store(w *node.Wire, families []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, family := range families {
+		for _, direction := range []string{directionIn, directionOut} {
+			for _, k := range packet.Kinds() {
+				// The filter keeps packets without a checksum from us, so they are not counted.
+				if k != packet.Zero {
+					t.packets[wireKey{family, direction, string(k)}] += 0
+				}
+			}
+		}
+	}
+	for k, n := range t.packets {
+		w.Packets = append(w.Packets, node.WireCount{Family: k.family, Direction: k.direction, Verdict: k.verdict, Packets: n})
+	}
+	slices.SortFunc(w.Packets, func(a, b node.WireCount) int {
+		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Verdict, b.Verdict))
+	})
+	for k, n := range t.bad {
+		w.Bad = append(w.Bad, node.WirePeer{Peer: k.peer, Variant: k.variant, Packets: n})
+	}
+	slices.SortFunc(w.Bad, func(a, b node.WirePeer) int {
+		return cmp.Or(cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.Variant, b.Variant))
+	})
+	w.Samples = append(slices.Clone(t.samples[t.oldest:]), t.samples[:t.oldest]...)
+	slices.Reverse(w.Samples)
+}

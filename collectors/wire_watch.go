@@ -1,0 +1,103 @@
+package collectors
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"vxlan_exporter/kernel/packet"
+)
+
+const (
+	// wireIdle is how often a watch that samples looks up without packets, to raise the ratio again.
+	wireIdle = time.Second
+	// wireRetry is how often an interface that is gone is looked for.
+	wireRetry = time.Second
+)
+
+// wireWatch reads the packets of one interface.
+type wireWatch struct {
+	name    string
+	capture *packet.Capture
+	ports   func() []uint16 // as known last
+	closed  chan struct{}
+	done    chan struct{}
+	err     error // why it ended; to be read once done is closed
+}
+
+// run reads until the watch is closed or fails.
+func (w *wireWatch) run(sampler *wireSampler, tally *wireTally, logger *slog.Logger) {
+	defer close(w.done)
+	count := func(p packet.Packet) { tally.add(w.name, p) }
+	for {
+		var deadline time.Time
+		if sampler.current() < sampler.top {
+			deadline = time.Now().Add(wireIdle)
+		}
+		n, err := w.capture.Read(deadline, count)
+		if err == nil {
+			err = w.capture.SetRatio(sampler.passed(n), count)
+		}
+		switch {
+		case w.isClosed():
+			return
+		case errors.Is(err, packet.ErrDown):
+			logger.Warn("wire: interface is down", "interface", w.name, "err", err)
+			if err := w.wait(); err != nil {
+				w.err = err
+				return
+			}
+			if w.isClosed() {
+				return
+			}
+			logger.Info("wire: interface is up again", "interface", w.name)
+		case err != nil:
+			w.err = err
+			return
+		}
+	}
+}
+
+// wait waits until the interface is up.
+func (w *wireWatch) wait() error {
+	t := time.NewTicker(wireRetry)
+	defer t.Stop()
+	for {
+		err := w.capture.Update(w.ports())
+		if !errors.Is(err, packet.ErrDown) {
+			return err
+		}
+		select {
+		case <-w.closed:
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+func (w *wireWatch) isClosed() bool {
+	select {
+	case <-w.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// failed returns why the watch ended by itself, or nil.
+func (w *wireWatch) failed() error {
+	select {
+	case <-w.done:
+		return w.err
+	default:
+		return nil
+	}
+}
+
+// close ends the watch.
+func (w *wireWatch) close() error {
+	close(w.closed)
+	err := w.capture.Close()
+	<-w.done
+	return err
+}

@@ -1,0 +1,270 @@
+package packet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Packet is a captured packet. Frame is valid until the next one.
+type Packet struct {
+	Frame []byte
+	Meta  Meta
+	Ratio float64 // sampling ratio under which it was picked
+}
+
+// Stats counts since the Capture was made.
+type Stats struct {
+	Captured   uint64 // packets that were handed over
+	Lost       uint64 // packets that passed the filter and found the queue full (PACKET_STATISTICS, tp_drops)
+	Unreadable uint64 // packets the kernel cannot describe in a struct virtio_net_hdr and throws away when they are read (EINVAL)
+}
+
+// ErrDown means that the interface is down or gone; Update takes it up again when it is back.
+var ErrDown = errors.New("interface is down or gone")
+
+const (
+	// gather is how long packets are left to pile up after the first: waking for each would cost more than judging it.
+	gather = 20 * time.Millisecond
+	// maxBatch bounds what one Read hands over; the queue holds fewer.
+	maxBatch = 4096
+	// maxWhole is the longest packet handed over whole: any IP packet but a jumbogram.
+	maxWhole = 1<<16 + etherHeader + maxVLANTags*vlanTag
+	// defaultMTU is assumed for an interface that states none: the largest in common use.
+	defaultMTU = 9000
+)
+
+// Capture watches one interface. Read is for one goroutine; all else may be called from any.
+type Capture struct {
+	name string
+	sock Socket
+	buf  []byte
+	oob  []byte
+
+	mu     sync.Mutex
+	iface  Interface
+	filter Filter // in force
+	down   bool   // the kernel has said so; the socket must be bound again
+	stats  Stats
+}
+
+// NewCapture watches the interface called name for packets to the given ports. The error of an interface that is not there satisfies
+// fs.ErrNotExist, that of a missing privilege fs.ErrPermission.
+func NewCapture(open Opener, name string, ports []uint16, ratio float64) (*Capture, error) {
+	sock, err := open()
+	if err != nil {
+		return nil, err
+	}
+	c := &Capture{name: name, sock: sock, buf: make([]byte, vnetHeader+maxWhole), oob: make([]byte, 256)}
+	if err := c.start(ports, ratio); err != nil {
+		return nil, errors.Join(fmt.Errorf("capture on %s: %w", name, err), sock.Close())
+	}
+	return c, nil
+}
+
+func (c *Capture) start(ports []uint16, ratio float64) error {
+	iface, err := c.sock.Interface(c.name)
+	if err != nil {
+		return err
+	}
+	// The filter before the binding: else the queue fills with what passes in between.
+	if err := c.attach(filterFor(iface, ports, ratio, false)); err != nil {
+		return err
+	}
+	if err := c.sock.Bind(iface.Index); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	c.iface, c.down = iface, !iface.Up
+	return nil
+}
+
+func filterFor(i Interface, ports []uint16, ratio float64, noRandom bool) Filter {
+	mtu := i.MTU
+	if mtu <= 0 {
+		mtu = defaultMTU
+	}
+	return Filter{Ports: slices.Clone(ports), Link: i.Link, MaxLength: min(MaxLength(i.Link, mtu), maxWhole), Ratio: ratio, NoRandom: noRandom}
+}
+
+// attach puts f in force. The kernel changes from one program to the next without a gap.
+func (c *Capture) attach(f Filter) error {
+	program, err := f.Program()
+	if err != nil {
+		return err
+	}
+	err = c.sock.SetFilter(program)
+	if errors.Is(err, unix.EINVAL) && f.Ratio < 1 && !f.NoRandom {
+		f.NoRandom = true
+		return c.attach(f)
+	}
+	if err != nil {
+		return fmt.Errorf("attach filter: %w", err)
+	}
+	c.filter = f
+	return nil
+}
+
+// Update follows changes of the interface and takes over the ports. It returns ErrDown while the interface is down or gone.
+func (c *Capture) Update(ports []uint16) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	iface, err := c.sock.Interface(c.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.down = true
+		return fmt.Errorf("capture on %s: %w: %w", c.name, ErrDown, err)
+	}
+	if err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	f := filterFor(iface, ports, c.filter.Ratio, c.filter.NoRandom)
+	if !slices.Equal(f.Ports, c.filter.Ports) || f.Link != c.filter.Link || f.MaxLength != c.filter.MaxLength {
+		if err := c.attach(f); err != nil {
+			return fmt.Errorf("capture on %s: %w", c.name, err)
+		}
+	}
+	if c.down || iface.Index != c.iface.Index {
+		if err := c.sock.Bind(iface.Index); err != nil {
+			return fmt.Errorf("capture on %s: bind: %w", c.name, err)
+		}
+	}
+	c.iface, c.down = iface, !iface.Up
+	if c.down {
+		return fmt.Errorf("capture on %s: %w", c.name, ErrDown)
+	}
+	return nil
+}
+
+// Up reports whether the interface was up when last seen.
+func (c *Capture) Up() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.down
+}
+
+// Stats returns the counters.
+func (c *Capture) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats
+}
+
+// Ratio is the sampling ratio in force.
+func (c *Capture) Ratio() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.filter.EffectiveRatio()
+}
+
+// SetRatio changes the sampling ratio and hands over what is queued, which was picked under the one before. For the goroutine that
+// reads.
+func (c *Capture) SetRatio(ratio float64, each func(Packet)) error {
+	c.mu.Lock()
+	before := c.filter.EffectiveRatio()
+	f := c.filter
+	f.Ratio = ratio
+	var err error
+	if ratio != c.filter.Ratio {
+		err = c.attach(f)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("capture on %s: %w", c.name, err)
+	}
+	_, err = c.drain(before, each)
+	return err
+}
+
+// Read waits for packets, at most until the deadline, and hands over those that have come 20 ms after the first. It returns how many
+// passed the filter, lost ones included. The error is ErrDown when the interface went away, os.ErrClosed after Close.
+func (c *Capture) Read(deadline time.Time, each func(Packet)) (passed int, err error) {
+	if err := c.sock.SetReadDeadline(deadline); err != nil {
+		return 0, c.explain(err)
+	}
+	n, ratio := 0, c.Ratio()
+	got, err := c.receive(true, ratio, each)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+	case err != nil:
+		return 0, c.explain(err)
+	default:
+		n += got
+		time.Sleep(gather)
+		got, err := c.drain(ratio, each)
+		n += got
+		if err != nil {
+			return n, err
+		}
+	}
+	_, drops, err := c.sock.Stats()
+	if err != nil {
+		return n, c.explain(fmt.Errorf("PACKET_STATISTICS: %w", err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Lost += uint64(drops)
+	return n + int(drops), nil
+}
+
+// drain hands over what is queued.
+func (c *Capture) drain(ratio float64, each func(Packet)) (n int, err error) {
+	for range maxBatch {
+		got, err := c.receive(false, ratio, each)
+		if errors.Is(err, unix.EAGAIN) {
+			return n, nil
+		}
+		if err != nil {
+			return n, c.explain(err)
+		}
+		n += got
+	}
+	return n, nil
+}
+
+// receive takes one packet from the queue. got is 1 unless the wait was interrupted.
+func (c *Capture) receive(wait bool, ratio float64, each func(Packet)) (got int, err error) {
+	n, oobn, from, err := c.sock.Receive(c.buf, c.oob, wait)
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return 0, nil
+	case errors.Is(err, unix.EINVAL):
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.stats.Unreadable++
+		return 1, nil
+	case err != nil:
+		return 0, err
+	}
+	n = min(max(n, 0), len(c.buf))
+	p := Packet{Ratio: ratio, Meta: Meta{Outgoing: from.Pkttype == unix.PACKET_OUTGOING, Length: n - vnetHeader}}
+	c.mu.Lock()
+	p.Meta.Link, p.Meta.MTU = c.iface.Link, c.iface.MTU
+	c.stats.Captured++
+	c.mu.Unlock()
+	if n > vnetHeader {
+		p.Frame = c.buf[vnetHeader:n]
+		p.Meta.readVNet(c.buf[:n])
+	}
+	p.Meta.readControl(c.oob[:min(max(oobn, 0), len(c.oob))])
+	each(p)
+	return 1, nil
+}
+
+// explain turns the kernel's word for an interface that went away into ErrDown.
+func (c *Capture) explain(err error) error {
+	if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		c.mu.Lock()
+		c.down = true
+		c.mu.Unlock()
+		return fmt.Errorf("capture on %s: %w: %w", c.name, ErrDown, err)
+	}
+	return fmt.Errorf("capture on %s: %w", c.name, err)
+}
+
+// Close ends the capture; a Read that waits returns.
+func (c *Capture) Close() error { return c.sock.Close() }
