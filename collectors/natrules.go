@@ -1,0 +1,141 @@
+package collectors
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vxlan_exporter/kernel/natrules"
+	"vxlan_exporter/node"
+)
+
+// DefaultNATRulesMinInterval is the default of NATRulesConfig.MinInterval.
+const DefaultNATRulesMinInterval = time.Minute
+
+// generationShare is the part of MinInterval that must have passed before a change of the nf_tables generation makes the rules be
+// read anew. kube-proxy changes it with every service that comes or goes, at worst once a second: with the default interval the
+// rules are then read every 10 s, and a change that stands alone is seen by the first observation 10 s after the last reading.
+const generationShare = 6
+
+// NATRulesReader reads and judges the NAT rules of a network namespace.
+type NATRulesReader interface {
+	// Read judges the rules for the packets of in. State holds what could be read even when there is an error.
+	Read(ctx context.Context, in natrules.Input) (natrules.State, error)
+	// Generation changes with every change of nf_tables rules; ok is false when it cannot be had.
+	Generation(ctx context.Context) (id uint32, ok bool)
+}
+
+// NATRulesConfig says where and how often the NAT rules are read. The zero value reads this network namespace with the defaults.
+type NATRulesConfig struct {
+	Proc          string // where procfs is mounted; empty: /proc
+	ProcNet       string // the namespace's /proc/net; empty: Proc/net
+	Sys           string // where sysfs is mounted; empty: /sys
+	MinInterval   time.Duration
+	MasqueradeBit *int                                                            // kube-proxy's masquerade bit; nil: find it from the rules
+	Reader        NATRulesReader                                                  // nil: natrules.NewReader
+	Surroundings  func(context.Context) (addrs *natrules.Surroundings, err error) // nil: natrules.ReadSurroundings
+	Now           func() time.Time                                                // nil: time.Now
+}
+
+// NATRules judges what the NAT rules do to outer VXLAN packets. The rules are read at most once in MinInterval, or, when the
+// nf_tables generation has changed, once in a sixth of it; in between the last judgement is served.
+type NATRules struct {
+	conf   NATRulesConfig
+	guard  *prometheus.Desc
+	random *prometheus.Desc
+
+	// Observe is never called twice at the same time, so these need no lock.
+	read       time.Time
+	generation uint32
+	devices    []deviceKey
+	state      natrules.State
+	err        error
+}
+
+// NewNATRules makes the collector. Nothing is opened before the first Observe.
+func NewNATRules(c NATRulesConfig) *NATRules {
+	if c.MinInterval <= 0 {
+		c.MinInterval = DefaultNATRulesMinInterval
+	}
+	if c.Reader == nil {
+		c.Reader = natrules.NewReader(natrules.Config{Proc: c.Proc, ProcNet: c.ProcNet, Sys: c.Sys})
+	}
+	if c.Surroundings == nil {
+		c.Surroundings = natrules.ReadSurroundings
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &NATRules{
+		conf: c,
+		guard: desc("nat", "mark_guard", "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables "+
+			"IPT_SO_GET_ENTRIES) before a packet that carries it is masqueraded. 1 for the state that holds; all 0 when it cannot be told.",
+			"family", "backend", "state"),
+		random: desc("nat", "random_fully", "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which "+
+			"changes the source port of every flow.", "family", "backend"),
+	}
+}
+
+// Name implements Collector.
+func (*NATRules) Name() string { return "natrules" }
+
+// Observe implements Collector. An error of one backend leaves the judgement of the other in place.
+func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) {
+	devices := deviceKeys(known)
+	if generation, ok := c.conf.Reader.Generation(ctx); c.due(devices, generation, ok) {
+		c.state, c.err = c.conf.Reader.Read(ctx, c.inputOf(ctx, known))
+		if c.err != nil {
+			c.err = fmt.Errorf("natrules: %w", c.err)
+		}
+		c.read, c.generation, c.devices = c.conf.Now(), generation, devices
+		if ctx.Err() != nil {
+			c.read = time.Time{} // cut short: the next one tries again
+		}
+	}
+	state := c.state
+	return func(n *node.Node) { n.NATRules = state }, c.err
+}
+
+// due reports whether the rules are to be read again: after MinInterval, at once for other devices, sooner for other rules.
+func (c *NATRules) due(devices []deviceKey, generation uint32, known bool) bool {
+	age := c.conf.Now().Sub(c.read)
+	switch {
+	case c.read.IsZero(), age < 0, age >= c.conf.MinInterval, !slices.Equal(devices, c.devices):
+		return true
+	default:
+		return known && generation != c.generation && age >= c.conf.MinInterval/generationShare
+	}
+}
+
+// Describe implements Collector.
+func (c *NATRules) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.guard
+	ch <- c.random
+}
+
+// Publish implements Collector.
+func (c *NATRules) Publish(n *node.Node, ch chan<- prometheus.Metric) {
+	for _, r := range n.NATRules.Rulesets {
+		if node.Status(r.Status) != node.OK || !underlayFamily(n, r.Family) {
+			continue
+		}
+		for _, g := range []natrules.Guard{natrules.Guarded, natrules.Unguarded, natrules.Preempted, natrules.Absent} {
+			gauge(ch, c.guard, boolValue(r.Guard == g), r.Family, r.Backend, string(g))
+		}
+		if r.RandomFully != nil {
+			gauge(ch, c.random, boolValue(*r.RandomFully), r.Family, r.Backend)
+		}
+	}
+}
+
+func underlayFamily(n *node.Node, family string) bool {
+	for _, p := range n.Ports {
+		if p.IPv4 && family == node.IPv4 || p.IPv6 && family == node.IPv6 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,111 @@
+package natrules
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A message to an nfnetlink subsystem that is not there makes the kernel run modprobe for it, if the sender has CAP_NET_ADMIN
+// (net/netfilter/nfnetlink.c, nfnetlink_rcv_msg); so does opening the socket. There is no question about nf_tables that the kernel
+// answers without that, and no file in /proc/net that shows it. So it is asked only where it is known to be there, or where no
+// module can be loaded; where neither can be told, nothing is sent.
+//
+// In order:
+//   - /proc/modules or /sys/module lists nf_tables: there;
+//   - the kernel has no /proc/modules (CONFIG_MODULES=n) or modules_disabled is 1: nothing can be loaded, ask;
+//   - the kernel's configuration (/proc/config.gz, /boot/config-RELEASE) or modules.builtin says whether it is built in;
+//   - else it cannot be told.
+
+// gate holds the paths it looks at.
+type gate struct {
+	proc, sys, boot, modules string
+}
+
+var errHidden = fmt.Errorf("nftables: nf_tables is not among the loaded modules, and whether it is built in cannot be seen "+
+	"(/proc/config.gz, /boot/config-RELEASE and modules.builtin are not readable): %w", fs.ErrPermission)
+
+// nftables reports whether nf_tables is there to be asked.
+func (g gate) nftables() (bool, error) {
+	if _, err := os.Stat(filepath.Join(g.sys, "module/nf_tables")); err == nil {
+		return true, nil
+	}
+	listed, err := g.listed("nf_tables")
+	switch {
+	case listed:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Join(g.proc, "sys/kernel")); err != nil {
+			return false, fmt.Errorf("nftables: %s is hidden: %w", g.proc, fs.ErrPermission)
+		}
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/modules_disabled")); err == nil && strings.TrimSpace(string(b)) == "1" {
+		return true, nil
+	}
+	return g.builtIn()
+}
+
+func (g gate) listed(module string) (bool, error) {
+	f, err := os.Open(filepath.Join(g.proc, "modules"))
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		if name, _, _ := strings.Cut(s.Text(), " "); name == module {
+			return true, nil
+		}
+	}
+	return false, s.Err()
+}
+
+func (g gate) builtIn() (bool, error) {
+	release, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/osrelease"))
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	version := strings.TrimSpace(string(release))
+	if config, err := g.config(version); err == nil {
+		return bytes.Contains(config, []byte("\nCONFIG_NF_TABLES=y\n")), nil
+	}
+	list, err := readBounded(filepath.Join(g.modules, version, "modules.builtin"))
+	if err != nil {
+		return false, errHidden
+	}
+	return bytes.Contains(list, []byte("/nf_tables.ko")), nil
+}
+
+func (g gate) config(version string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(g.proc, "config.gz"))
+	if err != nil {
+		return readBounded(filepath.Join(g.boot, "config-"+version))
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(z, maxGateFile))
+}
+
+const maxGateFile = 4 << 20 // configurations are about 250 KiB, modules.builtin about 30
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxGateFile))
+}

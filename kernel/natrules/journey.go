@@ -1,0 +1,98 @@
+package natrules
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Priorities of the kernel's own hooks (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities; IPv6 has the same).
+const (
+	prioConntrack = -200 // NF_IP_PRI_CONNTRACK
+	prioNATDst    = -100 // NF_IP_PRI_NAT_DST
+	prioNATSrc    = 100  // NF_IP_PRI_NAT_SRC
+)
+
+// core is the priority at which b really runs. From 4.18 every nat chain, whatever its own priority, is called by the one NAT hook
+// of its place; its own priority orders it among the other nat chains (net/netfilter/nf_nat_core.c, nf_nat_register_fn).
+func (b *base) core() int32 {
+	switch {
+	case !b.nat:
+		return b.priority
+	case b.hook == hookOutput:
+		return prioNATDst
+	default:
+		return prioNATSrc
+	}
+}
+
+// inOrder sorts base chains as a packet on its way out meets them. Of two nf_tables chains of one priority the younger runs first
+// (net/netfilter/core.c, nf_hook_entries_grow). Which of the two backends registered first cannot be seen: legacyFirst chooses.
+func inOrder(bases []*base, legacyFirst bool) []*base {
+	sorted := slices.Clone(bases)
+	slices.SortStableFunc(sorted, func(a, b *base) int {
+		c := cmp.Or(cmp.Compare(a.hook, b.hook), cmp.Compare(a.core(), b.core()), cmp.Compare(a.priority, b.priority))
+		if c != 0 || a.backend == b.backend {
+			return cmp.Or(c, cmp.Compare(b.order, a.order))
+		}
+		if (a.backend == Legacy) == legacyFirst {
+			return -1
+		}
+		return 1
+	})
+	return sorted
+}
+
+// ambiguous reports whether two base chains of different backends share hook and priority, so that their order is not known.
+func ambiguous(bases []*base) bool {
+	for i, a := range bases {
+		for _, b := range bases[:i] {
+			if a.backend != b.backend && a.hook == b.hook && a.core() == b.core() && a.priority == b.priority {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// travel takes one packet through base chains, which are in order, and returns every fate it can meet. A nat chain is asked for a
+// tracked packet only, and the first nat chain that rewrites the source is the last that is asked.
+func (w *walk) travel(bases []*base, start state) []exit {
+	var fates exitSet
+	live := pathSet{{state: start}}
+	for _, b := range bases {
+		var next pathSet
+		for _, p := range live {
+			if b.nat && p.state.untracked != nil {
+				next.add(p)
+				continue
+			}
+			for _, e := range w.enter(b, p) {
+				switch {
+				case e.kind == exitAccept, b.nat && b.hook == hookOutput:
+					// The nat table's OUTPUT can only change the destination; what it does not tell leaves the source alone.
+					next.add(e.path)
+				default:
+					fates.add(e)
+				}
+			}
+		}
+		live = next
+	}
+	for _, p := range live {
+		fates.add(exit{kind: exitAccept, path: p})
+	}
+	return fates
+}
+
+// serviceChain reports whether c is one of the chains in which kube-proxy chooses an endpoint, marks, or refuses a packet to a
+// service. No outer VXLAN packet is addressed to one. They hold nearly all of kube-proxy's rules and are never read.
+func serviceChain(c *chain) bool {
+	if c.backend == NFT && c.table == "kube-proxy" {
+		return c.name != "masquerading" && c.name != "postrouting"
+	}
+	switch c.name {
+	case "KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL", "KUBE-NODE-PORT", "KUBE-LOAD-BALANCER":
+		return true
+	}
+	return false
+}

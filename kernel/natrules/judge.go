@@ -1,0 +1,269 @@
+package natrules
+
+import "slices"
+
+// defaultMasqueradeBit is kube-proxy's default iptables.masqueradeBit (0x4000).
+const defaultMasqueradeBit = 14
+
+// ruleset is what was read of one family's rules in one backend.
+type ruleset struct {
+	family, backend string
+	status          string
+	err             error
+	bases           []*base
+	postrouting     *chain // KUBE-POSTROUTING, or kube-proxy's own chain in its nftables mode; nil when there is none
+}
+
+func (r *ruleset) readable() bool { return r.status == statusOK || r.status == statusNone }
+
+// Values of Ruleset.Status, those of node.Status.
+const (
+	statusOK           = "ok"
+	statusNone         = "none"
+	statusNotPermitted = "not_permitted"
+	statusUnsupported  = "unsupported"
+	statusFailed       = "failed"
+)
+
+// Families, as they stand in labels.
+const (
+	familyIPv4 = "ipv4"
+	familyIPv6 = "ipv6"
+)
+
+// judge says what the rules do to the packets of in.
+func judge(in Input, rulesets []*ruleset) State {
+	j := &judgement{in: in, rulesets: rulesets, mark: masqueradeMark(in, rulesets)}
+	var s State
+	guards := map[*ruleset]guarding{}
+	for _, r := range rulesets {
+		g := j.guard(r)
+		guards[r] = g
+		s.Rulesets = append(s.Rulesets, j.publish(r, g))
+	}
+	for i := range in.Ports {
+		port := &in.Ports[i]
+		if port.IPv4 {
+			s.Outer = append(s.Outer, j.outer(port, familyIPv4, guards))
+		}
+		if port.IPv6 {
+			s.Outer = append(s.Outer, j.outer(port, familyIPv6, guards))
+		}
+	}
+	return s
+}
+
+type judgement struct {
+	in       Input
+	rulesets []*ruleset
+	mark     uint32
+}
+
+// masqueradeMark is the mark that stands for "masquerade me": as given, as kube-proxy's own chain asks for it, or its default.
+func masqueradeMark(in Input, rulesets []*ruleset) uint32 {
+	if in.MasqueradeBit != nil && *in.MasqueradeBit >= 0 && *in.MasqueradeBit < 32 {
+		return 1 << *in.MasqueradeBit
+	}
+	for _, r := range rulesets {
+		if r.postrouting == nil || r.postrouting.read() != nil {
+			continue
+		}
+		for _, rule := range r.postrouting.rules {
+			if bits := rule.asks; bits != 0 && bits&(bits-1) == 0 {
+				return bits
+			}
+		}
+	}
+	return 1 << defaultMasqueradeBit
+}
+
+// bases are the base chains of one family over all backends, in a packet's order.
+func (j *judgement) bases(family string, legacyFirst bool) []*base {
+	var all []*base
+	for _, r := range j.rulesets {
+		if r.family == family {
+			all = append(all, r.bases...)
+		}
+	}
+	return inOrder(all, legacyFirst)
+}
+
+func postrouting(bases []*base) []*base {
+	return slices.DeleteFunc(slices.Clone(bases), func(b *base) bool { return b.hook != hookPostrouting })
+}
+
+// ports are the VXLAN ports of family; without any, one of which nothing is known, so that the guard can be judged all the same.
+func (j *judgement) ports(family string) []*Port {
+	var ports []*Port
+	for i := range j.in.Ports {
+		if p := &j.in.Ports[i]; family == familyIPv4 && p.IPv4 || family == familyIPv6 && p.IPv6 {
+			ports = append(ports, p)
+		}
+	}
+	if len(ports) == 0 {
+		ports = append(ports, &Port{})
+	}
+	return ports
+}
+
+// guarding is how one ruleset treats the masquerade mark.
+type guarding struct {
+	guard       Guard
+	masquerade  *rule // masquerades packets because of the mark
+	randomFully bool
+	cleared     *rule // takes the mark away before
+	preempting  *rule
+	unclear     *rule
+	randomKnown bool
+}
+
+// guard judges one ruleset: every rule that would rewrite a marked packet's source is listed in the packet's order, and the first
+// of them that an unmarked packet never meets is the one that masquerades the mark.
+func (j *judgement) guard(r *ruleset) guarding {
+	if !r.readable() {
+		return guarding{guard: CannotTell}
+	}
+	worst := guarding{guard: Absent}
+	for _, port := range j.ports(r.family) {
+		g := j.guardFor(r, port)
+		if worst.guard == Absent || guardRank(g.guard) > guardRank(worst.guard) {
+			worst = g
+		}
+	}
+	return worst
+}
+
+func guardRank(g Guard) int {
+	return slices.Index([]Guard{Absent, Guarded, CannotTell, Preempted, Unguarded}, g)
+}
+
+func (j *judgement) guardFor(r *ruleset, port *Port) guarding {
+	six := r.family == familyIPv6
+	bases := j.bases(r.family, r.backend != Legacy)
+	inner := innerPacket(port, six)
+	marked := j.passing(inner, port, postrouting(bases), j.mark)
+	unmarked := j.passing(inner, port, postrouting(bases), 0)
+	var g guarding
+	at := slices.IndexFunc(marked, func(p passed) bool {
+		return p.rule.chain.backend == r.backend && !p.nat.unsure && !meets(unmarked, p.rule)
+	})
+	before := marked
+	if at >= 0 {
+		p := marked[at]
+		before = marked[:at]
+		g = guarding{guard: Unguarded, masquerade: p.rule, randomFully: p.nat.randomFully(), randomKnown: true}
+		if p.state.mark.masked(0, j.mark) == yes {
+			g.guard, g.cleared = Guarded, p.state.cleared
+		}
+	} else {
+		g.guard = Absent
+	}
+	for _, p := range before {
+		if p.rule == g.masquerade || at < 0 && p.rule.chain.backend != r.backend {
+			continue
+		}
+		switch {
+		case p.nat.unsure, p.doubt != nil:
+			if g.unclear == nil {
+				g.unclear = p.rule
+			}
+		case g.preempting == nil && meets(unmarked, p.rule):
+			g.preempting = p.rule
+		}
+	}
+	if at >= 0 && g.preempting == nil {
+		g.preempting = j.preemptsOuter(port, bases, six, g.masquerade)
+	}
+	switch {
+	case g.guard == Guarded && g.preempting != nil:
+		g.guard = Preempted
+	case g.guard == Guarded && g.unclear != nil, g.guard == Absent && unclearVerdict(before, r.backend):
+		g.guard = CannotTell
+	}
+	return g
+}
+
+// unclearVerdict: a rule whose target is not understood may be the one that masquerades the mark.
+func unclearVerdict(before []passed, backend string) bool {
+	return slices.ContainsFunc(before, func(p passed) bool { return p.nat.unsure && p.rule.chain.backend == backend })
+}
+
+// preemptsOuter finds a rule that changes the source of an outer packet, marked or not, before masquerade would.
+func (j *judgement) preemptsOuter(port *Port, bases []*base, six bool, masquerade *rule) *rule {
+	outer := outerPacket(port, six)
+	unmarked := j.passing(outer, port, bases, 0)
+	for _, p := range j.passing(outer, port, bases, j.mark) {
+		if p.rule == masquerade {
+			break
+		}
+		if p.doubt == nil && !p.nat.unsure && p.nat.change(outer, port) != NoChange && meets(unmarked, p.rule) {
+			return p.rule
+		}
+	}
+	return nil
+}
+
+func meets(all []passed, r *rule) bool {
+	return slices.ContainsFunc(all, func(p passed) bool { return p.rule == r })
+}
+
+// passing lists the rules that would rewrite p's source if no earlier one did.
+func (j *judgement) passing(p *packet, port *Port, bases []*base, mark uint32) []passed {
+	w := newWalk(p, port, j.mark)
+	w.skipNAT = true
+	w.travel(bases, state{mark: word{bits: mark}})
+	return w.passed
+}
+
+func (j *judgement) publish(r *ruleset, g guarding) Ruleset {
+	p := Ruleset{Family: r.family, Backend: r.backend, Status: r.status, Guard: g.guard}
+	if r.err != nil {
+		p.Error = r.err.Error()
+	}
+	if r.status != statusOK {
+		return p
+	}
+	if g.masquerade != nil {
+		p.Mark = j.mark
+	}
+	if g.randomKnown {
+		p.RandomFully = &g.randomFully
+	}
+	quote := func(role string, r *rule) {
+		if r != nil {
+			p.Quotes = append(p.Quotes, *r.quote(role))
+		}
+	}
+	quote(RoleGuard, g.cleared)
+	quote(RoleMasquerade, g.masquerade)
+	if g.guard == Preempted || g.guard == Unguarded {
+		quote(RolePreempting, g.preempting)
+	}
+	if g.guard == CannotTell {
+		quote(RoleNotUnderstood, g.unclear)
+	}
+	return p
+}
+
+// Roles of a quoted rule.
+const (
+	RoleGuard         = "guard"
+	RoleMasquerade    = "masquerade"
+	RolePreempting    = "preempting"
+	RoleMarkReset     = "mark_reset"
+	RoleNotrack       = "notrack"
+	RoleNotUnderstood = "not_understood"
+)
+
+func (r *rule) quote(role string) *Rule {
+	return &Rule{Role: role, Table: r.chain.tableName(), Chain: r.chain.name, Text: r.text()}
+}
+
+// tableName is the table as a person writes it: "nat", or "ip kube-proxy" in nftables.
+
+func (c *chain) tableName() string {
+	if c.backend == NFT && !compatTable(c) {
+		return c.family + " " + c.table
+	}
+	return c.table
+}

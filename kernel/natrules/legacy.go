@@ -1,0 +1,96 @@
+package natrules
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// legacyTables are the tables that a packet on its way out passes, with the priority of each at its hooks (net/ipv4/netfilter/
+// iptable_*.c and net/ipv6/netfilter/ip6table_*.c: NF_IP_PRI_*). The security table changes neither mark nor address.
+var legacyTables = [...]struct {
+	name        string
+	output      int32
+	postrouting int32
+	hooks       []int
+}{
+	{"raw", -300, 0, []int{hookOutput}},
+	{"mangle", -150, -150, []int{hookOutput, hookPostrouting}},
+	{"nat", prioNATDst, prioNATSrc, []int{hookOutput, hookPostrouting}},
+	{"filter", 0, 0, []int{hookOutput}},
+}
+
+// legacyNames reads which legacy tables this namespace has. Asking the kernel for a table makes it, module and hooks included, so
+// only those that are listed are asked for. An absent file means that ip_tables is not there.
+func legacyNames(procNet string, ipv6 bool) (map[string]bool, error) {
+	file := "ip_tables_names"
+	if ipv6 {
+		file = "ip6_tables_names"
+	}
+	path := filepath.Join(procNet, file)
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Absent because there is no ip_tables, or because all of /proc/net is hidden (systemd's ProcSubset=pid)?
+		if _, err := os.Stat(filepath.Join(procNet, "dev")); err != nil {
+			return nil, fmt.Errorf("legacy tables: %s: %w (hidden)", path, fs.ErrPermission)
+		}
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("legacy tables: %w (needs CAP_DAC_READ_SEARCH, or root)", err)
+	}
+	defer f.Close()
+	names := map[string]bool{}
+	for s := bufio.NewScanner(f); s.Scan() && len(names) < 16; {
+		names[s.Text()] = true
+	}
+	return names, nil
+}
+
+// readLegacy reads the base chains of one family's legacy tables. User chains are read when a walk enters them, so the blobs stay
+// open until close is called.
+func (r *Reader) readLegacy(ipv6 bool) (set *ruleset, done func()) {
+	set = &ruleset{family: familyIPv4, backend: Legacy, status: statusNone}
+	if ipv6 {
+		set.family = familyIPv6
+	}
+	var open []*legacyTable
+	done = func() {
+		for _, t := range open {
+			t.close()
+		}
+	}
+	names, err := legacyNames(r.procNet, ipv6)
+	if err != nil {
+		return set.failed(err), done
+	}
+	for _, t := range legacyTables {
+		if !names[t.name] {
+			continue
+		}
+		table, err := openLegacy(t.name, ipv6)
+		if errors.Is(err, fs.ErrNotExist) { // gone in the meantime
+			continue
+		}
+		if err != nil {
+			return set.failed(err), done
+		}
+		open = append(open, table)
+		set.status = statusOK
+		for _, hook := range t.hooks {
+			b, err := table.base(hook)
+			if err != nil {
+				return set.failed(err), done
+			}
+			b.priority = t.output
+			if hook == hookPostrouting {
+				b.priority = t.postrouting
+			}
+			set.bases = append(set.bases, b)
+		}
+	}
+	return set, done
+}

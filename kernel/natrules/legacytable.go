@@ -1,0 +1,378 @@
+package natrules
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// layout holds what differs between struct ipt_entry and struct ip6t_entry (include/uapi/linux/netfilter_ipv{4,6}/ip*_tables.h).
+type layout struct {
+	addr int // size of an address
+	iniface, outiface, inMask, outMask,
+	proto, flags, invflags,
+	targetOffset, nextOffset, size int
+	gotoFlag, protoFlag byte
+}
+
+func layoutOf(ipv6 bool) layout {
+	if ipv6 {
+		// struct ip6t_ip6: src, dst, smsk, dmsk at 0, 16, 32, 48. The counters behind comefrom are 64-bit.
+		return layout{16, 64, 80, 96, 112, 128, 131, 132, 140, 142, align8(148) + 16, 4, 1}
+	}
+	return layout{4, 16, 32, 48, 64, 80, 82, 83, 88, 90, align8(96) + 16, 2, 0}
+}
+
+// align8 aligns as the compiler aligns a 64-bit number in a structure on this machine.
+func align8(n int) int { return (n + alignOf64 - 1) &^ (alignOf64 - 1) }
+
+const (
+	xtHeader       = 32 // struct xt_entry_match and xt_entry_target: u16 size, char name[29], u8 revision
+	maxChainRules  = 20000
+	errorTargetLen = xtHeader + 32 // struct xt_error_target, aligned
+)
+
+var (
+	errLegacy    = errors.New("entries do not add up")
+	errLongChain = fmt.Errorf("more than %d rules in one chain", maxChainRules)
+)
+
+// legacyBlob gives parts of a table's entries.
+type legacyBlob interface {
+	// at returns n bytes from off on, valid until the next call.
+	at(off, n int) ([]byte, error)
+	close()
+}
+
+// legacyTable is one table of one family.
+type legacyTable struct {
+	name       string
+	ipv6       bool
+	layout     layout
+	size       int
+	validHooks uint32
+	hookEntry  [5]uint32
+	underflow  [5]uint32
+	blob       legacyBlob
+	chains     map[int]*chain
+}
+
+func (t *legacyTable) close() { t.blob.close() }
+
+// parseLegacyInfo reads struct ipt_getinfo {char name[32]; u32 valid_hooks, hook_entry[5], underflow[5], num_entries, size}.
+func parseLegacyInfo(b []byte) (t legacyTable, err error) {
+	i := &info{b: b}
+	t = legacyTable{name: cString(i.bytes(0, 32)), validHooks: i.u32(32), chains: map[int]*chain{}}
+	for h := range t.hookEntry {
+		t.hookEntry[h], t.underflow[h] = i.u32(36+4*h), i.u32(56+4*h)
+	}
+	t.size = int(i.u32(80))
+	if i.bad {
+		return t, errShort
+	}
+	return t, nil
+}
+
+// base is the base chain at a hook: the entries from hook_entry to underflow, which holds the policy.
+func (t *legacyTable) base(hook int) (*base, error) {
+	if t.validHooks&(1<<hook) == 0 {
+		return nil, fmt.Errorf("legacy table %s: hook %d: %w", t.name, hook, errLegacy)
+	}
+	name := "OUTPUT"
+	if hook == hookPostrouting {
+		name = "POSTROUTING"
+	}
+	from, policy := int(t.hookEntry[hook]), int(t.underflow[hook])
+	b := &base{hook: hook, nat: t.name == "nat", chain: t.newChain(name)}
+	b.load = func() ([]*rule, error) { return t.rules(b.chain, from, policy) }
+	e, err := t.entry(policy)
+	if err != nil {
+		return nil, err
+	}
+	if v, ok := e.standard(); ok {
+		b.drop = v == -1 // -NF_DROP - 1
+	}
+	return b, nil
+}
+
+func (t *legacyTable) newChain(name string) *chain {
+	family := "ip"
+	if t.ipv6 {
+		family = "ip6"
+	}
+	return &chain{backend: Legacy, family: family, table: t.name, name: name}
+}
+
+// user is the user chain whose first rule is at off: the entry before it is its head, an ERROR target that holds its name.
+func (t *legacyTable) user(off int) *chain {
+	if c := t.chains[off]; c != nil {
+		return c
+	}
+	c := t.newChain("?")
+	t.chains[off] = c
+	c.load = func() ([]*rule, error) { return t.rules(c, off, t.size) }
+	head := off - t.layout.size - errorTargetLen
+	e, err := t.entry(head)
+	if err == nil {
+		if name, ok := e.head(); ok && e.next == t.layout.size+errorTargetLen {
+			c.name = name
+			return c
+		}
+		err = fmt.Errorf("legacy table %s: jump to %d, which is no chain's start: %w", t.name, off, errLegacy)
+	}
+	c.load = func() ([]*rule, error) { return nil, err }
+	return c
+}
+
+// entry is one entry in the blob.
+type entry struct {
+	t      *legacyTable
+	off    int
+	b      []byte // valid until the next entry is read
+	target int
+	next   int
+}
+
+func (t *legacyTable) entry(off int) (entry, error) {
+	bad := func(what string) (entry, error) {
+		return entry{}, fmt.Errorf("legacy table %s: entry at %d: %s: %w", t.name, off, what, errLegacy)
+	}
+	l := &t.layout
+	if off < 0 || off+l.size+xtHeader > t.size {
+		return bad("outside of the table")
+	}
+	b, err := t.blob.at(off, l.size)
+	if err != nil {
+		return entry{}, fmt.Errorf("legacy table %s: %w", t.name, err)
+	}
+	e := entry{t: t, off: off}
+	e.target = int(binary.NativeEndian.Uint16(b[l.targetOffset:]))
+	e.next = int(binary.NativeEndian.Uint16(b[l.nextOffset:]))
+	if e.target < l.size || e.target+xtHeader > e.next || off+e.next > t.size {
+		return bad("offsets")
+	}
+	if e.b, err = t.blob.at(off, e.next); err != nil {
+		return entry{}, fmt.Errorf("legacy table %s: %w", t.name, err)
+	}
+	return e, nil
+}
+
+// xt returns name, revision and data of the match or target at off, and the offset behind it.
+func (e *entry) xt(off, end int) (name string, revision uint8, data []byte, next int, ok bool) {
+	if off+xtHeader > end {
+		return "", 0, nil, 0, false
+	}
+	size := int(binary.NativeEndian.Uint16(e.b[off:]))
+	if size < xtHeader || off+size > end {
+		return "", 0, nil, 0, false
+	}
+	return cString(e.b[off+2 : off+31]), e.b[off+31], e.b[off+xtHeader : off+size], off + size, true
+}
+
+// standard returns the verdict of a standard target.
+func (e *entry) standard() (int32, bool) {
+	name, _, data, _, ok := e.xt(e.target, e.next)
+	if !ok || name != "" || len(data) < 4 {
+		return 0, false
+	}
+	return int32(binary.NativeEndian.Uint32(data)), true //nolint:gosec // a signed field (struct xt_standard_target)
+}
+
+// head returns the name of the chain that e is the head of; the last entry of a table is a head called ERROR.
+func (e *entry) head() (string, bool) {
+	name, _, data, _, ok := e.xt(e.target, e.next)
+	if !ok || name != "ERROR" {
+		return "", false
+	}
+	return cString(data), true
+}
+
+// rules parses the rules of c: from off to the next chain's head, or to end.
+func (t *legacyTable) rules(c *chain, off, end int) ([]*rule, error) {
+	var rules []*rule
+	for off < end {
+		e, err := t.entry(off)
+		if err != nil {
+			return nil, err
+		}
+		if _, head := e.head(); head {
+			break
+		}
+		if len(rules) == maxChainRules {
+			return nil, errLongChain
+		}
+		rules = append(rules, t.rule(c, &e, len(rules)))
+		off += e.next
+	}
+	return rules, nil
+}
+
+func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
+	r := &rule{chain: c, index: index}
+	head, text := t.header(e)
+	r.steps = append(r.steps, head)
+	words := append([]string{"-A", c.name}, text...)
+	for off := t.layout.size; off < e.target; {
+		name, revision, data, next, ok := e.xt(off, e.target)
+		if !ok {
+			r.steps = append(r.steps, unclear)
+			words = append(words, "(matches that do not add up)")
+			break
+		}
+		part := parseMatch(name, revision, data, t.ipv6)
+		r.steps, r.asks = append(r.steps, part.step), r.asks|part.asks
+		words = append(words, part.text)
+		off = next
+	}
+	s, word, to := t.target(e)
+	r.to = to
+	r.steps = append(r.steps, s)
+	if word != "" {
+		words = append(words, word)
+	}
+	line := strings.Join(words, " ")
+	r.text = func() string { return line }
+	return r
+}
+
+// header parses what every entry can match by itself.
+func (t *legacyTable) header(e *entry) (step, []string) {
+	const ( // ipt_ip.invflags
+		invIn, invOut, invTOS, invSrc, invDst, invFrag, invProto = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40
+	)
+	l := &t.layout
+	n, inv := l.addr, e.b[l.invflags]
+	field := func(off, n int) []byte { return bytes.Clone(e.b[off : off+n]) }
+	src, dst, srcMask, dstMask := field(0, n), field(n, n), field(2*n, n), field(3*n, n)
+	in, out := field(l.iniface, 16), field(l.outiface, 16)
+	inMask, outMask := field(l.inMask, 16), field(l.outMask, 16)
+	proto := byte(binary.NativeEndian.Uint16(e.b[l.proto:]))
+	fragment := !t.ipv6 && e.b[l.flags]&1 != 0
+	if t.ipv6 && e.b[l.flags]&l.protoFlag == 0 {
+		proto = 0
+	}
+
+	var words []string
+	option := func(name, value string, invert bool) {
+		if value != "" {
+			words = append(words, bang(invert)+name+" "+value)
+		}
+	}
+	option("-s", addrText(src, srcMask), inv&invSrc != 0)
+	option("-d", addrText(dst, dstMask), inv&invDst != 0)
+	option("-i", ifaceText(in, inMask), inv&invIn != 0)
+	option("-o", ifaceText(out, outMask), inv&invOut != 0)
+	if proto != 0 {
+		option("-p", protoText(proto), inv&invProto != 0)
+	}
+	noIn := value(knownValue(make([]byte, 16)))
+	return matchStep(func(m *machine) truth {
+		p := m.packet
+		t := invertIf(p.src.masked(src, srcMask), inv&invSrc != 0)
+		t = t.and(invertIf(p.dst.masked(dst, dstMask), inv&invDst != 0))
+		t = t.and(invertIf(p.oifname.masked(out, outMask), inv&invOut != 0))
+		if m.hook == hookOutput {
+			t = t.and(invertIf(noIn.masked(in, inMask), inv&invIn != 0))
+		} else if !allZero(inMask) {
+			t = t.and(maybe)
+		}
+		if proto != 0 {
+			t = t.and(invertIf(p.proto.equal([]byte{proto}), inv&invProto != 0))
+		}
+		if fragment { // an outer packet may be fragmented; its first fragment is what meets the nat table
+			t = t.and(maybe)
+		}
+		return t
+	}), words
+}
+
+func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+func addrText(addr, mask []byte) string {
+	if allZero(mask) && allZero(addr) {
+		return ""
+	}
+	a, _ := netip.AddrFromSlice(addr)
+	ones := 0
+	for ones < len(mask)*8 && mask[ones/8]&(0x80>>(ones%8)) != 0 {
+		ones++
+	}
+	if p := netip.PrefixFrom(a, ones); maskIs(mask, ones) {
+		return p.String()
+	}
+	m, _ := netip.AddrFromSlice(mask)
+	return a.String() + "/" + m.String()
+}
+
+func maskIs(mask []byte, ones int) bool {
+	for i := ones; i < len(mask)*8; i++ {
+		if mask[i/8]&(0x80>>(i%8)) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func ifaceText(name, mask []byte) string {
+	if allZero(mask) {
+		return ""
+	}
+	s := cString(name)
+	if len(s) < len(mask) && mask[len(s)] == 0 {
+		s += "+"
+	}
+	return s
+}
+
+func protoText(proto byte) string {
+	switch proto {
+	case 1:
+		return "icmp"
+	case 6:
+		return "tcp"
+	case protoUDP:
+		return "udp"
+	case 58:
+		return "ipv6-icmp"
+	case 132:
+		return "sctp"
+	}
+	return fmt.Sprint(proto)
+}
+
+// target parses how an entry ends. Verdicts are -NF_* - 1; XT_RETURN is -NF_REPEAT - 1; others are offsets to jump to.
+func (t *legacyTable) target(e *entry) (s step, text string, to *chain) {
+	end := func(kind verdictKind) step { return func(*machine) effect { return ends(verdict{kind: kind}) } }
+	v, ok := e.standard()
+	if !ok {
+		name, revision, data, _, ok := e.xt(e.target, e.next)
+		if !ok {
+			return end(verdictUnknown), "(a target that does not add up)", nil
+		}
+		part := parseTarget(name, revision, data, t.ipv6)
+		return part.step, part.text, nil
+	}
+	switch {
+	case v == -1:
+		return dropped, "-j DROP", nil
+	case v == -2:
+		return end(verdictAccept), "-j ACCEPT", nil
+	case v == -4:
+		return dropped, "-j QUEUE", nil
+	case v == -5:
+		return end(verdictReturn), "-j RETURN", nil
+	case v < 0:
+		return end(verdictUnknown), fmt.Sprintf("-j (verdict %d)", v), nil
+	case int(v) == e.off+e.next:
+		return end(verdictContinue), "", nil // no target at all
+	}
+	kind, word := verdictJump, "-j "
+	if e.b[t.layout.flags]&t.layout.gotoFlag != 0 {
+		kind, word = verdictGoto, "-g "
+	}
+	to = t.user(int(v)) // reads another entry: e is not valid any more
+	return func(*machine) effect { return ends(verdict{kind: kind, chain: to}) }, word + to.name, to
+}

@@ -1,0 +1,253 @@
+package natrules
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Families of nf_tables tables that see IPv4 or IPv6 packets (include/uapi/linux/netfilter.h).
+const (
+	nfInet = 1  // NFPROTO_INET
+	nfIPv4 = 2  // NFPROTO_IPV4
+	nfIPv6 = 10 // NFPROTO_IPV6
+)
+
+// Bounds of what is read. A node has a few dozen base chains; every other chain is skipped as it comes.
+const (
+	maxBases       = 512
+	maxExpressions = 128
+)
+
+// nftables is what is read of nf_tables in one go: base chains at once, rules and sets when a walk comes to them.
+type nftables struct {
+	conn    *nftConn
+	dormant map[tableKey]bool
+	bases   []*nftBase
+	chains  map[chainKey]*chain
+	sets    map[setKey]*nftSet
+}
+
+type tableKey struct {
+	family uint8
+	name   string
+}
+
+type chainKey struct {
+	tableKey
+	chain string
+}
+
+type setKey struct {
+	tableKey
+	set string
+}
+
+type nftBase struct {
+	base
+	family uint8
+}
+
+// errNoNFTables: this kernel has no nf_tables.
+var errNoNFTables = errors.New("nftables: not in this kernel")
+
+// openNFT lists the base chains.
+func openNFT(ctx context.Context) (*nftables, error) {
+	conn, err := dialNFT(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &nftables{conn: conn, dormant: map[tableKey]bool{}, chains: map[chainKey]*chain{}, sets: map[setKey]*nftSet{}}
+	// A subsystem that is not there is an invalid message (nfnetlink_rcv_msg).
+	err = t.listTables()
+	if errors.Is(err, unix.EINVAL) {
+		err = errNoNFTables
+	}
+	if err == nil {
+		err = t.listBases()
+	}
+	if err != nil {
+		conn.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *nftables) close() { t.conn.close() }
+
+// retried asks again when the rules changed in the middle of the answer.
+func (t *nftables) retried(q request, reset func(), each func(family uint8, b []byte) bool) error {
+	var err error
+	for range 3 {
+		reset()
+		err = t.conn.ask(q, each)
+		if !errors.Is(err, errChanged) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+	}
+	return err
+}
+
+func (t *nftables) listTables() error {
+	const (
+		tableName    = 1 // NFTA_TABLE_NAME
+		tableFlags   = 2
+		flagsDormant = 1 // NFT_TABLE_F_DORMANT: its chains are not hooked
+	)
+	return t.retried(request{kind: msgGetTable, dump: true}, func() { clear(t.dormant) }, func(family uint8, b []byte) bool {
+		if n := parseNested(b); n.be32(tableFlags)&flagsDormant != 0 && len(t.dormant) < maxBases {
+			t.dormant[tableKey{family, n.text(tableName)}] = true
+		}
+		return true
+	})
+}
+
+func (t *nftables) listBases() error {
+	tooMany := false
+	err := t.retried(request{kind: msgGetChain, dump: true}, func() { t.bases = nil }, func(family uint8, b []byte) bool {
+		c := parseBase(family, b)
+		if c == nil || t.dormant[tableKey{family, c.table}] {
+			return true
+		}
+		if tooMany = len(t.bases) == maxBases; tooMany {
+			return false
+		}
+		c.chain = t.chain(chainKey{tableKey{family, c.table}, c.name})
+		t.bases = append(t.bases, c)
+		return true
+	})
+	if tooMany {
+		return fmt.Errorf("nftables: more than %d base chains", maxBases)
+	}
+	return err
+}
+
+// parseBase reads a chain; nil when it is no base chain on an IP packet's way out.
+func parseBase(family uint8, b []byte) *nftBase {
+	const ( // NFTA_CHAIN_*, NFTA_HOOK_*
+		chainTable, chainHandle, chainName, chainHook, chainPolicy, chainType = 1, 2, 3, 4, 5, 7
+		hookNum, hookPriority                                                 = 1, 2
+		policyDrop                                                            = 0 // NF_DROP
+	)
+	if family != nfInet && family != nfIPv4 && family != nfIPv6 {
+		return nil
+	}
+	var hooked bool
+	for a := range attrs(b) { // most chains are no base chains: see that before anything is kept
+		hooked = hooked || a.kind == chainHook
+	}
+	if !hooked {
+		return nil
+	}
+	n := parseNested(b)
+	hook := parseNested(n[chainHook])
+	number := int(hook.be32(hookNum))
+	if number != hookOutput && number != hookPostrouting {
+		return nil
+	}
+	return &nftBase{family: family, base: base{
+		chain: &chain{table: n.text(chainTable), name: n.text(chainName)}, // replaced by the shared one
+		hook:  number, priority: int32(hook.be32(hookPriority)),           //nolint:gosec // a signed field
+		nat: n.text(chainType) == "nat", drop: n.has(chainPolicy) && n.be32(chainPolicy) == policyDrop,
+		order: int64(n.be64(chainHandle)), //nolint:gosec // counted up from 1
+	}}
+}
+
+// chain is the one chain of that name, whoever jumps to it.
+func (t *nftables) chain(k chainKey) *chain {
+	if c := t.chains[k]; c != nil {
+		return c
+	}
+	family := map[uint8]string{nfInet: "inet", nfIPv4: "ip", nfIPv6: "ip6"}[k.family]
+	c := &chain{backend: NFT, family: family, table: k.name, name: k.chain}
+	c.load = func() ([]*rule, error) { return t.rules(k, c) }
+	t.chains[k] = c
+	return c
+}
+
+// rules dumps one chain. Kernels before 4.1 (or so) ignore the names in the request and send every rule: those are skipped.
+func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
+	const ruleTable, ruleChain, ruleExpressions = 1, 2, 4 // NFTA_RULE_*
+	var rules []*rule
+	long := false
+	q := request{kind: msgGetRule, family: k.family, dump: true, attrs: []attr{{ruleTable, []byte(k.name)}, {ruleChain, []byte(k.chain)}}}
+	err := t.retried(q, func() { rules = nil }, func(family uint8, b []byte) bool {
+		var table, chain, expressions []byte
+		for a := range attrs(b) {
+			switch a.kind {
+			case ruleTable:
+				table = a.data
+			case ruleChain:
+				chain = a.data
+			case ruleExpressions:
+				expressions = a.data
+			}
+		}
+		if family != k.family || cString(table) != k.name || cString(chain) != k.chain {
+			return true
+		}
+		if long = len(rules) == maxChainRules; long {
+			return false
+		}
+		rules = append(rules, t.rule(k, c, len(rules), expressions))
+		return true
+	})
+	if long {
+		return nil, fmt.Errorf("nftables: table %s chain %s: %w", k.name, k.chain, errLongChain)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return rules, err
+}
+
+// rulesets gives the base chains of each family; a chain of an inet table is in both.
+func (t *nftables) rulesets() (ipv4, ipv6 *ruleset) {
+	ipv4 = &ruleset{family: familyIPv4, backend: NFT, status: statusNone}
+	ipv6 = &ruleset{family: familyIPv6, backend: NFT, status: statusNone}
+	for _, b := range t.bases {
+		for _, set := range []*ruleset{ipv4, ipv6} {
+			if b.family == nfInet || (b.family == nfIPv6) == (set == ipv6) {
+				set.bases = append(set.bases, &b.base)
+				set.status = statusOK
+			}
+		}
+	}
+	return ipv4, ipv6
+}
+
+// kubePostrouting finds the chain in which kube-proxy masquerades.
+func kubePostrouting(bases []*base) *chain {
+	seen := map[*chain]bool{}
+	var find func(c *chain, depth int) *chain
+	find = func(c *chain, depth int) *chain {
+		if c == nil || seen[c] || depth > 4 || serviceChain(c) && depth > 0 {
+			return nil
+		}
+		seen[c] = true
+		if c.name == "KUBE-POSTROUTING" || c.table == "kube-proxy" && c.name == "masquerading" {
+			return c
+		}
+		if c.read() != nil {
+			return nil
+		}
+		for _, r := range c.rules {
+			if found := find(r.to, depth+1); found != nil {
+				return found
+			}
+		}
+		return nil
+	}
+	for _, b := range slices.Backward(bases) {
+		if b.hook == hookPostrouting && b.nat {
+			if c := find(b.chain, 0); c != nil {
+				return c
+			}
+		}
+	}
+	return nil
+}

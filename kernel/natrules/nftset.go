@@ -1,0 +1,213 @@
+package natrules
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+)
+
+const maxElements = 4096
+
+// nftSet is a named or anonymous set or map, read when a walk first asks it.
+type nftSet struct {
+	key      setKey
+	elements []setElement
+	fields   []int // lengths of the fields of a concatenation
+	interval bool
+	err      error
+	loaded   bool
+}
+
+// setElement is one element: key to keyEnd, or key alone.
+type setElement struct {
+	key, keyEnd []byte
+	end         bool   // marks where an interval ends, itself not in it
+	catchAll    bool   // matches what nothing else does
+	data        []byte // NFTA_SET_ELEM_DATA of a map
+}
+
+// set is the one set of that name in the rule's table.
+func (t *nftables) set(k setKey) *nftSet {
+	s := t.sets[k]
+	if s == nil {
+		s = &nftSet{key: k}
+		t.sets[k] = s
+	}
+	return s
+}
+
+func (t *nftables) loadSet(s *nftSet) error {
+	if s.loaded {
+		return s.err
+	}
+	s.loaded = true
+	s.err = t.readSet(s)
+	return s.err
+}
+
+func (t *nftables) readSet(s *nftSet) error {
+	const ( // NFTA_SET_*, NFTA_SET_ELEM_LIST_*
+		setTable, setName, setFlags, setDesc = 1, 2, 3, 9
+		listTable, listSet, listElements     = 1, 2, 3
+		flagInterval                         = 4
+	)
+	named := []attr{{setTable, []byte(s.key.name)}, {setName, []byte(s.key.set)}}
+	err := t.conn.ask(request{kind: msgGetSet, family: s.key.family, attrs: named}, func(_ uint8, b []byte) bool {
+		n := parseNested(b)
+		s.interval = n.be32(setFlags)&flagInterval != 0
+		for a := range attrs(parseNested(n[setDesc])[2]) { // NFTA_SET_DESC_CONCAT, of NFTA_SET_FIELD_LEN
+			s.fields = append(s.fields, int(parseNested(a.data).be32(1)))
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	full := false
+	q := request{kind: msgGetSetElem, family: s.key.family, dump: true, attrs: []attr{{listTable, named[0].data}, {listSet, named[1].data}}}
+	err = t.retried(q, func() { s.elements = nil }, func(_ uint8, b []byte) bool {
+		for a := range attrs(parseNested(b)[listElements]) {
+			if full = len(s.elements) == maxElements; full {
+				return false
+			}
+			s.elements = append(s.elements, parseElement(a.data))
+		}
+		return true
+	})
+	if full {
+		return fmt.Errorf("set %s: more than %d elements", s.key.set, maxElements)
+	}
+	if s.interval && len(s.fields) < 2 {
+		s.pair()
+	}
+	return err
+}
+
+func parseElement(b []byte) setElement {
+	const elemKey, elemData, elemFlags, elemKeyEnd = 1, 2, 3, 10 // NFTA_SET_ELEM_*
+	n := parseNested(b)
+	flags := n.be32(elemFlags)
+	return setElement{
+		key: bytes.Clone(n.value(elemKey)), keyEnd: bytes.Clone(n.value(elemKeyEnd)), data: bytes.Clone(n[elemData]),
+		end: flags&1 != 0, catchAll: flags&2 != 0, // NFT_SET_ELEM_INTERVAL_END, NFT_SET_ELEM_CATCHALL
+	}
+}
+
+// pair turns the borders of intervals, which the kernel lists one by one, into intervals.
+func (s *nftSet) pair() {
+	borders := slices.Clone(s.elements)
+	slices.SortStableFunc(borders, func(a, b setElement) int { return bytes.Compare(a.key, b.key) })
+	s.elements = s.elements[:0]
+	for i, b := range borders {
+		if b.end {
+			continue
+		}
+		if b.keyEnd == nil && !b.catchAll {
+			b.keyEnd = bytes.Repeat([]byte{0xff}, len(b.key))
+			for _, after := range borders[i+1:] {
+				if !bytes.Equal(after.key, b.key) {
+					b.keyEnd = before(after.key)
+					break
+				}
+			}
+		}
+		s.elements = append(s.elements, b)
+	}
+}
+
+// before is the value one below b.
+func before(b []byte) []byte {
+	c := bytes.Clone(b)
+	for i := len(c) - 1; i >= 0; i-- {
+		c[i]--
+		if c[i] != 0xff {
+			break
+		}
+	}
+	return c
+}
+
+// match compares an element with a key.
+func (s *nftSet) match(e *setElement, v value) truth {
+	if len(e.keyEnd) != len(e.key) {
+		return v.equal(e.key)
+	}
+	if len(s.fields) < 2 {
+		return v.between(e.key, e.keyEnd)
+	}
+	t, at := yes, 0
+	for _, n := range s.fields { // each field starts a register of its own
+		if n <= 0 || at+n > len(e.key) || at+n > len(v) {
+			return maybe
+		}
+		t = t.and(v[at:at+n].between(e.key[at:at+n], e.keyEnd[at:at+n]))
+		at += (n + 3) &^ 3
+	}
+	return t
+}
+
+// NFTA_LOOKUP_SET 1, SREG 2, DREG 3, FLAGS 5 (NFT_LOOKUP_F_INV 1).
+func (e *exprs) lookup(n nested) step {
+	name, sreg, dreg, invert := n.text(1), n.be32(2), n.be32(3), n.be32(5)&1 != 0
+	set := e.tables.set(setKey{e.key.tableKey, name})
+	isMap := n.has(3)
+	o := e.regs[sreg]
+	sign, at := "", "@"+name
+	if invert {
+		sign = "!= "
+	}
+	text := o.text + " " + sign + at
+	if isMap {
+		text = o.text + " map " + at
+		e.regs[dreg] = operand{text: text}
+	}
+	if isMap && dreg == 0 {
+		text = o.text + " vmap " + at
+	}
+	if !isMap || dreg == 0 {
+		e.say(text, "("+text+")")
+	}
+	return func(m *machine) effect {
+		if err := e.tables.loadSet(set); err != nil {
+			if isMap && dreg == 0 {
+				return effect{match: maybe, verdict: &verdict{kind: verdictUnknown}}
+			}
+			m.load(dreg, unknownValue(16))
+			return matched(maybe)
+		}
+		found, hits := no, []*setElement{}
+		for i := range set.elements {
+			el := &set.elements[i]
+			size := len(el.key)
+			if el.catchAll || size == 0 {
+				continue
+			}
+			if t := set.match(el, m.read(sreg, size)); t != no {
+				found = found.or(t)
+				hits = append(hits, el)
+			}
+		}
+		if i := slices.IndexFunc(set.elements, func(el setElement) bool { return el.catchAll }); i >= 0 && found != yes {
+			hits = append(hits, &set.elements[i])
+			found = yes
+		}
+		switch {
+		case !isMap:
+			return matched(invertIf(found, invert))
+		case found == no:
+			return matched(no)
+		case dreg != 0:
+			v := unknownValue(16)
+			if len(hits) == 1 {
+				v = knownValue(parseNested(hits[0].data)[1])
+			}
+			m.load(dreg, v)
+			return matched(found)
+		case len(hits) == 1:
+			v, _, _ := e.verdictOf(parseNested(parseNested(hits[0].data)[2]))
+			return effect{match: found, verdict: &v}
+		default:
+			return effect{match: found, verdict: &verdict{kind: verdictUnknown}}
+		}
+	}
+}

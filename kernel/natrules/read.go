@@ -1,0 +1,115 @@
+package natrules
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+)
+
+// Config says where a Reader looks; the zero value is this system.
+type Config struct {
+	Proc    string // procfs, default /proc
+	ProcNet string // default Proc/net: the network namespace of the process
+	Sys     string // sysfs, default /sys
+	Boot    string // where config-RELEASE is, default /boot
+	Modules string // where RELEASE/modules.builtin is, default /lib/modules
+}
+
+// Reader reads the rules of the network namespace of the thread it is used on.
+type Reader struct {
+	procNet string
+	gate    gate
+	hasNFT  bool // nf_tables does not go away while it has rules, so it is looked for until it is found
+}
+
+// NewReader makes a Reader. Nothing is opened yet.
+func NewReader(c Config) *Reader {
+	proc := cmp.Or(c.Proc, "/proc")
+	return &Reader{
+		procNet: cmp.Or(c.ProcNet, filepath.Join(proc, "net")),
+		gate:    gate{proc, cmp.Or(c.Sys, "/sys"), cmp.Or(c.Boot, "/boot"), cmp.Or(c.Modules, "/lib/modules")},
+	}
+}
+
+// Read reads the rules of both families and backends and judges what they do to the packets of in. A backend that could not be
+// read is in the State with its status; the error joins those of all that failed.
+func (r *Reader) Read(ctx context.Context, in Input) (State, error) {
+	var rulesets []*ruleset
+	for _, six := range []bool{false, true} {
+		set, done := r.readLegacy(six)
+		defer done()
+		rulesets = append(rulesets, set)
+	}
+	tables, four, six := r.readNFT(ctx)
+	if tables != nil {
+		defer tables.close()
+	}
+	rulesets = append(rulesets, four, six)
+	var errs []error
+	for _, set := range rulesets {
+		set.postrouting = kubePostrouting(set.bases)
+		if set.err != nil {
+			errs = append(errs, fmt.Errorf("%s %s: %w", set.family, set.backend, set.err))
+		}
+	}
+	return judge(in, rulesets), errors.Join(errs...)
+}
+
+func (r *Reader) nftAvailable() (bool, error) {
+	if r.hasNFT {
+		return true, nil
+	}
+	available, err := r.gate.nftables()
+	return available, err
+}
+
+func (r *Reader) readNFT(ctx context.Context) (tables *nftables, ipv4, ipv6 *ruleset) {
+	ipv4 = &ruleset{family: familyIPv4, backend: NFT, status: statusNone}
+	ipv6 = &ruleset{family: familyIPv6, backend: NFT, status: statusNone}
+	available, err := r.nftAvailable()
+	if err == nil && available {
+		tables, err = openNFT(ctx)
+	}
+	switch {
+	case errors.Is(err, errNoNFTables):
+		return nil, ipv4, ipv6
+	case err != nil:
+		return nil, ipv4.failed(err), ipv6.failed(err)
+	case tables == nil:
+		return nil, ipv4, ipv6
+	}
+	r.hasNFT = true
+	ipv4, ipv6 = tables.rulesets()
+	return tables, ipv4, ipv6
+}
+
+// Generation is the number that every change of nf_tables rules in this namespace increments; ok is false when it cannot be had.
+func (r *Reader) Generation(ctx context.Context) (id uint32, ok bool) {
+	if available, err := r.nftAvailable(); err != nil || !available {
+		return 0, false
+	}
+	conn, err := dialNFT(ctx)
+	if err != nil {
+		return 0, false
+	}
+	defer conn.close()
+	id, err = conn.generation()
+	return id, err == nil
+}
+
+// failed records why a ruleset could not be read.
+func (r *ruleset) failed(err error) *ruleset {
+	r.err, r.bases = err, nil
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		r.status = statusNotPermitted
+	case errors.Is(err, errors.ErrUnsupported):
+		r.status = statusUnsupported
+	default:
+		r.status = statusFailed
+	}
+	return r
+}

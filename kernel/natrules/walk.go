@@ -1,0 +1,264 @@
+package natrules
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Bounds of one walk. The kernel's own are 16 jumps (NFT_JUMP_STACK_SIZE) and, for legacy tables, one per user chain.
+const (
+	maxDepth  = 64
+	maxSteps  = 200_000
+	maxStates = 64
+)
+
+// Why a walk gave up. They end up in a Rule's Note.
+var (
+	errTooDeep  = errors.New("chains nest too deeply")
+	errTooLong  = errors.New("too many rules on the packet's way")
+	errLoop     = errors.New("chains loop")
+	errNoTarget = errors.New("jump to a chain that is not there")
+	errStates   = errors.New("too many possible ways through the rules")
+)
+
+// exitKind says how a packet left a chain.
+type exitKind uint8
+
+const (
+	exitFall    exitKind = iota // end of chain, or return
+	exitAccept                  // accepted: this base chain is done
+	exitDrop                    // dropped: the packet is not sent
+	exitNAT                     // its source is rewritten
+	exitUnknown                 // a rule, or the chain, could not be understood
+)
+
+// path is one way a packet can go, and the first rule that it may or may not have matched on it.
+type path struct {
+	state state
+	doubt *rule
+}
+
+// exit is one way out of a chain.
+type exit struct {
+	kind exitKind
+	path
+	rule *rule // that decided: of exitNAT, exitUnknown, exitDrop
+	nat  natRange
+	err  error // of exitUnknown: why
+}
+
+type visit struct {
+	chain *chain
+	state state
+}
+
+// walk takes one packet through chains. A rule that may match is followed both ways.
+type walk struct {
+	packet   *packet
+	port     *Port
+	markBit  uint32
+	hook     int
+	priority int32
+	nat      bool // in a nat chain
+	skipNAT  bool // go on after a rule that rewrites the source, and keep it in passed
+	passed   []passed
+	memo     map[visit][]exit
+	open     map[visit]bool
+	steps    int
+}
+
+// passed is a rule that would have rewritten the source of a packet that got that far.
+type passed struct {
+	rule *rule
+	nat  natRange
+	path
+}
+
+func newWalk(p *packet, port *Port, markBit uint32) *walk {
+	return &walk{packet: p, port: port, markBit: markBit}
+}
+
+// enter starts a base chain.
+func (w *walk) enter(b *base, from path) []exit {
+	w.hook, w.priority, w.nat = b.hook, b.priority, b.nat
+	w.memo, w.open = map[visit][]exit{}, map[visit]bool{}
+	exits := w.run(b.chain, from, 0)
+	for i, e := range exits {
+		if e.kind != exitFall {
+			continue
+		}
+		exits[i].kind = exitAccept
+		if b.drop {
+			exits[i].kind = exitDrop
+		}
+	}
+	return exits
+}
+
+// run takes one path through a chain. Ways that meet in one state become one, so its cost is bounded by rules times states.
+func (w *walk) run(c *chain, from path, depth int) []exit {
+	at := visit{c, from.state}
+	exits, known := w.memo[at]
+	if !known {
+		if err := w.refuse(at, depth); err != nil {
+			return []exit{{kind: exitUnknown, path: from, err: fmt.Errorf("chain %s: %w", c.name, err)}}
+		}
+		w.open[at] = true
+		exits = w.rules(c, from.state, depth)
+		delete(w.open, at)
+		w.memo[at] = exits
+	}
+	if from.doubt == nil {
+		return exits
+	}
+	doubted := make([]exit, len(exits))
+	for i, e := range exits {
+		e.doubt = from.doubt
+		doubted[i] = e
+	}
+	return doubted
+}
+
+func (w *walk) refuse(at visit, depth int) error {
+	switch {
+	case depth > maxDepth:
+		return errTooDeep
+	case w.open[at]:
+		return errLoop
+	case w.steps > maxSteps:
+		return errTooLong
+	}
+	return at.chain.read()
+}
+
+func (c *chain) read() error {
+	if !c.loaded {
+		c.rules, c.err = c.load()
+		c.loaded = true
+	}
+	return c.err
+}
+
+func (w *walk) rules(c *chain, start state, depth int) []exit {
+	var exits exitSet
+	live := []path{{state: start}}
+	for _, r := range c.rules {
+		var next pathSet
+		for _, p := range live {
+			if w.steps++; w.steps > maxSteps {
+				return append(exits, exit{kind: exitUnknown, path: p, rule: r, err: errTooLong})
+			}
+			w.rule(r, p, depth, &next, &exits)
+		}
+		if len(next) > maxStates || len(exits) > 4*maxStates {
+			return append(exits, exit{kind: exitUnknown, path: live[0], rule: r, err: errStates})
+		}
+		if live = next; len(live) == 0 {
+			return exits
+		}
+	}
+	for _, p := range live {
+		exits.add(exit{kind: exitFall, path: p})
+	}
+	return exits
+}
+
+// rule runs one rule on one path: ways that go on with the next rule into next, ways that leave the chain into exits.
+func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
+	m := machine{packet: w.packet, state: p.state, hook: w.hook, priority: w.priority}
+	certain := yes
+	v := verdict{}
+	for _, s := range r.steps {
+		e := s(&m)
+		if certain = certain.and(e.match); certain == no {
+			next.add(p)
+			return
+		}
+		if e.verdict != nil {
+			v = *e.verdict
+			break
+		}
+	}
+	if m.notrack {
+		m.state.untracked = r
+	}
+	if certain == maybe && (v.kind != verdictContinue || m.state != p.state) {
+		next.add(p)
+	}
+	taken := path{m.state, p.doubt}
+	if certain == maybe && taken.doubt == nil {
+		taken.doubt = r
+	}
+	if p.state.mark.masked(w.markBit, w.markBit) != no && m.state.mark.masked(0, w.markBit) == yes {
+		taken.state.cleared, taken.state.resetEarly = r, !w.nat
+	}
+	w.conclude(r, v, taken, depth, next, exits)
+}
+
+func (w *walk) conclude(r *rule, v verdict, p path, depth int, next *pathSet, exits *exitSet) {
+	switch v.kind {
+	case verdictContinue:
+		next.add(p)
+	case verdictReturn:
+		exits.add(exit{kind: exitFall, path: p})
+	case verdictAccept:
+		exits.add(exit{kind: exitAccept, path: p})
+	case verdictDrop:
+		exits.add(exit{kind: exitDrop, path: p, rule: r})
+	case verdictNAT:
+		if !w.skipNAT {
+			exits.add(exit{kind: exitNAT, path: p, rule: r, nat: v.nat})
+			return
+		}
+		w.passed = append(w.passed, passed{r, v.nat, p})
+		next.add(path{state: p.state, doubt: p.doubt})
+	case verdictJump, verdictGoto:
+		if v.chain != nil && serviceChain(v.chain) {
+			next.add(p)
+			return
+		}
+		if v.chain == nil {
+			exits.add(exit{kind: exitUnknown, path: p, rule: r, err: errNoTarget})
+			return
+		}
+		for _, e := range w.run(v.chain, p, depth+1) {
+			if e.rule == nil && e.kind == exitUnknown {
+				e.rule = r
+			}
+			if e.kind == exitFall && v.kind == verdictJump {
+				next.add(e.path)
+				continue
+			}
+			exits.add(e)
+		}
+	default:
+		if w.skipNAT {
+			w.passed = append(w.passed, passed{rule: r, nat: natRange{unsure: true}, path: p})
+			next.add(p)
+			return
+		}
+		exits.add(exit{kind: exitUnknown, path: p, rule: r})
+	}
+}
+
+type pathSet []path
+
+func (s *pathSet) add(p path) {
+	for _, q := range *s {
+		if q.state == p.state {
+			return
+		}
+	}
+	*s = append(*s, p)
+}
+
+type exitSet []exit
+
+func (s *exitSet) add(e exit) {
+	for _, f := range *s {
+		if f.kind == e.kind && f.state == e.state && f.rule == e.rule {
+			return
+		}
+	}
+	*s = append(*s, e)
+}

@@ -1,0 +1,387 @@
+package natrules
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// matchParser knows the matches whose outcome for a VXLAN packet can be told.
+func matchParser(name string, revision uint8) xtParser {
+	switch name {
+	case "comment":
+		return xtComment
+	case "udp", "tcp":
+		return func(i *info, ipv6 bool) xtPart { return xtPorts(i, name) }
+	case "multiport":
+		return xtMultiport
+	case "mark":
+		if revision >= 1 {
+			return xtMark
+		}
+	case "connmark":
+		if revision >= 1 {
+			return xtConnmark
+		}
+	case "conntrack":
+		if revision >= 1 {
+			return func(i *info, ipv6 bool) xtPart { return xtConntrack(i, revision) }
+		}
+	case "state":
+		return xtState
+	case "addrtype":
+		return func(i *info, ipv6 bool) xtPart { return xtAddrtype(i, revision) }
+	case "physdev":
+		return xtPhysdev
+	case "iprange":
+		if revision == 1 {
+			return xtIPRange
+		}
+	case "set":
+		return xtSet
+	}
+	return nil
+}
+
+// bang is iptables' negation in front of an option.
+func bang(invert bool) string {
+	if invert {
+		return "! "
+	}
+	return ""
+}
+
+// struct xt_comment_info: text only.
+func xtComment(i *info, _ bool) xtPart {
+	return xtPart{step: func(*machine) effect { return goOn }, text: "-m comment --comment " + quoteWord(cString(i.b))}
+}
+
+func quoteWord(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \"'\\\t\n") {
+		return s
+	}
+	return strconv.Quote(s)
+}
+
+// struct xt_udp {u16 spts[2], dpts[2]; u8 invflags} and xt_tcp, which has flags between (include/uapi/linux/netfilter/xt_tcpudp.h).
+func xtPorts(i *info, proto string) xtPart {
+	number, invflags := byte(protoUDP), i.u8At(8, proto == "udp")
+	flagMask := byte(0)
+	if proto == "tcp" {
+		number, invflags, flagMask = 6, i.u8(11), i.u8(9)
+	}
+	sLow, sHigh, dLow, dHigh := i.u16(0), i.u16(2), i.u16(4), i.u16(6)
+	text := "-m " + proto + portText("--sport", sLow, sHigh, invflags&1 != 0) + portText("--dport", dLow, dHigh, invflags&2 != 0)
+	return xtPart{text: text, step: matchStep(func(m *machine) truth {
+		p := m.packet
+		t := p.proto.equal([]byte{number})
+		if sLow != 0 || sHigh != 65535 {
+			t = t.and(invertIf(p.sport.between(portBytes(sLow), portBytes(sHigh)), invflags&1 != 0))
+		}
+		if dLow != 0 || dHigh != 65535 {
+			t = t.and(invertIf(p.dport.between(portBytes(dLow), portBytes(dHigh)), invflags&2 != 0))
+		}
+		if flagMask != 0 {
+			t = t.and(maybe)
+		}
+		return t
+	})}
+}
+
+// u8At reads a byte when it is wanted.
+func (i *info) u8At(off int, want bool) uint8 {
+	if !want {
+		return 0
+	}
+	return i.u8(off)
+}
+
+func portText(option string, low, high uint16, invert bool) string {
+	switch {
+	case low == 0 && high == 65535:
+		return ""
+	case low == high:
+		return fmt.Sprintf(" %s%s %d", bang(invert), option, low)
+	default:
+		return fmt.Sprintf(" %s%s %d:%d", bang(invert), option, low, high)
+	}
+}
+
+// struct xt_multiport_v1 {u8 flags, count; u16 ports[15]; u8 pflags[15], invert}.
+func xtMultiport(i *info, _ bool) xtPart {
+	const slots = 15
+	flags, count := i.u8(0), min(int(i.u8(1)), slots)
+	invert := len(i.b) > 47 && i.u8(47) != 0
+	type span struct{ low, high uint16 }
+	var spans []span
+	var words []string
+	for k := 0; k < count; k++ {
+		s := span{i.u16(2 + 2*k), i.u16(2 + 2*k)}
+		if len(i.b) > 47 && i.u8(32+k) != 0 && k+1 < count {
+			k++
+			s.high = i.u16(2 + 2*k)
+			words = append(words, fmt.Sprintf("%d:%d", s.low, s.high))
+		} else {
+			words = append(words, strconv.Itoa(int(s.low)))
+		}
+		spans = append(spans, s)
+	}
+	option := [...]string{"--sports", "--dports", "--ports"}[min(flags, 2)]
+	in := func(v value) truth {
+		t := no
+		for _, s := range spans {
+			t = t.or(v.between(portBytes(s.low), portBytes(s.high)))
+		}
+		return t
+	}
+	return xtPart{text: "-m multiport " + bang(invert) + option + " " + strings.Join(words, ","), step: matchStep(func(m *machine) truth {
+		t := no
+		if flags != 1 {
+			t = t.or(in(m.packet.sport))
+		}
+		if flags != 0 {
+			t = t.or(in(m.packet.dport))
+		}
+		return invertIf(t, invert)
+	})}
+}
+
+// struct xt_mark_mtinfo1 {u32 mark, mask; u8 invert}.
+func xtMark(i *info, _ bool) xtPart {
+	mark, mask, invert := i.u32(0), i.u32(4), i.u8(8) != 0
+	return xtPart{
+		asks: mask, text: "-m mark " + bang(invert) + "--mark " + markText(mark, mask),
+		step: matchStep(func(m *machine) truth { return invertIf(m.state.mark.masked(mark, mask), invert) }),
+	}
+}
+
+func markText(mark, mask uint32) string {
+	if mask == ^uint32(0) {
+		return fmt.Sprintf("0x%x", mark)
+	}
+	return fmt.Sprintf("0x%x/0x%x", mark, mask)
+}
+
+// struct xt_connmark_mtinfo1 {u32 mark, mask; u8 invert}; no flow, no match (net/netfilter/xt_connmark.c).
+func xtConnmark(i *info, _ bool) xtPart {
+	mark, mask, invert := i.u32(0), i.u32(4), i.u8(8) != 0
+	return xtPart{
+		text: "-m connmark " + bang(invert) + "--mark " + markText(mark, mask),
+		step: matchStep(func(m *machine) truth {
+			if t := tracked(m); t != yes {
+				return t
+			}
+			return invertIf(m.state.ctmark.masked(mark, mask), invert)
+		}),
+	}
+}
+
+// tracked says whether the packet has a conntrack entry where the machine stands.
+func tracked(m *machine) truth {
+	switch {
+	case m.state.untracked != nil:
+		return no
+	case m.hook == hookPostrouting || m.priority > prioConntrack:
+		return yes
+	case m.priority < prioConntrack:
+		return no
+	default:
+		return maybe
+	}
+}
+
+// Bits of a conntrack state match (include/uapi/linux/netfilter/xt_conntrack.h).
+const (
+	ctStateInvalid     = 1 << 0
+	ctStateEstablished = 1 << 1
+	ctStateRelated     = 1 << 2
+	ctStateNew         = 1 << 3
+	ctStateSNAT        = 1 << 6
+	ctStateDNAT        = 1 << 7
+	ctStateUntracked   = 1 << 8
+)
+
+// ctState is the state that the first packet of an outer flow is in: new, unless it is not tracked. VXLAN flows get no replies, so
+// they stay new. An inner packet that meets a nat rule is the first of its flow as well; elsewhere it may be a later one.
+func ctState(m *machine, mask uint32) truth {
+	known := truthOf(mask&ctStateNew != 0)
+	switch t := tracked(m); {
+	case t == yes && m.packet.outer:
+		return known
+	case t == yes:
+		if mask&ctStateNew != 0 && mask&(ctStateDNAT|ctStateSNAT) != 0 {
+			return yes
+		}
+		if mask&(ctStateDNAT|ctStateSNAT) != 0 {
+			return maybe
+		}
+		return known
+	case m.state.untracked != nil:
+		return truthOf(mask&ctStateUntracked != 0)
+	case t == no: // before conntrack: no entry reads as invalid (nf_ct_get)
+		return truthOf(mask&ctStateInvalid != 0)
+	default:
+		return maybe
+	}
+}
+
+// struct xt_conntrack_mtinfo1 to 3: match_flags at 146, invert_flags at 148, then the states: 8 bits in revision 1, 16 after.
+func xtConntrack(i *info, revision uint8) xtPart {
+	const wantState = 1
+	flags, inverted := i.u16(146), i.u16(148)
+	mask := uint32(i.u8(150))
+	if revision >= 2 {
+		mask = uint32(i.u16(150))
+	}
+	text := "-m conntrack"
+	if flags&wantState != 0 {
+		text += " " + bang(inverted&wantState != 0) + "--ctstate " + stateNames(mask, "INVALID", "ESTABLISHED", "RELATED", "NEW", "", "", "SNAT", "DNAT", "UNTRACKED")
+	}
+	if flags&^wantState != 0 {
+		text += fmt.Sprintf(" (other conntrack matches 0x%x)", flags&^wantState)
+	}
+	return xtPart{text: text, step: matchStep(func(m *machine) truth {
+		t := yes
+		if flags&wantState != 0 {
+			t = invertIf(ctState(m, mask), inverted&wantState != 0)
+		}
+		if flags&^wantState != 0 {
+			t = t.and(maybe)
+		}
+		return t
+	})}
+}
+
+func stateNames(mask uint32, names ...string) string {
+	var words []string
+	for i, n := range names {
+		if mask&(1<<i) != 0 && n != "" {
+			words = append(words, n)
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+// struct xt_state_info {u32 statemask}: as conntrack's, but UNTRACKED is bit 6.
+func xtState(i *info, _ bool) xtPart {
+	mask := i.u32(0)
+	ct := mask & 0xf
+	if mask&(1<<6) != 0 {
+		ct |= ctStateUntracked
+	}
+	return xtPart{
+		text: "-m state --state " + stateNames(mask, "INVALID", "ESTABLISHED", "RELATED", "NEW", "", "", "UNTRACKED"),
+		step: matchStep(func(m *machine) truth { return ctState(m, ct) }),
+	}
+}
+
+// Address types are 1 << RTN_* (include/uapi/linux/rtnetlink.h).
+var addrTypes = [...]string{"UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE"}
+
+const (
+	typeUnicast = 1 << 1
+	typeLocal   = 1 << 2
+)
+
+func srcType(p *packet, types uint16) truth {
+	if p.srcLocal == yes {
+		return truthOf(types&typeLocal != 0)
+	}
+	return maybe
+}
+
+// dstType: a packet that leaves is not addressed to this node.
+func dstType(p *packet, types uint16) truth {
+	switch {
+	case p.dstUnicast == yes:
+		return truthOf(types&typeUnicast != 0)
+	case types&^typeLocal == 0:
+		return no
+	default:
+		return maybe
+	}
+}
+
+// struct xt_addrtype_info {u16 source, dest; u32 invert_source, invert_dest} and _v1 {u16 source, dest; u32 flags}.
+func xtAddrtype(i *info, revision uint8) xtPart {
+	src, dst := i.u16(0), i.u16(2)
+	var notSrc, notDst, limit bool
+	if revision == 0 {
+		notSrc, notDst = i.u32(4) != 0, i.u32(8) != 0
+	} else {
+		flags := i.u32(4)
+		notSrc, notDst, limit = flags&1 != 0, flags&2 != 0, flags&^3 != 0
+	}
+	text := "-m addrtype"
+	if src != 0 {
+		text += " " + bang(notSrc) + "--src-type " + stateNames(uint32(src), addrTypes[:]...)
+	}
+	if dst != 0 {
+		text += " " + bang(notDst) + "--dst-type " + stateNames(uint32(dst), addrTypes[:]...)
+	}
+	return xtPart{text: text, step: matchStep(func(m *machine) truth {
+		t := yes
+		if limit {
+			t = maybe
+		}
+		if src != 0 {
+			t = t.and(invertIf(srcType(m.packet, src), notSrc))
+		}
+		if dst != 0 {
+			t = t.and(invertIf(dstType(m.packet, dst), notDst))
+		}
+		return t
+	})}
+}
+
+// struct xt_physdev_info {char physindev[16], in_mask[16], physoutdev[16], out_mask[16]; u8 invert, bitmask}. A packet that was
+// routed here is not bridged: it matches only when every test is negated (net/netfilter/xt_physdev.c).
+func xtPhysdev(i *info, _ bool) xtPart {
+	invert, tests := i.u8(64), i.u8(65)
+	return xtPart{step: matchStep(func(*machine) truth { return truthOf(tests&^invert == 0) })}
+}
+
+// struct xt_iprange_mtinfo {union nf_inet_addr src_min, src_max, dst_min, dst_max; u8 flags}.
+func xtIPRange(i *info, ipv6 bool) xtPart {
+	n := 4
+	if ipv6 {
+		n = 16
+	}
+	flags := i.u8(64) // IPRANGE_SRC 1, DST 2, SRC_INV 16, DST_INV 32
+	srcMin, srcMax := bytes.Clone(i.bytes(0, n)), bytes.Clone(i.bytes(16, n))
+	dstMin, dstMax := bytes.Clone(i.bytes(32, n)), bytes.Clone(i.bytes(48, n))
+	text := "-m iprange"
+	if flags&1 != 0 {
+		text += fmt.Sprintf(" %s--src-range %s-%s", bang(flags&16 != 0), i.addr(0, n), i.addr(16, n))
+	}
+	if flags&2 != 0 {
+		text += fmt.Sprintf(" %s--dst-range %s-%s", bang(flags&32 != 0), i.addr(32, n), i.addr(48, n))
+	}
+	return xtPart{text: text, step: matchStep(func(m *machine) truth {
+		t := yes
+		if flags&1 != 0 {
+			t = t.and(invertIf(m.packet.src.between(srcMin, srcMax), flags&16 != 0))
+		}
+		if flags&2 != 0 {
+			t = t.and(invertIf(m.packet.dst.between(dstMin, dstMax), flags&32 != 0))
+		}
+		return t
+	})}
+}
+
+// struct xt_set_info {u16 index; u8 dim, flags} comes first in every revision. What is in the set is asked for by its name, which
+// is not here.
+func xtSet(i *info, _ bool) xtPart {
+	const inverted = 1 << 0 // IPSET_INV_MATCH; 1 << k says that dimension k is the source (enum ip_set_dim, from 1)
+	index, dim, flags := i.u16(0), i.u8(2), i.u8(3)
+	var words []string
+	for k := range min(int(dim), 3) {
+		if flags&(2<<k) != 0 {
+			words = append(words, "src")
+		} else {
+			words = append(words, "dst")
+		}
+	}
+	return xtPart{step: unclear, text: fmt.Sprintf("-m set %s--match-set (index %d) %s", bang(flags&inverted != 0), index, strings.Join(words, ","))}
+}
