@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 	case "run":
 		childRun()
 	case "stop":
-		childStop()
+		fmt.Fprintln(os.Stderr, childStop())
+		os.Exit(1)
 	case "first thread":
 		childFirstThread()
 	}
@@ -48,10 +49,10 @@ func childRun() {
 }
 
 // childStop builds the rig, uses it, says which namespace it is in, and waits to be killed.
-func childStop() {
+func childStop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	err := inNamespace(func() error {
+	return inNamespace(func() error {
 		r, err := newRig(ctx, "/proc")
 		if err != nil {
 			return err
@@ -67,8 +68,6 @@ func childStop() {
 		<-ctx.Done()
 		return ctx.Err()
 	})
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
 }
 
 // childFirstThread runs where the runtime cannot end the thread. The main goroutine begins on the process's first one.

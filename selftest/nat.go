@@ -23,7 +23,7 @@ func addNAT(deadline time.Time, family uint8, from, to, into uint16) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	table, err := message(nfgenmsg(family, 0), func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.NFTA_TABLE_NAME, natTable)
 	})

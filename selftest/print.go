@@ -71,7 +71,7 @@ func meaning(results []node.SelfTestResult, variant string) string {
 // paragraph writes text in lines of at most lineLen characters.
 func paragraph(b *strings.Builder, text string) {
 	used := 0
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		switch {
 		case used == 0:
 		case used+1+len(word) > lineLen:

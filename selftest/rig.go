@@ -147,7 +147,8 @@ func (r *rig) newUnderlay(family string) error {
 	local, remote := endpoints(family)
 	if family == node.IPv6 {
 		if err := enableIPv6(r.proc, nearDevice); err != nil {
-			return fmt.Errorf("no IPv6: %v", err) // not wrapped: a read-only /proc is no lack of privilege
+			// Only its text: a /proc that may not be written is no lack of privilege.
+			return errors.New("no IPv6: " + err.Error())
 		}
 	}
 	if err := r.route.newAddr(r.near, local); err != nil {
