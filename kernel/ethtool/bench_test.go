@@ -13,11 +13,11 @@ func BenchmarkFeatures(b *testing.B) {
 	ns := labtest.New(b, "ethtool")
 	ns.Run("ip", "link", "add", "vx", "type", "vxlan", "id", "1", "dstport", "8472")
 	for _, path := range []ethtool.Path{ethtool.Ioctl, ethtool.Netlink} {
+		d := device(b, ns, "vx")
 		b.Run(string(path), func(b *testing.B) {
 			ns.Do(func() error {
 				c := ethtool.NewClient(ethtool.Config{Path: path})
 				defer c.Close()
-				d := device(b, ns, "vx")
 				b.ReportAllocs()
 				for b.Loop() {
 					if _, err := c.Features(context.Background(), d); err != nil {
@@ -35,10 +35,10 @@ func BenchmarkLook(b *testing.B) {
 	ns := labtest.New(b, "ethtool")
 	ns.Run("ip", "link", "add", "vx", "type", "vxlan", "id", "1", "dstport", "8472")
 	for _, path := range []ethtool.Path{ethtool.Ioctl, ethtool.Netlink} {
+		d := device(b, ns, "vx")
 		b.Run(string(path), func(b *testing.B) {
 			ns.Do(func() error {
 				c := ethtool.NewClient(ethtool.Config{Path: path})
-				d := device(b, ns, "vx")
 				b.ReportAllocs()
 				for b.Loop() {
 					if _, err := c.Features(context.Background(), d); err != nil {
