@@ -78,7 +78,8 @@ func (s *stage) play(ctx context.Context) error {
 		return err
 	}
 	s.say("\n1. A process on the sender asks the NodePort for a page:\n")
-	stall, during, err := s.curl(ctx)
+	var report string
+	stall, during, err := s.curl(ctx, func() (err error) { report, err = s.check(ctx); return err })
 	if err != nil {
 		return err
 	}
@@ -95,15 +96,13 @@ func (s *stage) play(ctx context.Context) error {
 		s.say("\n   What moved on the %s with the request:\n\n", node)
 		s.table([]string{"before", "during", "after"}, before[i], during[i], after[i])
 	}
-	if err := s.check(ctx); err != nil {
-		return err
-	}
+	s.say("\n   What the check command said on the sender meanwhile:\n\n%s", report)
 
 	s.say("\n2. The remedy on the sender:\n\n   $ ethtool -K %s tx-checksum-ip-generic off\n", lab.Device)
 	if err := s.rig.SetTxChecksum(false); err != nil {
 		return err
 	}
-	cured, _, err := s.curl(ctx)
+	cured, _, err := s.curl(ctx, func() error { return nil })
 	if err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ func (s *stage) introduce() {
 	o := s.rig.Options()
 	s.say("Two nodes in network namespaces, joined by VXLAN (%s, UDP port %d).\n", lab.Device, o.Port)
 	s.say("Sender %s, receiver %s, underlay %s.\n", s.rig.UnderlayA, s.rig.UnderlayB, o.Family)
-	s.say("NodePort %s on the sender leads to pod %s on the receiver.\n", s.rig.NodePort(), s.rig.PodIP)
+	s.say("NodePort %s leads to pod %s behind the receiver.\n", s.rig.NodePort(), s.rig.PodIP)
 	s.say("Rules of the sender: %s, random-fully %t, iptables-%s.\n", o.Rules, o.RandomFully, o.Backend)
 	s.say("Its %s: outer UDP checksum %t, tx-checksum-ip-generic %t.\n", lab.Device, o.UDPChecksum, o.TxChecksum)
 	if o.UDPTimeout != 0 {
@@ -128,8 +127,9 @@ func (s *stage) introduce() {
 	}
 }
 
-// curl makes a request with curl from the sender and scrapes both nodes while it hangs, or right after when it does not.
-func (s *stage) curl(ctx context.Context) (total time.Duration, during snapshot, err error) {
+// curl makes a request with curl from the sender, and scrapes both nodes and calls meanwhile while it hangs, or right after when it
+// does not.
+func (s *stage) curl(ctx context.Context, meanwhile func() error) (total time.Duration, during snapshot, err error) {
 	url := "http://" + s.rig.NodePort().String() + "/"
 	s.say("\n   $ curl %s\n", url)
 	cmd := s.rig.A.Cmd(ctx, "curl", "--silent", "--show-error", "--max-time", "100", "--write-out", "%{stderr}%{time_total}", url)
@@ -145,19 +145,21 @@ func (s *stage) curl(ctx context.Context) (total time.Duration, during snapshot,
 		done <- err
 	case <-time.After(2 * time.Second): // by then two packets were lost, and connection tracking still remembers the flow
 	}
-	during, scrapeErr := s.scrape(ctx)
+	during, lookErr := s.scrape(ctx)
+	lookErr = errors.Join(lookErr, meanwhile())
 	if err := <-done; err != nil {
 		return 0, during, fmt.Errorf("curl: %w: %s", err, timing.String())
 	}
-	if scrapeErr != nil {
-		return 0, during, scrapeErr
+	if lookErr != nil {
+		return 0, during, lookErr
 	}
 	var seconds float64
 	if _, err := fmt.Sscan(timing.String(), &seconds); err != nil {
 		return 0, during, fmt.Errorf("curl: timing %q: %w", timing.String(), err)
 	}
-	s.say("   %s   ... after %.3f s\n", strings.TrimSuffix(body.String(), "\n"), seconds)
-	return time.Duration(seconds * float64(time.Second)), during, nil
+	total = time.Duration(seconds * float64(time.Second))
+	s.say("   %s   ... after %s\n", strings.TrimSuffix(body.String(), "\n"), total.Round(100*time.Microsecond))
+	return total, during, nil
 }
 
 func (s *stage) scrape(ctx context.Context) (snap snapshot, err error) {
@@ -169,18 +171,14 @@ func (s *stage) scrape(ctx context.Context) (snap snapshot, err error) {
 	return snap, nil
 }
 
-// check prints what the exporter's check command says on the sender. It exits with a status of its own when it finds something.
-func (s *stage) check(ctx context.Context) error {
+// check returns what the exporter's check command prints on the sender. Its exit status tells what it found, so that is no error.
+func (s *stage) check(ctx context.Context) (string, error) {
 	cmd := s.rig.A.Cmd(ctx, s.binary, "check", "--interval=0s", "--vxlan.port="+fmt.Sprint(s.rig.Options().Port))
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
-		return err
+		return "", err
 	}
-	s.say("\n   $ vxlan_exporter check        (on the sender; exit status %d)\n\n", cmd.ProcessState.ExitCode())
-	for line := range strings.Lines(string(out)) {
-		s.say("   %s", line)
-	}
-	return nil
+	return fmt.Sprintf("   $ vxlan_exporter check --interval=0s\n%s   exit status %d\n", out, cmd.ProcessState.ExitCode()), nil
 }
 
 func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.out, format, args...) }

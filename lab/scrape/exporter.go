@@ -47,7 +47,7 @@ func Start(ctx context.Context, n *lab.NS, binary string, args ...string) (*Expo
 	// Not bound to ctx: that would kill it without a chance to drain.
 	e := &Exporter{
 		cmd:    n.Cmd(context.WithoutCancel(ctx), append([]string{binary, "--web.listen-address=" + Address}, args...)...),
-		client: &http.Client{Transport: &http.Transport{DialContext: n.DialContext}},
+		client: &http.Client{Transport: &http.Transport{DialContext: n.DialContext, MaxConnsPerHost: 1}},
 		exited: make(chan struct{}),
 		stderr: &tail{},
 	}
@@ -116,9 +116,9 @@ func (e *Exporter) Scrape(ctx context.Context) (Metrics, error) {
 // Pid is the process ID of the exporter.
 func (e *Exporter) Pid() int { return e.cmd.Process.Pid }
 
-// OpenFiles counts the files that the exporter has open, apart from connections to its clients.
+// OpenFiles counts the files that the exporter has open. Among them is one connection from here once something was fetched: it is
+// kept and used for every request.
 func (e *Exporter) OpenFiles() (int, error) {
-	e.client.CloseIdleConnections()
 	folder := "/proc/" + strconv.Itoa(e.Pid()) + "/fd"
 	files, err := os.ReadDir(folder)
 	return len(files), err

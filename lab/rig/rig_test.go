@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vxlan_exporter/lab/scrape"
+)
+
+func TestBadArguments(t *testing.T) {
+	for args, want := range map[string]string{
+		"upp":                    "expected command",
+		"up --rules=older":       `--rules="older": must be one of none, old, fixed`,
+		"up --backend=ebtables":  `--backend="ebtables": must be one of legacy, nft`,
+		"up --port=70000":        "70000",
+		"up --mark-bit=32":       "mark bit 32: must be from 1 to 31",
+		"set --family=ipv6":      "unknown long flag '--family'",
+		"demo":                   "'--exporter' not provided",
+		"demo --exporter=/none":  "/none",
+		"request --name=nowhere": `rig "nowhere" is not standing`,
+		"status --name=nowhere":  `rig "nowhere" is not standing`,
+		"set --name=nowhere":     `rig "nowhere" is not standing`,
+	} {
+		err := run(t.Context(), strings.Fields(args))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; want %q", args, err, want)
+		}
+	}
+	if err := run(t.Context(), []string{"down", "--name=nowhere"}); err != nil {
+		t.Errorf("down of no rig: %v", err)
+	}
+}
+
+// The whole life of a standing rig, by the command itself, as the pod is served by a process that it leaves behind.
+func TestCommands(t *testing.T) {
+	command := filepath.Join(t.TempDir(), "rig")
+	if out, err := exec.Command("go", "build", "-o", command, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	name := fmt.Sprintf("--name=vxe-command-%d", os.Getpid())
+	rig := func(status int, want, verb string, flags ...string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, command, append([]string{verb, name}, flags...)...)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		_ = cmd.Run() // the status tells
+		if got := cmd.ProcessState.ExitCode(); got != status || !strings.Contains(out.String(), want) {
+			t.Errorf("%s %v: status %d; want %d and %q:\n%s", verb, flags, got, status, want, out.String())
+		}
+	}
+	defer rig(0, "", "down")
+	rig(0, "standing: vxe-command-", "up", "--port=4789")
+	rig(1, "already standing", "up")
+	rig(1, "NATed VXLAN flow: 192.168.77.1:", "request", "--limit=800ms")
+	rig(0, `"port": 4789`, "status")
+	rig(1, "no switch given", "set")
+	rig(0, "", "set", "--no-tx-checksum", "--receiver=none")
+	rig(0, "0.0", "request")
+	rig(0, `"tx_checksum": false`, "status")
+	rig(0, "", "set", "--tx-checksum", "--rules=fixed")
+	rig(0, "0.0", "request")
+	rig(0, "", "down")
+	rig(1, "not standing", "request")
+}
+
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	s := &stage{out: &out}
+	s.table([]string{"before", "after"},
+		scrape.Metrics{`vxlan_host_a_total`: 1, `vxlan_host_still`: 4, `go_goroutines`: 7},
+		scrape.Metrics{`vxlan_host_a_total`: 3, `vxlan_host_still`: 4, `go_goroutines`: 8,
+			`vxlan_conntrack_nat_flows_seen_total{family="ipv4",nat="snat",port="8472"}`: 2})
+	want := ` before  after
+      -      2  vxlan_conntrack_nat_flows_seen_total{family="ipv4",nat="snat",
+                  port="8472"}
+      1      3  vxlan_host_a_total
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+	out.Reset()
+	s.table([]string{"before", "after"}, scrape.Metrics{"vxlan_host_still": 4}, scrape.Metrics{"vxlan_host_still": 4})
+	if out.String() != "   nothing\n" {
+		t.Errorf("got %q when nothing moved", out.String())
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	if err := verdict(7*time.Second, 2*time.Millisecond, 3); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []error{
+		verdict(2*time.Millisecond, 2*time.Millisecond, 0),
+		verdict(7*time.Second, 2*time.Millisecond, 0),
+		verdict(7*time.Second, 7*time.Second, 3),
+	} {
+		if bad == nil {
+			t.Error("a failed demonstration passed")
+		}
+	}
+}
