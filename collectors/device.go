@@ -22,8 +22,8 @@ type DeviceConfig struct {
 	Features       ethtool.Path   // how features are read; "": ethtool.Auto
 
 	OpenRoute   rtnl.Opener                         // nil: rtnl.Open
-	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: a socket of this process
-	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: a socket of this process
+	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
+	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: ethtool.OpenNetlink
 }
 
 // Device finds the VXLAN devices of the network namespace, with their offload features, and the ports they use.

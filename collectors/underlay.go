@@ -19,8 +19,8 @@ type UnderlayConfig struct {
 	Features       ethtool.Path   // how features are read; "": ethtool.Auto
 
 	OpenRoute   rtnl.Opener                         // nil: rtnl.Open
-	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: a socket of this process
-	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: a socket of this process
+	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
+	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: ethtool.OpenNetlink
 	OpenState   ethtool.StateOpener                 // nil: ethtool.OpenState
 }
 

@@ -29,8 +29,8 @@ type Device struct {
 // Config says how a Client reaches the kernel. The zero value reads the network namespace of the calling thread, by Auto.
 type Config struct {
 	Path        Path
-	OpenIoctl   func() (IoctlSocket, error) // nil: a socket of this process
-	OpenNetlink func() (NetlinkConn, error) // nil: a socket of this process
+	OpenIoctl   func() (IoctlSocket, error) // nil: OpenIoctl
+	OpenNetlink func() (NetlinkConn, error) // nil: OpenNetlink
 }
 
 // Client reads features and drivers. It opens a socket of each kind when it first needs one; Close closes them and keeps what was
@@ -48,10 +48,10 @@ func NewClient(cfg Config) *Client {
 		c.path = Auto
 	}
 	if c.ioctl.open == nil {
-		c.ioctl.open = openIoctl
+		c.ioctl.open = OpenIoctl
 	}
 	if c.genl.open == nil {
-		c.genl.open = openNetlink
+		c.genl.open = OpenNetlink
 	}
 	return c
 }

@@ -21,7 +21,8 @@ type NetlinkConn interface {
 	Close() error
 }
 
-func openNetlink() (NetlinkConn, error) {
+// OpenNetlink opens a socket in the network namespace of the calling thread. It sets no option that only newer kernels know.
+func OpenNetlink() (NetlinkConn, error) {
 	c, err := genetlink.Dial(nil)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, fmt.Errorf("%w: %w", err, errors.ErrUnsupported)

@@ -192,7 +192,8 @@ type ifreq struct {
 	_    [16]byte
 }
 
-func openIoctl() (IoctlSocket, error) {
+// OpenIoctl opens a socket in the network namespace of the calling thread.
+func OpenIoctl() (IoctlSocket, error) {
 	var errs []error
 	// Either family will do; a kernel or a sandbox may lack one of them.
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
