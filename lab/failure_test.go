@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,15 +62,20 @@ func everyKind(t *testing.T, f func(*testing.T, lab.Options)) {
 func TestRules(t *testing.T) {
 	everyKind(t, func(t *testing.T, o lab.Options) {
 		r := labtest.NewRig(t, o)
+		tested := map[lab.Rules]bool{}
 		for rules, failing := range map[lab.Rules]bool{
 			lab.RulesNone: false, lab.RulesOld: true, lab.RulesFixed: false, lab.RulesPreempted: true, lab.RulesFlannel: true,
-			lab.RulesDocker: false, lab.RulesIPVS: false, lab.RulesNFTables: false, lab.RulesNFTablesOld: true,
+			lab.RulesFlannelKube: false, lab.RulesDocker: false, lab.RulesIPVS: false, lab.RulesNFTables: false, lab.RulesNFTablesOld: true,
 		} {
+			tested[rules] = true
 			must(t, r.SetRules(rules, true))
 			stalled, nated := natedFlows(t, r)
 			if stalled != failing || (nated > 0) != failing {
 				t.Errorf("%s: stalled %t, %d flows NATed; want failing %t", rules, stalled, nated, failing)
 			}
+		}
+		if len(tested) != len(lab.AllRules()) {
+			t.Errorf("tested %v of %v", tested, lab.AllRules())
 		}
 	})
 }
@@ -104,6 +110,26 @@ func TestRemedies(t *testing.T) {
 			t.Error("the failure did not return when the remedies were undone")
 		}
 	})
+}
+
+// The rules that name an IP set do name one that exists and holds the pod.
+func TestIPVSRules(t *testing.T) {
+	t.Parallel()
+	for _, backend := range []lab.Backend{lab.Legacy, lab.NFT} {
+		o := lab.LiveFailure()
+		o.Backend, o.Rules = backend, lab.RulesIPVS
+		r := labtest.NewRig(t, o)
+		out, err := r.A.Run("iptables-"+string(backend)+"-save", "-t", "nat")
+		must(t, err)
+		if !strings.Contains(out, "--match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE") {
+			t.Errorf("%s: no rule for the set:\n%s", backend, out)
+		}
+		must(t, r.SetRules(lab.RulesOld, true))
+		must(t, r.SetRules(lab.RulesIPVS, true))
+		if stalled, nated := natedFlows(t, r); stalled || nated != 0 {
+			t.Errorf("%s: stalled %t, %d flows NATed", backend, stalled, nated)
+		}
+	}
 }
 
 func TestNotrackLeavesNoFlow(t *testing.T) {

@@ -23,6 +23,8 @@ const (
 	// It masquerades the inner packet, which so never reaches KUBE-POSTROUTING and keeps its mark: the outer packet is
 	// masqueraded by the fixed form itself.
 	RulesFlannel Rules = "fixed-flannel"
+	// RulesFlannelKube: the same with flannel's later chain (pkg/trafficmngr/iptables), which begins by returning kube-proxy's mark.
+	RulesFlannelKube Rules = "fixed-flannel-kube"
 	// RulesDocker: the fixed form, behind Docker's MASQUERADE of its bridge's network. It matches neither inner nor outer packet.
 	RulesDocker Rules = "fixed-docker"
 
@@ -34,7 +36,7 @@ const (
 // AllRules lists every rule form.
 func AllRules() []Rules {
 	return []Rules{
-		RulesNone, RulesOld, RulesFixed, RulesPreempted, RulesFlannel, RulesDocker,
+		RulesNone, RulesOld, RulesFixed, RulesPreempted, RulesFlannel, RulesFlannelKube, RulesDocker,
 		RulesIPVS, RulesNFTables, RulesNFTablesOld,
 	}
 }

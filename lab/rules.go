@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -10,6 +11,7 @@ import (
 // packet, the outer one meets those of the underlay's family.
 func (r *Rig) applySenderRules() error {
 	return errors.Join(
+		r.applySets(),
 		r.restore(r.A, IPv4, map[string]string{
 			"nat": r.natRules(IPv4), "raw": r.rawRules(), "filter": r.resetRules(MarkResetFilter), "mangle": r.resetRules(MarkResetMangle),
 		}),
@@ -87,27 +89,36 @@ func (r *Rig) postroutingRules(f Family) string {
 	const kube = `:KUBE-POSTROUTING - [0:0]
 -A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
 `
-	const fixed = kube + `-A KUBE-POSTROUTING -m mark ! --mark {mark}/{mark} -j RETURN
+	const clearing = `-A KUBE-POSTROUTING -m mark ! --mark {mark}/{mark} -j RETURN
 -A KUBE-POSTROUTING -j MARK --xor-mark {mark}
 -A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE{random}
 `
-	if f == IPv6 && (r.opts.Rules == RulesFlannel || r.opts.Rules == RulesDocker) {
+	const fixed = kube + clearing
+	if f == IPv6 && slices.Contains([]Rules{RulesFlannel, RulesFlannelKube, RulesDocker}, r.opts.Rules) {
 		return v.Replace(fixed) // neither has rules for a family its networks do not have
 	}
 	switch r.opts.Rules {
 	case RulesOld:
 		return v.Replace(kube + `-A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -m mark --mark {mark}/{mark} -j MASQUERADE{random}
 `)
-	case RulesFixed, RulesIPVS:
+	case RulesFixed:
 		return v.Replace(fixed)
+	case RulesIPVS:
+		return v.Replace(kube + `-A KUBE-POSTROUTING -m comment --comment "Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose" -m set --match-set ` +
+			loopBackSet(f) + ` dst,dst,src -j MASQUERADE
+` + clearing)
 	case RulesPreempted:
 		return v.Replace(`-A POSTROUTING ! -d {cluster} -m comment --comment "masquerade what leaves the cluster" -j MASQUERADE{random}
 ` + fixed)
-	case RulesFlannel:
-		// pkg/trafficmngr/iptables of flannel, without the RETURN for kube-proxy's mark that later versions begin with.
+	case RulesFlannel, RulesFlannelKube:
+		leaveKube := ""
+		if r.opts.Rules == RulesFlannelKube {
+			leaveKube = `-A FLANNEL-POSTRTG -m mark --mark {mark}/{mark} -m comment --comment "flanneld masq" -j RETURN
+`
+		}
 		return v.Replace(`:FLANNEL-POSTRTG - [0:0]
 -A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
--A FLANNEL-POSTRTG -s {pods} -d {cluster} -m comment --comment "flanneld masq" -j RETURN
+` + leaveKube + `-A FLANNEL-POSTRTG -s {pods} -d {cluster} -m comment --comment "flanneld masq" -j RETURN
 -A FLANNEL-POSTRTG -s {cluster} -d {pods} -m comment --comment "flanneld masq" -j RETURN
 -A FLANNEL-POSTRTG ! -s {cluster} -d {pods} -m comment --comment "flanneld masq" -j RETURN
 -A FLANNEL-POSTRTG -s {cluster} ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE{random}

@@ -77,8 +77,10 @@ func TestTable(t *testing.T) {
 	s := &stage{out: &out}
 	s.table([]string{"before", "after"},
 		scrape.Metrics{`vxlan_host_a_total`: 1, `vxlan_host_still`: 4, `go_goroutines`: 7},
-		scrape.Metrics{`vxlan_host_a_total`: 3, `vxlan_host_still`: 4, `go_goroutines`: 8,
-			`vxlan_conntrack_nat_flows_seen_total{family="ipv4",nat="snat",port="8472"}`: 2})
+		scrape.Metrics{
+			`vxlan_host_a_total`: 3, `vxlan_host_still`: 4, `go_goroutines`: 8,
+			`vxlan_conntrack_nat_flows_seen_total{family="ipv4",nat="snat",port="8472"}`: 2,
+		})
 	want := ` before  after
       -      2  vxlan_conntrack_nat_flows_seen_total{family="ipv4",nat="snat",
                   port="8472"}
