@@ -44,6 +44,7 @@ type Scanner struct {
 	seq     uint32
 	request []byte
 	buf     []byte
+	size    number // nf_conntrack_buckets, open during a scan
 	buckets uint64 // when the attempt began
 	want    targetSet
 	entry   entry
@@ -123,6 +124,10 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 	if !ok {
 		deadline = begin.Add(defaultTimeout)
 	}
+	if s.size, err = openNumber(s.sysctls.buckets); err != nil {
+		return Stats{}, err
+	}
+	defer s.size.close()
 	s.want.set(targets)
 	fams := families(targets)
 
@@ -131,7 +136,7 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 		if err := ctx.Err(); err != nil {
 			return stats, err
 		}
-		if s.buckets, err = s.sysctls.Buckets(); err != nil {
+		if s.buckets, err = s.size.read(); err != nil {
 			return stats, err
 		}
 		if err := s.dial(ctx, deadline); err != nil {
@@ -188,7 +193,7 @@ func (s *Scanner) attempt(ctx context.Context, dumps []dump, deadline time.Time,
 // checkBuckets finds out whether the table was resized since the attempt began. A dump then loses entries and sends others twice,
 // and the kernel sets no flag.
 func (s *Scanner) checkBuckets() error {
-	n, err := s.sysctls.Buckets()
+	n, err := s.size.read()
 	if err != nil {
 		return err
 	}

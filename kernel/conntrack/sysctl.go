@@ -1,13 +1,13 @@
 package conntrack
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,22 +56,43 @@ func (s Sysctls) UDPTimeout() (time.Duration, error) {
 	return time.Duration(n) * time.Second, err
 }
 
-// readUint reads one number. It goes by system calls because it runs several times in a scan that may make few allocations.
+// readUint reads one number.
 func readUint(path string) (uint64, error) {
+	f, err := openNumber(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.close()
+	return f.read()
+}
+
+// number is an open sysctl that holds one number. It goes by system calls, not package os, because a scan looks at the bucket
+// count again and again and may make few allocations.
+type number struct {
+	path string
+	fd   int
+}
+
+func openNumber(path string) (number, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, &os.PathError{Op: "open", Path: path, Err: err}
+		return number{}, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
+	return number{path, fd}, nil
+}
+
+func (f number) close() { unix.Close(f.fd) }
+
+// read reads the number as it is now: the kernel formats it anew for every read from the start (proc_dointvec).
+func (f number) read() (uint64, error) {
 	var buf [32]byte // a 64-bit number has at most 20 digits
-	n, err := unix.Read(fd, buf[:])
+	n, err := unix.Pread(f.fd, buf[:], 0)
 	if err != nil {
-		return 0, &os.PathError{Op: "read", Path: path, Err: err}
+		return 0, &os.PathError{Op: "read", Path: f.path, Err: err}
 	}
-	text := strings.TrimSpace(string(buf[:n]))
-	v, err := strconv.ParseUint(text, 10, 64)
+	v, err := strconv.ParseUint(string(bytes.TrimSpace(buf[:n])), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %q is not a number", path, text)
+		return 0, fmt.Errorf("read %s: %q is not a number", f.path, buf[:n])
 	}
 	return v, nil
 }

@@ -242,3 +242,26 @@ func parseRequest(b []byte) Request {
 	walk(b[20:], 0)
 	return r
 }
+
+// DumpRequest asks for the entries of a family (unix.AF_UNSPEC: all), all of them or UDP only, to one port when it is not 0.
+func DumpRequest(family uint8, udp bool, port uint16) []byte {
+	b := builder{seq: 1}
+	b.begin(msgNew|1, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, family) // IPCTNL_MSG_CT_GET
+	if udp {
+		flags := []byte{1 << 3, 0, 0, 0}
+		b.nest(1, func() {
+			b.nest(2, func() {
+				b.attr(1, unix.IPPROTO_UDP)
+				if port != 0 {
+					flags[0] |= 1 << 5
+					b.attr(3, byte(port>>8), byte(port))
+				}
+			})
+		})
+		b.nest(25, func() {
+			b.attr(1, binary.NativeEndian.AppendUint32(nil, binary.LittleEndian.Uint32(flags))...)
+		})
+	}
+	b.end()
+	return b.batch
+}

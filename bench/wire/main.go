@@ -1,0 +1,173 @@
+// Command wire measures what the packet probe costs: throughput of a saturated overlay with the probe and without it, in paired
+// rounds, and the CPU time of the probe. It also counts verdicts on good packets, none of which may be "bad". Needs root.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/wire:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var (
+		probe   = flag.Bool("probe", false, "be the probe: commands on standard input (used by the benchmark itself)")
+		rounds  = flag.Int("rounds", 40, "pairs of rounds for each row")
+		length  = flag.Duration("round", 150*time.Millisecond, "length of a round")
+		packets = flag.Uint64("packets", 3_000_000, "good packets to judge one by one; 0: none")
+	)
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if *probe {
+		return beProbe(ctx)
+	}
+	for _, checksum := range []bool{false, true} {
+		if err := throughput(ctx, checksum, *rounds, *length); err != nil {
+			return err
+		}
+	}
+	if *packets > 0 {
+		return goodPackets(ctx, *packets)
+	}
+	return nil
+}
+
+// sides are where the probe runs.
+func sides() []string { return []string{"receiver", "sender"} }
+
+func name(checksum bool) string {
+	if checksum {
+		return "udpcsum"
+	}
+	return "noudpcsum"
+}
+
+// throughput compares rounds with the probe to the rounds beside them without.
+func throughput(ctx context.Context, checksum bool, rounds int, length time.Duration) (err error) {
+	b, err := newBed(checksum)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	s, err := b.startStream()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	for _, side := range sides() {
+		p, err := b.startProbe(ctx, side)
+		if err != nil {
+			return err
+		}
+		err = compare(ctx, s, p, fmt.Sprintf("%-9s probe on the %-8s", name(checksum), side), rounds, length)
+		if err = errors.Join(err, p.close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func compare(ctx context.Context, s *stream, p *probe, title string, rounds int, length time.Duration) error {
+	var ratios, control, cpu []float64
+	var last result
+	var without float64
+	for i := range rounds {
+		measured := map[bool]float64{}
+		// The order alternates, so that a drift of the machine favours neither.
+		for _, with := range []bool{i%2 == 0, i%2 != 0} {
+			if with {
+				if err := p.start(); err != nil {
+					return err
+				}
+			}
+			rate, err := s.rate(ctx, length)
+			if err != nil {
+				return err
+			}
+			measured[with] = rate
+			if with {
+				if last, err = p.stop(); err != nil {
+					return err
+				}
+				if last.Bad != 0 {
+					return fmt.Errorf("%v of the good packets are called bad", last.Bad)
+				}
+				cpu = append(cpu, last.CPU)
+			}
+		}
+		ratios = append(ratios, measured[true]/measured[false])
+		// How far two rounds without the probe are apart says what the ratio is worth.
+		again, err := s.rate(ctx, length)
+		if err != nil {
+			return err
+		}
+		control = append(control, again/measured[false])
+		without = measured[false]
+	}
+	fmt.Printf("%s: throughput ratio %.3f (quartiles %.3f to %.3f; without/without %.3f), probe CPU %.2f %% of a core, %.1f Gbit/s, %.0f packets/s looked at, ratio %.2g, lost %.0f/s\n",
+		title, quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75), quantile(control, 0.5), quantile(cpu, 0.5)*100,
+		without*8/1e9, last.Captured/last.Seconds, last.Ratio, last.Lost/last.Seconds)
+	return nil
+}
+
+func quantile(v []float64, q float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[min(int(q*float64(len(v))), len(v)-1)]
+}
+
+// goodPackets judges packets of a healthy overlay one by one, until n are judged.
+func goodPackets(ctx context.Context, n uint64) (err error) {
+	b, err := newBed(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	s, err := b.startStream()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	p, err := b.startProbe(ctx, "receiver")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.startUnlimited(); err != nil {
+		return err
+	}
+	start := time.Now()
+	var r result
+	for r.Captured < float64(n) {
+		if _, err := s.rate(ctx, time.Second); err != nil {
+			return err
+		}
+		if r, err = p.look(); err != nil {
+			return err
+		}
+		if time.Since(start) > 5*time.Minute {
+			return fmt.Errorf("only %.0f packets judged in 5 minutes", r.Captured)
+		}
+	}
+	if r, err = p.stop(); err != nil {
+		return err
+	}
+	fmt.Printf("good packets: %.0f judged one by one in %.0f s (%.0f more not captured), bad %v; verdicts %v\n",
+		r.Captured, time.Since(start).Seconds(), r.Lost, r.Bad, r.Verdicts)
+	if r.Bad != 0 {
+		return fmt.Errorf("%v of the good packets are called bad", r.Bad)
+	}
+	return nil
+}
