@@ -14,6 +14,9 @@ import (
 	"github.com/prometheus/common/version"
 )
 
+// command runs one command and returns the exit status.
+type command func(*slog.Logger) (int, error)
+
 const programName = "vxlan_exporter"
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -28,16 +31,17 @@ func run(args []string) int {
 	var logging promslog.Config
 	promslogflag.AddFlags(app, &logging)
 	sources := addSourceFlags(app)
-	commands := map[string]func(*slog.Logger) (int, error){}
+	commands := map[string]command{}
 	addServe(app, sources, commands)
 	addCheck(app, sources, commands)
-	addSelfTest(app, commands)
+	addSelfTest(app, sources, commands)
+	addGuard(app, sources, commands)
 
-	command, err := app.Parse(args)
+	name, err := app.Parse(args)
 	if err != nil {
 		return fail(fmt.Errorf("%w (try --help)", err))
 	}
-	status, err := commands[command](promslog.New(&logging))
+	status, err := commands[name](promslog.New(&logging))
 	if err != nil {
 		return fail(err)
 	}

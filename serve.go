@@ -26,7 +26,6 @@ import (
 	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"vxlan_exporter/exporter"
-	"vxlan_exporter/report"
 )
 
 // defaultAddress is where the exporter listens: port 10059 of every address.
@@ -51,7 +50,7 @@ type serveConfig struct {
 	maxProcs      int
 }
 
-func addServe(app *kingpin.Application, s *sources, commands map[string]func(*slog.Logger) (int, error)) {
+func addServe(app *kingpin.Application, s *sources, commands map[string]command) {
 	cmd := app.Command("serve", "Serve metrics for Prometheus (the default command).").Default()
 	c := &serveConfig{web: webflag.AddFlags(cmd, defaultAddress)}
 	cmd.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&c.telemetryPath)
@@ -103,14 +102,14 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		versioncollector.NewCollector(programName))
 	server := exporter.NewServer(exporter.Config{
 		Observer: set.observer, Self: self, TelemetryPath: c.telemetryPath, MaxRequests: c.maxRequests,
-		TimeoutOffset: c.timeoutOffset, EnablePprof: c.pprof, Logger: logger, Page: page(c.telemetryPath),
+		TimeoutOffset: c.timeoutOffset, EnablePprof: c.pprof, Logger: logger, Page: page(c.telemetryPath, logger),
 	})
 	var listening atomic.Bool
 	h := &http.Server{
 		Handler:           server.Handler(),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 		// Called when a listener stands, which is the moment to tell systemd.
 		BaseContext: func(net.Listener) context.Context {
 			if listening.CompareAndSwap(false, true) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -13,6 +14,7 @@ import (
 
 	"vxlan_exporter/collectors"
 	"vxlan_exporter/exporter"
+	"vxlan_exporter/kernel/conntrack"
 )
 
 // sources are the flags that say where and how the node is read. They are the same for every command that looks at the node.
@@ -27,6 +29,8 @@ type sources struct {
 	natInterval                       time.Duration
 	masqueradeBit                     string
 
+	wire collectors.WireConfig
+
 	enabled map[string]*bool
 }
 
@@ -40,6 +44,7 @@ func collectorNames() []struct{ name, help string } {
 		{"conntrack", "NATed flows on the VXLAN ports (CAP_NET_ADMIN)"},
 		{"natrules", "what the NAT rules do to outer packets (CAP_NET_ADMIN)"},
 		{"kernel", "kernel release and stored self-test"},
+		{"wire", "packets of the underlay NICs, off by default (CAP_NET_RAW)"},
 	}
 }
 
@@ -58,8 +63,11 @@ func addSourceFlags(app *kingpin.Application) *sources {
 		StringVar(&s.masqueradeBit)
 	app.Flag("selftest.file", "Result of the self-test to publish, as written by selftest --write.").Default("/run/vxlan_exporter/selftest.json").
 		StringVar(&s.selfTestFile)
+	app.Flag("wire.max-peers", "Peers of bad packets with a label of their own.").Default("64").IntVar(&s.wire.MaxPeers)
+	app.Flag("wire.sample-rate", "Highest part of the packets with a checksum that is looked at, above 0 and at most 1.").Default("1").FloatVar(&s.wire.SampleRate)
+	app.Flag("wire.max-packets-per-second", "Packets looked at; the sampling follows.").Default("1000").IntVar(&s.wire.MaxPacketsPerSecond)
 	for _, c := range collectorNames() {
-		s.enabled[c.name] = app.Flag("collector."+c.name, "Read "+c.help+".").Default("true").Bool()
+		s.enabled[c.name] = app.Flag("collector."+c.name, "Read "+c.help+".").Default(strconv.FormatBool(c.name != "wire")).Bool()
 	}
 	return s
 }
@@ -101,17 +109,26 @@ func (s *sources) build(logger *slog.Logger) (*built, error) {
 	}
 
 	var b built
-	conntrack := collectors.NewConntrack(collectors.ConntrackConfig{
-		Proc: s.proc, Strategy: s.strategy, MinInterval: s.conntrackInterval, Timeout: s.conntrackLimit, Logger: logger,
+	flows := collectors.NewConntrack(collectors.ConntrackConfig{
+		Proc: s.proc, Strategy: conntrack.Strategy(s.strategy), MinInterval: s.conntrackInterval, Timeout: s.conntrackLimit, Logger: logger,
 	})
 	all := map[string]collectors.Collector{
 		"device":    collectors.NewDevice(collectors.DeviceConfig{Ports: ports, FeatureInclude: include}),
 		"host":      collectors.NewHost(s.proc),
 		"socket":    collectors.NewSocket(s.proc),
-		"underlay":  collectors.NewUnderlay(collectors.UnderlayConfig{}),
-		"conntrack": conntrack,
+		"underlay":  collectors.NewUnderlay(collectors.UnderlayConfig{FeatureInclude: include}),
+		"conntrack": flows,
 		"natrules":  collectors.NewNATRules(collectors.NATRulesConfig{Proc: s.proc, MinInterval: s.natInterval, MasqueradeBit: bit}),
-		"kernel":    collectors.NewKernel(collectors.KernelConfig{Proc: s.proc, OSRelease: s.osRelease, SelfTestFile: s.selfTestFile}),
+		"kernel":    collectors.NewKernel(collectors.KernelConfig{Proc: s.proc, OSRelease: []string{s.osRelease}, SelfTestFile: s.selfTestFile}),
+	}
+	if *s.enabled["wire"] {
+		if s.wire.MaxPeers < 1 || s.wire.MaxPacketsPerSecond < 1 || !(s.wire.SampleRate > 0 && s.wire.SampleRate <= 1) {
+			return nil, errors.New("--wire.max-peers and --wire.max-packets-per-second must be positive, --wire.sample-rate above 0 and at most 1")
+		}
+		s.wire.Logger = logger
+		probe := collectors.NewWire(s.wire)
+		all["wire"] = probe
+		b.background = append(b.background, probe.Run)
 	}
 	first := all["device"]
 	if !*s.enabled["device"] {
@@ -124,7 +141,7 @@ func (s *sources) build(logger *slog.Logger) (*built, error) {
 		}
 	}
 	if *s.enabled["conntrack"] {
-		b.background = append(b.background, conntrack.Run)
+		b.background = append(b.background, flows.Run)
 	}
 	b.observer = exporter.NewObserver(logger, first, rest...)
 	return &b, nil
