@@ -30,10 +30,8 @@ func Print(w io.Writer, t node.SelfTest) error {
 		fmt.Fprintf(&b, row, r.Variant, r.Family, r.Verdict, field, correct, port, before)
 	}
 	b.WriteString("\n")
-	for _, r := range t.Results {
-		if r.Verdict == release.Unknown {
-			paragraph(&b, fmt.Sprintf("%s over %s is unknown: %s.", r.Variant, r.Family, r.Reason))
-		}
+	for _, r := range unknowns(t.Results) {
+		paragraph(&b, r+".")
 	}
 	for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
 		if text := meaning(t.Results, variant); text != "" {
@@ -42,6 +40,25 @@ func Print(w io.Writer, t node.SelfTest) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// unknowns says for what there is no verdict and why, each reason once.
+func unknowns(results []node.SelfTestResult) []string {
+	var reasons []string
+	about := map[string][]string{}
+	for _, r := range results {
+		if r.Verdict != release.Unknown {
+			continue
+		}
+		if about[r.Reason] == nil {
+			reasons = append(reasons, r.Reason)
+		}
+		about[r.Reason] = append(about[r.Reason], r.Variant+" over "+r.Family)
+	}
+	for i, reason := range reasons {
+		reasons[i] = "unknown, " + strings.Join(about[reason], ", ") + ": " + reason
+	}
+	return reasons
 }
 
 // meaning says what a person has to know of the verdicts on one variant.

@@ -34,7 +34,7 @@ zero_checksum       ipv4      fixed     0x0000  0x0a41   40001       50100
 zero_checksum       ipv6      unknown   -       -        -           -
 offloaded_checksum  ipv4      affected  0x79d6  0xa149   40001       50100
 
-zero_checksum over ipv6 is unknown: no IPv6: open
+unknown, zero_checksum over ipv6: no IPv6: open
   /proc/sys/net/ipv6/conf/vxst-near/disable_ipv6: no such file or directory.
 zero_checksum: devices made with noudpcsum send no outer checksum, and NAT
   leaves it so.
@@ -52,6 +52,21 @@ func TestPrint(t *testing.T) {
 	}
 	if b.String() != wantText {
 		t.Errorf("got\n%s\nwant\n%s", &b, wantText)
+	}
+}
+
+func TestPrintReasonOnce(t *testing.T) {
+	s := sample()
+	for i := range s.Results {
+		s.Results[i].Verdict, s.Results[i].Reason = release.Unknown, "no VXLAN: operation not supported"
+	}
+	var b bytes.Buffer
+	if err := Print(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	want := "\nunknown, zero_checksum over ipv4, zero_checksum over ipv6, offloaded_checksum\n  over ipv4: no VXLAN: operation not supported.\n"
+	if !strings.HasSuffix(b.String(), want) {
+		t.Errorf("got\n%s\nwant at the end\n%s", &b, want)
 	}
 }
 

@@ -72,6 +72,12 @@ func newRig(ctx context.Context, proc string) (*rig, error) {
 		r.close()
 		return nil, fmt.Errorf("no veth devices: %w", err)
 	}
+	// Tried before NAT is, so that a node without VXLAN gets no connection tracking loaded.
+	local, remote := endpoints(node.IPv4)
+	if _, err := r.route.newVXLAN(vxlan{name: "vxst-0", local: local.Addr(), remote: remote, sourcePort: plainSource}); err != nil {
+		r.close()
+		return nil, fmt.Errorf("no VXLAN: %w", err)
+	}
 	for _, device := range []string{nearDevice, farDevice} {
 		if err := finishChecksums(device); err != nil {
 			r.close()
@@ -158,7 +164,7 @@ func (r *rig) newUnderlay(family string) error {
 		return fmt.Errorf("no %s: neighbour: %w", family, err)
 	}
 	if err := addNAT(r.deadline, afOf(remote), natSource, vxlanPort, natPort); err != nil {
-		return fmt.Errorf("no NAT by nf_tables for %s: %w", family, err)
+		return fmt.Errorf("no NAT by nf_tables for %s (modules nf_tables, nft_chain_nat, nft_nat): %w", family, err)
 	}
 	return nil
 }
