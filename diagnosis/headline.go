@@ -78,8 +78,10 @@ func (j *judge) named(s State) []string {
 }
 
 func (j *judge) firstOpen() string {
-	if names := j.named(Unknown); len(names) > 0 {
-		return "not enough is known of " + list(names) + "."
+	for _, v := range j.verdicts {
+		if v.state == Unknown {
+			return "not enough is known of " + list(j.named(Unknown)) + ": " + v.reason + "."
+		}
 	}
 	if !j.succeeded(readDevices) {
 		return "the VXLAN devices could not be read (" + j.because(readDevices) + ")."

@@ -61,8 +61,8 @@ func (j *judge) readings() {
 			f.Severity = Info
 		case node.NotPermitted:
 			f.Remedies = []Remedy{{
-				Title: "Look again with more rights", Commands: []string{"sudo vxlan_exporter check"},
-				Effect: "the kernel answers " + name + " only to CAP_NET_ADMIN", Cost: "none", Diagnostic: true,
+				Title: moreRights, Commands: []string{"sudo vxlan_exporter check"},
+				Effect: "what was not permitted needs CAP_NET_ADMIN", Cost: "none", Diagnostic: true,
 			}}
 		}
 		j.add(f)

@@ -12,6 +12,8 @@ import (
 // The effects and costs below were measured on a live failure: the failure reproduced, the remedy applied, then a new connection
 // opened and one that had stalled before watched. docs/DIAGNOSIS.md has the table.
 
+const moreRights = "Look again with more rights"
+
 const notTested = "not tested on a connection that has stalled already"
 
 // remedies for a device that is exposed, the quickest cure first.
@@ -62,7 +64,7 @@ func offloadOff(device string) Remedy {
 		Effect:       "new connections work at once; a stalled one at its next retransmit",
 		Cost:         "about a third of the overlay's throughput (33 % measured at MTU-sized packets)",
 		CuresStalled: true,
-		Persist:      "undone when the CNI plugin recreates the device, and at reboot",
+		Persist:      "until the CNI plugin recreates the device, or the node reboots",
 	}
 }
 
@@ -76,7 +78,7 @@ func (j *judge) ruleRemedies(v verdict) []Remedy {
 			Effect:       "1.16.13, 1.17.9, 1.18.6 and 1.19 and later clear the mark before MASQUERADE; new connections work",
 			Cost:         "a restart of kube-proxy on each node",
 			CuresStalled: true, Also: deleteFlows(v.key).Commands,
-			Persist: "lasts, unless another rule that masquerades is put ahead of KUBE-POSTROUTING",
+			Persist: "for good, unless another rule that masquerades is put ahead of KUBE-POSTROUTING",
 		}, j.markReset(v))
 	case natrules.WhyPreempted:
 		r = append(r, preempting(v))
@@ -187,7 +189,7 @@ func (j *judge) otherChecksum(v verdict) []Remedy {
 			Effect:       "5.7, 5.6.13, 5.4.41, 4.19.123, 4.14.181 and later do not spoil a checksum that is off, nor do distributions' kernels with the fix",
 			Cost:         "a reboot",
 			CuresStalled: true,
-			Persist:      "lasts; recreating the device with udpcsum instead is no cure, it has the same failure in its other variant",
+			Persist:      "for good; recreating the device with udpcsum instead is no cure, it has the same failure in its other variant",
 		}}
 	}
 	if v.key.family == node.IPv6 || v.device.IsExternal() || kernelCondition(j.now.Kernel, v.key.family, node.ZeroChecksum).holds != no {
@@ -197,7 +199,7 @@ func (j *judge) otherChecksum(v verdict) []Remedy {
 		Title:   "Recreate the device with noudpcsum",
 		Effect:  "new connections work, because this kernel has variant " + node.ZeroChecksum + " fixed; on kernels without that fix it creates it",
 		Cost:    "the overlay is down while the device is recreated; nothing checks the outer packets any more",
-		Persist: "only when the CNI plugin can be told to do it; UDP_CSUM cannot be changed on a live device",
+		Persist: "as long as the CNI plugin is told to make it so; UDP_CSUM cannot be changed on a live device",
 	}}
 }
 
@@ -210,9 +212,9 @@ func readRulesRemedy(rule *natrules.Rule) Remedy {
 		}
 	}
 	return Remedy{
-		Title:    "Look again with the right to read NAT rules",
+		Title:    moreRights,
 		Commands: []string{"sudo vxlan_exporter check"},
-		Effect:   "rules that guard the tunnel's packets make the device clear; reading them needs CAP_NET_ADMIN", Cost: "none", Diagnostic: true,
+		Effect:   "NAT rules and flows are shown to CAP_NET_ADMIN only; rules that guard the tunnel's packets make the device clear", Cost: "none", Diagnostic: true,
 	}
 }
 

@@ -83,7 +83,7 @@ func (j *judge) underlays() {
 				Commands: []string{"ethtool -K " + shellWord(u.Name) + " " + strings.Join(active, " off ") + " off"},
 				Effect:   "packets are segmented and summed by the CPU; when the symptoms go, it was this",
 				Cost:     "more CPU per tunnelled packet (not measured)",
-				Persist:  "undone at reboot and when the driver is loaded again; set it in the network configuration",
+				Persist:  "until reboot, or until the driver is loaded again; set it in the network configuration",
 			}}
 		}
 		j.add(f)

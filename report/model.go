@@ -128,7 +128,7 @@ func steps(all []diagnosis.Finding) []step {
 			continue
 		}
 		for _, r := range f.Remedies {
-			key := r.Title + "\x00" + strings.Join(r.Commands, "\x00")
+			key := r.Title + "\x00" + strings.Join(r.Commands, "\x00") + "\x00" + strings.Join(r.Also, "\x00")
 			i, ok := at[key]
 			if !ok {
 				i = len(list)

@@ -182,10 +182,10 @@ func rules(n *node.Node) table {
 
 func outer(o natrules.Outer) string {
 	s := map[natrules.Change]string{
-		natrules.NoChange: "left alone", natrules.PortChange: "gets a new source port", natrules.AddrChange: "gets a new source address",
+		natrules.NoChange: "is left alone", natrules.PortChange: "gets a new source port", natrules.AddrChange: "gets a new source address",
 	}[o.Change]
 	if s == "" {
-		s = "not known whether it is NATed"
+		s = "may be NATed"
 	}
 	s = "a marked packet " + s + " (" + string(o.Why) + ")"
 	if o.Rule != nil {

@@ -172,7 +172,7 @@ func (t *text) wrap(indent, s string) { t.wrapFirst(indent, indent, s) }
 
 // wrapFirst breaks s at blanks so that it fits between indent and the width; the first line begins with first.
 func (t *text) wrapFirst(first, indent, s string) {
-	line, room, empty := first, t.width-visible(first), true
+	line, room, empty := first, t.room(first), true
 	for _, word := range strings.Fields(clean(s)) {
 		for {
 			need := width(word)
@@ -184,12 +184,12 @@ func (t *text) wrapFirst(first, indent, s string) {
 			}
 			if !empty {
 				t.line(line)
-				line, room, empty = indent, t.width-visible(indent), true
+				line, room, empty = indent, t.room(indent), true
 				continue
 			}
-			head, tail := cut(word, max(room, 1)) // a word wider than the line
+			head, tail := cut(word, room) // a word wider than the line
 			t.line(line + head)
-			line, room, word = indent, t.width-visible(indent), tail
+			line, room, word = indent, t.room(indent), tail
 		}
 		if !empty {
 			line, room = line+" ", room-1
@@ -200,6 +200,9 @@ func (t *text) wrapFirst(first, indent, s string) {
 		t.line(line)
 	}
 }
+
+// room is how much fits behind lead: never so little that a text has no end.
+func (t *text) room(lead string) int { return max(t.width-visible(lead), 8) }
 
 func width(s string) int { return utf8.RuneCountInString(s) }
 

@@ -5,7 +5,8 @@ import "strings"
 const (
 	tableIndent = "  "
 	tableGap    = "  "
-	minColumn   = 6 // no column is made narrower than this
+	minColumn   = 6  // no column is made narrower than this
+	wrapColumn  = 24 // nor the last one, before others are cut
 )
 
 // table writes a section: columns aligned, the widest of the left-aligned ones cut where the width does not suffice.
@@ -38,10 +39,14 @@ func (t *text) columnWidths(tab table) []int {
 	}
 	for total > t.width {
 		widest := -1
+		last := len(tab.Columns) - 1 // the last column is wrapped, so it gives way first
 		for i, c := range tab.Columns {
 			if widths[i] > minColumn && (widest < 0 || widths[i] > widths[widest]) && !c.Right {
 				widest = i
 			}
+		}
+		if !tab.Columns[last].Right && widths[last] > wrapColumn {
+			widest = last
 		}
 		if widest < 0 {
 			break
@@ -59,6 +64,11 @@ func (t *text) row(tab table, widths []int, row []cell) {
 	b.WriteString(tableIndent)
 	for i, c := range row {
 		s := clean(c.Text)
+		if i == len(row)-1 && !tab.Columns[i].Right && width(s) > widths[i] {
+			lead := b.String()
+			t.wrapFirst(lead, strings.Repeat(" ", visible(lead)), c.Text)
+			return
+		}
 		if width(s) > widths[i] {
 			s, _ = cut(s, widths[i]-2)
 			s += ".."
