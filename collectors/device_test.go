@@ -10,12 +10,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"vxlan_exporter/kernel/ethtool"
 	"vxlan_exporter/kernel/rtnl"
 	"vxlan_exporter/node"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // deviceExposition gathers what a collector publishes of a node, and lints it.
@@ -53,8 +53,6 @@ func wantDeviceSeries(t *testing.T, got, want string) {
 	}
 }
 
-func ptrTo[T any](v T) *T { return &v }
-
 func feature(name string, active, fixed bool) ethtool.Feature {
 	return ethtool.Feature{Name: name, Available: !fixed, Requested: active, Active: active, Fixed: fixed}
 }
@@ -67,11 +65,11 @@ func exampleDevices() []node.Device {
 	return []node.Device{
 		{Link: rtnl.Link{
 			Index: 4, Name: "flannel.1", Up: true, VNI: 1, Port: 8472, Local: netip.MustParseAddr("192.0.2.1"), UnderlayIndex: 2,
-			External: ptrTo(false), UDPChecksum: ptrTo(true), UDP6ZeroChecksumTx: ptrTo(false), UDP6ZeroChecksumRx: ptrTo(false),
+			External: new(false), UDPChecksum: new(true), UDP6ZeroChecksumTx: new(false), UDP6ZeroChecksumRx: new(false),
 		}, Underlay: "eth0", Features: features},
 		{Link: rtnl.Link{
 			Index: 5, Name: "six", VNI: 2, Port: 4789, Local: netip.MustParseAddr("2001:db8::1"),
-			UDPChecksum: ptrTo(true), UDP6ZeroChecksumTx: ptrTo(true), UDP6ZeroChecksumRx: ptrTo(false),
+			UDPChecksum: new(true), UDP6ZeroChecksumTx: new(true), UDP6ZeroChecksumRx: new(false),
 		}, FeaturesError: "not read"},
 	}
 }
@@ -116,7 +114,7 @@ vxlan_device_up{device="six"} 0
 }
 
 func TestDeviceSaysNothingThatTheKernelDoesNot(t *testing.T) {
-	n := &node.Node{Devices: []node.Device{{Link: rtnl.Link{Index: 3, Name: "old"}}, {Link: rtnl.Link{Index: 4, Name: "x", External: ptrTo(true)}}}}
+	n := &node.Node{Devices: []node.Device{{Link: rtnl.Link{Index: 3, Name: "old"}}, {Link: rtnl.Link{Index: 4, Name: "x", External: new(true)}}}}
 	wantDeviceSeries(t, deviceExposition(t, NewDevice(DeviceConfig{}), n), `
 vxlan_device_info{device="old",external="",local="",port="",underlay="",vni="0"} 1
 vxlan_device_info{device="x",external="true",local="",port="",underlay="",vni=""} 1
@@ -182,12 +180,15 @@ func TestPorts(t *testing.T) {
 			[]node.Device{device(8472, "2001:db8::1", false), device(8472, "192.0.2.1", false), device(4789, "", false)},
 			[]uint16{8472, 9000, 1},
 			[]node.Port{
-				{Port: 1, IPv4: true, IPv6: true}, {Port: 4789, IPv4: true, Device: true},
-				{Port: 8472, IPv4: true, IPv6: true, Device: true}, {Port: 9000, IPv4: true, IPv6: true},
+				{Port: 1, IPv4: true, IPv6: true},
+				{Port: 4789, IPv4: true, Device: true},
+				{Port: 8472, IPv4: true, IPv6: true, Device: true},
+				{Port: 9000, IPv4: true, IPv6: true},
 			},
 		},
 		"IPv6 only": {
-			[]node.Device{device(4789, "2001:db8::1", false)}, []uint16{8472},
+			[]node.Device{device(4789, "2001:db8::1", false)},
+			[]uint16{8472},
 			[]node.Port{{Port: 4789, IPv6: true, Device: true}, {Port: 8472, IPv6: true}},
 		},
 		"external":       {[]node.Device{device(8472, "", true)}, nil, []node.Port{{Port: 8472, IPv4: true, IPv6: true, Device: true}}},

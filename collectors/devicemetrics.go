@@ -4,10 +4,10 @@ import (
 	"regexp"
 	"strconv"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/kernel/ethtool"
 	"vxlan_exporter/node"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // deviceDescs are the descriptions of the device collector's metrics.

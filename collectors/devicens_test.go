@@ -10,12 +10,12 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"vxlan_exporter/kernel/ethtool"
 	"vxlan_exporter/kernel/rtnl"
 	"vxlan_exporter/lab/labtest"
 	"vxlan_exporter/node"
+
+	"golang.org/x/sys/unix"
 )
 
 // overlay makes VXLAN devices that find their underlays in different ways.

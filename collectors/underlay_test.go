@@ -12,7 +12,7 @@ import (
 func TestUnderlayPublishes(t *testing.T) {
 	n := &node.Node{Underlays: []node.Underlay{
 		{
-			Name: "eth0", Driver: ethtool.Driver{Name: "ice", FirmwareVersion: "4.40"}, LinkUp: ptrTo(true),
+			Name: "eth0", Driver: ethtool.Driver{Name: "ice", FirmwareVersion: "4.40"}, LinkUp: new(true),
 			Features: ethtool.Features{
 				feature("tx-scatter-gather", true, false), feature("tx-checksum-ipv4", true, false), feature("tx-checksum-ip-generic", false, true),
 				feature("tx-checksum-ipv6", false, true), feature("rx-checksum", true, false), feature("tx-udp_tnl-segmentation", true, false),

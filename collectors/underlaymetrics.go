@@ -4,10 +4,10 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/kernel/ethtool"
 	"vxlan_exporter/node"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // underlayDescs are the descriptions of the underlay collector's metrics.

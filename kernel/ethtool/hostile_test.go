@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/kernel/ethtool"
+
 	"github.com/mdlayher/genetlink"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-
-	"vxlan_exporter/kernel/ethtool"
 )
 
 var d = ethtool.Device{Index: 7, Name: "vx0"}

@@ -173,10 +173,8 @@ func (r *ioctlReader) driver(name string) (Driver, error) {
 }
 
 func cString(b []byte) []byte {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		return b[:i]
-	}
-	return b
+	s, _, _ := bytes.Cut(b, []byte{0})
+	return s
 }
 
 // ioctlSocket is a UDP socket: SIOCETHTOOL works on any socket of the namespace it was opened in (netdevice(7)).

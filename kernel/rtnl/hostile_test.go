@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/kernel/rtnl"
+
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-
-	"vxlan_exporter/kernel/rtnl"
 )
 
 // fake is a kernel that answers the n-th request with what answer returns.

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mdlayher/netlink"
-
 	"vxlan_exporter/kernel/rtnl"
 	"vxlan_exporter/lab/labtest"
+
+	"github.com/mdlayher/netlink"
 )
 
 // zoo makes VXLAN devices of every kind beside devices that are none, among them names that are hard to print.
