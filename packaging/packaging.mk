@@ -1,0 +1,54 @@
+# Packages, releases and installation; included by the Makefile, whose GO, LDFLAGS and TOOLS it uses.
+
+NFPM_VERSION := v2.45.2
+NFPM         := $(TOOLS)/nfpm-$(NFPM_VERSION)
+ARCHES       := amd64 arm64
+PKG_VERSION   = $(shell VERSION='$(VERSION)' ./packaging/version)
+DIST         := dist
+
+.PHONY: package release install uninstall test-packages test-install test-install-quick test-units
+
+# The build directory is under .cache, so that dist holds nothing but what is published.
+BUILT := $(foreach arch,$(ARCHES),.cache/build/$(arch)/vxlan_exporter)
+
+.PHONY: $(BUILT)
+$(BUILT): .cache/build/%/vxlan_exporter:
+	GOOS=linux GOARCH=$* $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ .
+
+$(NFPM):
+	GOBIN=$(TOOLS) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv $(TOOLS)/nfpm $@
+
+package: $(BUILT) $(NFPM) ## deb, rpm, tar.gz and SBOM for all architectures, in dist
+	rm -rf $(DIST)
+	set -e; for arch in $(ARCHES); do \
+	  NFPM='$(NFPM)' GO='$(GO)' ./packaging/package .cache/build/$$arch/vxlan_exporter $$arch '$(PKG_VERSION)' $(DIST); \
+	done
+
+release: package ## all artifacts with SHA256SUMS
+	set -e; for arch in $(ARCHES); do ./packaging/check-size .cache/build/$$arch/vxlan_exporter; done
+	cd $(DIST) && sha256sum -- *.deb *.rpm *.tar.gz *.cdx.json > SHA256SUMS
+
+test-units: ## what systemd-analyze says of the units
+	./systemd/check-exposure
+
+test-packages: $(BUILT) $(NFPM) ## packages: reproducible, lintian clean, complete
+	NFPM='$(NFPM)' GO='$(GO)' ./packaging/check-packages '$(PKG_VERSION)' $(ARCHES)
+
+test-install-quick: $(BUILT) $(NFPM) ## install, use, upgrade and remove the deb on a booted Debian 12
+	NFPM='$(NFPM)' GO='$(GO)' ./packaging/install-test bookworm
+
+test-install: $(BUILT) $(NFPM) ## the same on Debian 11, 12 and 13, and the rpm
+	NFPM='$(NFPM)' GO='$(GO)' ./packaging/install-test bookworm bullseye trixie
+
+# Installation from source. PREFIX and DESTDIR as usual; the units go where systemd looks for those of local programs.
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+INSTALL_TO := PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' UNITDIR='$(UNITDIR)' DESTDIR='$(DESTDIR)'
+
+install: build ## install below PREFIX (/usr/local); nothing is started
+	$(INSTALL_TO) ./packaging/install $(BINARY)
+
+uninstall: ## remove what install installed; a settings file that was edited stays
+	$(INSTALL_TO) ./packaging/install --remove
