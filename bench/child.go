@@ -39,6 +39,11 @@ func child(args []string) error {
 			return errors.New("scan: want a strategy and a number")
 		}
 		s, err = scanOnce(args[1], args[2])
+	case "holds": // scans
+		if len(args) != 2 {
+			return errors.New("holds: want a number")
+		}
+		s, err = holdTimes(args[1])
 	case "drain":
 		s, err = drain(conntracktest.DumpRequest(unix.AF_UNSPEC, false, 0), 32<<10)
 	case "drain8":
@@ -89,7 +94,6 @@ func scanOnce(strategy, warm string) (sample, error) {
 			return sample{}, err
 		}
 	}
-	runtime.LockOSThread()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	cpu, begin := cpuTime(), time.Now()
@@ -102,9 +106,31 @@ func scanOnce(strategy, warm string) (sample, error) {
 	}, err
 }
 
+// holdTimes takes the longest receive of each of so many scans by auto, after a first one.
+func holdTimes(scans string) (sample, error) {
+	n, err := strconv.Atoi(scans)
+	if err != nil {
+		return sample{}, err
+	}
+	scanner := conntrack.NewScanner(conntrack.Config{})
+	defer func() { _ = scanner.Close() }()
+	var s sample
+	var c count
+	for i := range n + 1 {
+		stats, err := scanner.Scan(context.Background(), targets, &c)
+		if err != nil {
+			return s, err
+		}
+		if i > 0 {
+			s.Holds = append(s.Holds, stats.Longest)
+		}
+		s.Wall, s.Strategy, s.Flows = stats.Duration, string(stats.Strategy), c.flows
+	}
+	return s, nil
+}
+
 // drain is the floor: it receives the reply and looks at nothing but its end.
 func drain(request []byte, size int) (sample, error) {
-	runtime.LockOSThread()
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return sample{}, err

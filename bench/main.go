@@ -57,7 +57,7 @@ func parseOptions(args []string) (options, error) {
 	sizes := f.String("sizes", "10000,100000,1000000", "entries in the table")
 	quick := f.Bool("quick", false, "small tables and one round, under 30 s")
 	f.Float64Var(&o.udp, "udp", 0.05, "part of the entries that is UDP, in the comparison of the ways")
-	f.IntVar(&o.rounds, "rounds", 5, "rounds of the comparison")
+	f.IntVar(&o.rounds, "rounds", 3, "rounds of the comparison")
 	f.DurationVar(&o.echo, "echo", 2*time.Second, "how long each UDP echo is measured; 0: not at all")
 	f.DurationVar(&o.exact, "exact", 10*time.Second, "how long each check of exact counts runs; 0: not at all")
 	f.StringVar(&o.sections, "sections", "ways,holds,echo,exact", "what to measure")

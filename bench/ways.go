@@ -56,17 +56,18 @@ func ways(ctx context.Context, b *bed, o options, n int) error {
 	fmt.Fprintln(t, "| way\t| time\t| time/drain\t| CPU/drain\t| peak memory\t| allocations\t| longest receive\t| entries sent\t| strategy\t|")
 	fmt.Fprintln(t, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 	for i, w := range all {
-		var wall, wallRatio, cpuRatio, longest []float64
+		var wall, wallRatio, cpuRatio, longest, allocs []float64
 		for r, s := range rounds[i] {
 			base := rounds[0][r]
 			wall = append(wall, s.Wall.Seconds())
 			wallRatio = append(wallRatio, s.Wall.Seconds()/base.Wall.Seconds())
 			cpuRatio = append(cpuRatio, s.CPU.Seconds()/base.CPU.Seconds())
 			longest = append(longest, s.Longest.Seconds())
+			allocs = append(allocs, float64(s.Allocs))
 		}
 		last := rounds[i][len(rounds[i])-1]
 		fmt.Fprintf(t, "| %s\t| %s\t| %.2f\t| %.2f\t| %.1f MB\t| %s\t| %s\t| %s\t| %s\t|\n", w.name, ms(median(wall)), median(wallRatio), median(cpuRatio),
-			float64(last.PeakKiB)/1024, orDash(last.Entries > 0, last.Allocs), orDash(last.Longest > 0, ms(slices.Max(longest))),
+			float64(last.PeakKiB)/1024, orDash(last.Entries > 0, median(allocs)), orDash(last.Longest > 0, ms(median(longest))),
 			orDash(last.Entries > 0, last.Entries), orDash(last.Strategy != "", last.Strategy))
 		if last.Strategy != "" && (last.Flows != nVXLAN || last.NAT != nNAT) {
 			return fmt.Errorf("%s: %d flows, %d NATed; want %d, %d", w.name, last.Flows, last.NAT, nVXLAN, nNAT)

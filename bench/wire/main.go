@@ -80,11 +80,9 @@ func throughput(ctx context.Context, checksum bool, rounds int, length time.Dura
 }
 
 func compare(ctx context.Context, s *stream, p *probe, title string, rounds int, length time.Duration) error {
-	var ratios, control, cpu []float64
-	var last result
-	var without float64
+	var wall, cpu, wallControl, cpuControl []float64
 	for i := range rounds {
-		measured := map[bool]float64{}
+		measured := map[bool]rate{}
 		// The order alternates, so that a drift of the machine favours neither.
 		for _, with := range []bool{i%2 == 0, i%2 != 0} {
 			if with {
@@ -92,34 +90,66 @@ func compare(ctx context.Context, s *stream, p *probe, title string, rounds int,
 					return err
 				}
 			}
-			rate, err := s.rate(ctx, length)
+			r, err := s.rate(ctx, length)
 			if err != nil {
 				return err
 			}
-			measured[with] = rate
+			measured[with] = r
 			if with {
-				if last, err = p.stop(); err != nil {
+				seen, err := p.stop()
+				if err != nil {
 					return err
 				}
-				if last.Bad != 0 {
-					return fmt.Errorf("%v of the good packets are called bad", last.Bad)
+				if seen.Bad != 0 {
+					return fmt.Errorf("%v of the good packets are called bad", seen.Bad)
 				}
-				cpu = append(cpu, last.CPU)
 			}
 		}
-		ratios = append(ratios, measured[true]/measured[false])
 		// How far two rounds without the probe are apart says what the ratio is worth.
 		again, err := s.rate(ctx, length)
 		if err != nil {
 			return err
 		}
-		control = append(control, again/measured[false])
-		without = measured[false]
+		with, without := measured[true], measured[false]
+		wall, cpu = append(wall, with.wall/without.wall), append(cpu, with.cpu/without.cpu)
+		wallControl, cpuControl = append(wallControl, again.wall/without.wall), append(cpuControl, again.cpu/without.cpu)
 	}
-	fmt.Printf("%s: throughput ratio %.3f (quartiles %.3f to %.3f; without/without %.3f), probe CPU %.2f %% of a core, %.1f Gbit/s, %.0f packets/s looked at, ratio %.2g, lost %.0f/s\n",
-		title, quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75), quantile(control, 0.5), quantile(cpu, 0.5)*100,
-		without*8/1e9, last.Captured/last.Seconds, last.Ratio, last.Lost/last.Seconds)
+	fmt.Printf("%s: throughput per CPU time, with/without %s, without/without %s; per wall time %s, %s\n",
+		title, quartiles(cpu), quartiles(cpuControl), quartiles(wall), quartiles(wallControl))
+	return steady(ctx, s, p, title)
+}
+
+// steady measures what the probe itself uses once it has found its sampling ratio.
+func steady(ctx context.Context, s *stream, p *probe, title string) error {
+	if err := p.start(); err != nil {
+		return err
+	}
+	if _, err := s.rate(ctx, time.Second); err != nil {
+		return err
+	}
+	before, err := p.look()
+	if err != nil {
+		return err
+	}
+	r, err := s.rate(ctx, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	after, err := p.stop()
+	if err != nil {
+		return err
+	}
+	if after.Bad != 0 {
+		return fmt.Errorf("%v of the good packets are called bad", after.Bad)
+	}
+	d := after.Seconds - before.Seconds
+	fmt.Printf("%s: CPU of the probe %.2f %% of a core, %.0f packets/s looked at, %.1f lost, ratio %.2g, at %.1f Gbit/s\n", title,
+		(after.CPU-before.CPU)/d*100, (after.Captured-before.Captured)/d, (after.Lost-before.Lost)/d, after.Ratio, r.wall*8/1e9)
 	return nil
+}
+
+func quartiles(v []float64) string {
+	return fmt.Sprintf("%.3f (%.2f to %.2f)", quantile(v, 0.5), quantile(v, 0.25), quantile(v, 0.75))
 }
 
 func quantile(v []float64, q float64) float64 {

@@ -22,7 +22,7 @@ import (
 // result is what the probe process reports.
 type result struct {
 	Seconds  float64
-	CPU      float64 // user and system time of the process over Seconds: 1 is a core
+	CPU      float64 // seconds of CPU time of the process
 	Captured float64
 	Lost     float64
 	Ratio    float64
@@ -143,7 +143,7 @@ func (s *session) result(ctx context.Context) (result, error) {
 	}
 	r := summary(w)
 	r.Seconds = time.Since(s.start).Seconds()
-	r.CPU = (cpuTime() - s.cpu).Seconds() / r.Seconds
+	r.CPU = (cpuTime() - s.cpu).Seconds()
 	return r, nil
 }
 
@@ -179,11 +179,11 @@ func summary(w *node.Wire) result {
 	return r
 }
 
-// cpuTime is what this process has used so far.
+// cpuTime is what this process has used so far, softirqs that ran on its back included.
 func cpuTime() time.Duration {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
 		return 0
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return time.Duration(t.Nano())
 }
