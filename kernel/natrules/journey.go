@@ -25,28 +25,40 @@ func (b *base) core() int32 {
 	}
 }
 
-// inOrder sorts base chains as a packet on its way out meets them. Of two nf_tables chains of one priority the younger runs first
-// (net/netfilter/core.c, nf_hook_entries_grow). Which of the two backends registered first cannot be seen: legacyFirst chooses.
-func inOrder(bases []*base, legacyFirst bool) []*base {
+// inOrder sorts base chains as a packet on its way out meets them. Of two chains of one priority the one that was hooked later runs
+// first (net/netfilter/core.c, nf_hook_entries_grow). Within a table the handles tell which that is; between tables, and between
+// the backends, nothing does: other chooses the one order or the other.
+func inOrder(bases []*base, other bool) []*base {
 	sorted := slices.Clone(bases)
 	slices.SortStableFunc(sorted, func(a, b *base) int {
 		c := cmp.Or(cmp.Compare(a.hook, b.hook), cmp.Compare(a.core(), b.core()), cmp.Compare(a.priority, b.priority))
-		if c != 0 || a.backend == b.backend {
-			return cmp.Or(c, cmp.Compare(b.order, a.order))
+		switch {
+		case c != 0:
+			return c
+		case a.sameTable(b):
+			return cmp.Compare(b.handle, a.handle)
+		case other:
+			return compareTables(b, a)
+		default:
+			return compareTables(a, b)
 		}
-		if (a.backend == Legacy) == legacyFirst {
-			return -1
-		}
-		return 1
 	})
 	return sorted
 }
 
-// ambiguous reports whether two base chains of different backends share hook and priority, so that their order is not known.
+func (b *base) sameTable(c *base) bool {
+	return b.backend == c.backend && b.family == c.family && b.table == c.table
+}
+
+func compareTables(a, b *base) int {
+	return cmp.Or(cmp.Compare(a.backend, b.backend), cmp.Compare(a.family, b.family), cmp.Compare(a.table, b.table))
+}
+
+// ambiguous reports whether two base chains share hook and priority, so that their order is not known.
 func ambiguous(bases []*base) bool {
 	for i, a := range bases {
 		for _, b := range bases[:i] {
-			if a.backend != b.backend && a.hook == b.hook && a.core() == b.core() && a.priority == b.priority {
+			if !a.sameTable(b) && a.hook == b.hook && a.core() == b.core() && (a.nat != b.nat || a.priority == b.priority) {
 				return true
 			}
 		}

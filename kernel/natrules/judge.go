@@ -78,14 +78,14 @@ func masqueradeMark(in Input, rulesets []*ruleset) uint32 {
 }
 
 // bases are the base chains of one family over all backends, in a packet's order.
-func (j *judgement) bases(family string, legacyFirst bool) []*base {
+func (j *judgement) bases(family string, other bool) []*base {
 	var all []*base
 	for _, r := range j.rulesets {
 		if r.family == family {
 			all = append(all, r.bases...)
 		}
 	}
-	return inOrder(all, legacyFirst)
+	return inOrder(all, other)
 }
 
 func postrouting(bases []*base) []*base {
@@ -125,7 +125,12 @@ func (j *judgement) guard(r *ruleset) guarding {
 	}
 	worst := guarding{guard: Absent}
 	for _, port := range j.ports(r.family) {
-		g := j.guardFor(r, port)
+		g := j.guardFor(r, port, false)
+		if ambiguous(j.bases(r.family, false)) {
+			if h := j.guardFor(r, port, true); h.guard != g.guard {
+				g.guard, g.unclear = CannotTell, orRule(g.preempting, h.preempting)
+			}
+		}
 		if worst.guard == Absent || guardRank(g.guard) > guardRank(worst.guard) {
 			worst = g
 		}
@@ -137,9 +142,9 @@ func guardRank(g Guard) int {
 	return slices.Index([]Guard{Absent, Guarded, CannotTell, Preempted, Unguarded}, g)
 }
 
-func (j *judgement) guardFor(r *ruleset, port *Port) guarding {
+func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
 	six := r.family == familyIPv6
-	bases := j.bases(r.family, r.backend != Legacy)
+	bases := j.bases(r.family, other)
 	inner := innerPacket(port, six)
 	marked := j.passing(inner, port, postrouting(bases), j.mark)
 	unmarked := j.passing(inner, port, postrouting(bases), 0)

@@ -52,7 +52,7 @@ func legacyNames(procNet string, ipv6 bool) (map[string]bool, error) {
 
 // readLegacy reads the base chains of one family's legacy tables. User chains are read when a walk enters them, so the blobs stay
 // open until close is called.
-func (r *Reader) readLegacy(ipv6 bool) (set *ruleset, done func()) {
+func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, done func()) {
 	set = &ruleset{family: familyIPv4, backend: Legacy, status: statusNone}
 	if ipv6 {
 		set.family = familyIPv6
@@ -78,6 +78,7 @@ func (r *Reader) readLegacy(ipv6 bool) (set *ruleset, done func()) {
 		if err != nil {
 			return set.failed(err), done
 		}
+		table.sets = sets
 		open = append(open, table)
 		set.status = statusOK
 		for _, hook := range t.hooks {

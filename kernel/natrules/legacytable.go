@@ -58,6 +58,7 @@ type legacyTable struct {
 	underflow  [5]uint32
 	blob       legacyBlob
 	chains     map[int]*chain
+	sets       *ipSets
 }
 
 func (t *legacyTable) close() { t.blob.close() }
@@ -222,7 +223,7 @@ func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
 			words = append(words, "(matches that do not add up)")
 			break
 		}
-		part := parseMatch(name, revision, data, t.ipv6)
+		part := parseMatch(name, revision, data, t.ipv6, t.sets)
 		r.steps, r.asks = append(r.steps, part.step), r.asks|part.asks
 		words = append(words, part.text)
 		off = next
@@ -247,8 +248,9 @@ func (t *legacyTable) header(e *entry) (step, []string) {
 	n, inv := l.addr, e.b[l.invflags]
 	field := func(off, n int) []byte { return bytes.Clone(e.b[off : off+n]) }
 	src, dst, srcMask, dstMask := field(0, n), field(n, n), field(2*n, n), field(3*n, n)
-	in, out := field(l.iniface, 16), field(l.outiface, 16)
+	// A wildcard's "+" is in the name but not in the mask (net/netfilter/x_tables.h, ifname_compare_aligned).
 	inMask, outMask := field(l.inMask, 16), field(l.outMask, 16)
+	in, out := maskedBytes(field(l.iniface, 16), inMask), maskedBytes(field(l.outiface, 16), outMask)
 	proto := byte(binary.NativeEndian.Uint16(e.b[l.proto:]))
 	fragment := !t.ipv6 && e.b[l.flags]&1 != 0
 	if t.ipv6 && e.b[l.flags]&l.protoFlag == 0 {
@@ -287,6 +289,13 @@ func (t *legacyTable) header(e *entry) (step, []string) {
 		}
 		return t
 	}), words
+}
+
+func maskedBytes(b, mask []byte) []byte {
+	for i := range b {
+		b[i] &= mask[i]
+	}
+	return b
 }
 
 func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

@@ -30,6 +30,7 @@ type nftables struct {
 	bases   []*nftBase
 	chains  map[chainKey]*chain
 	sets    map[setKey]*nftSet
+	ipSets  *ipSets
 }
 
 type tableKey struct {
@@ -153,7 +154,7 @@ func parseBase(family uint8, b []byte) *nftBase {
 		chain: &chain{table: n.text(chainTable), name: n.text(chainName)}, // replaced by the shared one
 		hook:  number, priority: int32(hook.be32(hookPriority)),           //nolint:gosec // a signed field
 		nat: n.text(chainType) == "nat", drop: n.has(chainPolicy) && n.be32(chainPolicy) == policyDrop,
-		order: int64(n.be64(chainHandle)), //nolint:gosec // counted up from 1
+		handle: n.be64(chainHandle),
 	}}
 }
 

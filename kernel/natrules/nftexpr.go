@@ -203,10 +203,12 @@ func (e *exprs) meta(n nested) step {
 		case metaOIFName:
 			v = p.oifname
 		case metaIIF:
+			v = p.iif
 			if m.hook == hookOutput {
 				v = knownValue(make([]byte, 4))
 			}
 		case metaIIFName:
+			v = p.iifname
 			if m.hook == hookOutput {
 				v = knownValue(make([]byte, 16))
 			}
@@ -590,7 +592,7 @@ func (e *exprs) xtables(what string, n nested) step {
 	name, revision, data := n.text(1), uint8(n.be32(2)), append([]byte(nil), n[3]...) //nolint:gosec // revisions fit a byte
 	var part xtPart
 	if what == "match" {
-		part = parseMatch(name, revision, data, e.key.family == nfIPv6)
+		part = parseMatch(name, revision, data, e.key.family == nfIPv6, e.tables.ipSets)
 	} else {
 		part = parseTarget(name, revision, data, e.key.family == nfIPv6)
 	}

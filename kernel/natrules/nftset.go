@@ -203,11 +203,18 @@ func (e *exprs) lookup(n nested) step {
 			}
 			m.load(dreg, v)
 			return matched(found)
-		case len(hits) == 1:
-			v, _, _ := e.verdictOf(parseNested(parseNested(hits[0].data)[2]))
-			return effect{match: found, verdict: &v}
 		default:
-			return effect{match: found, verdict: &verdict{kind: verdictUnknown}}
+			var either []verdict
+			for _, el := range hits {
+				v, _, _ := e.verdictOf(parseNested(parseNested(el.data)[2]))
+				if !slices.Contains(either, v) {
+					either = append(either, v)
+				}
+			}
+			if len(either) > maxStates {
+				either = []verdict{{kind: verdictUnknown}}
+			}
+			return effect{match: found, either: either}
 		}
 	}
 }

@@ -67,9 +67,9 @@ type inner struct {
 }
 
 // enclosed judges the mark of marked inner packets of one family once they are through POSTROUTING.
-func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, legacyFirst bool) inner {
+func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, other bool) inner {
 	p := innerPacket(port, family == familyIPv6)
-	fates := newWalk(p, port, j.mark).travel(postrouting(j.bases(family, legacyFirst)), state{mark: word{bits: j.mark}})
+	fates := newWalk(p, port, j.mark).travel(postrouting(j.bases(family, other)), state{mark: word{bits: j.mark}})
 	var in inner
 	keep, clear := false, false
 	for _, f := range fates {
@@ -106,16 +106,10 @@ func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, lega
 // outer judges the outer packets of one port and family: those that carry the mark, if an inner packet can leave with it, and
 // those that do not. The worse of the two counts.
 func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guarding) Outer {
-	o := j.outerOrdered(port, family, guards, true)
-	var all []*base
-	for _, r := range j.rulesets {
-		if r.family == family {
-			all = append(all, r.bases...)
-		}
-	}
-	if ambiguous(all) {
-		if p := j.outerOrdered(port, family, guards, false); p.Change != o.Change {
-			if o.Change == NoChange {
+	o := j.outerOrdered(port, family, guards, false)
+	if ambiguous(j.bases(family, false)) {
+		if p := j.outerOrdered(port, family, guards, true); p.Change != o.Change {
+			if changeRank(p.Change) > changeRank(o.Change) {
 				o.Rule = p.Rule
 			}
 			o.Change, o.Why = UnsureChange, WhyUnread
@@ -133,10 +127,10 @@ func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guardin
 	return o
 }
 
-func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]guarding, legacyFirst bool) Outer {
-	kept := j.marks(port, family, guards, legacyFirst)
+func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]guarding, other bool) Outer {
+	kept := j.marks(port, family, guards, other)
 	p := outerPacket(port, family == familyIPv6)
-	bases := j.bases(family, legacyFirst)
+	bases := j.bases(family, other)
 	judge := func(mark uint32) outcome {
 		return summarise(newWalk(p, port, j.mark).travel(bases, state{mark: word{bits: mark}}), p, port)
 	}
@@ -153,7 +147,7 @@ func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]
 
 // marks joins what is left of the mark over the families of inner packets: the underlay's own, and the other where that one's rules
 // know the mark too.
-func (j *judgement) marks(port *Port, family string, guards map[*ruleset]guarding, legacyFirst bool) inner {
+func (j *judgement) marks(port *Port, family string, guards map[*ruleset]guarding, other bool) inner {
 	var masquerade []*rule
 	families := []string{family}
 	for _, r := range j.rulesets {
@@ -168,7 +162,7 @@ func (j *judgement) marks(port *Port, family string, guards map[*ruleset]guardin
 	}
 	var worst inner
 	for i, f := range families {
-		if in := j.enclosed(port, f, masquerade, legacyFirst); i == 0 || in.kept > worst.kept {
+		if in := j.enclosed(port, f, masquerade, other); i == 0 || in.kept > worst.kept {
 			worst = in
 		}
 	}

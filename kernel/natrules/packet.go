@@ -16,15 +16,17 @@ const protoUDP = 17
 // packet is what is known of one kind of packet that leaves this node. Unknown bits make a rule that asks for them match maybe.
 type packet struct {
 	ipv6         bool
-	src, dst     value // addresses, network order
-	proto        value // one byte
-	sport, dport value // network order
-	oif          value // index, host order
-	oifname      value // IFNAMSIZ bytes
-	tunnel       value // IFNAMSIZ bytes: name of the VXLAN device, which kernels from 5.7 take for the input device after routing
-	outer        bool  // the outer VXLAN packet; false: the inner one, on its way into the VXLAN device
-	srcLocal     truth // the source is an address of this node
-	dstUnicast   truth // the destination is neither multicast nor broadcast
+	src, dst     value        // addresses, network order
+	srcs, dsts   []netip.Addr // all that they can be; empty when that is not known
+	proto        value        // one byte
+	sport, dport value        // network order
+	oif          value        // index, host order
+	oifname      value        // IFNAMSIZ bytes
+	iif, iifname value        // at POSTROUTING: none, or, from 5.7, for an outer packet the VXLAN device (ip_output takes skb->dev)
+	outer        bool         // the outer VXLAN packet; false: the inner one, on its way into the VXLAN device
+	srcLocal     truth        // the source is an address of this node
+	srcOnOut     truth        // the source is an address of the interface the packet leaves by
+	dstUnicast   truth        // the destination is neither multicast nor broadcast
 }
 
 func (p *packet) addrLen() int {
@@ -41,11 +43,15 @@ func outerPacket(port *Port, ipv6 bool) *packet {
 		proto: knownValue([]byte{protoUDP}), sport: unknownValue(2), dport: knownValue(portBytes(port.Port)),
 		srcLocal: yes, dstUnicast: maybe,
 	}
-	p.src = commonAddr(p.addrLen(), port.Local)
-	p.dst = commonAddr(p.addrLen(), port.Remotes)
+	p.srcs, p.dsts = addrsOf(port.Local, p.addrLen()), addrsOf(port.Remotes, p.addrLen())
+	p.src, p.dst = commonAddr(p.addrLen(), p.srcs), commonAddr(p.addrLen(), p.dsts)
 	p.oif, p.oifname = commonInterface(port.Underlays)
-	_, p.tunnel = commonInterface(port.Devices)
-	for i, r := range addrsOf(port.Remotes, p.addrLen()) {
+	p.iif, p.iifname = unknownValue(4), unknownValue(16)
+	if len(port.Devices) > 0 {
+		p.iif, p.iifname = commonInterface(append([]Interface{{}}, port.Devices...))
+	}
+	p.srcOnOut = onInterface(port.Local, port.Underlays, p.addrLen())
+	for i, r := range p.dsts {
 		multicast := truthOf(r.IsMulticast())
 		switch {
 		case i == 0:
@@ -61,11 +67,34 @@ func outerPacket(port *Port, ipv6 bool) *packet {
 // service; locally generated traffic is what a device leaves with its checksum unfinished, so its source is an own address.
 func innerPacket(port *Port, ipv6 bool) *packet {
 	p := &packet{ipv6: ipv6, proto: unknownValue(1), sport: unknownValue(2), dport: unknownValue(2), srcLocal: yes, dstUnicast: yes}
-	p.src = commonAddr(p.addrLen(), port.Inner)
+	p.srcs = addrsOf(port.Inner, p.addrLen())
+	p.src = commonAddr(p.addrLen(), p.srcs)
 	p.dst = commonPrefix(p.addrLen(), port.Overlay)
 	p.oif, p.oifname = commonInterface(port.Devices)
-	p.tunnel = unknownValue(16)
+	p.iif, p.iifname = knownValue(make([]byte, 4)), knownValue(make([]byte, 16))
+	p.srcOnOut = onInterface(port.Inner, port.Devices, p.addrLen())
 	return p
+}
+
+// onInterface says whether the source is an address of the interface the packet leaves by.
+func onInterface(src []netip.Addr, ifs []Interface, n int) truth {
+	src = addrsOf(src, n)
+	var on, off bool
+	for _, i := range ifs {
+		if len(i.Addrs) == 0 {
+			return maybe
+		}
+		for _, a := range src {
+			found := contains(i.Addrs, a)
+			on, off = on || found, off || !found
+		}
+	}
+	switch {
+	case on == off:
+		return maybe
+	default:
+		return truthOf(on)
+	}
 }
 
 func addrsOf(addrs []netip.Addr, n int) []netip.Addr {
@@ -80,7 +109,7 @@ func addrsOf(addrs []netip.Addr, n int) []netip.Addr {
 
 func commonAddr(n int, addrs []netip.Addr) value {
 	var candidates [][]byte
-	for _, a := range addrsOf(addrs, n) {
+	for _, a := range addrs {
 		candidates = append(candidates, a.AsSlice())
 	}
 	return commonValue(n, candidates)
@@ -111,7 +140,7 @@ func commonInterface(all []Interface) (index, name value) {
 	var indexes, names [][]byte
 	for _, i := range all {
 		names = append(names, ifnameBytes(i.Name))
-		if i.Index != 0 {
+		if i.Index != 0 || i.Name == "" {
 			indexes = append(indexes, binary.NativeEndian.AppendUint32(nil, uint32(i.Index))) //nolint:gosec // an interface index is a positive int32
 		}
 	}

@@ -37,14 +37,17 @@ func NewReader(c Config) *Reader {
 // Read reads the rules of both families and backends and judges what they do to the packets of in. A backend that could not be
 // read is in the State with its status; the error joins those of all that failed.
 func (r *Reader) Read(ctx context.Context, in Input) (State, error) {
+	sets := newIPSets()
+	defer sets.close()
 	var rulesets []*ruleset
 	for _, six := range []bool{false, true} {
-		set, done := r.readLegacy(six)
+		set, done := r.readLegacy(six, sets)
 		defer done()
 		rulesets = append(rulesets, set)
 	}
 	tables, four, six := r.readNFT(ctx)
 	if tables != nil {
+		tables.ipSets = sets
 		defer tables.close()
 	}
 	rulesets = append(rulesets, four, six)

@@ -20,9 +20,9 @@ type base struct {
 	*chain
 	hook     int
 	priority int32
-	nat      bool // of type nat: asked only for the first packet of a tracked flow
-	drop     bool // policy
-	order    int64
+	nat      bool   // of type nat: asked only for the first packet of a tracked flow
+	drop     bool   // policy
+	handle   uint64 // of the chain, counted up within its table; 0 in a legacy table
 }
 
 // rule is a rule of either backend: steps that run in order until one does not match.
@@ -42,6 +42,7 @@ type step func(m *machine) effect
 type effect struct {
 	match   truth
 	verdict *verdict
+	either  []verdict // the rule ends in one of these
 }
 
 func matched(t truth) effect { return effect{match: t} }

@@ -167,7 +167,7 @@ func (w *walk) rules(c *chain, start state, depth int) []exit {
 func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
 	m := machine{packet: w.packet, state: p.state, hook: w.hook, priority: w.priority}
 	certain := yes
-	v := verdict{}
+	ends := []verdict{{}}
 	for _, s := range r.steps {
 		e := s(&m)
 		if certain = certain.and(e.match); certain == no {
@@ -175,24 +175,30 @@ func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
 			return
 		}
 		if e.verdict != nil {
-			v = *e.verdict
+			ends[0] = *e.verdict
+			break
+		}
+		if e.either != nil {
+			ends = e.either
 			break
 		}
 	}
 	if m.notrack {
 		m.state.untracked = r
 	}
-	if certain == maybe && (v.kind != verdictContinue || m.state != p.state) {
+	if certain == maybe && (ends[0].kind != verdictContinue || len(ends) > 1 || m.state != p.state) {
 		next.add(p)
 	}
 	taken := path{m.state, p.doubt}
-	if certain == maybe && taken.doubt == nil {
+	if (certain == maybe || len(ends) > 1) && taken.doubt == nil {
 		taken.doubt = r
 	}
 	if p.state.mark.masked(w.markBit, w.markBit) != no && m.state.mark.masked(0, w.markBit) == yes {
 		taken.state.cleared, taken.state.resetEarly = r, !w.nat
 	}
-	w.conclude(r, v, taken, depth, next, exits)
+	for _, v := range ends {
+		w.conclude(r, v, taken, depth, next, exits)
+	}
 }
 
 func (w *walk) conclude(r *rule, v verdict, p path, depth int, next *pathSet, exits *exitSet) {

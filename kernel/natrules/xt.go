@@ -21,8 +21,9 @@ var errShort = errors.New("structure cut short")
 
 // info reads fields of a structure; reading past its end sets bad and gives zeros.
 type info struct {
-	b   []byte
-	bad bool
+	b    []byte
+	bad  bool
+	sets *ipSets // nil: no set can be asked
 }
 
 func (i *info) bytes(off, n int) []byte {
@@ -69,8 +70,7 @@ func unclear(*machine) effect { return matched(maybe) }
 type xtParser func(i *info, ipv6 bool) xtPart
 
 // parseXT parses a match or target; one that is unknown or cut short may match, or, as a target, do anything.
-func parseXT(parsers func(name string, revision uint8) xtParser, name string, revision uint8, b []byte, ipv6 bool, otherwise step) xtPart {
-	i := &info{b: b}
+func parseXT(parsers func(name string, revision uint8) xtParser, name string, revision uint8, i *info, ipv6 bool, otherwise step) xtPart {
 	if p := parsers(name, revision); p != nil {
 		if part := p(i, ipv6); !i.bad && part.step != nil {
 			return part
@@ -79,8 +79,8 @@ func parseXT(parsers func(name string, revision uint8) xtParser, name string, re
 	return xtPart{step: otherwise}
 }
 
-func parseMatch(name string, revision uint8, b []byte, ipv6 bool) xtPart {
-	p := parseXT(matchParser, name, revision, b, ipv6, unclear)
+func parseMatch(name string, revision uint8, b []byte, ipv6 bool, sets *ipSets) xtPart {
+	p := parseXT(matchParser, name, revision, &info{b: b, sets: sets}, ipv6, unclear)
 	if p.text == "" {
 		p.text = "-m " + name
 	}
@@ -88,7 +88,7 @@ func parseMatch(name string, revision uint8, b []byte, ipv6 bool) xtPart {
 }
 
 func parseTarget(name string, revision uint8, b []byte, ipv6 bool) xtPart {
-	p := parseXT(targetParser, name, revision, b, ipv6, func(*machine) effect { return ends(verdict{kind: verdictUnknown}) })
+	p := parseXT(targetParser, name, revision, &info{b: b}, ipv6, func(*machine) effect { return ends(verdict{kind: verdictUnknown}) })
 	if p.text == "" {
 		p.text = "-j " + name
 	}

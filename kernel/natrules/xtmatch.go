@@ -39,7 +39,9 @@ func matchParser(name string, revision uint8) xtParser {
 			return xtIPRange
 		}
 	case "set":
-		return xtSet
+		if revision >= 1 {
+			return xtSet
+		}
 	}
 	return nil
 }
@@ -284,11 +286,16 @@ const (
 	typeLocal   = 1 << 2
 )
 
-func srcType(p *packet, types uint16) truth {
-	if p.srcLocal == yes {
+// srcType: an own address is local; one that is not on the interface asked about counts as unicast (inet_dev_addr_type).
+func srcType(p *packet, types uint16, onOut bool) truth {
+	switch {
+	case p.srcLocal == yes && (!onOut || p.srcOnOut == yes):
 		return truthOf(types&typeLocal != 0)
+	case onOut && p.srcOnOut == no:
+		return truthOf(types&typeUnicast != 0)
+	default:
+		return maybe
 	}
-	return maybe
 }
 
 // dstType: a packet that leaves is not addressed to this node.
@@ -306,12 +313,14 @@ func dstType(p *packet, types uint16) truth {
 // struct xt_addrtype_info {u16 source, dest; u32 invert_source, invert_dest} and _v1 {u16 source, dest; u32 flags}.
 func xtAddrtype(i *info, revision uint8) xtPart {
 	src, dst := i.u16(0), i.u16(2)
-	var notSrc, notDst, limit bool
+	const flagNotSrc, flagNotDst, flagLimitIn, flagLimitOut = 1, 2, 4, 8 // XT_ADDRTYPE_*
+	var notSrc, notDst, limitIn, limitOut bool
 	if revision == 0 {
 		notSrc, notDst = i.u32(4) != 0, i.u32(8) != 0
 	} else {
 		flags := i.u32(4)
-		notSrc, notDst, limit = flags&1 != 0, flags&2 != 0, flags&^3 != 0
+		notSrc, notDst = flags&flagNotSrc != 0, flags&flagNotDst != 0
+		limitIn, limitOut = flags&flagLimitIn != 0, flags&flagLimitOut != 0
 	}
 	text := "-m addrtype"
 	if src != 0 {
@@ -320,13 +329,19 @@ func xtAddrtype(i *info, revision uint8) xtPart {
 	if dst != 0 {
 		text += " " + bang(notDst) + "--dst-type " + stateNames(uint32(dst), addrTypes[:]...)
 	}
+	if limitIn {
+		text += " --limit-iface-in"
+	}
+	if limitOut {
+		text += " --limit-iface-out"
+	}
 	return xtPart{text: text, step: matchStep(func(m *machine) truth {
 		t := yes
-		if limit {
+		if limitIn {
 			t = maybe
 		}
 		if src != 0 {
-			t = t.and(invertIf(srcType(m.packet, src), notSrc))
+			t = t.and(invertIf(srcType(m.packet, src, limitOut), notSrc))
 		}
 		if dst != 0 {
 			t = t.and(invertIf(dstType(m.packet, dst), notDst))
@@ -370,18 +385,24 @@ func xtIPRange(i *info, ipv6 bool) xtPart {
 	})}
 }
 
-// struct xt_set_info {u16 index; u8 dim, flags} comes first in every revision. What is in the set is asked for by its name, which
-// is not here.
+// struct xt_set_info {u16 index; u8 dim, flags} comes first from revision 1 on.
 func xtSet(i *info, _ bool) xtPart {
 	const inverted = 1 << 0 // IPSET_INV_MATCH; 1 << k says that dimension k is the source (enum ip_set_dim, from 1)
 	index, dim, flags := i.u16(0), i.u8(2), i.u8(3)
 	var words []string
-	for k := range min(int(dim), 3) {
-		if flags&(2<<k) != 0 {
-			words = append(words, "src")
-		} else {
-			words = append(words, "dst")
-		}
+	var dirs []bool
+	for k := range min(int(dim), 6) { // IPSET_DIM_MAX
+		dirs = append(dirs, flags&(2<<k) != 0)
+		words = append(words, map[bool]string{true: "src", false: "dst"}[dirs[k]])
 	}
-	return xtPart{step: unclear, text: fmt.Sprintf("-m set %s--match-set (index %d) %s", bang(flags&inverted != 0), index, strings.Join(words, ","))}
+	sets := i.sets
+	name := sets.name(index)
+	called := name
+	if name == "" {
+		called = fmt.Sprintf("(index %d)", index)
+	}
+	return xtPart{
+		text: fmt.Sprintf("-m set %s--match-set %s %s", bang(flags&inverted != 0), called, strings.Join(words, ",")),
+		step: matchStep(func(m *machine) truth { return invertIf(sets.contains(name, m.packet, dirs), flags&inverted != 0) }),
+	}
 }

@@ -1,0 +1,218 @@
+package natrules
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ipSets asks the kernel's ip sets about single members, for rules that match a set. Such a rule keeps ip_set in the kernel, so
+// asking loads no module.
+type ipSets struct {
+	conn  *netlink.Conn
+	err   error
+	names map[uint16]string
+	types map[string]setType
+	asked map[string]truth
+}
+
+// setType is what a set holds: "hash:net", and for which family.
+type setType struct {
+	name string
+	ipv6 bool
+}
+
+const maxSetTests = 256 // members asked for in one reading
+
+func newIPSets() *ipSets {
+	return &ipSets{names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{}}
+}
+
+func (s *ipSets) close() {
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
+}
+
+// name is the name of the set with that index, which is all that a rule has; "" when it cannot be had.
+func (s *ipSets) name(index uint16) string {
+	if s == nil {
+		return ""
+	}
+	if _, known := s.names[index]; !known {
+		s.names[index] = setNameByIndex(index)
+	}
+	return s.names[index]
+}
+
+// Messages and attributes of ip_set (include/uapi/linux/netfilter/ipset/ip_set.h).
+const (
+	subsysIPSet   = 6 // NFNL_SUBSYS_IPSET
+	ipsetProtocol = 6
+	ipsetTest     = 11 // IPSET_CMD_TEST
+	ipsetHeader   = 12 // IPSET_CMD_HEADER
+
+	ipsetAttrProtocol, ipsetAttrName, ipsetAttrType, ipsetAttrFamily, ipsetAttrData = 1, 2, 3, 5, 7
+
+	ipsetAttrIP, ipsetAttrPort, ipsetAttrProto, ipsetAttrIP2 = 1, 4, 7, 20
+
+	ipsetErrExist = unix.Errno(4103) // IPSET_ERR_EXIST: to a test, "not in the set"
+)
+
+func appendAttr(b []byte, kind uint16, data []byte) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(data))) //nolint:gosec // a few dozen bytes
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	b = append(b, data...)
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func (s *ipSets) ask(kind uint16, ipv6 bool, name string, data []byte) ([]netlink.Message, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.conn == nil {
+		s.conn, s.err = netlink.Dial(unix.NETLINK_NETFILTER, nil)
+		if s.err == nil {
+			s.err = s.conn.SetDeadline(time.Now().Add(5 * time.Second))
+		}
+		if s.err != nil {
+			return nil, s.err
+		}
+	}
+	family := byte(nfIPv4)
+	if ipv6 {
+		family = nfIPv6
+	}
+	b := appendAttr([]byte{family, 0, 0, 0}, ipsetAttrProtocol, []byte{ipsetProtocol})
+	b = appendAttr(b, ipsetAttrName, append([]byte(name), 0))
+	flags := netlink.Request
+	if data != nil {
+		const nestedFlag = 1 << 15
+		b = appendAttr(b, ipsetAttrData|nestedFlag, data)
+		flags |= netlink.Acknowledge
+	}
+	if _, err := s.conn.Send(netlink.Message{Header: netlink.Header{Type: subsysIPSet<<8 | netlink.HeaderType(kind), Flags: flags}, Data: b}); err != nil {
+		return nil, err
+	}
+	return s.conn.Receive()
+}
+
+func (s *ipSets) typeOf(name string) (setType, bool) {
+	if t, ok := s.types[name]; ok {
+		return t, t.name != ""
+	}
+	var t setType
+	if messages, err := s.ask(ipsetHeader, false, name, nil); err == nil && len(messages) == 1 && len(messages[0].Data) >= nfgenmsgLength {
+		n := parseNested(messages[0].Data[nfgenmsgLength:])
+		t.name = n.text(ipsetAttrType)
+		t.ipv6 = len(n[ipsetAttrFamily]) == 1 && n[ipsetAttrFamily][0] == nfIPv6
+	}
+	s.types[name] = t
+	return t, t.name != ""
+}
+
+// contains asks whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the source.
+func (s *ipSets) contains(name string, p *packet, dirs []bool) truth {
+	// kube-proxy's set of endpoints that reach themselves through a service: destination and source are one address, and such a
+	// packet does not leave by a tunnel (pkg/proxy/ipvs).
+	if strings.HasPrefix(name, "KUBE-") && strings.HasSuffix(name, "-LOOP-BACK") {
+		return no
+	}
+	if s == nil || name == "" || len(dirs) == 0 {
+		return maybe
+	}
+	t, ok := s.typeOf(name)
+	if !ok {
+		return maybe
+	}
+	if t.ipv6 != p.ipv6 {
+		return no // ip_set_test: another family never matches
+	}
+	addrs := func(source bool) []netip.Addr {
+		if source {
+			return p.srcs
+		}
+		return p.dsts
+	}
+	firsts, seconds, port := addrs(dirs[0]), []netip.Addr{{}}, []byte(nil)
+	switch t.name {
+	case "hash:ip", "hash:net":
+	case "hash:ip,port", "hash:net,port", "hash:ip,port,ip", "hash:ip,port,net":
+		if len(dirs) < 2 || dirs[1] || !p.outer {
+			return maybe
+		}
+		port = []byte{p.dport[0].bits, p.dport[1].bits}
+		if strings.Count(t.name, ",") == 2 {
+			if len(dirs) < 3 {
+				return maybe
+			}
+			seconds = addrs(dirs[2])
+		}
+	default:
+		return maybe
+	}
+	var in, out bool
+	for _, first := range firsts {
+		for _, second := range seconds {
+			switch s.test(name, first, port, second) {
+			case yes:
+				in = true
+			case no:
+				out = true
+			default:
+				return maybe
+			}
+		}
+	}
+	if in == out {
+		return maybe
+	}
+	return truthOf(in)
+}
+
+// test asks for one member.
+func (s *ipSets) test(name string, first netip.Addr, port []byte, second netip.Addr) truth {
+	data := appendAddr(nil, ipsetAttrIP, first)
+	if port != nil {
+		data = appendAttr(data, ipsetAttrPort|netByteOrder, port)
+		data = appendAttr(data, ipsetAttrProto, []byte{protoUDP})
+	}
+	if second.IsValid() {
+		data = appendAddr(data, ipsetAttrIP2, second)
+	}
+	key := name + "\x00" + string(data)
+	if t, ok := s.asked[key]; ok {
+		return t
+	}
+	if len(s.asked) >= maxSetTests {
+		return maybe
+	}
+	t := maybe
+	switch _, err := s.ask(ipsetTest, first.Is6(), name, data); {
+	case err == nil:
+		t = yes
+	case errors.Is(err, ipsetErrExist):
+		t = no
+	}
+	s.asked[key] = t
+	return t
+}
+
+const netByteOrder = 1 << 14 // NLA_F_NET_BYTEORDER
+
+func appendAddr(b []byte, kind uint16, a netip.Addr) []byte {
+	const ipv4, ipv6, nestedFlag = 1, 2, 1 << 15 // IPSET_ATTR_IPADDR_IPV4, _IPV6
+	family := uint16(ipv4)
+	if a.Is6() {
+		family = ipv6
+	}
+	return appendAttr(b, kind|nestedFlag, appendAttr(nil, family|netByteOrder, a.AsSlice()))
+}
