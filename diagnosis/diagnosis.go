@@ -70,7 +70,7 @@ const (
 // Diagnosis is the judgement on one Look.
 type Diagnosis struct {
 	State     State      `json:"state"`
-	Headline  string     `json:"headline"`  // one or two sentences for a person
+	Headline  string     `json:"headline"`  // one or two sentences that follow the state
 	Exposures []Exposure `json:"exposures"` // two per VXLAN device, in the order of the devices
 	Findings  []Finding  `json:"findings"`  // worst first
 }

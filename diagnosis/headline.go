@@ -3,6 +3,7 @@ package diagnosis
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // headline says the verdict in a sentence or two.
@@ -13,25 +14,25 @@ func (j *judge) headline() string {
 	case Exposed:
 		return j.exposed()
 	case Unknown:
-		return "Could not tell: " + j.firstOpen()
+		return j.firstOpen()
 	}
 	tail := ""
 	if slices.ContainsFunc(j.findings, func(f Finding) bool { return f.Severity == Warning }) {
 		tail = " There are warnings below."
 	}
 	if !j.carriesVXLAN() {
-		return "Healthy: nothing here sends or receives VXLAN." + tail
+		return "Nothing here sends or receives VXLAN." + tail
 	}
 	if _, _, ok := j.look.Interval(); !ok {
-		return "Healthy: no device here can send spoiled checksums. One look cannot tell whether bad ones arrive." + tail
+		return "No device here can send spoiled checksums. One look cannot tell whether bad ones arrive." + tail
 	}
-	return "Healthy: no device here can send spoiled checksums, and none were seen to arrive as VXLAN." + tail
+	return "No device here can send spoiled checksums, and none were seen to arrive as VXLAN." + tail
 }
 
 func (j *judge) failing() string {
 	var s string
 	if names := j.named(Active); len(names) > 0 {
-		s = "Failing now: NAT spoils the checksums of packets sent through " + list(names) + "."
+		s = "NAT spoils the checksums of packets sent through " + list(names) + "."
 	}
 	for _, f := range j.findings {
 		switch f.Code {
@@ -43,18 +44,15 @@ func (j *judge) failing() string {
 			continue
 		}
 	}
-	if len(j.named(Active)) == 0 {
-		s = "Failing now:" + s
-	}
-	return s
+	return strings.TrimSpace(s)
 }
 
 func (j *judge) exposed() string {
 	names := j.named(Exposed)
-	s := "Exposed: every condition of the stall holds for " + list(names)
+	s := "Every condition of the stall holds for " + list(names)
 	unread := slices.ContainsFunc(j.verdicts, func(v verdict) bool { return v.state == Exposed && v.nat.unread })
 	if unread {
-		s = "Exposed: the NAT rules could not be judged, and every other condition of the stall holds for " + list(names)
+		s = "The NAT rules could not be judged, and every other condition of the stall holds for " + list(names)
 	}
 	seen := slices.ContainsFunc(j.verdicts, func(v verdict) bool {
 		_, ok := j.flows[v.key]
@@ -80,11 +78,11 @@ func (j *judge) named(s State) []string {
 func (j *judge) firstOpen() string {
 	for _, v := range j.verdicts {
 		if v.state == Unknown {
-			return "not enough is known of " + list(j.named(Unknown)) + ": " + v.reason + "."
+			return "Not enough is known of " + list(j.named(Unknown)) + ": " + v.reason + "."
 		}
 	}
 	if !j.succeeded(readDevices) {
-		return "the VXLAN devices could not be read (" + j.because(readDevices) + ")."
+		return "The VXLAN devices could not be read (" + j.because(readDevices) + ")."
 	}
 	for _, f := range j.findings {
 		switch f.Code {

@@ -245,7 +245,7 @@ func trapCases() []testCase {
 			state: Healthy, b: Clear, codes: []Code{CodeDNAT}, says: []string{"2 flows to ipv4 port 8472 have their destination rewritten"},
 		}},
 		{"NATed flows to a port without a device", once(noDevices(), flows(2, 2)), want{state: Unknown, codes: []Code{CodeFlowsNoDevice, CodeNoDevices}}},
-		{"no VXLAN device", once(noDevices()), want{state: Healthy, codes: []Code{CodeNoDevices}, says: []string{"nothing here sends or receives VXLAN"}}},
+		{"no VXLAN device", once(noDevices()), want{state: Healthy, codes: []Code{CodeNoDevices}, says: []string{"Nothing here sends or receives VXLAN"}}},
 		{"devices not read", once(noDevices(), reading("device", node.Failed, "rtnetlink: deadline exceeded")), want{
 			state: Unknown, codes: []Code{CodeReadingMissing}, not: []Code{CodeNoDevices}, says: []string{"rtnetlink: deadline exceeded"},
 		}},

@@ -162,6 +162,20 @@ func stateTone(s diagnosis.State) tone {
 	}
 }
 
+// stateWords is a state as a heading.
+func stateWords(s diagnosis.State) string {
+	switch s {
+	case diagnosis.Healthy:
+		return "Healthy"
+	case diagnosis.Exposed:
+		return "Exposed"
+	case diagnosis.Failing:
+		return "Failing now"
+	default:
+		return "Could not tell"
+	}
+}
+
 // remedyLines says what a remedy does and costs, in the order in which one asks.
 func remedyLines(r diagnosis.Remedy) []pair {
 	var list []pair

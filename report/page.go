@@ -21,9 +21,8 @@ type PageOptions struct {
 // Nothing is written when it cannot be rendered.
 func HTML(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o PageOptions) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"clean": clean, "remedy": remedyLines, "tone": stateTone, "icon": icon,
+		"clean": clean, "remedy": remedyLines, "tone": stateTone, "icon": icon, "words": stateWords,
 		"css": func() template.CSS { return style },
-		"add": func(a, b int) int { return a + b },
 	}).Parse(page)
 	if err != nil {
 		return fmt.Errorf("status page: %w", err)
@@ -73,7 +72,7 @@ const page = `<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>{{.State}}{{with .Host}} · {{clean .}}{{end}} · vxlan_exporter</title>
+<title>{{words .State}}{{with .Host}} · {{clean .}}{{end}} · vxlan_exporter</title>
 <link rel="icon" href="{{icon .State}}">
 <style>{{css}}</style>
 </head>
@@ -89,7 +88,7 @@ const page = `<!DOCTYPE html>
 </header>
 <main>
 <div class="verdict {{tone .State}}" role="status">
-<h1>{{.State}}</h1>
+<h1>{{words .State}}</h1>
 <p>{{clean .Headline}}</p>
 {{if .Steps}}<p class="jump"><a href="#steps">What to type</a></p>{{end}}
 </div>

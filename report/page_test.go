@@ -42,7 +42,7 @@ func TestPages(t *testing.T) {
 		}
 		d := diagnosis.Judge(look)
 		text := words(t, got)
-		for _, want := range append([]string{name, d.Headline, "worker-3", "Udp InCsumErrors"}, commands(d)...) {
+		for _, want := range append([]string{stateWords(d.State), d.Headline, "worker-3", "Udp InCsumErrors"}, commands(d)...) {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: the page has no %q", name, want)
 			}

@@ -161,9 +161,7 @@ func rules(n *node.Node) table {
 		switch r.Guard {
 		case natrules.Guarded:
 			row[3].Tone = good
-		case natrules.Unguarded, natrules.Preempted:
-			row[3].Tone = bad
-		case natrules.CannotTell:
+		case natrules.Unguarded, natrules.Preempted, natrules.CannotTell:
 			row[3].Tone = warn
 		}
 		if guard == "-" {
@@ -199,9 +197,9 @@ func kernel(n *node.Node) table {
 	for _, b := range diagnosis.KernelBugs(n.Kernel) {
 		name := letter(b.Variant) + " " + b.Variant
 		row := cells(name, b.Verdict, b.Evidence)
-		row[1].Tone = map[string]tone{release.Affected: bad, release.Fixed: good}[b.Verdict]
-		if row[1].Tone == plain {
-			row[1].Tone = warn
+		row[1].Tone = warn
+		if b.Verdict == release.Fixed {
+			row[1].Tone = good
 		}
 		t.Rows = append(t.Rows, row)
 		if b.Reason != "" {
@@ -276,7 +274,7 @@ func missing(n *node.Node) table {
 		}
 		t.Rows = append(t.Rows, []cell{{Text: name}, {string(r.Status), warn}, {Text: diagnosis.Lost(name)}})
 		if r.Error != "" {
-			t.Notes = append(t.Notes, pair{name, r.Error})
+			t.Notes = append(t.Notes, pair{name, strings.TrimPrefix(r.Error, name+": ")})
 		}
 	}
 	return t

@@ -2,7 +2,7 @@ package report
 
 // ContentSecurityPolicy is the header that the page is made for: no script, nothing loaded from anywhere, the one style sheet by its
 // hash, and the icon in the page itself. A test computes the hash from style.
-const ContentSecurityPolicy = "default-src 'none'; style-src 'sha256-sZNypGXJlSiYgZM8JSjJWdpPijYUrBb14GFl/Pxz9mE='; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+const ContentSecurityPolicy = "default-src 'none'; style-src 'sha256-vEQgliHdqVISS5a+0DSQ5IVBth/apXpY9U6Flnvz5Dc='; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 const style = `
 :root {
@@ -25,7 +25,7 @@ header strong span { color: var(--soft); font-weight: 400; }
 a { color: var(--link); text-underline-offset: .15em; }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; }
 .verdict { border: 1px solid var(--line); border-left-width: .5rem; border-radius: .5rem; background: var(--card); padding: 1.1rem 1.3rem 1.2rem; }
-.verdict h1 { margin: 0; font-size: 1.7rem; line-height: 1.25; letter-spacing: -.01em; text-transform: capitalize; }
+.verdict h1 { margin: 0; font-size: 1.7rem; line-height: 1.25; letter-spacing: -.01em; }
 .verdict p { margin: .35rem 0 0; font-size: 1.08rem; overflow-wrap: anywhere; }
 .verdict .jump { font-size: 1rem; margin-top: .7rem; }
 .verdict.ok { border-color: var(--ok); } .verdict.ok h1 { color: var(--ok); }
@@ -61,7 +61,7 @@ code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu 
 pre code::before { content: "$ "; color: var(--soft); user-select: none; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem 1.1rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+th, td { padding: .45rem 1.1rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); overflow-wrap: break-word; }
 thead th { border-top: 0; color: var(--soft); font-weight: 500; white-space: nowrap; }
 th.n, td.n { text-align: right; white-space: nowrap; }
 td.ok { color: var(--ok); font-weight: 600; } td.warning { color: var(--warning); font-weight: 600; } td.critical { color: var(--critical); font-weight: 600; } td.faint { color: var(--soft); }
@@ -73,12 +73,17 @@ footer { color: var(--soft); font-size: .85rem; padding-top: 2rem; padding-botto
   header strong { width: 100%; }
   .pairs { grid-template-columns: 1fr; gap: 0; }
   .pairs dd { margin-bottom: .35rem; }
-  th, td { padding-left: .8rem; padding-right: .8rem; }
+  th, td { padding-left: .5rem; padding-right: .5rem; }
+  th:first-child, td:first-child { padding-left: .8rem; }
+  th:last-child, td:last-child { padding-right: .8rem; }
+  .findings > li, .steps > li, .card > .pairs { padding-left: .8rem; padding-right: .8rem; }
+  .verdict { padding: .9rem 1rem 1rem; }
   table.wide, .wide tbody, .wide tr, .wide td { display: block; }
   .wide thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }
   .wide tr { border-top: 1px solid var(--line); padding: .5rem .8rem; }
   .wide tr:first-child { border-top: 0; }
-  .wide td, .wide td.n { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem 0; text-align: right; white-space: normal; }
+  .wide td, .wide td.n { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem 0; text-align: right; white-space: normal; overflow-wrap: anywhere; }
+  .wide td:first-child { font-weight: 600; }
   .wide td::before { content: attr(data-name); color: var(--soft); font-weight: 400; white-space: nowrap; }
 }
 `

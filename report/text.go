@@ -35,7 +35,7 @@ type text struct {
 }
 
 func (t *text) report(m model) {
-	t.line(t.paint(stateTone(m.State), strings.ToUpper(string(m.State)), true))
+	t.line(t.paint(stateTone(m.State), strings.ToUpper(stateWords(m.State)), true))
 	t.wrap("", m.Headline)
 	t.line("")
 	t.facts(m.Facts)
