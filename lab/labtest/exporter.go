@@ -14,10 +14,10 @@ type Exporter struct {
 	t testing.TB
 }
 
-// StartExporter runs the exporter's binary in a namespace.
-func StartExporter(t testing.TB, n *lab.NS, binary string, args ...string) *Exporter {
+// StartExporter runs the exporter in a namespace, as scrape.Start does.
+func StartExporter(t testing.TB, n *lab.NS, program string, args ...string) *Exporter {
 	t.Helper()
-	e, err := scrape.Start(t.Context(), n, binary, args...)
+	e, err := scrape.Start(t.Context(), n, program, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

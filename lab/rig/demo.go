@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ func addDemo(app *kingpin.Application, commands map[string]func(context.Context)
 	s := addSwitches(cmd)
 	commands[cmd.FullCommand()] = func(ctx context.Context) error { return demo(ctx, os.Stdout, *exporter, s.o) }
 }
+
+// checkLines is how much of the check command's report is shown: the verdict and the findings come first.
+const checkLines = 25
 
 // stage is a rig with an exporter on each node.
 type stage struct {
@@ -178,7 +182,13 @@ func (s *stage) check(ctx context.Context) (string, error) {
 	if cmd.ProcessState == nil {
 		return "", err
 	}
-	return fmt.Sprintf("   $ vxlan_exporter check --interval=0s\n%s   exit status %d\n", out, cmd.ProcessState.ExitCode()), nil
+	lines := slices.Collect(strings.Lines(string(out)))
+	rest := ""
+	if more := len(lines) - checkLines; more > 0 {
+		lines, rest = lines[:checkLines], fmt.Sprintf("... %d more lines\n", more)
+	}
+	return fmt.Sprintf("$ vxlan_exporter check --interval=0s\n%s%s(exit status %d)\n",
+		strings.Join(lines, ""), rest, cmd.ProcessState.ExitCode()), nil
 }
 
 func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.out, format, args...) }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,18 +43,19 @@ func Build(ctx context.Context, folder string) (string, error) {
 	return binary, nil
 }
 
-// Start starts the binary in the namespace, with args added to those that it needs there, and waits until it is ready.
-func Start(ctx context.Context, n *lab.NS, binary string, args ...string) (*Exporter, error) {
+// Start runs the exporter in the namespace and waits until it is ready. program is its binary, or one that runs what args begin
+// with, as setpriv(1) does; the address to listen on is added behind args.
+func Start(ctx context.Context, n *lab.NS, program string, args ...string) (*Exporter, error) {
 	// Not bound to ctx: that would kill it without a chance to drain.
 	e := &Exporter{
-		cmd:    n.Cmd(context.WithoutCancel(ctx), append([]string{binary, "--web.listen-address=" + Address}, args...)...),
+		cmd:    n.Cmd(context.WithoutCancel(ctx), slices.Concat([]string{program}, args, []string{"--web.listen-address=" + Address})...),
 		client: &http.Client{Transport: &http.Transport{DialContext: n.DialContext, MaxConnsPerHost: 1}},
 		exited: make(chan struct{}),
 		stderr: &tail{},
 	}
 	e.cmd.Stderr = e.stderr
 	if err := e.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%s: %w", binary, err)
+		return nil, fmt.Errorf("%s: %w", program, err)
 	}
 	go func() {
 		e.status = e.cmd.Wait()
