@@ -107,7 +107,7 @@ type sample struct {
 	Flows, NAT         int
 	Allocs             uint64
 	PeakKiB            int64
-	Holds              []time.Duration
+	Holds, Echoes      []time.Duration
 	Strategy           string
 }
 

@@ -44,6 +44,11 @@ func child(args []string) error {
 			return errors.New("holds: want a number")
 		}
 		s, err = holdTimes(args[1])
+	case "echo": // namespace it comes from, duration
+		if len(args) != 3 {
+			return errors.New("echo: want a namespace and a duration")
+		}
+		s, err = echo(args[1], args[2])
 	case "drain":
 		s, err = drain(conntracktest.DumpRequest(unix.AF_UNSPEC, false, 0), 32<<10)
 	case "drain8":
