@@ -50,22 +50,16 @@ func legacyNames(procNet string, ipv6 bool) (map[string]bool, error) {
 	return names, nil
 }
 
-// readLegacy reads the base chains of one family's legacy tables. User chains are read when a walk enters them, so the blobs stay
-// open until close is called.
-func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, done func()) {
+// readLegacy reads the base chains of one family's legacy tables. User chains are read when a walk enters them, so the tables stay
+// open until they are closed.
+func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, open []*legacyTable) {
 	set = &ruleset{family: familyIPv4, backend: Legacy, status: statusNone}
 	if ipv6 {
 		set.family = familyIPv6
 	}
-	var open []*legacyTable
-	done = func() {
-		for _, t := range open {
-			t.close()
-		}
-	}
 	names, err := legacyNames(r.procNet, ipv6)
 	if err != nil {
-		return set.failed(err), done
+		return set.failed(err), open
 	}
 	for _, t := range legacyTables {
 		if !names[t.name] {
@@ -76,7 +70,7 @@ func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, done func())
 			continue
 		}
 		if err != nil {
-			return set.failed(err), done
+			return set.failed(err), open
 		}
 		table.sets = sets
 		open = append(open, table)
@@ -84,7 +78,7 @@ func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, done func())
 		for _, hook := range t.hooks {
 			b, err := table.base(hook)
 			if err != nil {
-				return set.failed(err), done
+				return set.failed(err), open
 			}
 			b.priority = t.output
 			if hook == hookPostrouting {
@@ -93,5 +87,5 @@ func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, done func())
 			set.bases = append(set.bases, b)
 		}
 	}
-	return set, done
+	return set, open
 }

@@ -1,6 +1,8 @@
 package natrules
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -31,47 +33,73 @@ func openLegacy(name string, ipv6 bool) (*legacyTable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("legacy table %s: socket: %w", name, err)
 	}
-	defer unix.Close(fd)
-	for range 3 { // kube-proxy may replace the table between the two calls: then the sizes differ, and the kernel says EAGAIN
-		var t *legacyTable
-		if t, err = readTable(fd, level, name, ipv6); err == nil || err != unix.EAGAIN { //nolint:errorlint // a bare errno
-			if err != nil {
-				return nil, fmt.Errorf("legacy table %s: getsockopt: %w (needs CAP_NET_ADMIN)", name, err)
-			}
-			return t, nil
-		}
-	}
-	return nil, fmt.Errorf("legacy table %s: replaced over and over while being read: %w", name, err)
-}
-
-func readTable(fd, level int, name string, ipv6 bool) (*legacyTable, error) {
-	var b [legacyInfoLen]byte
-	copy(b[:31], name)
-	if err := getsockopt(fd, level, soGetInfo, unsafe.Pointer(&b[0]), len(b)); err != nil {
-		return nil, err
-	}
-	t, err := parseLegacyInfo(b[:])
+	s := &legacySocket{fd: fd, level: level}
+	t, err := s.info(name)
 	if err != nil {
-		return nil, err
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("legacy table %s: getsockopt: %w (needs CAP_NET_ADMIN)", name, err)
 	}
 	t.ipv6, t.layout = ipv6, layoutOf(ipv6)
-	if t.size <= 0 || t.size > maxTable {
-		return nil, fmt.Errorf("%d bytes: %w", t.size, errLegacy)
+	header := make([]byte, align8(36)) // struct ipt_get_entries {char name[32]; u32 size; struct ipt_entry entrytable[]}
+	copy(header, name)
+	binary.NativeEndian.PutUint32(header[32:], uint32(t.size)) //nolint:gosec // at most maxTable
+	blob := &socketBlob{socket: s, header: header, size: t.size}
+	if t.size > wholeTable && copiesInOrder() {
+		var w *windowBlob
+		if w, err = newWindowBlob(header, t.size, s.entries); err == nil {
+			blob.part = w
+		}
 	}
-	head := align8(36) // struct ipt_get_entries {char name[32]; u32 size; struct ipt_entry entrytable[]}
-	// Not from the Go heap: a node of 50,000 rules needs 20 MB here, for milliseconds once a minute.
-	m, err := unix.Mmap(-1, 0, head+t.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if blob.part == nil || err != nil {
+		var w *wholeBlob
+		if w, err = newWholeBlob(header, t.size, s.entries); err == nil {
+			blob.part = w
+		}
+	}
 	if err != nil {
-		return nil, err
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("legacy table %s: %w", name, err)
 	}
-	copy(m, b[:32])
-	*(*uint32)(unsafe.Pointer(&m[32])) = uint32(t.size) //nolint:gosec // bounded above
-	if err := getsockopt(fd, level, soGetEntries, unsafe.Pointer(&m[0]), len(m)); err != nil {
-		_ = unix.Munmap(m)
-		return nil, err
-	}
-	t.blob = &wholeBlob{mapping: m, entries: m[head:]}
+	t.blob = blob
 	return &t, nil
+}
+
+// copiesInOrder reports whether this kernel copies a table entry by entry, names and all. Before 4.11 it copies everything first
+// and puts the names in afterwards (xt_match_to_user came with f32815d21d4d), so that a copy cut short has no names.
+func copiesInOrder() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); n != 2 {
+		return false
+	}
+	return major > 4 || major == 4 && minor >= 11
+}
+
+// wholeTable is the size up to which a table is read in one piece.
+const wholeTable = 1 << 20
+
+// legacySocket asks for tables.
+type legacySocket struct{ fd, level int }
+
+func (s *legacySocket) info(name string) (legacyTable, error) {
+	var b [legacyInfoLen]byte
+	copy(b[:31], name)
+	if err := getsockopt(s.fd, s.level, soGetInfo, unsafe.Pointer(&b[0]), len(b)); err != nil {
+		return legacyTable{}, err
+	}
+	t, err := parseLegacyInfo(b[:])
+	if err == nil && (t.size <= 0 || t.size > maxTable) {
+		err = fmt.Errorf("%d bytes: %w", t.size, errLegacy)
+	}
+	return t, err
+}
+
+// entries reads the table named in the header at p. EAGAIN: it was replaced by one of another size.
+func (s *legacySocket) entries(p unsafe.Pointer, size int) error {
+	return getsockopt(s.fd, s.level, soGetEntries, p, size)
 }
 
 func getsockopt(fd, level, option int, p unsafe.Pointer, n int) error {
@@ -83,8 +111,52 @@ func getsockopt(fd, level, option int, p unsafe.Pointer, n int) error {
 	return nil
 }
 
-// wholeBlob is a table read in one piece.
+// socketBlob is a table's entries, and the socket they come through. A table that is too scattered for windows is read whole.
+type socketBlob struct {
+	socket *legacySocket
+	header []byte
+	size   int
+	part   legacyBlob
+	broken bool // a read failed: the table was replaced while it was walked
+}
+
+func (b *socketBlob) at(off, n int) ([]byte, error) {
+	data, err := b.part.at(off, n)
+	if !errors.Is(err, errManyWindows) {
+		b.broken = b.broken || err != nil
+		return data, err
+	}
+	whole, err := newWholeBlob(b.header, b.size, b.socket.entries)
+	if err != nil {
+		return nil, err
+	}
+	b.part.close()
+	b.part = whole
+	return whole.at(off, n)
+}
+
+func (b *socketBlob) torn() bool { return b.broken || b.part.torn() }
+
+func (b *socketBlob) close() {
+	b.part.close()
+	_ = unix.Close(b.socket.fd)
+}
+
+// wholeBlob is a table read in one piece. It is not on the Go heap, which would keep it for long.
 type wholeBlob struct{ mapping, entries []byte }
+
+func newWholeBlob(header []byte, size int, fetch func(p unsafe.Pointer, size int) error) (*wholeBlob, error) {
+	m, err := unix.Mmap(-1, 0, len(header)+size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("mmap: %w", err)
+	}
+	copy(m, header)
+	if err := fetch(unsafe.Pointer(&m[0]), len(m)); err != nil {
+		_ = unix.Munmap(m)
+		return nil, fmt.Errorf("getsockopt: %w", err)
+	}
+	return &wholeBlob{mapping: m, entries: m[len(header):]}, nil
+}
 
 func (w *wholeBlob) at(off, n int) ([]byte, error) {
 	if off < 0 || n < 0 || off+n > len(w.entries) {
@@ -92,6 +164,8 @@ func (w *wholeBlob) at(off, n int) ([]byte, error) {
 	}
 	return w.entries[off : off+n], nil
 }
+
+func (w *wholeBlob) torn() bool { return false }
 
 func (w *wholeBlob) close() {
 	if w.mapping != nil {

@@ -44,6 +44,8 @@ var (
 type legacyBlob interface {
 	// at returns n bytes from off on, valid until the next call.
 	at(off, n int) ([]byte, error)
+	// torn reports whether a read failed.
+	torn() bool
 	close()
 }
 
@@ -59,9 +61,13 @@ type legacyTable struct {
 	blob       legacyBlob
 	chains     map[int]*chain
 	sets       *ipSets
+	bad        bool
 }
 
 func (t *legacyTable) close() { t.blob.close() }
+
+// torn reports whether what was read did not add up, as when the table is replaced between two windows.
+func (t *legacyTable) torn() bool { return t.bad || t.blob.torn() }
 
 // parseLegacyInfo reads struct ipt_getinfo {char name[32]; u32 valid_hooks, hook_entry[5], underflow[5], num_entries, size}.
 func parseLegacyInfo(b []byte) (t legacyTable, err error) {
@@ -139,6 +145,7 @@ type entry struct {
 
 func (t *legacyTable) entry(off int) (entry, error) {
 	bad := func(what string) (entry, error) {
+		t.bad = true
 		return entry{}, fmt.Errorf("legacy table %s: entry at %d: %s: %w", t.name, off, what, errLegacy)
 	}
 	l := &t.layout

@@ -36,14 +36,29 @@ func NewReader(c Config) *Reader {
 
 // Read reads the rules of both families and backends and judges what they do to the packets of in. A backend that could not be
 // read is in the State with its status; the error joins those of all that failed.
-func (r *Reader) Read(ctx context.Context, in Input) (State, error) {
+func (r *Reader) Read(ctx context.Context, in Input) (s State, err error) {
+	for range 3 { // kube-proxy may replace a table in the middle of it
+		var torn bool
+		if s, torn, err = r.readOnce(ctx, in); !torn || ctx.Err() != nil {
+			break
+		}
+	}
+	return s, err
+}
+
+func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, err error) {
 	sets := newIPSets()
 	defer sets.close()
 	var rulesets []*ruleset
+	var open []*legacyTable
+	defer func() {
+		for _, t := range open {
+			t.close()
+		}
+	}()
 	for _, six := range []bool{false, true} {
-		set, done := r.readLegacy(six, sets)
-		defer done()
-		rulesets = append(rulesets, set)
+		set, tables := r.readLegacy(six, sets)
+		rulesets, open = append(rulesets, set), append(open, tables...)
 	}
 	tables, four, six := r.readNFT(ctx)
 	if tables != nil {
@@ -58,7 +73,11 @@ func (r *Reader) Read(ctx context.Context, in Input) (State, error) {
 			errs = append(errs, fmt.Errorf("%s %s: %w", set.family, set.backend, set.err))
 		}
 	}
-	return judge(in, rulesets), errors.Join(errs...)
+	s = judge(in, rulesets)
+	for _, t := range open {
+		torn = torn || t.torn()
+	}
+	return s, torn, errors.Join(errs...)
 }
 
 func (r *Reader) nftAvailable() (bool, error) {
