@@ -10,19 +10,20 @@ import (
 	"vxlan_exporter/node"
 )
 
-// publisher turns an observation into metrics. Its descriptions are made once.
-type publisher struct {
+// Publisher turns an observation into metrics. Its descriptions are made once.
+type Publisher struct {
 	collectors                      []collectors.Collector
 	success, notPermitted, duration *prometheus.Desc
 	exposure                        *prometheus.Desc
 }
 
-func newPublisher(cs []collectors.Collector) *publisher {
+// NewPublisher makes a publisher of the metrics of cs, of how they fared, and of the judgement on the devices.
+func NewPublisher(cs []collectors.Collector) *Publisher {
 	const ns = collectors.Namespace
 	d := func(subsystem, name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(ns, subsystem, name), help, labels, nil)
 	}
-	return &publisher{
+	return &Publisher{
 		collectors: cs,
 		success: d("scrape", "collector_success",
 			"Whether the collector got its answer; 1 also where the node has no such thing (no connection tracking, say).", "collector"),
@@ -35,13 +36,13 @@ func newPublisher(cs []collectors.Collector) *publisher {
 	}
 }
 
-// of is the collector for one scrape: the observation's metrics, of the collectors that keep lets through.
-func (p *publisher) of(o *Observation, keep func(name string) bool) prometheus.Collector {
+// Of is the collector for one scrape: the observation's metrics, of the collectors that keep lets through.
+func (p *Publisher) Of(o *Observation, keep func(name string) bool) prometheus.Collector {
 	return &scrape{p, o, keep}
 }
 
 type scrape struct {
-	*publisher
+	*Publisher
 	seen *Observation
 	keep func(name string) bool
 }
@@ -74,14 +75,12 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	if !s.keep("device") || !s.seen.Answered["device"] {
 		return
 	}
-	for _, e := range diagnosis.Judge(diagnosis.Look{Now: s.seen.Node}).Exposures {
-		for _, state := range exposureStates() {
-			ch <- prometheus.MustNewConstMetric(s.exposure, prometheus.GaugeValue, float(string(e.State) == state), e.Device, e.Variant, state)
+	for _, e := range diagnosis.Exposures(s.seen.Node) {
+		for _, state := range []diagnosis.State{diagnosis.Clear, diagnosis.Exposed, diagnosis.Active, diagnosis.Unknown} {
+			ch <- prometheus.MustNewConstMetric(s.exposure, prometheus.GaugeValue, float(e.State == state), e.Device, e.Variant, string(state))
 		}
 	}
 }
-
-func exposureStates() []string { return []string{"clear", "exposed", "active", "unknown"} }
 
 func float(b bool) float64 {
 	if b {

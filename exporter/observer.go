@@ -73,20 +73,26 @@ func (o *Observer) Collectors() []collectors.Collector {
 func (o *Observer) slots() []*slot { return append([]*slot{o.first}, o.rest...) }
 
 // Observe looks at the node, or joins the look that is under way. It returns at ctx's deadline with what has answered by then; a
-// collector that has not is reported as failed. The look itself ends at the deadline of the caller that began it.
+// collector that has not is reported as failed. A look ends at the deadline of the caller that began it; one who has more time, and
+// joined a look that was cut short, looks again.
 func (o *Observer) Observe(ctx context.Context) *Observation {
-	o.mu.Lock()
-	l := o.current
-	if l == nil {
-		l = o.begin(ctx)
-	}
-	o.mu.Unlock()
+	for {
+		o.mu.Lock()
+		l := o.current
+		joined := l != nil
+		if !joined {
+			l = o.begin(ctx)
+		}
+		o.mu.Unlock()
 
-	select {
-	case <-l.done:
-	case <-ctx.Done():
+		select {
+		case <-l.done:
+		case <-ctx.Done():
+		}
+		if !joined || ctx.Err() != nil || !l.cutShort {
+			return l.snapshot()
+		}
 	}
-	return l.snapshot()
 }
 
 // Earlier returns a complete look at least five seconds older than the newest, to take rates from, or nil when there is none yet.
@@ -98,8 +104,9 @@ func (o *Observer) Earlier() *Observation {
 
 // look is an observation under way.
 type look struct {
-	done chan struct{}
-	now  func() time.Time
+	done     chan struct{}
+	cutShort bool // it reached its deadline; valid once done is closed
+	now      func() time.Time
 
 	mu       sync.Mutex
 	closed   bool // answers that come now are thrown away
@@ -149,6 +156,7 @@ func (o *Observer) run(l *look, deadline time.Time) {
 		wait(ctx, c)
 	}
 
+	l.cutShort = ctx.Err() != nil
 	l.close()
 	seen := l.snapshot()
 	for _, s := range o.slots() {

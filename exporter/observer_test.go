@@ -211,54 +211,66 @@ func TestLateAnswerIsThrownAway(t *testing.T) {
 	})
 }
 
+// slowly answers after a second, and counts how often it was cut short.
+func slowly() *fake {
+	return &fake{name: "slow", observe: func(ctx context.Context, _ *node.Node) (collectors.Fill, error) {
+		select {
+		case <-time.After(time.Second):
+			return func(*node.Node) {}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+}
+
 func TestConcurrentCallersShareOneLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := &fake{name: "slow", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
-			time.Sleep(time.Second)
-			return func(*node.Node) {}, nil
-		}}
+		slow := slowly()
 		o := newObserver(&logBuffer{}, slow)
 		var wg sync.WaitGroup
-		for i := range 20 {
-			wg.Go(func() {
-				// One is in a hurry: it gets what there is at its own deadline, and the others are not disturbed.
-				timeout := 5 * time.Second
-				if i == 7 {
-					timeout = 100 * time.Millisecond
-				}
-				ctx, cancel := context.WithTimeout(t.Context(), timeout)
-				defer cancel()
-				start := time.Now()
-				got := o.Observe(ctx)
-				wantOK, wantTook := i != 7, time.Second
-				if i == 7 {
-					wantTook = timeout
-				}
-				if ok := got.Node.Readings["slow"].Succeeded(); ok != wantOK || time.Since(start) != wantTook {
-					t.Errorf("caller %d: success %v after %s", i, ok, time.Since(start))
-				}
-				if len(got.Node.Ports) != 1 {
-					t.Errorf("caller %d: the devices are missing", i)
-				}
-			})
+		caller := func(timeout time.Duration, want bool) {
+			start := time.Now()
+			got := observe(t, o, timeout)
+			if ok := got.Node.Readings["slow"].Succeeded(); ok != want || time.Since(start) != min(timeout, time.Second) {
+				t.Errorf("success %v after %s", ok, time.Since(start))
+			}
+			if len(got.Node.Ports) != 1 {
+				t.Error("the devices are missing")
+			}
 		}
+		for range 20 {
+			wg.Go(func() { caller(5*time.Second, true) })
+		}
+		synctest.Wait()
+		// One is in a hurry: it gets what there is at its own deadline, and the others are not disturbed.
+		wg.Go(func() { caller(100*time.Millisecond, false) })
 		wg.Wait()
 		if n := slow.calls.Load(); n != 1 {
-			t.Errorf("%d readings for 20 callers", n)
+			t.Errorf("%d readings for 21 callers", n)
+		}
+	})
+}
+
+func TestCallersInAHurryCutNobodyShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := slowly()
+		o := newObserver(&logBuffer{}, slow)
+		go observe(t, o, 100*time.Millisecond)
+		synctest.Wait()
+		start := time.Now()
+		got := observe(t, o, 5*time.Second)
+		if r := got.Node.Readings["slow"]; !r.Succeeded() || time.Since(start) != 1100*time.Millisecond {
+			t.Errorf("%+v after %s", r, time.Since(start))
+		}
+		if n := slow.calls.Load(); n != 2 {
+			t.Errorf("%d readings, want the one cut short and another", n)
 		}
 	})
 }
 
 func TestCallerThatHangsUpSpoilsNobodysLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newObserver(&logBuffer{}, &fake{name: "slow", observe: func(ctx context.Context, _ *node.Node) (collectors.Fill, error) {
-			select {
-			case <-time.After(time.Second):
-				return func(*node.Node) {}, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}})
+		o := newObserver(&logBuffer{}, slowly())
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		go o.Observe(ctx)
 		synctest.Wait()

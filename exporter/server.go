@@ -32,14 +32,14 @@ type PageFunc func(w http.ResponseWriter, seen, earlier *Observation)
 // Server is the HTTP side of the exporter.
 type Server struct {
 	Config
-	publisher *publisher
+	publisher *Publisher
 	inFlight  chan struct{}
 	ready     atomic.Bool
 }
 
 // NewServer makes a server. It is not ready until Ready is called.
 func NewServer(c Config) *Server {
-	s := &Server{Config: c, publisher: newPublisher(c.Observer.Collectors())}
+	s := &Server{Config: c, publisher: NewPublisher(c.Observer.Collectors())}
 	if c.MaxRequests > 0 {
 		s.inFlight = make(chan struct{}, c.MaxRequests)
 	}
@@ -90,7 +90,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	registry := prometheus.NewRegistry()
 	q := r.URL.Query()
 	keep := filter(q["collect[]"], q["exclude[]"])
-	if err := registry.Register(s.publisher.of(s.Observer.Observe(ctx), keep)); err != nil {
+	if err := registry.Register(s.publisher.Of(s.Observer.Observe(ctx), keep)); err != nil {
 		s.Logger.Error("metrics cannot be registered", "err", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
