@@ -25,8 +25,15 @@ type WireConfig struct {
 	MaxPacketsPerSecond int     // packets looked at per second, all interfaces together; the ratio follows; 0: 1000
 	Logger              *slog.Logger
 	Now                 func() time.Time // nil: time.Now
-	Open                packet.Opener    // nil: packet.Open
+	Open                packet.Opener    // nil: packet.Open, in the network namespace of the thread that calls Observe
 }
+
+const (
+	// wireGather is how long packets pile up before they are looked at, which is 20 wake-ups a second.
+	wireGather = 50 * time.Millisecond
+	// wireQueue is how many packets may pile up. About 180 of 1500 bytes fit into a queue of the default net.core.rmem_max.
+	wireQueue = 100
+)
 
 // Defaults of WireConfig.
 const (
@@ -69,9 +76,6 @@ func NewWire(cfg WireConfig) *Wire {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
-	}
-	if cfg.Open == nil {
-		cfg.Open = packet.Open
 	}
 	return &Wire{
 		cfg:     cfg,
@@ -191,7 +195,10 @@ func (c *Wire) follow(targets []string) error {
 
 // watch begins to watch an interface.
 func (c *Wire) watch(name string) error {
-	capture, err := packet.NewCapture(c.cfg.Open, name, c.currentPorts(), c.sampler.current())
+	capture, err := packet.NewCapture(packet.Config{
+		Interface: name, Ports: c.currentPorts(), Ratio: c.sampler.current(), Open: c.cfg.Open,
+		Gather: min(wireGather, wireQueue*time.Second/time.Duration(c.cfg.MaxPacketsPerSecond)),
+	})
 	if err != nil {
 		return err
 	}

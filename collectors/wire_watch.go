@@ -34,9 +34,9 @@ func (w *wireWatch) run(sampler *wireSampler, tally *wireTally, logger *slog.Log
 		if sampler.current() < sampler.top {
 			deadline = time.Now().Add(wireIdle)
 		}
-		n, err := w.capture.Read(deadline, count)
+		b, err := w.capture.Read(deadline, count)
 		if err == nil {
-			err = w.capture.SetRatio(sampler.passed(n), count)
+			err = w.capture.SetRatio(sampler.passed(b.Passed, b.Took), count)
 		}
 		switch {
 		case w.isClosed():

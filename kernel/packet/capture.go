@@ -30,8 +30,6 @@ type Stats struct {
 var ErrDown = errors.New("interface is down or gone")
 
 const (
-	// gather is how long packets are left to pile up after the first: waking for each would cost more than judging it.
-	gather = 20 * time.Millisecond
 	// maxBatch bounds what one Read hands over; the queue holds fewer.
 	maxBatch = 4096
 	// maxWhole is the longest packet handed over whole: any IP packet but a jumbogram.
@@ -42,10 +40,11 @@ const (
 
 // Capture watches one interface. Read is for one goroutine; all else may be called from any.
 type Capture struct {
-	name string
-	sock Socket
-	buf  []byte
-	oob  []byte
+	name   string
+	gather time.Duration
+	sock   Socket
+	buf    []byte
+	oob    []byte
 
 	mu     sync.Mutex
 	iface  Interface
@@ -54,16 +53,29 @@ type Capture struct {
 	stats  Stats
 }
 
-// NewCapture watches the interface called name for packets to the given ports. The error of an interface that is not there satisfies
-// fs.ErrNotExist, that of a missing privilege fs.ErrPermission.
-func NewCapture(open Opener, name string, ports []uint16, ratio float64) (*Capture, error) {
-	sock, err := open()
+// Config says what to capture.
+type Config struct {
+	Interface string
+	Ports     []uint16 // VXLAN destination ports
+	Ratio     float64  // sampling ratio to begin with; 1: all packets
+	// Gather is how long packets are left to pile up after the first: waking for each would cost more than judging it.
+	Gather time.Duration
+	Open   Opener // nil: Open
+}
+
+// NewCapture begins to watch an interface. The error of an interface that is not there satisfies fs.ErrNotExist, that of a missing
+// privilege fs.ErrPermission.
+func NewCapture(cfg Config) (*Capture, error) {
+	if cfg.Open == nil {
+		cfg.Open = Open
+	}
+	sock, err := cfg.Open()
 	if err != nil {
 		return nil, err
 	}
-	c := &Capture{name: name, sock: sock, buf: make([]byte, vnetHeader+maxWhole), oob: make([]byte, 256)}
-	if err := c.start(ports, ratio); err != nil {
-		return nil, errors.Join(fmt.Errorf("capture on %s: %w", name, err), sock.Close())
+	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, buf: make([]byte, vnetHeader+maxWhole), oob: make([]byte, 256)}
+	if err := c.start(cfg.Ports, cfg.Ratio); err != nil {
+		return nil, errors.Join(fmt.Errorf("capture on %s: %w", c.name, err), sock.Close())
 	}
 	return c, nil
 }
@@ -180,35 +192,43 @@ func (c *Capture) SetRatio(ratio float64, each func(Packet)) error {
 	return err
 }
 
-// Read waits for packets, at most until the deadline, and hands over those that have come 20 ms after the first. It returns how many
-// passed the filter, lost ones included. The error is ErrDown when the interface went away, os.ErrClosed after Close.
-func (c *Capture) Read(deadline time.Time, each func(Packet)) (passed int, err error) {
+// Batch is what one Read saw.
+type Batch struct {
+	Passed int           // packets that passed the filter, lost ones included
+	Took   time.Duration // from the first of them to the end of the Read
+}
+
+// Read waits for packets, at most until the deadline, and hands over those that have come by Gather after the first. The error is
+// ErrDown when the interface went away, os.ErrClosed after Close.
+func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err error) {
 	if err := c.sock.SetReadDeadline(deadline); err != nil {
-		return 0, c.explain(err)
+		return b, c.explain(err)
 	}
-	n, ratio := 0, c.Ratio()
-	got, err := c.receive(true, ratio, each)
+	ratio := c.Ratio()
+	b.Passed, err = c.receive(true, ratio, each)
+	first := time.Now()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 	case err != nil:
-		return 0, c.explain(err)
+		return b, c.explain(err)
 	default:
-		n += got
-		time.Sleep(gather)
-		got, err := c.drain(ratio, each)
-		n += got
+		time.Sleep(c.gather)
+		n, err := c.drain(ratio, each)
+		b.Passed += n
 		if err != nil {
-			return n, err
+			return b, err
 		}
 	}
 	_, drops, err := c.sock.Stats()
 	if err != nil {
-		return n, c.explain(fmt.Errorf("PACKET_STATISTICS: %w", err))
+		return b, c.explain(fmt.Errorf("PACKET_STATISTICS: %w", err))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stats.Lost += uint64(drops)
-	return n + int(drops), nil
+	b.Passed += int(drops)
+	b.Took = time.Since(first)
+	return b, nil
 }
 
 // drain hands over what is queued.

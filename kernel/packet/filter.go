@@ -127,8 +127,10 @@ func (p *program) ipv4() {
 	p.require(protoUDP)
 	p.emit(bpf.LoadIndirect{Off: 6, Size: 2}, // flags and fragment offset
 		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x1fff, SkipTrue: 1}, bpf.RetConstant{},
-		bpf.LoadIndirect{Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0f},
-		bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: 5, SkipTrue: 1}, bpf.RetConstant{},
+		bpf.LoadIndirect{Size: 1}, // version 4 and a header of at least 5 words
+		bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: 0x45, SkipTrue: 1}, bpf.RetConstant{},
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 0x50, SkipTrue: 1}, bpf.RetConstant{},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0f},
 		bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 2}, bpf.ALUOpX{Op: bpf.ALUOpAdd}, bpf.TAX{})
 	p.jump("udp")
 }
@@ -138,6 +140,8 @@ func (p *program) ipv4() {
 func (p *program) ipv6() {
 	const next = 0 // scratch memory: the protocol of what X points at
 	p.label("ipv6")
+	p.emit(bpf.LoadIndirect{Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf0})
+	p.require(0x60)
 	p.emit(bpf.LoadIndirect{Off: 6, Size: 1}, bpf.StoreScratch{Src: bpf.RegA, N: next},
 		bpf.TXA{}, bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: ipv6Header}, bpf.TAX{},
 		bpf.LoadScratch{Dst: bpf.RegA, N: next})

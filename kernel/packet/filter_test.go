@@ -1,0 +1,198 @@
+package packet_test
+
+import (
+	"slices"
+	"testing"
+
+	"golang.org/x/net/bpf"
+
+	"vxlan_exporter/kernel/packet"
+)
+
+func machine(t testing.TB, f packet.Filter) *bpf.VM {
+	t.Helper()
+	ins, err := f.Instructions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm, err := bpf.NewVM(ins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vm
+}
+
+// agree checks that the filter passes exactly those frames that the judge finds a checksum in, on a port that is looked for.
+func agree(t *testing.T, vm *bpf.VM, f packet.Filter, frame []byte) {
+	t.Helper()
+	n, err := vm.Run(frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := packet.Judge(frame, packet.Meta{Link: f.Link, Length: len(frame)})
+	want := v.Reason != packet.NotUDP && v.Kind != packet.Zero && slices.Contains(f.Ports, v.Destination.Port())
+	if (n > 0) != want {
+		t.Fatalf("filter says %d, judge %+v\n% x", n, v, frame)
+	}
+	if whole := n >= len(frame); n > 0 && whole != (len(frame) <= max(f.MaxLength, 256)) {
+		t.Fatalf("%d of %d bytes are handed over, whole up to %d", n, len(frame), f.MaxLength)
+	}
+}
+
+// layouts are packets of all shapes.
+func layouts() []layout {
+	var all []layout
+	for _, dport := range []uint16{8472, 4789, 53} {
+		for _, field := range []func(uint16) uint16{nil, set(0), set(0xffff)} {
+			for _, tags := range [][]uint16{nil, {0x8100}, {0x88a8, 0x8100}, {0x9100, 0x8100}, {0x88a8, 0x8100, 0x8100}, {0x0806}} {
+				l := layout{sport: 40000, dport: dport, field: field, tags: tags, payload: 5}
+				for options := range 11 {
+					l.options = options
+					all = append(all, l)
+				}
+				l.options = 0
+				for _, fragment := range []uint16{0x2000, 0x4000, 0x0001, 0x2001, 0x1fff} {
+					l.fragment = fragment
+					all = append(all, l)
+				}
+				l.fragment, l.six = 0, true
+				for _, extensions := range [][]byte{nil, {0}, {43}, {44}, {60}, {0, 60, 43, 44, 60}, {59}, {50}, {51}, {0, 6}, make([]byte, packet.MaxExtensions), make([]byte, packet.MaxExtensions+1)} {
+					l.extensions = extensions
+					all = append(all, l)
+				}
+				l.extensions, l.payload = nil, 1600
+				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+func TestFilterAgreesWithJudge(t *testing.T) {
+	for _, ports := range [][]uint16{{8472}, {4789, 8472}, {}, manyPorts()} {
+		f := packet.Filter{Ports: ports, MaxLength: 1522, Ratio: 1}
+		vm := machine(t, f)
+		for _, l := range layouts() {
+			frame, _, _, _ := l.build()
+			agree(t, vm, f, frame)
+			if len(ports) != 1 {
+				continue
+			}
+			for cut := range 120 {
+				agree(t, vm, f, frame[:min(cut, len(frame))])
+			}
+		}
+	}
+}
+
+func TestFilterAgreesWithJudgeWithoutLinkLayer(t *testing.T) {
+	f := packet.Filter{Ports: []uint16{8472}, MaxLength: 1420, Ratio: 1, Link: packet.RawIP}
+	vm := machine(t, f)
+	for _, l := range layouts() {
+		l.tags = nil
+		frame, _, _, _ := l.build()
+		agree(t, vm, f, frame[14:])
+	}
+}
+
+// manyPorts are as many as a filter takes.
+func manyPorts() []uint16 {
+	ports := make([]uint16, 1024)
+	for i := range ports {
+		ports[i] = uint16(8000 + i)
+	}
+	return ports
+}
+
+func TestTooManyPorts(t *testing.T) {
+	if _, err := (packet.Filter{Ports: append(manyPorts(), 9999), Ratio: 1}).Program(); err == nil {
+		t.Error("1025 ports are taken")
+	}
+	raw, err := packet.Filter{Ports: manyPorts(), Ratio: 0.5}.Program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(raw) > 4096 { // BPF_MAXINSNS
+		t.Errorf("%d instructions", len(raw))
+	}
+}
+
+// TestSampleWithoutRandom: the picking by fields comes near the ratio, for consecutive identifications and equal checksums too.
+func TestSampleWithoutRandom(t *testing.T) {
+	for _, ratio := range []float64{0.5, 0.1, 0.01} {
+		f := packet.Filter{Ports: []uint16{8472}, MaxLength: 1522, Ratio: ratio, NoRandom: true}
+		vm := machine(t, f)
+		frame, udpAt, tcpAt, _ := layout{sport: 40000, dport: 8472, field: set(0xffff)}.build()
+		const packets = 60000
+		passed := 0
+		for id := range packets {
+			frame[tcpAt-16], frame[tcpAt-15] = byte(id>>8), byte(id) // inner IPv4 identification
+			n, err := vm.Run(frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n > 0 {
+				passed++
+			}
+		}
+		_ = udpAt
+		if got := float64(passed) / packets / f.EffectiveRatio(); got < 0.95 || got > 1.05 {
+			t.Errorf("ratio %v: %d of %d passed", ratio, passed, packets)
+		}
+	}
+}
+
+func FuzzFilterAgreesWithJudge(f *testing.F) {
+	for i, l := range layouts() {
+		if i%97 == 0 {
+			frame, _, _, _ := l.build()
+			f.Add(frame, false)
+		}
+	}
+	ethernet := packet.Filter{Ports: []uint16{8472}, MaxLength: 1522, Ratio: 1}
+	raw := packet.Filter{Ports: []uint16{8472}, MaxLength: 1522, Ratio: 1, Link: packet.RawIP}
+	etherVM, rawVM := machine(f, ethernet), machine(f, raw)
+	f.Fuzz(func(t *testing.T, frame []byte, bare bool) {
+		if bare {
+			agree(t, rawVM, raw, frame)
+		} else {
+			agree(t, etherVM, ethernet, frame)
+		}
+	})
+}
+
+// FuzzJudge: whatever comes, no panic, and bad only with all that makes it certain.
+func FuzzJudge(f *testing.F) {
+	for i, l := range layouts() {
+		if i%97 == 0 {
+			frame, _, tcpAt, _ := l.build()
+			f.Add(frame, make([]byte, 10), []byte{}, uint16(tcpAt), uint16(16), false)
+		}
+	}
+	f.Fuzz(func(t *testing.T, frame, vnet, oob []byte, start, offset uint16, outgoing bool) {
+		m := packet.Describe(packet.Meta{
+			Length: len(frame), MTU: 1500, Outgoing: outgoing, ChecksumStart: int(start), ChecksumOffset: int(offset),
+		}, vnet, oob)
+		v := packet.Judge(frame, m)
+		switch v.Kind {
+		case packet.Unjudgeable:
+			if v.Reason == "" {
+				t.Errorf("no reason: %+v", v)
+			}
+		case packet.Bad:
+			if v.Variant == "" || v.Field == 0 || v.Field == v.Correct || m.Verified || m.GSO || (m.NotReady && !outgoing) {
+				t.Errorf("%+v of %+v", v, m)
+			}
+			if (v.Variant == packet.OffloadedChecksum) != (v.SourcePortPreNAT != 0) {
+				t.Errorf("port before NAT: %+v", v)
+			}
+		case packet.OK, packet.CompletedOK:
+			if v.Field != v.Correct {
+				t.Errorf("%+v", v)
+			}
+		}
+		if (v.Kind == packet.CompletedOK || v.Kind == packet.Partial) && !m.NotReady {
+			t.Errorf("finished, but %+v", v)
+		}
+	})
+}
