@@ -206,6 +206,9 @@ func kernel(n *node.Node) table {
 			t.Notes = append(t.Notes, pair{name + " by " + b.Evidence, b.Reason})
 		}
 	}
+	if e := n.Kernel.SelfTestError; e != "" {
+		t.Notes = append(t.Notes, pair{"self-test not used", e})
+	}
 	if name := n.Kernel.OS["PRETTY_NAME"]; name != "" {
 		t.Notes = append([]pair{{"system", name}}, t.Notes...)
 	}
@@ -269,7 +272,7 @@ func missing(n *node.Node) table {
 	t := table{ID: "missing", Title: "Not read", Columns: []column{{Name: "collector"}, {Name: "outcome"}, {Name: "what is lost"}}}
 	for _, name := range slices.Sorted(maps.Keys(n.Readings)) {
 		r := n.Readings[name]
-		if r.Succeeded() {
+		if !diagnosis.Missing(name, r) {
 			continue
 		}
 		t.Rows = append(t.Rows, []cell{{Text: name}, {string(r.Status), warn}, {Text: diagnosis.Lost(name)}})
