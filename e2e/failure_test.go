@@ -26,7 +26,7 @@ type nodes struct {
 	wire             *lab.Wire
 }
 
-func newNodes(t *testing.T, o lab.Options) *nodes {
+func newNodes(t *testing.T, o lab.Options, flags ...string) *nodes {
 	t.Helper()
 	n := &nodes{Rig: labtest.NewRig(t, o), t: t}
 	var err error
@@ -34,7 +34,7 @@ func newNodes(t *testing.T, o lab.Options) *nodes {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = n.wire.Close() })
-	args := []string{"--conntrack.min-interval=1ms", "--natrules.min-interval=1ms", fmt.Sprintf("--vxlan.port=%d", n.Options().Port)}
+	args := append(flags, "--conntrack.min-interval=1ms", "--natrules.min-interval=1ms", fmt.Sprintf("--vxlan.port=%d", n.Options().Port))
 	n.sender = labtest.StartExporter(t, n.A, binary, args...)
 	n.receiver = labtest.StartExporter(t, n.B, binary, args...)
 	return n
