@@ -56,7 +56,7 @@ bench: deps build ## paired comparisons of the readers
 	$(GO) run ./bench
 
 golden: ## regenerate the golden exposition
-	$(GO) test ./exporter -run TestGolden -update
+	$(GO) test . -run TestGolden -update
 
 deps: ## the programs that the tests compare with
 	./lab/install-deps

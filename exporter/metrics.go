@@ -77,7 +77,7 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, e := range diagnosis.Exposures(s.seen.Node) {
 		for _, state := range []diagnosis.State{diagnosis.Clear, diagnosis.Exposed, diagnosis.Active, diagnosis.Unknown} {
-			ch <- prometheus.MustNewConstMetric(s.exposure, prometheus.GaugeValue, float(e.State == state), e.Device, e.Variant, string(state))
+			ch <- prometheus.MustNewConstMetric(s.exposure, prometheus.GaugeValue, float(e.State == state), collectors.DeviceLabel(e.Device), e.Variant, string(state))
 		}
 	}
 }
