@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,10 @@ func openLegacy(name string, ipv6 bool) (*legacyTable, error) {
 	t, err := s.info(name)
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("legacy table %s: getsockopt: %w (needs CAP_NET_ADMIN)", name, err)
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
+		}
+		return nil, fmt.Errorf("legacy table %s: getsockopt: %w", name, err)
 	}
 	t.ipv6, t.layout = ipv6, layoutOf(ipv6)
 	header := make([]byte, align8(36)) // struct ipt_get_entries {char name[32]; u32 size; struct ipt_entry entrytable[]}

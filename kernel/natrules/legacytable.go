@@ -207,7 +207,7 @@ func (t *legacyTable) rules(c *chain, off, end int) ([]*rule, error) {
 			return nil, err
 		}
 		if _, head := e.head(); head {
-			break
+			return rules[:max(0, len(rules)-1)], nil // every user chain ends with a RETURN that nobody wrote
 		}
 		if len(rules) == maxChainRules {
 			return nil, errLongChain

@@ -15,7 +15,7 @@ type exprs struct {
 	rule   *rule
 	regs   map[uint32]operand // what a register holds, as text
 	words  []string           // nft syntax
-	xt     []string           // iptables-save syntax, for rules of iptables-nft
+	xt     saved              // iptables-save syntax, for rules of iptables-nft
 	compat bool
 }
 
@@ -56,7 +56,7 @@ func (t *nftables) rule(k chainKey, c *chain, index int, list []byte) *rule {
 	}
 	line := strings.Join(e.words, " ")
 	if e.compat || compatTable(c) && strings.ToUpper(c.name) == c.name {
-		line = "-A " + c.name + " " + strings.Join(e.xt, " ")
+		line = "-A " + c.name + e.xt.String()
 	}
 	r.text = func() string { return line }
 	return r
@@ -67,7 +67,7 @@ func unknownVerdict(*machine) effect { return ends(verdict{kind: verdictUnknown}
 func (e *exprs) say(nft, xt string) {
 	e.words = append(e.words, nft)
 	if xt != "" {
-		e.xt = append(e.xt, xt)
+		e.xt.rest = append(e.xt.rest, xt)
 	}
 }
 
@@ -501,7 +501,13 @@ func (e *exprs) rangeOf(n nested) step {
 		sign = "!= "
 	}
 	text := fmt.Sprintf("%s %s%s-%s", o.text, sign, constant(o.kind, from), constant(o.kind, to))
-	e.say(text, "("+text+")")
+	e.words = append(e.words, text)
+	if o.kind == kindPort && e.xt.port(o, op, constant(kindPort, from)+":"+constant(kindPort, to)) {
+		text = ""
+	}
+	if text != "" {
+		e.xt.rest = append(e.xt.rest, "("+text+")")
+	}
 	return matchStep(func(m *machine) truth { return invertIf(m.read(sreg, len(from)).between(from, to), op == 1) })
 }
 
@@ -653,7 +659,7 @@ func constant(kind operandKind, b []byte) string {
 		}
 	case kindName:
 		s := cString(b)
-		if len(b) < 16 {
+		if len(s) == len(b) { // without its final zero it is compared as a prefix
 			s += "*"
 		}
 		return strconv.Quote(s)
@@ -696,7 +702,10 @@ func (e *exprs) compare(o operand, op uint32, data []byte) {
 		}
 	}
 	nft := text + " " + sign + value
-	e.say(nft, xtComparison(o, op, value, nft))
+	e.words = append(e.words, nft)
+	if !e.xt.comparison(o, op, data, value) {
+		e.xt.rest = append(e.xt.rest, "("+nft+")")
+	}
 }
 
 func prefixText(data, mask []byte, ipv6 bool) string {
@@ -712,19 +721,4 @@ func prefixText(data, mask []byte, ipv6 bool) string {
 	addr := append(append([]byte(nil), data...), make([]byte, max(0, n-len(data)))...)
 	full := append(append([]byte(nil), mask...), make([]byte, max(0, n-len(mask)))...)
 	return addrText(addr, full)
-}
-
-// xtComparison is the option that iptables-nft made the comparison from.
-func xtComparison(o operand, op uint32, value, nft string) string {
-	option := map[string]string{
-		"ip saddr": "-s", "ip daddr": "-d", "ip6 saddr": "-s", "ip6 daddr": "-d", "iifname": "-i", "oifname": "-o",
-		"meta l4proto": "-p", "ip protocol": "-p", "th sport": "--sport", "th dport": "--dport",
-	}[o.text]
-	if option == "" || op > 1 {
-		return "(" + nft + ")"
-	}
-	if o.kind == kindName {
-		value = strings.ReplaceAll(strings.Trim(value, `"`), "*", "+")
-	}
-	return bang(op == 1) + option + " " + value
 }

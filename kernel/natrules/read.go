@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config says where a Reader looks; the zero value is this system.
@@ -70,6 +72,7 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 	for _, set := range rulesets {
 		set.postrouting = kubePostrouting(set.bases)
 		if set.err != nil {
+			torn = torn || errors.Is(set.err, unix.EAGAIN) || errors.Is(set.err, errChanged)
 			errs = append(errs, fmt.Errorf("%s %s: %w", set.family, set.backend, set.err))
 		}
 	}

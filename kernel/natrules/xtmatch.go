@@ -230,15 +230,19 @@ func ctState(m *machine, mask uint32) truth {
 
 // struct xt_conntrack_mtinfo1 to 3: match_flags at 146, invert_flags at 148, then the states: 8 bits in revision 1, 16 after.
 func xtConntrack(i *info, revision uint8) xtPart {
-	const wantState = 1
+	const wantState, stateAlias = 1 << 0, 1 << 13 // XT_CONNTRACK_STATE, XT_CONNTRACK_STATE_ALIAS: written with "-m state"
 	flags, inverted := i.u16(146), i.u16(148)
 	mask := uint32(i.u8(150))
 	if revision >= 2 {
 		mask = uint32(i.u16(150))
 	}
-	text := "-m conntrack"
+	text, option := "-m conntrack", "--ctstate "
+	if flags&stateAlias != 0 {
+		text, option = "-m state", "--state "
+		flags &^= stateAlias
+	}
 	if flags&wantState != 0 {
-		text += " " + bang(inverted&wantState != 0) + "--ctstate " + stateNames(mask, "INVALID", "ESTABLISHED", "RELATED", "NEW", "", "", "SNAT", "DNAT", "UNTRACKED")
+		text += " " + bang(inverted&wantState != 0) + option + stateNames(mask, "INVALID", "ESTABLISHED", "RELATED", "NEW", "", "", "SNAT", "DNAT", "UNTRACKED")
 	}
 	if flags&^wantState != 0 {
 		text += fmt.Sprintf(" (other conntrack matches 0x%x)", flags&^wantState)
