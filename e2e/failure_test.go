@@ -34,7 +34,9 @@ func newNodes(t *testing.T, o lab.Options, flags ...string) *nodes {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = n.wire.Close() })
-	args := append(flags, "--conntrack.min-interval=1ms", "--natrules.min-interval=1ms", fmt.Sprintf("--vxlan.port=%d", n.Options().Port))
+	args := append([]string{
+		"--conntrack.min-interval=1ms", "--natrules.min-interval=1ms", fmt.Sprintf("--vxlan.port=%d", n.Options().Port),
+	}, flags...)
 	n.sender = labtest.StartExporter(t, n.A, binary, args...)
 	n.receiver = labtest.StartExporter(t, n.B, binary, args...)
 	return n
