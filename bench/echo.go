@@ -75,7 +75,9 @@ func quietest(rounds [][]time.Duration) []time.Duration {
 }
 
 // quantile of sorted times.
-func quantile(e []time.Duration, q float64) time.Duration { return e[min(int(float64(len(e))*q), len(e)-1)] }
+func quantile(e []time.Duration, q float64) time.Duration {
+	return e[min(int(float64(len(e))*q), len(e)-1)]
+}
 
 // wire joins the two namespaces by a veth pair, once.
 func (b *bed) wire() error {

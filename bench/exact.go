@@ -44,7 +44,7 @@ func exact(ctx context.Context, b *bed, o options, resize bool) error {
 	}
 	var v verdicts
 	begin := time.Now()
-	err := b.ns.Do(func() error { return v.scan(ctx) })
+	err := b.ns.Do(func() error { return v.scan(ctx, resize && b.entries > 300_000) })
 	d := time.Since(begin)
 	cancel()
 	wg.Wait()
@@ -63,9 +63,14 @@ func exact(ctx context.Context, b *bed, o options, resize bool) error {
 	return nil
 }
 
-func (v *verdicts) scan(ctx context.Context) error {
+// scan scans until ctx ends, by each strategy in turn. Streaming everything cannot end between two resizes when it takes longer than
+// they are apart: then only the other ways are looked at.
+func (v *verdicts) scan(ctx context.Context, fullTooSlow bool) error {
 	var scanners []*conntrack.Scanner
 	for _, s := range []conntrack.Strategy{conntrack.Auto, conntrack.Full, conntrack.Filter} {
+		if s == conntrack.Full && fullTooSlow {
+			continue
+		}
 		scanners = append(scanners, conntrack.NewScanner(conntrack.Config{Strategy: s}))
 	}
 	defer func() {

@@ -138,6 +138,22 @@ func (p *planner) port(targets []Target) []dump {
 	return p.dumps
 }
 
+// sampleSize is how many entries tell what the rest of the table is made of: 36 UDP entries are then known to within a third.
+const sampleSize = 10000
+
+// sample takes note of a full scan that was spoiled half-way. A table that is resized faster than everything in it can be streamed
+// may still be read through a filter, and the part that came tells whether that is safe.
+func (p *planner) sample(dumps []dump, t *tally, count uint64, now time.Time) {
+	if p.strategy != Auto || dumps[0].family != unix.AF_UNSPEC || t.entries < sampleSize {
+		return
+	}
+	p.known = true
+	for i := range p.udp {
+		p.all[i] = uint64(float64(t.all[i]) / float64(t.entries) * float64(count))
+		p.udp[i], p.at[i] = uint64(float64(t.udp[i])/float64(t.entries)*float64(count)), now
+	}
+}
+
 // learn takes note of a completed scan and reports whether the kernel filtered.
 func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, count uint64, now time.Time) (filtered bool) {
 	for i := range p.udp {

@@ -134,6 +134,23 @@ func TestForeignEntriesShowInTheTime(t *testing.T) {
 	}
 }
 
+func TestSpoiledScanTellsWhetherToFilter(t *testing.T) {
+	now := time.Now()
+	full := []dump{{family: unix.AF_UNSPEC}}
+	for udp, want := range map[uint64]Strategy{5000: Filter, 50: Full} {
+		p := &planner{strategy: Auto}
+		p.sample(full, &tally{entries: 50000, udp: [2]uint64{udp}, all: [2]uint64{50000}}, 1000000, now)
+		if s, _ := p.choose([]uint8{unix.AF_INET}, oneTarget, 262144, 1000000, now); s != want {
+			t.Errorf("%d of 50000 entries are UDP: %s, want %s", udp, s, want)
+		}
+	}
+	p := &planner{strategy: Auto}
+	p.sample(full, &tally{entries: 100, udp: [2]uint64{100}}, 1000000, now)
+	if p.known {
+		t.Error("100 entries are taken for the whole table")
+	}
+}
+
 // As libnetfilter_conntrack's filter sends it, on a little-endian machine.
 func TestRequestBytes(t *testing.T) {
 	got := appendRequest(nil, dump{family: unix.AF_INET, udp: true, port: 8472}, 7, 9)

@@ -162,6 +162,8 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 			s.plan.noFilter = true
 		case !errors.Is(err, errSpoiled):
 			return stats, err
+		default:
+			s.plan.sample(dumps, &t, count, s.wall())
 		}
 		if stats.Attempts == maxAttempts {
 			return stats, fmt.Errorf("%d attempts in vain: %w", maxAttempts, err)

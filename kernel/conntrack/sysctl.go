@@ -92,7 +92,7 @@ func (f number) read() (uint64, error) {
 	}
 	v, err := strconv.ParseUint(string(bytes.TrimSpace(buf[:n])), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %q is not a number", f.path, buf[:n])
+		return 0, fmt.Errorf("read %s: %q is not a number", f.path, string(buf[:n])) // a copy: buf itself would move to the heap
 	}
 	return v, nil
 }
