@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,12 +39,18 @@ func TestBadArguments(t *testing.T) {
 	}
 }
 
-// The whole life of a standing rig, by the command itself, as the pod is served by a process that it leaves behind.
-func TestCommands(t *testing.T) {
+func build(t *testing.T) string {
+	t.Helper()
 	command := filepath.Join(t.TempDir(), "rig")
 	if out, err := exec.Command("go", "build", "-o", command, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	return command
+}
+
+// The whole life of a standing rig, by the command itself, as the pod is served by a process that it leaves behind.
+func TestCommands(t *testing.T) {
+	command := build(t)
 	name := fmt.Sprintf("--name=vxe-command-%d", os.Getpid())
 	rig := func(status int, want, verb string, flags ...string) {
 		t.Helper()
@@ -70,6 +77,42 @@ func TestCommands(t *testing.T) {
 	rig(0, "0.0", "request")
 	rig(0, "", "down")
 	rig(1, "not standing", "request")
+}
+
+// A demonstration that is cut short leaves nothing behind.
+func TestDemoCutShort(t *testing.T) {
+	command := build(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	// Any program that never becomes ready will do for an exporter here.
+	idle := filepath.Join(t.TempDir(), "exporter")
+	if err := os.WriteFile(idle, []byte("#!/bin/sh\nexec sleep 20\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, command, "demo", "--exporter="+idle)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	mine := func() []string {
+		names, err := filepath.Glob(fmt.Sprintf("/run/netns/vxe-*-%d-*", cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	for ctx.Err() == nil && len(mine()) < 3 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(300 * time.Millisecond) // in the midst of it
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("exit status 0")
+	}
+	if left := mine(); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 func TestTable(t *testing.T) {
