@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -50,9 +51,9 @@ func run(args []string) int {
 
 // fail prints the one line that says what is wrong.
 func fail(err error) int {
-	fmt.Fprintf(os.Stderr, "%s: %v\n", programName, err)
-	var e *exitError
-	if errors.As(err, &e) {
+	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' })
+	fmt.Fprintf(os.Stderr, "%s: %s\n", programName, strings.Join(lines, " "))
+	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.status
 	}
 	return 1
