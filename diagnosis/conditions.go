@@ -232,7 +232,7 @@ func (j *judge) ruleCondition(key portKey) natCondition {
 	}
 	switch o.Change {
 	case natrules.NoChange:
-		if why := j.unreadRuleset(key.family); why != "" && o.Why != natrules.WhyNotrack {
+		if why := j.unread[key.family]; why != "" && o.Why != natrules.WhyNotrack {
 			return unreadRules(why, o.Rule)
 		}
 		return natCondition{
@@ -243,7 +243,7 @@ func (j *judge) ruleCondition(key portKey) natCondition {
 			condition: condition{yes, natWhy(o), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
 		}
 	default:
-		why := j.unreadRuleset(key.family)
+		why := j.unread[key.family]
 		switch {
 		case why != "":
 		case o.Rule != nil:
@@ -262,18 +262,20 @@ func unreadRules(why string, rule *natrules.Rule) natCondition {
 	}
 }
 
-// unreadRuleset says which backend's rules were refused or failed; empty when all that exist were read.
-func (j *judge) unreadRuleset(family string) string {
-	for _, r := range j.now.NATRules.Rulesets {
-		if r.Family != family || (node.Status(r.Status) != node.NotPermitted && node.Status(r.Status) != node.Failed) {
+// unreadRulesets says by family which backend's rules were refused or failed.
+func unreadRulesets(all []natrules.Ruleset) map[string]string {
+	unread := map[string]string{}
+	for _, r := range all {
+		if s := node.Status(r.Status); unread[r.Family] != "" || (s != node.NotPermitted && s != node.Failed) {
 			continue
 		}
-		if r.Error != "" {
-			return r.Backend + " rules: " + r.Error
+		why := r.Error
+		if why == "" {
+			why = r.Status
 		}
-		return r.Backend + " rules: " + r.Status
+		unread[r.Family] = r.Backend + " rules: " + why
 	}
-	return ""
+	return unread
 }
 
 // noConntrack reports whether the node is known to have no connection tracking. A /proc with parts hidden looks alike, so the

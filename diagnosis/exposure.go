@@ -31,7 +31,7 @@ func (j *judge) device(d node.Device) []verdict {
 				device: d, key: portKey{family, d.Port}, variant: variant,
 				checksum: checksumCondition(d, family, variant),
 				offload:  offloadCondition(d),
-				kernel:   kernelCondition(j.now.Kernel, family, variant),
+				kernel:   j.kernels[[2]string{variant, family}],
 			}
 			v.nat = j.natCondition(v.key)
 			if d.LinkNetns != nil {

@@ -67,8 +67,10 @@ func (j *judge) exposed() string {
 // named lists the devices with a verdict, each once.
 func (j *judge) named(s State) []string {
 	var names []string
+	seen := map[string]bool{}
 	for _, v := range j.verdicts {
-		if v.state == s && !slices.Contains(names, v.device.Name) {
+		if v.state == s && !seen[v.device.Name] {
+			seen[v.device.Name] = true
 			names = append(names, v.device.Name)
 		}
 	}

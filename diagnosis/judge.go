@@ -15,7 +15,12 @@ type judge struct {
 	look Look
 	now  *node.Node
 
+	// Indexes: a saved observation may hold a hundred thousand of anything, so nothing is searched once per device.
 	flows    map[portKey]node.ConntrackPort
+	natFlows map[portKey][]Evidence  // the first few NATed flows of a port, quoted
+	kernels  map[[2]string]condition // by variant and family
+	marks    map[string]uint32       // the masquerade mark of a family
+	unread   map[string]string       // why NAT rules of a family were not read
 	outer    map[portKey]natrules.Outer
 	devices  map[portKey][]string // names of the devices on a port whose outer packets pass this namespace
 	carries  map[string]bool      // families that VXLAN is received over here
@@ -36,6 +41,20 @@ func newJudge(l Look) *judge {
 	}
 	for _, p := range n.Conntrack.Ports {
 		j.flows[portKey{p.Family, p.Port}] = p
+	}
+	j.natFlows = quoteNATFlows(n.Conntrack.NATFlows)
+	j.marks = map[string]uint32{}
+	for _, r := range n.NATRules.Rulesets {
+		if r.Mark != 0 {
+			j.marks[r.Family] = r.Mark
+		}
+	}
+	j.unread = unreadRulesets(n.NATRules.Rulesets)
+	j.kernels = map[[2]string]condition{}
+	for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+		for _, f := range families {
+			j.kernels[[2]string{v, f}] = kernelCondition(n.Kernel, f, v)
+		}
 	}
 	for _, o := range n.NATRules.Outer {
 		j.outer[portKey{o.Family, o.Port}] = o

@@ -106,11 +106,9 @@ func preempting(v verdict) Remedy {
 
 // markReset clears the masquerade mark of tunnel packets in filter OUTPUT, before nat POSTROUTING sees them.
 func (j *judge) markReset(v verdict) Remedy {
-	mark := uint32(0x4000) // kube-proxy's default, --iptables-masquerade-bit=14
-	for _, s := range j.now.NATRules.Rulesets {
-		if s.Family == v.key.family && s.Mark != 0 {
-			mark = s.Mark
-		}
+	mark := j.marks[v.key.family]
+	if mark == 0 {
+		mark = 0x4000 // kube-proxy's default, --iptables-masquerade-bit=14
 	}
 	r := Remedy{
 		Title:        "Clear the mark of the tunnel's packets",
@@ -192,7 +190,7 @@ func (j *judge) otherChecksum(v verdict) []Remedy {
 			Persist:      "for good; recreating the device with udpcsum instead is no cure, it has the same failure in its other variant",
 		}}
 	}
-	if v.key.family == node.IPv6 || v.device.IsExternal() || kernelCondition(j.now.Kernel, v.key.family, node.ZeroChecksum).holds != no {
+	if v.key.family == node.IPv6 || v.device.IsExternal() || j.kernels[[2]string{node.ZeroChecksum, v.key.family}].holds != no {
 		return nil // on an affected kernel it would trade variant B for variant A
 	}
 	return []Remedy{{

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"vxlan_exporter/node"
 )
@@ -162,3 +164,29 @@ func FuzzReadLook(f *testing.F) {
 		}
 	})
 }
+
+// The largest lists that ReadLook lets pass are judged in time proportional to their length.
+func TestJudgeIsLinear(t *testing.T) {
+	n := ordinary(oldRules(), flows(9000, 2), noConntrackScan)
+	const many = 20000
+	d, r, f := n.Devices[0], n.NATRules.Rulesets[0], n.Conntrack.NATFlows[0]
+	f.Destination = f.Source
+	n.Devices, n.NATRules.Rulesets, n.Conntrack.NATFlows = nil, nil, nil
+	for i := range many {
+		d.Name = strconv.Itoa(i)
+		n.Devices = append(n.Devices, d)
+		n.NATRules.Rulesets = append(n.NATRules.Rulesets, r)
+		n.Conntrack.NATFlows = append(n.Conntrack.NATFlows, f)
+		n.Sockets = append(n.Sockets, n.Sockets[0])
+	}
+	start := time.Now()
+	got := Judge(Look{Before: n, Now: n})
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %s", took)
+	}
+	if got.State != Failing || len(got.Exposures) != 2*many {
+		t.Errorf("%s, %d exposures", got.State, len(got.Exposures))
+	}
+}
+
+func noConntrackScan(n *node.Node) { n.Conntrack.Scan = nil }

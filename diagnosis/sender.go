@@ -45,26 +45,27 @@ func (j *judge) evidence(v verdict) []Evidence {
 	if v.device.LinkNetns == nil {
 		list = append(list, j.flowEvidence(v.key))
 		if v.nat.flows {
-			list = append(list, j.natFlows(v.key)...)
+			list = append(list, j.natFlows[v.key]...)
 		}
 	}
 	return list
 }
 
-// natFlows quotes the first few NATed flows of a port.
-func (j *judge) natFlows(key portKey) []Evidence {
+// quoteNATFlows quotes the first few NATed flows of each port.
+func quoteNATFlows(all []node.NATFlow) map[portKey][]Evidence {
 	const most = 3
-	var list []Evidence
-	for _, f := range j.now.Conntrack.NATFlows {
-		if f.Destination.Port() != key.port || f.Destination.Addr().Is4() != (key.family == node.IPv4) {
-			continue
+	quoted := map[portKey][]Evidence{}
+	for _, f := range all {
+		key := portKey{node.IPv6, f.Destination.Port()}
+		if f.Destination.Addr().Unmap().Is4() {
+			key.family = node.IPv4
 		}
-		list = append(list, Evidence{"NATed flow", fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource, f.NATDestination)})
-		if len(list) == most {
-			break
+		if len(quoted[key]) < most {
+			text := fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource, f.NATDestination)
+			quoted[key] = append(quoted[key], Evidence{"NATed flow", text})
 		}
 	}
-	return list
+	return quoted
 }
 
 func (j *judge) sender(v verdict) {
@@ -161,7 +162,7 @@ func (j *judge) aboutPort(v verdict) {
 	about := func(code Code, s Severity, summary string) Finding {
 		return Finding{
 			Code: code, Severity: s, Port: v.key.port, Family: v.key.family, Summary: summary,
-			Evidence: append([]Evidence{j.flowEvidence(v.key)}, j.natFlows(v.key)...),
+			Evidence: append([]Evidence{j.flowEvidence(v.key)}, j.natFlows[v.key]...),
 		}
 	}
 	port := fmt.Sprintf("%s port %d", v.key.family, v.key.port)
@@ -191,7 +192,7 @@ func (j *judge) looseFlows() {
 	for _, p := range j.now.Conntrack.Ports {
 		key := portKey{p.Family, p.Port}
 		port := fmt.Sprintf("%s port %d", p.Family, p.Port)
-		evidence := append([]Evidence{j.flowEvidence(key)}, j.natFlows(key)...)
+		evidence := append([]Evidence{j.flowEvidence(key)}, j.natFlows[key]...)
 		if p.SNAT > 0 && len(j.devices[key]) == 0 && j.succeeded(readDevices) {
 			j.raise(Unknown)
 			j.add(Finding{

@@ -18,6 +18,8 @@ import (
 const (
 	maxDevices         = 40
 	maxFindingsPerCode = 8
+	maxSteps           = 24
+	maxRows            = 64 // of any other table, and of the notes below one
 )
 
 // model is what all renderers show, in plain words.
@@ -66,7 +68,8 @@ const (
 // step is a remedy with the findings it is for.
 type step struct {
 	diagnosis.Remedy
-	For string
+	For     string
+	devices []string
 }
 
 func newModel(l diagnosis.Look, d diagnosis.Diagnosis) model {
@@ -78,7 +81,13 @@ func newModel(l diagnosis.Look, d diagnosis.Diagnosis) model {
 	m.Findings, m.Omitted = findings(d.Findings)
 	m.Tables = []table{devices(l.Now, d), flows(l.Now), rules(l.Now), kernel(l.Now), counters(l), missing(l.Now)}
 	m.Tables = slices.DeleteFunc(m.Tables, func(t table) bool { return len(t.Rows) == 0 && len(t.Notes) == 0 })
-	m.Steps = steps(d.Findings)
+	var omitted int
+	if m.Steps, omitted = steps(d.Findings); omitted > 0 {
+		m.Omitted = append(m.Omitted, strconv.Itoa(omitted)+" more remedies are in the JSON report")
+	}
+	for i := range m.Tables {
+		m.Tables[i].limit()
+	}
 	return m
 }
 
@@ -120,9 +129,8 @@ func findings(all []diagnosis.Finding) (kept []diagnosis.Finding, omitted []stri
 }
 
 // steps gathers the remedies of all findings, each once: what changes something first, then what only looks.
-func steps(all []diagnosis.Finding) []step {
-	var list []step
-	at := map[string]int{}
+func steps(all []diagnosis.Finding) (list []step, omitted int) {
+	at, seen := map[string]int{}, map[[2]string]bool{}
 	for _, f := range all {
 		if f.Severity == diagnosis.Good {
 			continue
@@ -135,13 +143,23 @@ func steps(all []diagnosis.Finding) []step {
 				at[key] = i
 				list = append(list, step{Remedy: r})
 			}
-			if f.Device != "" && !slices.Contains(strings.Split(list[i].For, ", "), f.Device) {
-				list[i].For = strings.TrimPrefix(list[i].For+", "+f.Device, ", ")
+			if f.Device != "" && !seen[[2]string{key, f.Device}] {
+				seen[[2]string{key, f.Device}] = true
+				list[i].devices = append(list[i].devices, f.Device)
 			}
 		}
 	}
 	slices.SortStableFunc(list, func(a, b step) int { return cmp.Compare(truth(a.Diagnostic), truth(b.Diagnostic)) })
-	return list
+	if omitted = len(list) - maxSteps; omitted > 0 {
+		list = list[:maxSteps]
+	}
+	for i, s := range list {
+		list[i].For = strings.Join(s.devices[:min(len(s.devices), 3)], ", ")
+		if more := len(s.devices) - 3; more > 0 {
+			list[i].For += " and " + strconv.Itoa(more) + " more"
+		}
+	}
+	return list, max(omitted, 0)
 }
 
 func truth(b bool) int {
@@ -197,6 +215,15 @@ func remedyLines(r diagnosis.Remedy) []pair {
 		add("stalled", "connections that have stalled already may not recover")
 	}
 	return list
+}
+
+// limit cuts what is longer than anybody reads.
+func (t *table) limit() {
+	more := max(len(t.Rows)-maxRows, 0) + max(len(t.Notes)-maxRows, 0)
+	t.Rows, t.Notes = t.Rows[:min(len(t.Rows), maxRows)], t.Notes[:min(len(t.Notes), maxRows)]
+	if more > 0 {
+		t.Notes = append(t.Notes, pair{"", "and " + strconv.Itoa(more) + " more lines; the JSON report has all"})
+	}
 }
 
 // worstFirst sorts devices by what threatens them, keeping the kernel's order otherwise.

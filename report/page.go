@@ -12,7 +12,7 @@ import (
 
 // PageOptions are what the page shows besides the report.
 type PageOptions struct {
-	MetricsPath string // of the metrics; empty: no link
+	MetricsPath string // of the metrics, relative to the page or not; empty: no link
 	DocsURL     string // of the documentation; empty: no link
 	Version     string // of the program that serves the page
 }
@@ -81,8 +81,8 @@ const page = `<!DOCTYPE html>
 <strong>vxlan_exporter{{with .Host}} <span>on {{clean .}}</span>{{end}}</strong>
 <nav aria-label="Pages">
 {{- with .MetricsPath}}<a href="{{.}}">Metrics</a>{{end}}
-<a href="/-/healthy">Health</a>
-<a href="/-/ready">Readiness</a>
+<a href="-/healthy">Health</a>
+<a href="-/ready">Readiness</a>
 {{- with .DocsURL}} <a href="{{.}}">Documentation</a>{{end -}}
 </nav>
 </header>

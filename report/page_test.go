@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s: the page has no %q", name, want)
 			}
 		}
-		for _, link := range []string{`href="/metrics"`, `href="/-/healthy"`, `href="/-/ready"`, `href="https://example.org/docs"`} {
+		for _, link := range []string{`href="/metrics"`, `href="-/healthy"`, `href="-/ready"`, `href="https://example.org/docs"`} {
 			if !strings.Contains(got, link) {
 				t.Errorf("%s: no %s", name, link)
 			}
@@ -72,7 +73,7 @@ func words(t *testing.T, page string) string {
 	for {
 		switch z.Next() {
 		case html.ErrorToken:
-			if z.Err() != io.EOF {
+			if !errors.Is(z.Err(), io.EOF) {
 				t.Fatal(z.Err())
 			}
 			return b.String()
@@ -128,7 +129,7 @@ func shape(t *testing.T, page string) string {
 	for {
 		switch z.Next() {
 		case html.ErrorToken:
-			if z.Err() != io.EOF {
+			if !errors.Is(z.Err(), io.EOF) {
 				t.Fatal(z.Err())
 			}
 			return b.String()

@@ -61,8 +61,8 @@ func (t *text) report(m model) {
 }
 
 func (t *text) line(s string) {
-	t.w.WriteString(strings.TrimRight(s, " "))
-	t.w.WriteByte('\n')
+	_, _ = t.w.WriteString(strings.TrimRight(s, " "))
+	_ = t.w.WriteByte('\n')
 }
 
 func (t *text) title(s string) {
@@ -173,7 +173,7 @@ func (t *text) wrap(indent, s string) { t.wrapFirst(indent, indent, s) }
 // wrapFirst breaks s at blanks so that it fits between indent and the width; the first line begins with first.
 func (t *text) wrapFirst(first, indent, s string) {
 	line, room, empty := first, t.room(first), true
-	for _, word := range strings.Fields(clean(s)) {
+	for word := range strings.FieldsSeq(clean(s)) {
 		for {
 			need := width(word)
 			if !empty {

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -144,14 +145,15 @@ func TestTextFitsTheWidth(t *testing.T) {
 func TestTextCapsWhatRepeats(t *testing.T) {
 	l := looks()["exposed"]
 	d := l.Now.Devices[0]
-	for range 500 {
+	for i := range 500 {
+		d.Name = "flannel." + strconv.Itoa(i+2)
 		l.Now.Devices = append(l.Now.Devices, d)
 	}
 	got := textOf(t, l, TextOptions{})
 	if n := strings.Count(got, "\n"); n > 400 {
 		t.Errorf("%d lines", n)
 	}
-	if !strings.Contains(got, "and 461 more") || !strings.Contains(got, "493 more findings nat_could_spoil") {
+	if !strings.Contains(got, "and 461 more") || !strings.Contains(got, "493 more findings nat_could_spoil") || !strings.Contains(got, "more remedies are in the JSON report") {
 		t.Errorf("nothing says what was left out:\n%s", got)
 	}
 }
