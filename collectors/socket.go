@@ -33,9 +33,10 @@ func (c *Socket) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	for _, p := range known.Ports {
 		ports = append(ports, p.Port)
 	}
-	four, err4 := procnet.Sockets(filepath.Join(c.proc, "net/udp"), node.IPv4, ports)
+	sockets, err4 := procnet.Sockets(filepath.Join(c.proc, "net/udp"), node.IPv4, ports)
 	six, err6 := procnet.Sockets(filepath.Join(c.proc, "net/udp6"), node.IPv6, ports)
-	return func(n *node.Node) { n.Sockets = append(four, six...) }, failure(err4, ifThere(err6))
+	sockets = append(sockets, six...)
+	return func(n *node.Node) { n.Sockets = sockets }, failure(err4, ifThere(err6))
 }
 
 // Describe sends the description of the metric of this collector.

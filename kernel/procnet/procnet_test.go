@@ -99,8 +99,11 @@ func TestSockets(t *testing.T) {
 		err           string
 	}{
 		{"the kernel's", udpHeader + vxlan, []Socket{{"ipv4", 8472, 24032, 6}}, ""},
-		{"IPv6", udpHeader + line(strings.Repeat("0", 32)+":12B5", strings.Repeat("0", 32)+":0000", "0", "7 2 00000000649743ba 1"),
-			[]Socket{{"ipv4", 4789, 7, 1}}, ""},
+		{
+			"IPv6", udpHeader + line(strings.Repeat("0", 32)+":12B5", strings.Repeat("0", 32)+":0000", "0", "7 2 00000000649743ba 1"),
+			[]Socket{{"ipv4", 4789, 7, 1}},
+			"",
+		},
 		{"bound to an address", udpHeader + line("0100007F:2118", "00000000:0000", "0", "1 2 0 3"), []Socket{{"ipv4", 8472, 1, 3}}, ""},
 		{"a user's program", udpHeader + line("00000000:2118", "00000000:0000", "1000", "1 2 0 3"), nil, ""},
 		{"connected", udpHeader + line("00000000:2118", "0100007F:1234", "0", "1 2 0 3"), nil, ""},
