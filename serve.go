@@ -129,6 +129,14 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 	for _, background := range set.background {
 		go background(ctx)
 	}
+	limit, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		return fmt.Errorf("systemd's WATCHDOG_USEC: %w", err)
+	}
+	go exporter.Watchdog(ctx, limit, set.observer.Alive, func(state string) error {
+		_, err := daemon.SdNotify(false, state)
+		return err
+	}, logger)
 	drained := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
