@@ -92,6 +92,7 @@ func TestWireNamesTheSender(t *testing.T) {
 		for _, receiver := range []lab.Receiver{lab.ReceiverNone, lab.ReceiverTrack, lab.ReceiverFirewalld} {
 			for _, variant := range []string{node.OffloadedChecksum, node.ZeroChecksum} {
 				t.Run(fmt.Sprintf("%s/%s/%s", variant, family, receiver), func(t *testing.T) {
+					t.Parallel()
 					o := lab.LiveFailure()
 					o.Family, o.Receiver = family, receiver
 					if variant == node.ZeroChecksum {

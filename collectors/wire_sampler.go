@@ -12,8 +12,8 @@ const (
 	wireBurst = 0.25
 	// wireRise bounds how much the ratio rises at a time: the rate that it is derived from may be that of a pause.
 	wireRise = 4
-	// wireMinRatio is below what 100 million packets per second and a limit of 100 need.
-	wireMinRatio = 1e-6
+	// wireMinRatio is below what 100 million packets per second and a limit of 10 need.
+	wireMinRatio = 1e-8
 	wireWindow   = time.Second
 )
 

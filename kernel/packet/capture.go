@@ -132,7 +132,7 @@ func (c *Capture) Update(ports []uint16) error {
 		return fmt.Errorf("capture on %s: %w: %w", c.name, ErrDown, err)
 	}
 	if err != nil {
-		return fmt.Errorf("capture: %w", err)
+		return fmt.Errorf("capture on %s: %w", c.name, err)
 	}
 	f := filterFor(iface, ports, c.filter.Ratio, c.filter.NoRandom)
 	if !slices.Equal(f.Ports, c.filter.Ports) || f.Link != c.filter.Link || f.MaxLength != c.filter.MaxLength {

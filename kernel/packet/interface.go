@@ -45,7 +45,7 @@ func (s *packetSocket) Interface(name string) (Interface, error) {
 			err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
 		}
 		if err != nil {
-			return Interface{}, fmt.Errorf("interface %s: %w", name, err)
+			return Interface{}, fmt.Errorf("look up the interface: %w", err)
 		}
 	}
 	switch hardware {
@@ -54,7 +54,7 @@ func (s *packetSocket) Interface(name string) (Interface, error) {
 	case unix.ARPHRD_NONE, unix.ARPHRD_RAWIP:
 		i.Link = RawIP
 	default:
-		return Interface{}, fmt.Errorf("interface %s: link layer type %d (ARPHRD_*) is not understood: %w", name, hardware, errors.ErrUnsupported)
+		return Interface{}, fmt.Errorf("link layer type %d (ARPHRD_*) is not understood: %w", hardware, errors.ErrUnsupported)
 	}
 	return i, nil
 }
