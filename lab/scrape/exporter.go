@@ -32,13 +32,16 @@ type Exporter struct {
 	stderr *tail
 }
 
-// Build compiles the exporter into a folder and returns the binary's path.
+// Build makes the exporter as it is shipped, by the Makefile, in a folder, and returns the binary's path.
 func Build(ctx context.Context, folder string) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("go list -m: %w", err)
+	}
 	binary := folder + "/vxlan_exporter"
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "vxlan_exporter")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.CommandContext(ctx, "make", "--silent", "-C", strings.TrimSpace(string(root)), "build", "BINARY="+binary)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build vxlan_exporter: %w: %s", err, out)
+		return "", fmt.Errorf("make build: %w: %s", err, out)
 	}
 	return binary, nil
 }

@@ -1,0 +1,91 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"vxlan_exporter/lab/labtest"
+)
+
+// twoDevices is a node with two VXLAN devices, kube-proxy's rules and an empty connection tracking table.
+func twoDevices(t testing.TB) *labtest.NS {
+	n := labtest.New(t, "small")
+	n.RunInput(`link add eth0 type veth peer name peer
+addr add 192.168.77.1/24 dev eth0
+link set eth0 up
+link set peer up
+link add flannel.1 type vxlan id 1 dstport 8472 local 192.168.77.1 dev eth0 nolearning
+link add vxlan.calico type vxlan id 4096 dstport 8472 local 192.168.77.1 dev eth0 nolearning noudpcsum
+link set flannel.1 up
+link set vxlan.calico up
+`, "ip", "-batch", "-")
+	n.RunInput(`*nat
+:KUBE-POSTROUTING - [0:0]
+-A POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+COMMIT
+`, "iptables-nft-restore")
+	return n
+}
+
+// The exporter stays small: resident memory at rest and after 1,000 scrapes, and the number of series.
+func TestFootprint(t *testing.T) {
+	const limit = 16_000_000 // bytes
+	e := labtest.StartExporter(t, twoDevices(t).NS, binary)
+	if rss := resident(t, e.Pid()); rss >= limit {
+		t.Errorf("%d bytes resident at rest, the limit is %d", rss, limit)
+	}
+	var series int
+	for range 1000 {
+		m := e.Scrape()
+		series = 0
+		for name := range m {
+			if strings.HasPrefix(name, "vxlan_") {
+				series++
+			}
+		}
+	}
+	rss := resident(t, e.Pid())
+	if rss >= limit {
+		t.Errorf("%d bytes resident after 1,000 scrapes, the limit is %d", rss, limit)
+	}
+	if series >= 120 {
+		t.Errorf("%d vxlan_ series with two devices, the limit is 120", series)
+	}
+	t.Logf("%d bytes resident after 1,000 scrapes, %d series", rss, series)
+}
+
+// BenchmarkScrape reports what a scrape costs the exporter, in milliseconds of CPU, compressed as Prometheus asks for it.
+func BenchmarkScrape(b *testing.B) {
+	e := labtest.StartExporter(b, twoDevices(b).NS, binary)
+	e.Scrape()
+	before := e.Scrape()["process_cpu_seconds_total"]
+	for b.Loop() {
+		e.Scrape()
+	}
+	after := e.Scrape()["process_cpu_seconds_total"]
+	b.ReportMetric((after-before)*1000/float64(b.N+1), "cpu-ms/scrape")
+}
+
+func resident(t testing.TB, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(b)
+	if m == nil {
+		t.Fatalf("no VmRSS in %s", b)
+	}
+	kib, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib * 1024
+}
