@@ -57,6 +57,7 @@ type judgement struct {
 	in       Input
 	rulesets []*ruleset
 	mark     uint32
+	steps    int // rules run by all walks
 }
 
 // masqueradeMark is the mark that stands for "masquerade me": as given, as kube-proxy's own chain asks for it, or its default.
@@ -214,7 +215,7 @@ func meets(all []passed, r *rule) bool {
 
 // passing lists the rules that would rewrite p's source if no earlier one did.
 func (j *judgement) passing(p *packet, port *Port, bases []*base, mark uint32) []passed {
-	w := newWalk(p, port, j.mark)
+	w := j.newWalk(p, port)
 	w.skipNAT = true
 	w.travel(bases, state{mark: word{bits: mark}})
 	return w.passed

@@ -30,8 +30,9 @@ func layoutOf(ipv6 bool) layout {
 func align8(n int) int { return (n + alignOf64 - 1) &^ (alignOf64 - 1) }
 
 const (
-	xtHeader       = 32 // struct xt_entry_match and xt_entry_target: u16 size, char name[29], u8 revision
-	maxChainRules  = 20000
+	xtHeader       = 32            // struct xt_entry_match and xt_entry_target: u16 size, char name[29], u8 revision
+	maxChainRules  = 20_000        // of one chain
+	maxTableRules  = 100_000       // of all chains that are read of one table, or of nf_tables
 	errorTargetLen = xtHeader + 32 // struct xt_error_target, aligned
 )
 
@@ -62,6 +63,7 @@ type legacyTable struct {
 	chains     map[int]*chain
 	sets       *ipSets
 	bad        bool
+	parsed     int // rules
 }
 
 func (t *legacyTable) close() { t.blob.close() }
@@ -209,7 +211,7 @@ func (t *legacyTable) rules(c *chain, off, end int) ([]*rule, error) {
 		if _, head := e.head(); head {
 			return rules[:max(0, len(rules)-1)], nil // every user chain ends with a RETURN that nobody wrote
 		}
-		if len(rules) == maxChainRules {
+		if t.parsed++; len(rules) == maxChainRules || t.parsed > maxTableRules {
 			return nil, errLongChain
 		}
 		rules = append(rules, t.rule(c, &e, len(rules)))

@@ -31,6 +31,7 @@ type nftables struct {
 	chains  map[chainKey]*chain
 	sets    map[setKey]*nftSet
 	ipSets  *ipSets
+	parsed  int // rules
 }
 
 type tableKey struct {
@@ -191,7 +192,8 @@ func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
 		if family != k.family || cString(table) != k.name || cString(chain) != k.chain {
 			return true
 		}
-		if long = len(rules) == maxChainRules; long {
+		t.parsed++
+		if long = len(rules) == maxChainRules || t.parsed > maxTableRules; long {
 			return false
 		}
 		rules = append(rules, t.rule(k, c, len(rules), expressions))

@@ -69,7 +69,7 @@ type inner struct {
 // enclosed judges the mark of marked inner packets of one family once they are through POSTROUTING.
 func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, other bool) inner {
 	p := innerPacket(port, family == familyIPv6)
-	fates := newWalk(p, port, j.mark).travel(postrouting(j.bases(family, other)), state{mark: word{bits: j.mark}})
+	fates := j.newWalk(p, port).travel(postrouting(j.bases(family, other)), state{mark: word{bits: j.mark}})
 	var in inner
 	keep, clear := false, false
 	for _, f := range fates {
@@ -132,7 +132,7 @@ func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]
 	p := outerPacket(port, family == familyIPv6)
 	bases := j.bases(family, other)
 	judge := func(mark uint32) outcome {
-		return summarise(newWalk(p, port, j.mark).travel(bases, state{mark: word{bits: mark}}), p, port)
+		return summarise(j.newWalk(p, port).travel(bases, state{mark: word{bits: mark}}), p, port)
 	}
 	plain := judge(0)
 	if kept.kept == no {

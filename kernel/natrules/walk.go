@@ -8,7 +8,7 @@ import (
 // Bounds of one walk. The kernel's own are 16 jumps (NFT_JUMP_STACK_SIZE) and, for legacy tables, one per user chain.
 const (
 	maxDepth  = 64
-	maxSteps  = 200_000
+	maxSteps  = 300_000 // of all walks of one judgement: rules run and ways out followed
 	maxStates = 64
 )
 
@@ -64,7 +64,7 @@ type walk struct {
 	passed   []passed
 	memo     map[visit][]exit
 	open     map[visit]bool
-	steps    int
+	steps    *int
 }
 
 // passed is a rule that would have rewritten the source of a packet that got that far.
@@ -74,8 +74,8 @@ type passed struct {
 	path
 }
 
-func newWalk(p *packet, port *Port, markBit uint32) *walk {
-	return &walk{packet: p, port: port, markBit: markBit}
+func (j *judgement) newWalk(p *packet, port *Port) *walk {
+	return &walk{packet: p, port: port, markBit: j.mark, steps: &j.steps}
 }
 
 // enter starts a base chain.
@@ -125,7 +125,7 @@ func (w *walk) refuse(at visit, depth int) error {
 		return errTooDeep
 	case w.open[at]:
 		return errLoop
-	case w.steps > maxSteps:
+	case *w.steps > maxSteps:
 		return errTooLong
 	}
 	return at.chain.read()
@@ -145,7 +145,7 @@ func (w *walk) rules(c *chain, start state, depth int) []exit {
 	for _, r := range c.rules {
 		var next pathSet
 		for _, p := range live {
-			if w.steps++; w.steps > maxSteps {
+			if *w.steps++; *w.steps > maxSteps {
 				return append(exits, exit{kind: exitUnknown, path: p, rule: r, err: errTooLong})
 			}
 			w.rule(r, p, depth, &next, &exits)
@@ -228,6 +228,7 @@ func (w *walk) conclude(r *rule, v verdict, p path, depth int, next *pathSet, ex
 			return
 		}
 		for _, e := range w.run(v.chain, p, depth+1) {
+			*w.steps++
 			if e.rule == nil && e.kind == exitUnknown {
 				e.rule = r
 			}
