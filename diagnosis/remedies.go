@@ -14,8 +14,6 @@ import (
 
 const moreRights = "Look again with more rights"
 
-const notTested = "not tested on a connection that has stalled already"
-
 // remedies for a device that is exposed, the quickest cure first.
 func (j *judge) remedies(v verdict) []Remedy {
 	var r []Remedy
@@ -99,7 +97,7 @@ func preempting(v verdict) Remedy {
 		Persist: "until its owner (another CNI component, Docker, a firewall) writes it again: change it there",
 	}
 	if v.nat.change == natrules.PortChange {
-		r.Effect += ". Without --random-fully it would keep the source port, which helps too (" + notTested + ")"
+		r.Effect += ". Without --random-fully it would keep the source port, which helps too"
 	}
 	return r
 }
@@ -127,10 +125,11 @@ func (j *judge) markReset(v verdict) Remedy {
 
 func notrack(v verdict, rule *natrules.Rule) Remedy {
 	r := Remedy{
-		Title:   "Do not track the tunnel's packets",
-		Effect:  "new connections work; " + notTested,
-		Cost:    "rules that match the tunnel by connection state no longer do: accept its port without state; conntrack shows none of its flows any more",
-		Persist: "until reboot or a firewall reload, unless saved",
+		Title:        "Do not track the tunnel's packets",
+		Effect:       "new connections work at once; a stalled one at its next retransmit",
+		Cost:         "rules that match the tunnel by connection state no longer do: accept its port without state; conntrack shows none of its flows any more",
+		CuresStalled: true,
+		Persist:      "until reboot or a firewall reload, unless saved",
 	}
 	if nftSyntax(rule) {
 		r.Commands = nftOutput(v, "raw", "notrack")
