@@ -54,7 +54,7 @@ func (b *bed) table(f func(*conntracktest.Table) error) error {
 		if err != nil {
 			return err
 		}
-		defer t.Close()
+		defer func() { _ = t.Close() }()
 		return f(t)
 	})
 }

@@ -65,7 +65,7 @@ func parseOptions(args []string) (options, error) {
 		return o, err
 	}
 	if *quick {
-		*sizes, o.rounds, o.echo, o.exact = "10000,100000", 1, 500*time.Millisecond, 3*time.Second
+		*sizes, o.rounds, o.echo, o.exact = "10000,100000", 1, 300*time.Millisecond, 2*time.Second
 	}
 	for s := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(s)

@@ -31,6 +31,8 @@ const (
 	// knowledgeLife is how long a count of UDP entries is trusted.
 	knowledgeLife = time.Minute
 
+	slowScans = 3 // filtered scans in succession with a slow receive after which no filter is used
+
 	// filterBreak is how long no filter is used after one has held softirqs off too long.
 	filterBreak = 10 * time.Minute
 )
@@ -189,15 +191,18 @@ func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, coun
 	if p.strategy != Auto {
 		limit = MaxPortWalk
 	}
+	// The hash spreads entries evenly over the buckets, so where a filter matches too little every receive is slow. A single slow
+	// one among quick ones is an interrupt, or a virtual CPU that was taken away; three scans in a row with one are believed all
+	// the same.
 	switch {
-	case t.longest > MaxPortWalk:
-		p.slow = 2
-	case t.longest > limit:
-		p.slow++ // once may be the machine's doing
-	default:
+	case t.longest <= limit:
 		p.slow = 0
+	case t.cpu/time.Duration(max(1, t.receives)) > plannedHold:
+		p.slow = slowScans
+	default:
+		p.slow++
 	}
-	if p.slow >= 2 {
+	if p.slow >= slowScans {
 		p.slow, p.breakUntil = 0, now.Add(filterBreak)
 	}
 	return p.honoured

@@ -96,19 +96,22 @@ func TestFirstScanAndOldKnowledgeStreamEverything(t *testing.T) {
 func TestSlowFilterRests(t *testing.T) {
 	now := time.Now()
 	fams := []uint8{unix.AF_INET}
+	const slow, quick = 3 * time.Millisecond, time.Millisecond
 	for name, c := range map[string]struct {
+		mean    time.Duration
 		longest []time.Duration
 		rests   bool
 	}{
-		"once a little":  {[]time.Duration{3 * time.Millisecond}, false},
-		"twice a little": {[]time.Duration{3 * time.Millisecond, 3 * time.Millisecond}, true},
-		"with a pause":   {[]time.Duration{3 * time.Millisecond, time.Millisecond, 3 * time.Millisecond}, false},
-		"once very":      {[]time.Duration{11 * time.Millisecond}, true},
+		"all receives slow":         {slow, []time.Duration{slow}, true},
+		"one slow, of many":         {quick / 10, []time.Duration{slow}, false},
+		"one slow, again and again": {quick / 10, []time.Duration{slow, slow, slow}, true},
+		"one slow, now and then":    {quick / 10, []time.Duration{slow, slow, quick, slow, slow}, false},
+		"quick":                     {quick, []time.Duration{quick, quick, quick}, false},
 	} {
 		p := scanned(Auto, 262144, 1000000, 100000, now)
 		for _, l := range c.longest {
 			_, dumps := p.choose(fams, oneTarget, 262144, 1000000, now)
-			tally := &tally{longest: l, flagged: true, udp: [2]uint64{100000}}
+			tally := &tally{longest: l, cpu: 1000 * c.mean, receives: 1000, flagged: true, udp: [2]uint64{100000}}
 			p.learn(Filter, dumps, tally, 262144, 1000000, now)
 		}
 		s, _ := p.choose(fams, oneTarget, 262144, 1000000, now)
