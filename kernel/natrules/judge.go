@@ -145,53 +145,45 @@ func guardRank(g Guard) int {
 
 func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
 	six := r.family == familyIPv6
-	bases := j.bases(r.family, other)
 	inner := innerPacket(port, six)
-	marked := j.passing(inner, port, postrouting(bases), j.mark)
-	unmarked := j.passing(inner, port, postrouting(bases), 0)
-	var g guarding
-	at := slices.IndexFunc(marked, func(p passed) bool {
-		return p.rule.chain.backend == r.backend && !p.nat.unsure && !meets(unmarked, p.rule)
-	})
-	before := marked
-	if at >= 0 {
-		p := marked[at]
-		before = marked[:at]
-		g = guarding{guard: Unguarded, masquerade: p.rule, randomFully: p.nat.randomFully(), randomKnown: true}
-		if p.state.mark.masked(0, j.mark) == yes {
-			g.guard, g.cleared = Guarded, p.state.cleared
+	// The form of the rules is the backend's own affair; what runs before them may be the other's.
+	own := postrouting(inOrder(r.bases, other))
+	marked, unmarked := j.passing(inner, port, own, j.mark), j.passing(inner, port, own, 0)
+	at := slices.IndexFunc(marked, func(p passed) bool { return !p.nat.unsure && !meets(unmarked, p.rule) })
+	if at < 0 {
+		g := guarding{guard: Absent}
+		if i := slices.IndexFunc(marked, func(p passed) bool { return p.nat.unsure }); i >= 0 { // it may be the one
+			g = guarding{guard: CannotTell, unclear: marked[i].rule}
 		}
-	} else {
-		g.guard = Absent
+		return g
 	}
-	for _, p := range before {
-		if p.rule == g.masquerade || at < 0 && p.rule.chain.backend != r.backend {
-			continue
+	p := marked[at]
+	g := guarding{guard: Unguarded, masquerade: p.rule, randomFully: p.nat.randomFully(), randomKnown: true}
+	if p.state.mark.masked(0, j.mark) != yes {
+		return g
+	}
+	g.guard, g.cleared = Guarded, p.state.cleared
+	all := j.bases(r.family, other)
+	unmarked = j.passing(inner, port, postrouting(all), 0)
+	for _, p := range j.passing(inner, port, postrouting(all), j.mark) {
+		if p.rule == g.masquerade {
+			break
 		}
 		switch {
 		case p.nat.unsure, p.doubt != nil:
-			if g.unclear == nil {
-				g.unclear = p.rule
-			}
-		case g.preempting == nil && meets(unmarked, p.rule):
-			g.preempting = p.rule
+			g.unclear = orRule(g.unclear, p.rule)
+		case meets(unmarked, p.rule):
+			g.preempting = orRule(g.preempting, p.rule)
 		}
 	}
-	if at >= 0 && g.preempting == nil {
-		g.preempting = j.preemptsOuter(port, bases, six, g.masquerade)
-	}
+	g.preempting = orRule(g.preempting, j.preemptsOuter(port, all, six, g.masquerade))
 	switch {
-	case g.guard == Guarded && g.preempting != nil:
+	case g.preempting != nil:
 		g.guard = Preempted
-	case g.guard == Guarded && g.unclear != nil, g.guard == Absent && unclearVerdict(before, r.backend):
+	case g.unclear != nil:
 		g.guard = CannotTell
 	}
 	return g
-}
-
-// unclearVerdict: a rule whose target is not understood may be the one that masquerades the mark.
-func unclearVerdict(before []passed, backend string) bool {
-	return slices.ContainsFunc(before, func(p passed) bool { return p.nat.unsure && p.rule.chain.backend == backend })
 }
 
 // preemptsOuter finds a rule that changes the source of an outer packet, marked or not, before masquerade would.
@@ -242,7 +234,7 @@ func (j *judgement) publish(r *ruleset, g guarding) Ruleset {
 	}
 	quote(RoleGuard, g.cleared)
 	quote(RoleMasquerade, g.masquerade)
-	if g.guard == Preempted || g.guard == Unguarded {
+	if g.guard == Preempted {
 		quote(RolePreempting, g.preempting)
 	}
 	if g.guard == CannotTell {

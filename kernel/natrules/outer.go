@@ -1,6 +1,9 @@
 package natrules
 
-import "slices"
+import (
+	"net/netip"
+	"slices"
+)
 
 // outcome is what NAT does to one packet, over all the ways it may go.
 type outcome struct {
@@ -156,7 +159,7 @@ func (j *judgement) marks(port *Port, family string, guards map[*ruleset]guardin
 			continue
 		}
 		masquerade = append(masquerade, g.masquerade)
-		if !slices.Contains(families, r.family) {
+		if !slices.Contains(families, r.family) && port.carries(r.family) {
 			families = append(families, r.family)
 		}
 	}
@@ -167,6 +170,11 @@ func (j *judgement) marks(port *Port, family string, guards map[*ruleset]guardin
 		}
 	}
 	return worst
+}
+
+// carries reports whether packets of family can be inside the tunnel: some are routed into it, or it is not known what is.
+func (p *Port) carries(family string) bool {
+	return len(p.Overlay) == 0 || slices.ContainsFunc(p.Overlay, func(o netip.Prefix) bool { return o.Addr().Is6() == (family == familyIPv6) })
 }
 
 // explain turns the outcomes of a marked and an unmarked outer packet into the worse of them, and says why.

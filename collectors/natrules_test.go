@@ -1,0 +1,238 @@
+package collectors
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vxlan_exporter/kernel/natrules"
+	"vxlan_exporter/kernel/rtnl"
+	"vxlan_exporter/lab/labtest"
+	"vxlan_exporter/node"
+)
+
+const natFixed = `*nat
+:KUBE-POSTROUTING - [0:0]
+-A POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+COMMIT
+`
+
+// natFlannel is what flannel adds; whether it matches depends on where inner and outer packets come from and go to.
+const natFlannel = `*nat
+:FLANNEL-POSTRTG - [0:0]
+-A POSTROUTING -j FLANNEL-POSTRTG
+-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -j RETURN
+-A FLANNEL-POSTRTG -s 10.244.0.0/24 -d 10.244.0.0/16 -j RETURN
+-A FLANNEL-POSTRTG -s 10.244.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG ! -s 10.244.0.0/16 -d 10.244.0.0/16 -j MASQUERADE --random-fully
+COMMIT
+`
+
+const natOld = `*nat
+:KUBE-POSTROUTING - [0:0]
+-A POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE
+COMMIT
+`
+
+// natNode makes a namespace with a VXLAN device as flannel leaves it, and the node that the other collectors would see.
+func natNode(t *testing.T) (*labtest.NS, *node.Node) {
+	t.Helper()
+	ns := labtest.New(t, "natrules")
+	for _, command := range []string{
+		"ip link add eth0 type veth peer name far", "ip addr add 192.168.77.1/24 dev eth0", "ip link set eth0 up", "ip link set far up",
+		"ip link add flannel.1 type vxlan id 1 dstport 8472 local 192.168.77.1 dev eth0 nolearning", "ip addr add 10.244.0.0/32 dev flannel.1",
+		"ip link set flannel.1 up", "ip route add 10.244.1.0/24 dev flannel.1", "ip route add 10.244.2.0/24 dev flannel.1",
+		"bridge fdb append 02:00:00:00:00:02 dev flannel.1 dst 192.168.77.2", "bridge fdb append 02:00:00:00:00:03 dev flannel.1 dst 192.168.77.3",
+	} {
+		ns.Run(strings.Fields(command)...)
+	}
+	n := &node.Node{Ports: []node.Port{{Port: 8472, IPv4: true, Device: true}}}
+	ns.Do(func() error {
+		for _, name := range []string{"eth0", "flannel.1"} {
+			link, err := net.InterfaceByName(name)
+			if err != nil {
+				return err
+			}
+			if name == "eth0" {
+				n.Underlays = []node.Underlay{{Index: link.Index, Name: name}}
+				continue
+			}
+			n.Devices = []node.Device{{
+				Link:     rtnl.Link{Index: link.Index, Name: name, Port: 8472, Local: netip.MustParseAddr("192.168.77.1")},
+				Underlay: "eth0",
+			}}
+		}
+		return nil
+	})
+	return ns, n
+}
+
+// countingReader counts the readings of a real reader.
+type countingReader struct {
+	*natrules.Reader
+	reads int
+	in    natrules.Input
+}
+
+func (r *countingReader) Read(ctx context.Context, in natrules.Input) (natrules.State, error) {
+	r.reads++
+	r.in = in
+	return r.Reader.Read(ctx, in)
+}
+
+func newCountingReader() *countingReader {
+	return &countingReader{Reader: natrules.NewReader(natrules.Config{ProcNet: "/proc/thread-self/net"})}
+}
+
+func observeNAT(t *testing.T, ns *labtest.NS, c *NATRules, n *node.Node) {
+	t.Helper()
+	ns.Do(func() error {
+		fill, err := c.Observe(t.Context(), n)
+		fill(n)
+		return err
+	})
+}
+
+func TestNATRulesMetrics(t *testing.T) {
+	ns, n := natNode(t)
+	ns.RunInput(natFixed, "iptables-nft-restore")
+	ns.RunInput(natFlannel, "iptables-nft-restore", "--noflush")
+	ns.RunInput(natOld, "iptables-legacy-restore")
+	ns.RunInput(natOld, "ip6tables-legacy-restore") // no VXLAN on IPv6 here
+	c := NewNATRules(NATRulesConfig{ProcNet: "/proc/thread-self/net"})
+	observeNAT(t, ns, c, n)
+	r := prometheus.NewRegistry()
+	r.MustRegister(natPublisher{c, n})
+	text, err := exposition(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="absent"} 0
+vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="guarded"} 0
+vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="preempted"} 0
+vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="unguarded"} 1
+vxlan_nat_mark_guard{backend="nft",family="ipv4",state="absent"} 0
+vxlan_nat_mark_guard{backend="nft",family="ipv4",state="guarded"} 1
+vxlan_nat_mark_guard{backend="nft",family="ipv4",state="preempted"} 0
+vxlan_nat_mark_guard{backend="nft",family="ipv4",state="unguarded"} 0
+vxlan_nat_random_fully{backend="legacy",family="ipv4"} 0
+vxlan_nat_random_fully{backend="nft",family="ipv4"} 1`
+	if got := series(text); got != want {
+		t.Errorf("got\n%s\nwant\n%s\nof %+v", got, want, n.NATRules)
+	}
+}
+
+type natPublisher struct {
+	*NATRules
+	n *node.Node
+}
+
+func (p natPublisher) Collect(ch chan<- prometheus.Metric) { p.Publish(p.n, ch) }
+
+// TestNATRulesInput: addresses, routes and the forwarding database become the facts that rules are judged by.
+func TestNATRulesInput(t *testing.T) {
+	ns, n := natNode(t)
+	reader := newCountingReader()
+	observeNAT(t, ns, NewNATRules(NATRulesConfig{Reader: reader}), n)
+	p := reader.in.Ports[0]
+	addr := netip.MustParseAddr
+	for _, c := range []struct {
+		what string
+		ok   bool
+	}{
+		{"local", len(p.Local) == 1 && p.Local[0] == addr("192.168.77.1")},
+		{"inner", len(p.Inner) == 1 && p.Inner[0] == addr("192.168.77.1")},
+		{"remotes", len(p.Remotes) == 2 && p.Remotes[0].Next() != p.Remotes[1].Next()},
+		{"overlay", len(p.Overlay) == 2 && netip.MustParsePrefix("10.244.0.0/16").Overlaps(p.Overlay[0])},
+		{"underlay", len(p.Underlays) == 1 && p.Underlays[0].Name == "eth0" && len(p.Underlays[0].Addrs) > 0 && p.Underlays[0].Index > 0},
+		{"device", len(p.Devices) == 1 && p.Devices[0].Name == "flannel.1"},
+	} {
+		if !c.ok {
+			t.Errorf("%s: %+v", c.what, p)
+		}
+	}
+}
+
+// TestNATRulesInterval: rules are read once in the interval, sooner when nf_tables rules changed, at once for other devices.
+func TestNATRulesInterval(t *testing.T) {
+	ns, n := natNode(t)
+	ns.RunInput(natFixed, "iptables-nft-restore")
+	now := time.Now()
+	reader := newCountingReader()
+	c := NewNATRules(NATRulesConfig{Reader: reader, Now: func() time.Time { return now }})
+	guard := func() natrules.Guard {
+		for _, r := range n.NATRules.Rulesets {
+			if r.Family == node.IPv4 && r.Backend == natrules.NFT {
+				return r.Guard
+			}
+		}
+		return ""
+	}
+	for _, step := range []struct {
+		what   string
+		change func()
+		after  time.Duration
+		reads  int
+		guard  natrules.Guard
+	}{
+		{"first", nil, 0, 1, natrules.Guarded},
+		{"soon after", nil, time.Second, 1, natrules.Guarded},
+		{"rules changed a moment ago", func() { ns.RunInput(natOld, "iptables-nft-restore") }, time.Second, 1, natrules.Guarded},
+		{"a sixth of the interval later", nil, 8 * time.Second, 2, natrules.Unguarded},
+		{"nothing changed", nil, 50 * time.Second, 2, natrules.Unguarded},
+		{"after the interval", nil, 11 * time.Second, 3, natrules.Unguarded},
+		{"another device", func() { n.Devices[0].Index += 100 }, time.Second, 4, natrules.Unguarded},
+		{"the clock went back", nil, -time.Hour, 5, natrules.Unguarded},
+	} {
+		if step.change != nil {
+			step.change()
+		}
+		now = now.Add(step.after)
+		observeNAT(t, ns, c, n)
+		if reader.reads != step.reads || guard() != step.guard {
+			t.Errorf("%s: %d readings, %s; want %d, %s", step.what, reader.reads, guard(), step.reads, step.guard)
+		}
+	}
+}
+
+// refusedReader is a kernel that refuses.
+type refusedReader struct{}
+
+func (refusedReader) Read(context.Context, natrules.Input) (natrules.State, error) {
+	return natrules.State{Rulesets: []natrules.Ruleset{{Family: node.IPv4, Backend: natrules.NFT, Status: string(node.NotPermitted)}}}, fs.ErrPermission
+}
+
+func (refusedReader) Generation(context.Context) (uint32, bool) { return 0, false }
+
+func TestNATRulesRefused(t *testing.T) {
+	c := NewNATRules(NATRulesConfig{Reader: refusedReader{}, Surroundings: func(context.Context) (*natrules.Surroundings, error) {
+		return nil, errors.New("no netlink")
+	}})
+	n := &node.Node{Ports: []node.Port{{Port: 8472, IPv4: true}}}
+	for range 2 { // the refusal is served again, not forgotten
+		fill, err := c.Observe(t.Context(), n)
+		if node.Classify(err) != node.NotPermitted {
+			t.Errorf("error %v", err)
+		}
+		fill(n)
+	}
+	if len(n.NATRules.Rulesets) != 1 {
+		t.Errorf("%+v", n.NATRules)
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(natPublisher{c, n})
+	if text, err := exposition(r); err != nil || text != "" {
+		t.Errorf("published %q, %v", text, err)
+	}
+}
