@@ -2,7 +2,7 @@ package report
 
 // ContentSecurityPolicy is the header that the page is made for: no script, nothing loaded from anywhere, the one style sheet by its
 // hash, and the icon in the page itself. A test computes the hash from style.
-const ContentSecurityPolicy = "default-src 'none'; style-src 'sha256-vEQgliHdqVISS5a+0DSQ5IVBth/apXpY9U6Flnvz5Dc='; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+const ContentSecurityPolicy = "default-src 'none'; style-src 'sha256-n9QNv9A9l6RdlTOJ3PpR2qjT3Wz5+0HtsgiMghj0ync='; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 const style = `
 :root {
@@ -56,7 +56,7 @@ summary { cursor: pointer; color: var(--soft); }
 .steps h3 { font-size: 1rem; margin: 0; overflow-wrap: anywhere; }
 .steps h3::before { content: counter(step) ". "; color: var(--soft); font-weight: 400; }
 .steps h3 span { color: var(--soft); font-weight: 400; }
-pre { background: var(--code); border: 1px solid var(--line); border-radius: .35rem; margin: .5rem 0 0; padding: .5rem .8rem; overflow-x: auto; font-size: .9rem; }
+pre { background: var(--code); border: 1px solid var(--line); border-radius: .35rem; margin: .5rem 0 0; padding: .5rem .8rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .9rem; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 pre code::before { content: "$ "; color: var(--soft); user-select: none; }
 .scroll { overflow-x: auto; }
@@ -71,8 +71,8 @@ footer { color: var(--soft); font-size: .85rem; padding-top: 2rem; padding-botto
 @media (max-width: 40rem) {
   header, main, footer { padding-left: .8rem; padding-right: .8rem; }
   header strong { width: 100%; }
-  .pairs { grid-template-columns: 1fr; gap: 0; }
-  .pairs dd { margin-bottom: .35rem; }
+  .pairs:not(.steps .pairs) { grid-template-columns: 1fr; gap: 0; }
+  .pairs:not(.steps .pairs) dd { margin-bottom: .35rem; }
   th, td { padding-left: .5rem; padding-right: .5rem; }
   th:first-child, td:first-child { padding-left: .8rem; }
   th:last-child, td:last-child { padding-right: .8rem; }
