@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -99,7 +98,8 @@ func NewConntrack(c ConntrackConfig) *Conntrack {
 func (*Conntrack) Name() string { return "conntrack" }
 
 // Observe returns the result of a scan that is at most MinInterval old, and scans when there is none. When a scan fails the last
-// complete one is filled in, marked stale, and the error returned. The size of the table is filled in whatever happens: reading it
+// complete one is filled in, marked stale, and the error returned. The error wraps fs.ErrNotExist when nothing is tracked here,
+// fs.ErrPermission without CAP_NET_ADMIN, errors.ErrUnsupported when the kernel has no ctnetlink. The size of the table is filled in whatever happens: reading it
 // takes no privilege.
 func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
@@ -112,7 +112,7 @@ func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error)
 
 	var table node.Conntrack
 	err := c.readTable(&table)
-	if errors.Is(err, fs.ErrNotExist) && table.Entries == nil {
+	if table.Entries == nil {
 		return nil, fmt.Errorf("conntrack: %w", err)
 	}
 	result, scanErr := c.freshResult(ctx)
@@ -127,29 +127,26 @@ func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error)
 	}, errors.Join(scanErr, err)
 }
 
-// readTable reads the sysctls. One that this kernel lacks stays nil; the error is of the first that could not be read.
+// readTable reads the sysctls. Apart from the number of entries, one that this kernel or namespace does not show stays nil.
 func (c *Conntrack) readTable(t *node.Conntrack) error {
-	var errs []error
-	read := func(into **uint64, from func() (uint64, error)) {
-		v, err := from()
-		if err != nil {
-			errs = append(errs, err)
-			return
-		}
-		*into = &v
+	entries, err := c.sysctls.Count()
+	if err != nil {
+		return err
 	}
-	read(&t.Entries, c.sysctls.Count)
-	if t.Entries == nil {
-		return errs[0]
+	t.Entries = &entries
+	limit, errLimit := c.sysctls.Limit()
+	if errLimit == nil {
+		t.Limit = &limit
 	}
-	read(&t.Limit, c.sysctls.Limit)
-	read(&t.Buckets, c.sysctls.Buckets)
-	if d, err := c.sysctls.UDPTimeout(); err == nil {
-		t.UDPTimeout = &d
-	} else {
-		errs = append(errs, err)
+	buckets, errBuckets := c.sysctls.Buckets()
+	if errBuckets == nil {
+		t.Buckets = &buckets
 	}
-	return errors.Join(errs...)
+	timeout, errTimeout := c.sysctls.UDPTimeout()
+	if errTimeout == nil {
+		t.UDPTimeout = &timeout
+	}
+	return errors.Join(ifThere(errLimit), ifThere(errBuckets), ifThere(errTimeout))
 }
 
 // freshResult waits for its turn, then scans unless the result is fresh.

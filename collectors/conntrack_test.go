@@ -414,6 +414,20 @@ func TestConntrackOnTheKernel(t *testing.T) {
 	})
 }
 
+// What this kernel or namespace does not show is no failure.
+func TestConntrackWithoutLimit(t *testing.T) {
+	proc := conntrackProc(t, 5, 30)
+	for _, name := range []string{"nf_conntrack_max", "nf_conntrack_udp_timeout"} {
+		if err := os.Remove(filepath.Join(proc, "sys/net/netfilter", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, err := looked(NewConntrack(ConntrackConfig{Proc: proc, Open: (&conntracktest.Kernel{}).Open}), flannelPort)
+	if err != nil || n.Conntrack.Limit != nil || n.Conntrack.UDPTimeout != nil || n.Conntrack.Scan == nil {
+		t.Errorf("error %v, %+v", err, n.Conntrack)
+	}
+}
+
 func TestConntrackSysctlErrors(t *testing.T) {
 	proc := conntrackProc(t, 5, 30)
 	if err := os.WriteFile(filepath.Join(proc, "sys/net/netfilter/nf_conntrack_max"), []byte("many\n"), 0o644); err != nil {

@@ -125,7 +125,8 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 		deadline = begin.Add(defaultTimeout)
 	}
 	if s.size, err = openNumber(s.sysctls.buckets); err != nil {
-		return Stats{}, err
+		// Not "no conntrack", which fs.ErrNotExist would say: entries are counted, but a resize would go unseen.
+		return Stats{}, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	defer s.size.close()
 	s.want.set(targets)
