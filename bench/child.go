@@ -111,6 +111,13 @@ func scanOnce(strategy, warm string) (sample, error) {
 	}, err
 }
 
+// scanPatiently scans with a deadline that a busy machine meets too.
+func scanPatiently(scanner *conntrack.Scanner, c *count) (conntrack.Stats, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return scanner.Scan(ctx, targets, c)
+}
+
 // holdTimes takes the longest receive of each of so many scans by auto, after a first one.
 func holdTimes(scans string) (sample, error) {
 	n, err := strconv.Atoi(scans)
@@ -122,7 +129,7 @@ func holdTimes(scans string) (sample, error) {
 	var s sample
 	var c count
 	for i := range n + 1 {
-		stats, err := scanner.Scan(context.Background(), targets, &c)
+		stats, err := scanPatiently(scanner, &c)
 		if err != nil {
 			return s, err
 		}
@@ -205,7 +212,7 @@ func load(strategy, cpu string) error {
 			if _, err := drain(request, 8<<10); err != nil {
 				return err
 			}
-		} else if _, err := scanner.Scan(context.Background(), targets, &c); err != nil {
+		} else if _, err := scanPatiently(scanner, &c); err != nil {
 			return err
 		}
 		if first {
