@@ -140,11 +140,15 @@ func forms() []form {
 }
 
 func (o *oracle) fill(s string) string {
-	v := []string{"{cluster}", "10.244.0.0/16", "{pods}", "10.244.0.0/24", "{docker}", "172.17.0.0/16", "{node}", "192.168.77.0/24", "{multicast}", "224.0.0.0/4",
-		"{local}", "192.168.77.1", "{other}", "192.168.77.9", "{low}", "192.168.77.0", "{high}", "192.168.77.8"}
+	v := []string{
+		"{cluster}", "10.244.0.0/16", "{pods}", "10.244.0.0/24", "{docker}", "172.17.0.0/16", "{node}", "192.168.77.0/24", "{multicast}", "224.0.0.0/4",
+		"{local}", "192.168.77.1", "{other}", "192.168.77.9", "{low}", "192.168.77.0", "{high}", "192.168.77.8",
+	}
 	if o.ipv6 {
-		v = []string{"{cluster}", "fd44::/16", "{pods}", "fd44::/64", "{docker}", "fd17::/64", "{node}", "fd77::/64", "{multicast}", "ff00::/8",
-			"{local}", "fd77::1", "{other}", "fd77::9", "{low}", "fd77::", "{high}", "fd77::8"}
+		v = []string{
+			"{cluster}", "fd44::/16", "{pods}", "fd44::/64", "{docker}", "fd17::/64", "{node}", "fd77::/64", "{multicast}", "ff00::/8",
+			"{local}", "fd77::1", "{other}", "fd77::9", "{low}", "fd77::", "{high}", "fd77::8",
+		}
 	}
 	return strings.NewReplacer(v...).Replace(s)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -100,7 +101,7 @@ func legacySeed(t testing.TB, six bool, rules string) []byte {
 		}
 		put(80, uint32(table.size))
 		entries, err := table.blob.at(0, table.size)
-		seed = append(b, entries...)
+		seed = slices.Concat(b, entries)
 		return err
 	})
 	return seed

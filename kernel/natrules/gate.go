@@ -27,13 +27,15 @@ import (
 // gate holds the paths it looks at.
 type gate struct {
 	proc, sys, boot, modules string
+
+	builtin *bool // whether it is built in, once that was seen: it does not change while the kernel runs
 }
 
 var errHidden = fmt.Errorf("nftables: nf_tables is not among the loaded modules, and whether it is built in cannot be seen "+
 	"(/proc/config.gz, /boot/config-RELEASE and modules.builtin are not readable): %w", fs.ErrPermission)
 
 // nftables reports whether nf_tables is there to be asked.
-func (g gate) nftables() (bool, error) {
+func (g *gate) nftables() (bool, error) {
 	if _, err := os.Stat(filepath.Join(g.sys, "module/nf_tables")); err == nil {
 		return true, nil
 	}
@@ -52,10 +54,17 @@ func (g gate) nftables() (bool, error) {
 	if b, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/modules_disabled")); err == nil && strings.TrimSpace(string(b)) == "1" {
 		return true, nil
 	}
-	return g.builtIn()
+	if g.builtin == nil {
+		builtin, err := g.builtIn()
+		if err != nil {
+			return false, err
+		}
+		g.builtin = &builtin
+	}
+	return *g.builtin, nil
 }
 
-func (g gate) listed(module string) (bool, error) {
+func (g *gate) listed(module string) (bool, error) {
 	f, err := os.Open(filepath.Join(g.proc, "modules"))
 	if err != nil {
 		return false, err
@@ -70,7 +79,7 @@ func (g gate) listed(module string) (bool, error) {
 	return false, s.Err()
 }
 
-func (g gate) builtIn() (bool, error) {
+func (g *gate) builtIn() (bool, error) {
 	release, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/osrelease"))
 	if err != nil {
 		return false, fmt.Errorf("nftables: %w", err)
@@ -86,7 +95,7 @@ func (g gate) builtIn() (bool, error) {
 	return bytes.Contains(list, []byte("/nf_tables.ko")), nil
 }
 
-func (g gate) config(version string) ([]byte, error) {
+func (g *gate) config(version string) ([]byte, error) {
 	f, err := os.Open(filepath.Join(g.proc, "config.gz"))
 	if err != nil {
 		return readBounded(filepath.Join(g.boot, "config-"+version))

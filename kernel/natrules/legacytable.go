@@ -279,7 +279,7 @@ func (t *legacyTable) header(e *entry) (step, []string) {
 	if proto != 0 {
 		option("-p", protoText(proto), inv&invProto != 0)
 	}
-	noIn := value(knownValue(make([]byte, 16)))
+	noIn := knownValue(make([]byte, 16))
 	return matchStep(func(m *machine) truth {
 		p := m.packet
 		t := invertIf(p.src.masked(src, srcMask), inv&invSrc != 0)

@@ -25,7 +25,6 @@ type operand struct {
 	kind  operandKind
 	mask  []byte // of a bitwise operation on it
 	xor   []byte
-	load  bool
 	raw   []byte // an immediate
 	isRaw bool
 }
@@ -41,6 +40,7 @@ const (
 	kindProto
 	kindState
 	kindFamily
+	kindAddrType
 )
 
 func (t *nftables) rule(k chainKey, c *chain, index int, list []byte) *rule {
@@ -162,7 +162,7 @@ func (e *exprs) expression(name string, n nested) step {
 // unknownLoad is an expression that loads a register from something that is not known here. Their DREG numbers differ, so every
 // register is taken for changed.
 func (e *exprs) unknownLoad(name string, _ nested) step {
-	for r := uint32(0); r < 24; r++ {
+	for r := range uint32(24) {
 		e.regs[r] = operand{text: name}
 	}
 	return func(m *machine) effect {
@@ -332,11 +332,11 @@ func (e *exprs) ct(n nested) step {
 		e.regs[dreg] = operand{text: fmt.Sprintf("ct (key %d)", key)}
 	}
 	return func(m *machine) effect {
-		switch {
-		case key == ctState0:
+		switch key {
+		case ctState0:
 			m.load(dreg, wordValue(nftState(m)))
 			return goOn
-		case key == ctMark:
+		case ctMark:
 			m.load(dreg, wordValue(m.state.ctmark))
 		default:
 			m.load(dreg, unknownValue(16))
@@ -371,7 +371,7 @@ func (e *exprs) fib(n nested) step {
 	if flags&flagDst != 0 {
 		text += " daddr"
 	}
-	e.regs[dreg] = operand{text: text + " type"}
+	e.regs[dreg] = operand{text: text + " type", kind: kindAddrType}
 	return func(m *machine) effect {
 		const unicast, local = 1, 2 // RTN_UNICAST, RTN_LOCAL
 		v := word{unknown: ^uint32(0)}
@@ -627,13 +627,13 @@ func (o operand) value(kind operandKind) string {
 		mask, xor := wordOf(knownValue(o.mask)).bits, wordOf(knownValue(o.xor)).bits
 		switch {
 		case mask == ^uint32(0):
-			return fmt.Sprintf("%s xor 0x%x", o.text, xor)
+			return fmt.Sprintf("%s ^ 0x%08x", o.text, xor)
 		case xor == 0:
-			return fmt.Sprintf("%s and 0x%x", o.text, mask)
+			return fmt.Sprintf("%s & 0x%08x", o.text, mask)
 		case mask == ^xor:
-			return fmt.Sprintf("%s or 0x%x", o.text, xor)
+			return fmt.Sprintf("%s | 0x%08x", o.text, xor)
 		default:
-			return fmt.Sprintf("%s and 0x%x xor 0x%x", o.text, mask, xor)
+			return fmt.Sprintf("%s & 0x%08x ^ 0x%08x", o.text, mask, xor)
 		}
 	case o.text == "":
 		return "(register)"
@@ -670,6 +670,12 @@ func constant(kind operandKind, b []byte) string {
 	case kindFamily:
 		if len(b) == 1 {
 			return map[byte]string{nfIPv4: "ipv4", nfIPv6: "ipv6"}[b[0]]
+		}
+	case kindAddrType:
+		if len(b) == 4 {
+			if n := wordOf(knownValue(b)).bits; int(n) < len(addrTypes) {
+				return strings.ToLower(addrTypes[n])
+			}
 		}
 	case kindState:
 		if len(b) == 4 {

@@ -74,18 +74,18 @@ func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, othe
 	p := innerPacket(port, family == familyIPv6)
 	fates := j.newWalk(p, port).travel(postrouting(j.bases(family, other)), state{mark: word{bits: j.mark}})
 	var in inner
-	keep, clear := false, false
+	keep, lost := false, false
 	for _, f := range fates {
 		if f.kind == exitDrop {
 			continue
 		}
 		if f.kind == exitUnknown {
-			keep, clear = true, true
+			keep, lost = true, true
 			in.doubt = f.rule
 			continue
 		}
 		if f.state.mark.masked(0, j.mark) == yes {
-			clear = true
+			lost = true
 			in.cleared, in.early = f.state.cleared, f.state.resetEarly
 			continue
 		}
@@ -95,7 +95,7 @@ func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, othe
 		}
 	}
 	switch {
-	case keep && clear:
+	case keep && lost:
 		in.kept = maybe
 		if in.doubt == nil {
 			in.doubt = firstDoubt(fates)

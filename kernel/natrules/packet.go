@@ -3,6 +3,7 @@ package natrules
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // Hooks that a packet on its way out passes (include/uapi/linux/netfilter.h).
@@ -85,16 +86,14 @@ func onInterface(src []netip.Addr, ifs []Interface, n int) truth {
 			return maybe
 		}
 		for _, a := range src {
-			found := contains(i.Addrs, a)
+			found := slices.Contains(i.Addrs, a)
 			on, off = on || found, off || !found
 		}
 	}
-	switch {
-	case on == off:
+	if on == off {
 		return maybe
-	default:
-		return truthOf(on)
 	}
+	return truthOf(on)
 }
 
 func addrsOf(addrs []netip.Addr, n int) []netip.Addr {
@@ -168,7 +167,7 @@ func (p *packet) network(off, n int) value {
 		copy(header[12:], p.src)
 		copy(header[16:], p.dst)
 	}
-	return slice(header, off, n)
+	return part(header, off, n)
 }
 
 // transport returns n bytes of the transport header from offset off.
@@ -176,10 +175,10 @@ func (p *packet) transport(off, n int) value {
 	header := make(value, 4, 8)
 	copy(header, p.sport)
 	copy(header[2:], p.dport)
-	return slice(append(header, unknownValue(4)...), off, n)
+	return part(append(header, unknownValue(4)...), off, n)
 }
 
-func slice(header value, off, n int) value {
+func part(header value, off, n int) value {
 	v := unknownValue(n)
 	if off >= 0 && off < len(header) {
 		copy(v, header[off:])

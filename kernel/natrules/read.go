@@ -24,7 +24,6 @@ type Config struct {
 type Reader struct {
 	procNet string
 	gate    gate
-	hasNFT  bool // nf_tables does not go away while it has rules, so it is looked for until it is found
 }
 
 // NewReader makes a Reader. Nothing is opened yet.
@@ -32,7 +31,7 @@ func NewReader(c Config) *Reader {
 	proc := cmp.Or(c.Proc, "/proc")
 	return &Reader{
 		procNet: cmp.Or(c.ProcNet, filepath.Join(proc, "net")),
-		gate:    gate{proc, cmp.Or(c.Sys, "/sys"), cmp.Or(c.Boot, "/boot"), cmp.Or(c.Modules, "/lib/modules")},
+		gate:    gate{proc: proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules")},
 	}
 }
 
@@ -83,18 +82,10 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 	return s, torn, errors.Join(errs...)
 }
 
-func (r *Reader) nftAvailable() (bool, error) {
-	if r.hasNFT {
-		return true, nil
-	}
-	available, err := r.gate.nftables()
-	return available, err
-}
-
 func (r *Reader) readNFT(ctx context.Context) (tables *nftables, ipv4, ipv6 *ruleset) {
 	ipv4 = &ruleset{family: familyIPv4, backend: NFT, status: statusNone}
 	ipv6 = &ruleset{family: familyIPv6, backend: NFT, status: statusNone}
-	available, err := r.nftAvailable()
+	available, err := r.gate.nftables()
 	if err == nil && available {
 		tables, err = openNFT(ctx)
 	}
@@ -106,14 +97,13 @@ func (r *Reader) readNFT(ctx context.Context) (tables *nftables, ipv4, ipv6 *rul
 	case tables == nil:
 		return nil, ipv4, ipv6
 	}
-	r.hasNFT = true
 	ipv4, ipv6 = tables.rulesets()
 	return tables, ipv4, ipv6
 }
 
 // Generation is the number that every change of nf_tables rules in this namespace increments; ok is false when it cannot be had.
 func (r *Reader) Generation(ctx context.Context) (id uint32, ok bool) {
-	if available, err := r.nftAvailable(); err != nil || !available {
+	if available, err := r.gate.nftables(); err != nil || !available {
 		return 0, false
 	}
 	conn, err := dialNFT(ctx)

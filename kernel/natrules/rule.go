@@ -1,6 +1,9 @@
 package natrules
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // chain is a list of rules in one table. Its rules are read when a walk first enters it.
 type chain struct {
@@ -123,7 +126,7 @@ func (n natRange) addrChange(p *packet, port *Port) Change {
 			return NoChange
 		}
 		for _, a := range local {
-			if !contains(own, a) {
+			if !slices.Contains(own, a) {
 				return AddrChange
 			}
 		}
@@ -141,15 +144,6 @@ func (n natRange) addrChange(p *packet, port *Port) Change {
 		}
 	}
 	return NoChange
-}
-
-func contains(addrs []netip.Addr, a netip.Addr) bool {
-	for _, b := range addrs {
-		if a == b {
-			return true
-		}
-	}
-	return false
 }
 
 // machine runs the steps of one rule.

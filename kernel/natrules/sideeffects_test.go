@@ -124,14 +124,14 @@ func TestGate(t *testing.T) {
 					writeFile(t, filepath.Join(dir, name), text)
 				}
 			}
-			g := gate{filepath.Join(dir, "proc"), filepath.Join(dir, "sys"), filepath.Join(dir, "boot"), filepath.Join(dir, "modules")}
+			g := gate{proc: filepath.Join(dir, "proc"), sys: filepath.Join(dir, "sys"), boot: filepath.Join(dir, "boot"), modules: filepath.Join(dir, "modules")}
 			got, err := g.nftables()
 			if got != c.want || (err != nil) != c.refused || c.refused && !errors.Is(err, fs.ErrPermission) {
 				t.Errorf("%v, %v", got, err)
 			}
 		})
 	}
-	if _, err := (gate{proc: t.TempDir()}).nftables(); !errors.Is(err, fs.ErrPermission) {
+	if _, err := (&gate{proc: t.TempDir()}).nftables(); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a hidden /proc: %v", err)
 	}
 }

@@ -13,7 +13,7 @@ func matchParser(name string, revision uint8) xtParser {
 	case "comment":
 		return xtComment
 	case "udp", "tcp":
-		return func(i *info, ipv6 bool) xtPart { return xtPorts(i, name) }
+		return func(i *info, _ bool) xtPart { return xtPorts(i, name) }
 	case "multiport":
 		return xtMultiport
 	case "mark":
@@ -26,12 +26,12 @@ func matchParser(name string, revision uint8) xtParser {
 		}
 	case "conntrack":
 		if revision >= 1 {
-			return func(i *info, ipv6 bool) xtPart { return xtConntrack(i, revision) }
+			return func(i *info, _ bool) xtPart { return xtConntrack(i, revision) }
 		}
 	case "state":
 		return xtState
 	case "addrtype":
-		return func(i *info, ipv6 bool) xtPart { return xtAddrtype(i, revision) }
+		return func(i *info, _ bool) xtPart { return xtAddrtype(i, revision) }
 	case "physdev":
 		return xtPhysdev
 	case "iprange":
