@@ -80,10 +80,9 @@ func throughput(ctx context.Context, checksum bool, rounds int, length time.Dura
 }
 
 func compare(ctx context.Context, s *stream, p *probe, title string, rounds int, length time.Duration) error {
-	var wall, cpu, wallControl, cpuControl []float64
-	rates := map[bool][]float64{}
+	var pairs, control []float64
 	for i := range rounds {
-		measured := map[bool]rate{}
+		median := map[bool]float64{}
 		// The order alternates, so that a drift of the machine favours neither.
 		for _, with := range []bool{i%2 == 0, i%2 != 0} {
 			if with {
@@ -91,11 +90,15 @@ func compare(ctx context.Context, s *stream, p *probe, title string, rounds int,
 					return err
 				}
 			}
-			r, err := s.rate(ctx, length)
+			// The first part of a round is for the probe to find its sampling ratio.
+			if _, err := s.run(ctx, length/2); err != nil {
+				return err
+			}
+			r, err := s.run(ctx, length)
 			if err != nil {
 				return err
 			}
-			measured[with] = r
+			median[with] = quantile(r, 0.5)
 			if with {
 				seen, err := p.stop()
 				if err != nil {
@@ -107,17 +110,14 @@ func compare(ctx context.Context, s *stream, p *probe, title string, rounds int,
 			}
 		}
 		// How far two rounds without the probe are apart says what the ratio is worth.
-		again, err := s.rate(ctx, length)
+		again, err := s.run(ctx, length)
 		if err != nil {
 			return err
 		}
-		with, without := measured[true], measured[false]
-		rates[true], rates[false] = append(rates[true], with.cpu), append(rates[false], without.cpu)
-		wall, cpu = append(wall, with.wall/without.wall), append(cpu, with.cpu/without.cpu)
-		wallControl, cpuControl = append(wallControl, again.wall/without.wall), append(cpuControl, again.cpu/without.cpu)
+		pairs = append(pairs, median[true]/median[false])
+		control = append(control, quantile(again, 0.5)/median[false])
 	}
-	fmt.Printf("%s: throughput per CPU time, with/without %s, without/without %s; per wall time %s, %s; best tenth of the rounds %.3f\n",
-		title, quartiles(cpu), quartiles(cpuControl), quartiles(wall), quartiles(wallControl), quantile(rates[true], 0.9)/quantile(rates[false], 0.9))
+	fmt.Printf("%s: throughput with/without %s, without/without %s\n", title, quartiles(pairs), quartiles(control))
 	return steady(ctx, s, p, title)
 }
 
@@ -126,14 +126,14 @@ func steady(ctx context.Context, s *stream, p *probe, title string) error {
 	if err := p.start(); err != nil {
 		return err
 	}
-	if _, err := s.rate(ctx, time.Second); err != nil {
+	if _, err := s.run(ctx, time.Second); err != nil {
 		return err
 	}
 	before, err := p.look()
 	if err != nil {
 		return err
 	}
-	r, err := s.rate(ctx, 5*time.Second)
+	r, err := s.run(ctx, 3*time.Second)
 	if err != nil {
 		return err
 	}
@@ -145,8 +145,8 @@ func steady(ctx context.Context, s *stream, p *probe, title string) error {
 		return fmt.Errorf("%v of the good packets are called bad", after.Bad)
 	}
 	d := after.Seconds - before.Seconds
-	fmt.Printf("%s: CPU of the probe %.2f %% of a core, %.0f packets/s looked at, %.1f lost, ratio %.2g, at %.1f Gbit/s\n", title,
-		(after.CPU-before.CPU)/d*100, (after.Captured-before.Captured)/d, (after.Lost-before.Lost)/d, after.Ratio, r.wall*8/1e9)
+	fmt.Printf("%s: CPU of the probe %.2f %% of a core, %.0f packets/s looked at, %.1f lost, ratio %.2g, at %.0f packets/s\n", title,
+		(after.CPU-before.CPU)/d*100, (after.Captured-before.Captured)/d, (after.Lost-before.Lost)/d, after.Ratio, quantile(r, 0.5))
 	return nil
 }
 
@@ -183,7 +183,7 @@ func goodPackets(ctx context.Context, n uint64) (err error) {
 	start := time.Now()
 	var r result
 	for r.Captured < float64(n) {
-		if _, err := s.rate(ctx, time.Second); err != nil {
+		if _, err := s.run(ctx, time.Second); err != nil {
 			return err
 		}
 		if r, err = p.look(); err != nil {

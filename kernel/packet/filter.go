@@ -9,8 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPorts bounds the program: with three instructions to a port it stays far below the kernel's 4096 (BPF_MAXINSNS).
-const maxPorts = 1024
+const (
+	// maxPorts bounds the program: with two instructions to a port it stays far below the kernel's 4096 (BPF_MAXINSNS).
+	maxPorts = 1024
+	// maxPlainPorts is up to which number of ports the program has the short way: it names each port twice more.
+	maxPlainPorts = 64
+)
 
 // headersLength is how much of a packet is kept that is too long to be judged by its whole content: all headers up to the inner
 // TCP header, with two VLAN tags and options.
@@ -72,11 +76,11 @@ func (f Filter) instructions() ([]bpf.Instruction, error) {
 		return nil, fmt.Errorf("packet filter: %d VXLAN ports, more than %d", len(ports), maxPorts)
 	}
 	var p program
-	// A bridge port or promiscuous NIC also sees what is meant for others.
-	p.emit(bpf.LoadExtension{Num: bpf.ExtType})
-	p.refuse(unix.PACKET_OTHERHOST)
 	switch f.Link {
 	case Ethernet:
+		if len(ports) <= maxPlainPorts {
+			p.plain(ports)
+		}
 		p.ethernet()
 	case RawIP:
 		p.emit(bpf.LoadConstant{Dst: bpf.RegX}, bpf.LoadAbsolute{Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf0})
@@ -90,6 +94,10 @@ func (f Filter) instructions() ([]bpf.Instruction, error) {
 	p.ipv6()
 	p.label("udp")
 	p.udp(ports)
+	p.label("wanted")
+	// A bridge port or promiscuous NIC also sees what is meant for others.
+	p.emit(bpf.LoadExtension{Num: bpf.ExtType})
+	p.refuse(unix.PACKET_OTHERHOST)
 	if f.Ratio < 1 {
 		p.sample(f)
 	}
@@ -100,6 +108,45 @@ func (f Filter) instructions() ([]bpf.Instruction, error) {
 		bpf.RetConstant{Val: headersLength},
 	)
 	return p.link()
+}
+
+// plain decides on nearly all packets there are: without tags, options and extension headers. The kernel compiles loads from fixed
+// places into a few instructions, but makes a function call of one relative to X (convert_bpf_ld_abs, net/core/filter.c). That is the
+// difference between 1 % and 3 % of a CPU that does nothing but VXLAN. Whatever is not plain goes on to ethernet.
+func (p *program) plain(ports []uint16) {
+	const ip, udp4, udp6 = etherHeader, etherHeader + ipv4Header, etherHeader + ipv6Header
+	p.emit(bpf.LoadAbsolute{Off: ip - 2, Size: 2})
+	p.gotoIf(etherIPv6, "plain6")
+	p.gotoUnless(etherIPv4, "other")
+	p.emit(bpf.LoadAbsolute{Off: ip + 9, Size: 1})
+	p.require(protoUDP)
+	p.emit(bpf.LoadAbsolute{Off: ip, Size: 1})
+	p.gotoUnless(0x45, "other")
+	p.emit(bpf.LoadAbsolute{Off: ip + 6, Size: 2}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x3fff})
+	p.gotoUnless(0, "other")
+	p.plainUDP(udp4, ports)
+	p.label("plain6")
+	p.emit(bpf.LoadAbsolute{Off: ip + 6, Size: 1})
+	p.gotoUnless(protoUDP, "other")
+	p.emit(bpf.LoadAbsolute{Off: ip, Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf0})
+	p.require(0x60)
+	p.plainUDP(udp6, ports)
+	p.label("other")
+}
+
+// plainUDP decides on the UDP header at a fixed place.
+func (p *program) plainUDP(at uint32, ports []uint16) {
+	port := fmt.Sprint("port at ", at)
+	p.emit(bpf.LoadAbsolute{Off: at + 2, Size: 2})
+	for _, n := range ports {
+		p.gotoIf(uint32(n), port)
+	}
+	p.reject()
+	p.label(port)
+	p.emit(bpf.LoadAbsolute{Off: at + 6, Size: 2})
+	p.refuse(0)
+	p.emit(bpf.LoadConstant{Dst: bpf.RegX, Val: at})
+	p.jump("wanted")
 }
 
 // ethernet sets X to the offset of the IP header.
