@@ -10,13 +10,15 @@ import (
 
 // The kernel gives a legacy table in one piece only: 18 MB for 50,000 rules. What is wanted of it are a few chains. The entries are
 // copied in order (net/ipv4/netfilter/ip_tables.c, copy_entries_to_user), and copying stops with EFAULT at the first page that is
-// not mapped. So the buffer is address space alone, but for a window that is really there; all pages before it are one small
-// piece of shared memory over and over, which takes what is not wanted, and the pages behind it are left out.
+// not mapped. So the buffer is address space alone, but for its beginning, where the base chains are, and a window that is moved to
+// the chains they jump to; all pages between are one small piece of shared memory over and over, which takes what is not wanted,
+// and the pages behind the window are left out.
 
 const (
+	firstSize    = 256 << 10 // always there
 	windowSize   = 512 << 10
 	scratchSize  = 256 << 10
-	maxWindows   = 64 // of one table; beyond that it is read in one piece
+	maxWindows   = 8 // readings of one table; beyond that it is cheaper to read it in one piece
 	kernelPage   = 4096
 	copyOvershot = 1 << 16 // an entry is at most 64 KiB long (u16 next_offset)
 )
@@ -32,7 +34,8 @@ type windowBlob struct {
 	base    unsafe.Pointer
 	page    int
 
-	from, to int // what of the area is valid
+	first    int // the area is valid up to here
+	from, to int // and here
 	reads    int
 }
 
@@ -76,6 +79,14 @@ func (w *windowBlob) at(off, n int) ([]byte, error) {
 		return nil, errLegacy
 	}
 	off += w.head
+	if w.first == 0 {
+		if err := w.move(firstSize); err != nil {
+			return nil, err
+		}
+	}
+	if off+n <= w.first {
+		return w.area[off : off+n], nil
+	}
 	if off < w.from || off+n > w.to {
 		if err := w.move(off); err != nil {
 			return nil, err
@@ -92,22 +103,20 @@ func (w *windowBlob) move(off int) error {
 	if w.reads++; w.reads > maxWindows {
 		return errManyWindows
 	}
-	from := max(0, off-kernelPage) &^ (w.page - 1)
+	from := max(firstSize, (off-kernelPage)&^(w.page-1))
 	to := min(from+windowSize, len(w.area))
 	if err := w.remap(from, to); err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}
 	copy(w.area, w.header)
-	if from > 0 { // the header's page is scratch: it must not be overwritten before the kernel has read it, and is not
-		w.from, w.to = 0, 0
-	}
+	w.first, w.from, w.to = 0, 0, 0
 	err := w.fetch(w.base, w.head+w.size)
 	if err != nil && (!errors.Is(err, unix.EFAULT) || to == len(w.area)) {
 		return err
 	}
-	w.from, w.to = from, to
-	if from == 0 {
-		w.from = w.head
+	w.first, w.from, w.to = firstSize, from, to
+	if from == firstSize { // the two meet
+		w.from = 0
 	}
 	if to == len(w.area) {
 		w.to = w.head + w.size
@@ -117,7 +126,7 @@ func (w *windowBlob) move(off int) error {
 	return nil
 }
 
-// remap makes [from, to) real and empty, what is before it scratch, and what is behind it nothing.
+// remap makes the beginning and [from, to) real and empty, what is between them scratch, and what is behind nothing.
 func (w *windowBlob) remap(from, to int) error {
 	fixed := func(at, end, prot, flags, fd int) error {
 		if at >= end {
@@ -130,7 +139,10 @@ func (w *windowBlob) remap(from, to int) error {
 	if err := fixed(0, len(w.area), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE, -1); err != nil {
 		return err
 	}
-	for at := 0; at < from; at += scratchSize {
+	if err := fixed(0, firstSize, rw, unix.MAP_PRIVATE|unix.MAP_ANON, -1); err != nil {
+		return err
+	}
+	for at := firstSize; at < from; at += scratchSize {
 		if err := fixed(at, min(at+scratchSize, from), rw, unix.MAP_SHARED, w.scratch); err != nil {
 			return err
 		}

@@ -171,7 +171,7 @@ func (t *nftables) chain(k chainKey) *chain {
 	return c
 }
 
-// rules dumps one chain. Kernels before 4.1 (or so) ignore the names in the request and send every rule: those are skipped.
+// rules dumps one chain. Old kernels ignore the names in the request and send every rule: those of other chains are skipped.
 func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
 	const ruleTable, ruleChain, ruleExpressions = 1, 2, 4 // NFTA_RULE_*
 	var rules []*rule
