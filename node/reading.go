@@ -3,8 +3,8 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -56,7 +56,7 @@ func Classify(err error) Status {
 func NewReading(err error, d time.Duration) Reading {
 	r := Reading{Status: Classify(err), Duration: d}
 	if err != nil {
-		r.Error = fmt.Sprint(err)
+		r.Error = strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join separates by newlines
 	}
 	return r
 }
