@@ -1,0 +1,119 @@
+package natrules
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// value writes an operand that is assigned.
+func (o operand) value(kind operandKind) string {
+	switch {
+	case o.isRaw:
+		return constant(kind, o.raw)
+	case o.mask != nil && o.kind == kindMark:
+		mask, xor := wordOf(knownValue(o.mask)).bits, wordOf(knownValue(o.xor)).bits
+		switch {
+		case mask == ^uint32(0):
+			return fmt.Sprintf("%s ^ 0x%08x", o.text, xor)
+		case xor == 0:
+			return fmt.Sprintf("%s & 0x%08x", o.text, mask)
+		case mask == ^xor:
+			return fmt.Sprintf("%s | 0x%08x", o.text, xor)
+		default:
+			return fmt.Sprintf("%s & 0x%08x ^ 0x%08x", o.text, mask, xor)
+		}
+	case o.text == "":
+		return "(register)"
+	default:
+		return o.text
+	}
+}
+
+// constant writes a value as nft does.
+func constant(kind operandKind, b []byte) string {
+	switch kind {
+	case kindMark:
+		if len(b) == 4 {
+			return fmt.Sprintf("0x%08x", wordOf(knownValue(b)).bits)
+		}
+	case kindPort:
+		if len(b) == 2 {
+			return strconv.Itoa(int(b[0])<<8 | int(b[1]))
+		}
+	case kindAddr:
+		if a, ok := netip.AddrFromSlice(b); ok {
+			return a.String()
+		}
+	case kindName:
+		s := cString(b)
+		if len(s) == len(b) { // without its final zero it is compared as a prefix
+			s += "*"
+		}
+		return strconv.Quote(s)
+	case kindProto:
+		if len(b) == 1 {
+			return protoText(b[0])
+		}
+	case kindFamily:
+		if len(b) == 1 {
+			return map[byte]string{nfIPv4: "ipv4", nfIPv6: "ipv6"}[b[0]]
+		}
+	case kindAddrType:
+		if len(b) == 4 {
+			if n := wordOf(knownValue(b)).bits; int(n) < len(addrTypes) {
+				return strings.ToLower(addrTypes[n])
+			}
+		}
+	case kindState:
+		if len(b) == 4 {
+			return stateNames(wordOf(knownValue(b)).bits, "invalid", "established", "related", "new", "", "", "untracked")
+		}
+	}
+	return fmt.Sprintf("0x%x", b)
+}
+
+// compare writes a comparison, in both syntaxes.
+func (e *exprs) compare(o operand, op uint32, data []byte) {
+	sign := cmpNames[op] + " "
+	if op == 0 {
+		sign = ""
+	}
+	value := constant(o.kind, data)
+	text := o.text
+	switch {
+	case o.kind == kindAddr && (o.mask != nil || len(data) == 1 || len(data) == 2 || len(data) == 3):
+		value = prefixText(data, o.mask, e.key.family == nfIPv6)
+	case o.kind == kindState && o.mask != nil: // ct state & (new) != 0
+		value, sign = constant(kindState, o.mask), ""
+		if op == 0 {
+			sign = "!= "
+		}
+	case o.mask != nil:
+		text = fmt.Sprintf("%s & %s", o.text, constant(o.kind, o.mask))
+		if sign == "" {
+			sign = "== "
+		}
+	}
+	nft := text + " " + sign + value
+	e.words = append(e.words, nft)
+	if !e.xt.comparison(o, op, data, value) {
+		e.xt.rest = append(e.xt.rest, "("+nft+")")
+	}
+}
+
+func prefixText(data, mask []byte, ipv6 bool) string {
+	n := 4
+	if ipv6 {
+		n = 16
+	}
+	if mask == nil {
+		for range data {
+			mask = append(mask, 0xff)
+		}
+	}
+	addr := append(append([]byte(nil), data...), make([]byte, max(0, n-len(data)))...)
+	full := append(append([]byte(nil), mask...), make([]byte, max(0, n-len(mask)))...)
+	return addrText(addr, full)
+}
