@@ -143,6 +143,8 @@ func (s *script) SetFilter([]bpf.RawInstruction) error      { return nil }
 func (s *script) Bind(int) error                            { return nil }
 func (s *script) SetReadDeadline(time.Time) error           { return nil }
 func (s *script) Stats() (packets, drops uint32, err error) { return 0, 0, nil }
+func (s *script) IgnoreOutgoing(bool) error                 { return nil }
+func (s *script) Sent(int) (uint64, error)                  { return 0, nil }
 func (s *script) Close() error                              { close(s.closed); return nil }
 
 func (s *script) Receive(buf, _ []byte, wait bool) (n, oobn int, from unix.SockaddrLinklayer, err error) {

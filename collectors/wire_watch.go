@@ -29,14 +29,18 @@ type wireWatch struct {
 func (w *wireWatch) run(sampler *wireSampler, tally *wireTally, logger *slog.Logger) {
 	defer close(w.done)
 	count := func(p packet.Packet) { tally.add(w.name, p) }
+	outgoing := packet.NewOutgoing(w.capture, time.Now())
 	for {
-		var deadline time.Time
-		if sampler.current() < sampler.top {
-			deadline = time.Now().Add(wireIdle)
+		deadline := outgoing.Next()
+		if idle := time.Now().Add(wireIdle); sampler.current() < sampler.top && (deadline.IsZero() || idle.Before(deadline)) {
+			deadline = idle
 		}
 		b, err := w.capture.Read(deadline, count)
 		if err == nil {
 			err = w.capture.SetRatio(sampler.passed(b.Passed, b.Took), count)
+		}
+		if err == nil {
+			err = outgoing.Step(time.Now(), count)
 		}
 		switch {
 		case w.isClosed():

@@ -79,6 +79,9 @@ func throughput(ctx context.Context, checksum bool, rounds int, length time.Dura
 	return nil
 }
 
+// settle is how long the probe gets to find its sampling ratio.
+const settle = 300 * time.Millisecond
+
 func compare(ctx context.Context, s *stream, p *probe, title string, rounds int, length time.Duration) error {
 	var pairs, control []float64
 	for i := range rounds {
@@ -90,8 +93,7 @@ func compare(ctx context.Context, s *stream, p *probe, title string, rounds int,
 					return err
 				}
 			}
-			// The first part of a round is for the probe to find its sampling ratio.
-			if _, err := s.run(ctx, length/2); err != nil {
+			if _, err := s.run(ctx, settle); err != nil {
 				return err
 			}
 			r, err := s.run(ctx, length)

@@ -16,7 +16,7 @@ import (
 type Packet struct {
 	Frame []byte
 	Meta  Meta
-	Ratio float64 // sampling ratio under which it was picked
+	Ratio float64 // sampling ratio under which it was picked, and for an outgoing one the part of the time that these are seen
 }
 
 // Stats counts since the Capture was made.
@@ -48,8 +48,9 @@ type Capture struct {
 
 	mu     sync.Mutex
 	iface  Interface
-	filter Filter // in force
-	down   bool   // the kernel has said so; the socket must be bound again
+	filter Filter  // in force
+	down   bool    // the kernel has said so; the socket must be bound again
+	duty   float64 // part of the time that outgoing packets are seen
 	stats  Stats
 }
 
@@ -73,7 +74,7 @@ func NewCapture(cfg Config) (*Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, buf: make([]byte, vnetHeader+maxWhole), oob: make([]byte, 256)}
+	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, duty: 1, buf: make([]byte, vnetHeader+maxWhole), oob: make([]byte, 256)}
 	if err := c.start(cfg.Ports, cfg.Ratio); err != nil {
 		return nil, errors.Join(fmt.Errorf("capture on %s: %w", c.name, err), sock.Close())
 	}
@@ -264,6 +265,9 @@ func (c *Capture) receive(wait bool, ratio float64, each func(Packet)) (got int,
 	p := Packet{Ratio: ratio, Meta: Meta{Outgoing: from.Pkttype == unix.PACKET_OUTGOING, Length: n - vnetHeader}}
 	c.mu.Lock()
 	p.Meta.Link, p.Meta.MTU = c.iface.Link, c.iface.MTU
+	if p.Meta.Outgoing {
+		p.Ratio *= c.duty
+	}
 	c.stats.Captured++
 	c.mu.Unlock()
 	if n > vnetHeader {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"github.com/mdlayher/socket"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -27,6 +28,10 @@ type Socket interface {
 	SetReadDeadline(t time.Time) error
 	// Stats returns how many packets have passed the filter since the last call, and how many of them found the queue full.
 	Stats() (packets, drops uint32, err error)
+	// IgnoreOutgoing switches off or on that the socket sees what is sent.
+	IgnoreOutgoing(ignore bool) error
+	// Sent returns how many packets the interface with this index has sent.
+	Sent(index int) (uint64, error)
 	Close() error
 }
 
@@ -62,7 +67,10 @@ func Open() (Socket, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up AF_PACKET socket: %w", err), c.Close())
 	}
-	return &packetSocket{c, raw}, nil
+	s := &packetSocket{Conn: c, raw: raw}
+	// Without it, Sent fails and all else works.
+	s.route, s.routeErr = netlink.Dial(unix.NETLINK_ROUTE, nil)
+	return s, nil
 }
 
 func option(c *socket.Conn, name string, opt int) error {
@@ -74,7 +82,25 @@ func option(c *socket.Conn, name string, opt int) error {
 
 type packetSocket struct {
 	*socket.Conn
-	raw syscall.RawConn
+	raw      syscall.RawConn
+	route    *netlink.Conn // nil: routeErr says why
+	routeErr error
+}
+
+func (s *packetSocket) Close() error {
+	err := s.Conn.Close()
+	if s.route != nil {
+		err = errors.Join(err, s.route.Close())
+	}
+	return err
+}
+
+func (s *packetSocket) IgnoreOutgoing(ignore bool) error {
+	value := 0
+	if ignore {
+		value = 1
+	}
+	return s.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, value)
 }
 
 func (s *packetSocket) SetFilter(program []bpf.RawInstruction) error { return s.SetBPF(program) }
