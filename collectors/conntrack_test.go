@@ -331,17 +331,17 @@ func TestConntrackLogsChangesOnce(t *testing.T) {
 		if n := lines(); n != 0 {
 			t.Errorf("%d lines while all is well:\n%s", n, log.String())
 		}
-		k.Reply = func(r conntracktest.Request) [][]byte { return [][]byte{conntracktest.Refusal(r, unix.EPERM)} }
+		k.SetReply(func(r conntracktest.Request) [][]byte { return [][]byte{conntracktest.Refusal(r, unix.EPERM)} })
 		time.Sleep(2 * time.Minute)
 		if n := lines(); n != 1 || !strings.Contains(log.String(), "not_permitted") {
 			t.Errorf("%d lines for one change:\n%s", n, log.String())
 		}
-		k.Reply = nil
+		k.SetReply(nil)
 		time.Sleep(2 * time.Minute)
 		if n := lines(); n != 2 {
 			t.Errorf("%d lines for two changes:\n%s", n, log.String())
 		}
-		k.Reply = func(r conntracktest.Request) [][]byte { return [][]byte{conntracktest.Refusal(r, unix.ENOMEM)} }
+		k.SetReply(func(r conntracktest.Request) [][]byte { return [][]byte{conntracktest.Refusal(r, unix.ENOMEM)} })
 		time.Sleep(11 * time.Second)
 		if _, err := looked(c, flannelPort); err == nil {
 			t.Error("no error")

@@ -45,6 +45,13 @@ func (k *Kernel) Requests() []Request {
 	return append([]Request(nil), k.requests...)
 }
 
+// SetReply sets Reply while scans go on.
+func (k *Kernel) SetReply(reply func(r Request) [][]byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.Reply = reply
+}
+
 // Sockets is the number of sockets that are open.
 func (k *Kernel) Sockets() int {
 	k.mu.Lock()
@@ -94,10 +101,11 @@ func (s *kernelSocket) Send(request []byte) error {
 	r := parseRequest(request)
 	s.k.mu.Lock()
 	s.k.requests = append(s.k.requests, r)
+	reply := s.k.Reply
 	s.k.mu.Unlock()
 	s.n = 0
-	if s.k.Reply != nil {
-		if q := s.k.Reply(r); q != nil {
+	if reply != nil {
+		if q := reply(r); q != nil {
 			s.queue = q
 			return nil
 		}
