@@ -56,9 +56,12 @@ func addSourceFlags(app *kingpin.Application) *sources {
 	app.Flag("device.feature-include", "Regular expression (anchored) of device features to publish beside the usual ones.").StringVar(&s.featureInclude)
 	app.Flag("conntrack.strategy", "How to read connection tracking: auto, full or filter.").Default("auto").
 		EnumVar(&s.strategy, "auto", "full", "filter")
-	app.Flag("conntrack.min-interval", "A scan of connection tracking serves all scrapes for this long.").Default("10s").DurationVar(&s.conntrackInterval)
-	app.Flag("conntrack.timeout", "Bound on one scan of connection tracking.").Default("5s").DurationVar(&s.conntrackLimit)
-	app.Flag("natrules.min-interval", "A reading of the NAT rules serves for this long.").Default("60s").DurationVar(&s.natInterval)
+	app.Flag("conntrack.min-interval", "A scan of connection tracking serves all scrapes for this long; 0s scans for each.").
+		Default(collectors.DefaultConntrackMinInterval.String()).DurationVar(&s.conntrackInterval)
+	app.Flag("conntrack.timeout", "Bound on one scan of connection tracking.").
+		Default(collectors.DefaultConntrackTimeout.String()).DurationVar(&s.conntrackLimit)
+	app.Flag("natrules.min-interval", "A reading of the NAT rules serves for this long.").
+		Default(collectors.DefaultNATRulesMinInterval.String()).DurationVar(&s.natInterval)
 	app.Flag("kube.masquerade-bit", "Bit of kube-proxy's masquerade mark, 0 to 31 (iptables.masqueradeBit of its configuration); found from the rules when not given.").
 		StringVar(&s.masqueradeBit)
 	app.Flag("selftest.file", "Result of the self-test to publish, as written by selftest --write.").Default("/run/vxlan_exporter/selftest.json").

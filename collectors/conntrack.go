@@ -15,19 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Defaults of ConntrackConfig.
+// Values that suit ConntrackConfig. MinInterval has no default of its own.
 const (
 	DefaultConntrackMinInterval = 10 * time.Second
 	DefaultConntrackTimeout     = 5 * time.Second
 	DefaultConntrackIdleAfter   = 10 * time.Minute
 )
 
-// ConntrackConfig says where and how often the connection tracking table is read. The zero value reads this network namespace with
-// the defaults.
+// ConntrackConfig says where and how often the connection tracking table is read.
 type ConntrackConfig struct {
 	Proc        string             // where procfs is mounted; empty: /proc
 	Strategy    conntrack.Strategy // empty: conntrack.Auto
-	MinInterval time.Duration      // a result younger than this is served again
+	MinInterval time.Duration      // a result younger than this is served again; 0: every Observe scans
 	Timeout     time.Duration      // of one scan
 	IdleAfter   time.Duration      // Run rests when nothing has observed for so long
 	Open        conntrack.Opener   // nil: conntrack.Open
@@ -68,9 +67,6 @@ type conntrackResult struct {
 func NewConntrack(c ConntrackConfig) *Conntrack {
 	if c.Proc == "" {
 		c.Proc = "/proc"
-	}
-	if c.MinInterval <= 0 {
-		c.MinInterval = DefaultConntrackMinInterval
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = DefaultConntrackTimeout

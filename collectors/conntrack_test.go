@@ -95,7 +95,7 @@ func dumps(k *conntracktest.Kernel) int {
 func TestConntrackMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &conntracktest.Kernel{Flows: append(conntracktest.Decoys(8472), natted(1), conntracktest.VXLAN(2, 8472), conntracktest.VXLAN6(3, 4789))}
-		c := NewConntrack(ConntrackConfig{Proc: conntrackProc(t, 9, 30), Open: k.Open})
+		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 9, 30), Open: k.Open})
 		known := &node.Node{Ports: []node.Port{{Port: 8472, IPv4: true, IPv6: true}, {Port: 4789, IPv6: true}}}
 		if _, err := looked(c, known); err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestConntrackAnswersAreToldApart(t *testing.T) {
 		"failed":        {refuse(unix.ENOMEM), conntrackProc(t, 5, 30), node.Failed, sizes},
 	} {
 		t.Run(name, func(t *testing.T) {
-			col := NewConntrack(ConntrackConfig{Proc: c.proc, Open: c.kernel.Open})
+			col := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: c.proc, Open: c.kernel.Open})
 			n, err := looked(col, flannelPort)
 			if got := node.Classify(err); got != c.want {
 				t.Errorf("status %s (%v), want %s", got, err, c.want)
@@ -167,7 +167,7 @@ func TestConntrackAnswersAreToldApart(t *testing.T) {
 		})
 	}
 	t.Run("zero", func(t *testing.T) {
-		col := NewConntrack(ConntrackConfig{Proc: conntrackProc(t, 5, 30), Open: (&conntracktest.Kernel{}).Open})
+		col := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 5, 30), Open: (&conntracktest.Kernel{}).Open})
 		n, err := looked(col, flannelPort)
 		if got := conntrackSeries(t, col, n); err != nil || !strings.Contains(got, `vxlan_conntrack_flows{family="ipv4",port="8472"} 0`) {
 			t.Errorf("error %v, series\n%s", err, got)
@@ -178,7 +178,7 @@ func TestConntrackAnswersAreToldApart(t *testing.T) {
 func TestConntrackServesTheLastResultWhenAScanFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &conntracktest.Kernel{Flows: []conntracktest.Flow{natted(1), natted(2)}}
-		c := NewConntrack(ConntrackConfig{Proc: conntrackProc(t, 2, 30), Open: k.Open, Timeout: time.Second})
+		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 2, 30), Open: k.Open, Timeout: time.Second})
 		if n, err := looked(c, flannelPort); err != nil || n.Conntrack.Scan.Stale {
 			t.Fatalf("first scan: %v, %+v", err, n.Conntrack.Scan)
 		}
@@ -209,7 +209,7 @@ func TestConntrackScrapersShareScans(t *testing.T) {
 	scans := func(t *testing.T, scrapers int) (n int) {
 		synctest.Test(t, func(t *testing.T) {
 			k := &conntracktest.Kernel{Flows: []conntracktest.Flow{natted(1)}}
-			c := NewConntrack(ConntrackConfig{Proc: conntrackProc(t, 1, 30), Open: k.Open})
+			c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30), Open: k.Open})
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute-time.Millisecond)
 			defer cancel()
 			var wg sync.WaitGroup
@@ -256,7 +256,7 @@ func TestConntrackSeesShortFlowsBetweenScrapes(t *testing.T) {
 			for i := range flows {
 				born[i] = start.Add(time.Duration(i) * 1237 * time.Millisecond) // ten minutes of them
 			}
-			c := NewConntrack(ConntrackConfig{Proc: conntrackProc(t, 1, life), Open: k.Open})
+			c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, life), Open: k.Open})
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan struct{})
 			go func() { c.Run(ctx); close(done) }()
@@ -281,7 +281,7 @@ func TestConntrackSeesShortFlowsBetweenScrapes(t *testing.T) {
 func TestConntrackRestsWhenNobodyLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &conntracktest.Kernel{Flows: []conntracktest.Flow{natted(1)}}
-		c := NewConntrack(ConntrackConfig{Proc: conntrackProc(t, 1, 30), Open: k.Open})
+		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30), Open: k.Open})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { c.Run(ctx); close(done) }()
@@ -319,7 +319,7 @@ func TestConntrackLogsChangesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		k := &conntracktest.Kernel{Flows: []conntracktest.Flow{natted(1)}}
-		c := NewConntrack(ConntrackConfig{Proc: conntrackProc(t, 1, 30), Open: k.Open, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30), Open: k.Open, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { c.Run(ctx); close(done) }()
@@ -362,7 +362,7 @@ func TestConntrackEvidenceIsTheSameInAnyOrder(t *testing.T) {
 	}
 	evidence := func() []node.NATFlow {
 		k := &conntracktest.Kernel{Flows: flows}
-		n, err := looked(NewConntrack(ConntrackConfig{Proc: conntrackProc(t, 100, 30), Open: k.Open}), flannelPort)
+		n, err := looked(NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 100, 30), Open: k.Open}), flannelPort)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -396,7 +396,7 @@ func TestConntrackOnTheKernel(t *testing.T) {
 		if err := tab.Add(flows...); err != nil {
 			return err
 		}
-		c := NewConntrack(ConntrackConfig{MinInterval: time.Nanosecond})
+		c := NewConntrack(ConntrackConfig{})
 		for range 3 {
 			n, err := looked(c, flannelPort)
 			if err != nil {
@@ -422,7 +422,7 @@ func TestConntrackWithoutLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n, err := looked(NewConntrack(ConntrackConfig{Proc: proc, Open: (&conntracktest.Kernel{}).Open}), flannelPort)
+	n, err := looked(NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: proc, Open: (&conntracktest.Kernel{}).Open}), flannelPort)
 	if err != nil || n.Conntrack.Limit != nil || n.Conntrack.UDPTimeout != nil || n.Conntrack.Scan == nil {
 		t.Errorf("error %v, %+v", err, n.Conntrack)
 	}
@@ -433,7 +433,7 @@ func TestConntrackSysctlErrors(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(proc, "sys/net/netfilter/nf_conntrack_max"), []byte("many\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := NewConntrack(ConntrackConfig{Proc: proc, Open: (&conntracktest.Kernel{}).Open})
+	c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: proc, Open: (&conntracktest.Kernel{}).Open})
 	n, err := looked(c, flannelPort)
 	if node.Classify(err) != node.Failed || n.Conntrack.Limit != nil || n.Conntrack.Scan == nil {
 		t.Errorf("error %v, limit %v, scan %v", err, n.Conntrack.Limit, n.Conntrack.Scan)

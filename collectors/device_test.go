@@ -78,15 +78,12 @@ func TestDevicePublishes(t *testing.T) {
 	n := &node.Node{Devices: exampleDevices()}
 	want := `
 vxlan_device_feature_active{device="flannel.1",feature="rx-checksum"} 1
-vxlan_device_feature_active{device="flannel.1",feature="rx-gro"} 0
 vxlan_device_feature_active{device="flannel.1",feature="tx-checksum-ip-generic"} 1
 vxlan_device_feature_active{device="flannel.1",feature="tx-generic-segmentation"} 1
 vxlan_device_feature_fixed{device="flannel.1",feature="rx-checksum"} 0
-vxlan_device_feature_fixed{device="flannel.1",feature="rx-gro"} 0
 vxlan_device_feature_fixed{device="flannel.1",feature="tx-checksum-ip-generic"} 0
 vxlan_device_feature_fixed{device="flannel.1",feature="tx-generic-segmentation"} 0
 vxlan_device_feature_requested{device="flannel.1",feature="rx-checksum"} 1
-vxlan_device_feature_requested{device="flannel.1",feature="rx-gro"} 0
 vxlan_device_feature_requested{device="flannel.1",feature="tx-checksum-ip-generic"} 1
 vxlan_device_feature_requested{device="flannel.1",feature="tx-generic-segmentation"} 1
 vxlan_device_info{device="flannel.1",external="false",local="192.0.2.1",port="8472",underlay="eth0",vni="1"} 1

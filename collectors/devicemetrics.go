@@ -39,7 +39,7 @@ func newDeviceDescs() deviceDescs {
 // net/ethtool/common.c: the checksum offload that leaves outer checksums unfinished, and the batching that is lost without it.
 func isDeviceFeature(f ethtool.Feature) bool {
 	switch f.Name {
-	case "tx-checksum-ip-generic", "rx-checksum", "tx-generic-segmentation", "rx-gro":
+	case "tx-checksum-ip-generic", "rx-checksum", "tx-generic-segmentation":
 		return true
 	}
 	return false

@@ -12,7 +12,7 @@ import (
 	"vxlan_exporter/node"
 )
 
-// DefaultNATRulesMinInterval is the default of NATRulesConfig.MinInterval.
+// DefaultNATRulesMinInterval suits NATRulesConfig.MinInterval.
 const DefaultNATRulesMinInterval = time.Minute
 
 // generationShare is the part of MinInterval that must have passed before a change of the nf_tables generation makes the rules be
@@ -30,10 +30,10 @@ type NATRulesReader interface {
 
 // NATRulesConfig says where and how often the NAT rules are read. The zero value reads this network namespace with the defaults.
 type NATRulesConfig struct {
-	Proc          string // where procfs is mounted; empty: /proc
-	ProcNet       string // the namespace's /proc/net; empty: Proc/net
-	Sys           string // where sysfs is mounted; empty: /sys
-	MinInterval   time.Duration
+	Proc          string                                                          // where procfs is mounted; empty: /proc
+	ProcNet       string                                                          // the namespace's /proc/net; empty: Proc/net
+	Sys           string                                                          // where sysfs is mounted; empty: /sys
+	MinInterval   time.Duration                                                   // 0: every Observe reads
 	MasqueradeBit *int                                                            // kube-proxy's masquerade bit; nil: find it from the rules
 	Reader        NATRulesReader                                                  // nil: natrules.NewReader
 	Surroundings  func(context.Context) (addrs *natrules.Surroundings, err error) // nil: natrules.ReadSurroundings
@@ -57,9 +57,6 @@ type NATRules struct {
 
 // NewNATRules makes the collector. Nothing is opened before the first Observe.
 func NewNATRules(c NATRulesConfig) *NATRules {
-	if c.MinInterval <= 0 {
-		c.MinInterval = DefaultNATRulesMinInterval
-	}
 	if c.Reader == nil {
 		c.Reader = natrules.NewReader(natrules.Config{Proc: c.Proc, ProcNet: c.ProcNet, Sys: c.Sys})
 	}
@@ -116,10 +113,11 @@ func (c *NATRules) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.random
 }
 
-// Publish implements Collector.
+// Publish implements Collector. Both families count, whatever the underlay's: the guard clears the mark of the inner packet, and an
+// IPv6 underlay carries IPv4 too.
 func (c *NATRules) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 	for _, r := range n.NATRules.Rulesets {
-		if node.Status(r.Status) != node.OK || !underlayFamily(n, r.Family) {
+		if node.Status(r.Status) != node.OK {
 			continue
 		}
 		for _, g := range []natrules.Guard{natrules.Guarded, natrules.Unguarded, natrules.Preempted, natrules.Absent} {
@@ -129,13 +127,4 @@ func (c *NATRules) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 			gauge(ch, c.random, boolValue(*r.RandomFully), r.Family, r.Backend)
 		}
 	}
-}
-
-func underlayFamily(n *node.Node, family string) bool {
-	for _, p := range n.Ports {
-		if p.IPv4 && family == node.IPv4 || p.IPv6 && family == node.IPv6 {
-			return true
-		}
-	}
-	return false
 }

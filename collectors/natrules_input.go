@@ -41,7 +41,7 @@ func (c *NATRules) inputOf(ctx context.Context, known *node.Node) natrules.Input
 		port := natrules.Port{Port: p.Port, IPv4: p.IPv4, IPv6: p.IPv6}
 		for i := range known.Devices {
 			if d := &known.Devices[i]; d.Port == p.Port {
-				addDevice(&port, d, known, around)
+				addDevice(&port, d, around)
 			}
 		}
 		in.Ports = append(in.Ports, port)
@@ -50,7 +50,7 @@ func (c *NATRules) inputOf(ctx context.Context, known *node.Node) natrules.Input
 }
 
 // addDevice adds what is known of the packets of one VXLAN device.
-func addDevice(port *natrules.Port, d *node.Device, known *node.Node, around *natrules.Surroundings) {
+func addDevice(port *natrules.Port, d *node.Device, around *natrules.Surroundings) {
 	port.Devices = append(port.Devices, natrules.Interface{Name: d.Name, Index: d.Index, Addrs: around.Addrs(d.Index)})
 	port.Overlay = append(port.Overlay, around.Overlay(d.Index)...)
 	if !d.IsExternal() { // an external device sends where each packet's metadata says
@@ -62,12 +62,11 @@ func addDevice(port *natrules.Port, d *node.Device, known *node.Node, around *na
 	if d.Underlay == "" {
 		return
 	}
-	i := slices.IndexFunc(known.Underlays, func(u node.Underlay) bool { return u.Name == d.Underlay })
-	underlay := natrules.Interface{Name: d.Underlay}
-	if i >= 0 {
-		underlay.Index = known.Underlays[i].Index
-		underlay.Addrs = around.Addrs(underlay.Index)
+	underlay := natrules.Interface{Name: d.Underlay, Index: d.UnderlayIndex}
+	if underlay.Index == 0 { // the device names no NIC: it is the one that bears its address
+		underlay.Index = around.Bearer(d.Local)
 	}
+	underlay.Addrs = around.Addrs(underlay.Index)
 	if !slices.ContainsFunc(port.Underlays, func(u natrules.Interface) bool { return u.Name == underlay.Name }) {
 		port.Underlays = append(port.Underlays, underlay)
 	}

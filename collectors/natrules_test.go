@@ -59,20 +59,15 @@ func natNode(t *testing.T) (*labtest.NS, *node.Node) {
 	}
 	n := &node.Node{Ports: []node.Port{{Port: 8472, IPv4: true, Device: true}}}
 	ns.Do(func() error {
-		for _, name := range []string{"eth0", "flannel.1"} {
-			link, err := net.InterfaceByName(name)
-			if err != nil {
-				return err
-			}
-			if name == "eth0" {
-				n.Underlays = []node.Underlay{{Index: link.Index, Name: name}}
-				continue
-			}
-			n.Devices = []node.Device{{
-				Link:     rtnl.Link{Index: link.Index, Name: name, Port: 8472, Local: netip.MustParseAddr("192.168.77.1")},
-				Underlay: "eth0",
-			}}
+		link, err := net.InterfaceByName("flannel.1")
+		if err != nil {
+			return err
 		}
+		// UnderlayIndex is left out, as by a device that names no NIC. Nothing but devices and ports is known to the collector.
+		n.Devices = []node.Device{{
+			Link:     rtnl.Link{Index: link.Index, Name: "flannel.1", Port: 8472, Local: netip.MustParseAddr("192.168.77.1")},
+			Underlay: "eth0",
+		}}
 		return nil
 	})
 	return ns, n
@@ -122,11 +117,16 @@ func TestNATRulesMetrics(t *testing.T) {
 vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="guarded"} 0
 vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="preempted"} 0
 vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="unguarded"} 1
+vxlan_nat_mark_guard{backend="legacy",family="ipv6",state="absent"} 0
+vxlan_nat_mark_guard{backend="legacy",family="ipv6",state="guarded"} 0
+vxlan_nat_mark_guard{backend="legacy",family="ipv6",state="preempted"} 0
+vxlan_nat_mark_guard{backend="legacy",family="ipv6",state="unguarded"} 1
 vxlan_nat_mark_guard{backend="nft",family="ipv4",state="absent"} 0
 vxlan_nat_mark_guard{backend="nft",family="ipv4",state="guarded"} 1
 vxlan_nat_mark_guard{backend="nft",family="ipv4",state="preempted"} 0
 vxlan_nat_mark_guard{backend="nft",family="ipv4",state="unguarded"} 0
 vxlan_nat_random_fully{backend="legacy",family="ipv4"} 0
+vxlan_nat_random_fully{backend="legacy",family="ipv6"} 0
 vxlan_nat_random_fully{backend="nft",family="ipv4"} 1`
 	if got := series(text); got != want {
 		t.Errorf("got\n%s\nwant\n%s\nof %+v", got, want, n.NATRules)
@@ -170,7 +170,7 @@ func TestNATRulesInterval(t *testing.T) {
 	ns.RunInput(natFixed, "iptables-nft-restore")
 	now := time.Now()
 	reader := newCountingReader()
-	c := NewNATRules(NATRulesConfig{Reader: reader, Now: func() time.Time { return now }})
+	c := NewNATRules(NATRulesConfig{MinInterval: DefaultNATRulesMinInterval, Reader: reader, Now: func() time.Time { return now }})
 	guard := func() natrules.Guard {
 		for _, r := range n.NATRules.Rulesets {
 			if r.Family == node.IPv4 && r.Backend == natrules.NFT {

@@ -35,7 +35,7 @@ func newNodes(t *testing.T, o lab.Options, flags ...string) *nodes {
 	}
 	t.Cleanup(func() { _ = n.wire.Close() })
 	args := append([]string{
-		"--conntrack.min-interval=1ms", "--natrules.min-interval=1ms", fmt.Sprintf("--vxlan.port=%d", n.Options().Port),
+		"--conntrack.min-interval=0s", "--natrules.min-interval=0s", fmt.Sprintf("--vxlan.port=%d", n.Options().Port),
 	}, flags...)
 	n.sender = labtest.StartExporter(t, n.A, binary, args...)
 	n.receiver = labtest.StartExporter(t, n.B, binary, args...)

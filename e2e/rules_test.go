@@ -29,9 +29,9 @@ func TestRulesAndReality(t *testing.T) {
 					{lab.RulesOld, "unguarded", backend, true},
 					{lab.RulesFixed, "guarded", backend, false},
 					{lab.RulesPreempted, "preempted", backend, true},
-					{lab.RulesFlannel, "", backend, true}, // seldom to be told from the rules alone: see below
+					{lab.RulesFlannel, "preempted", backend, true},
 					{lab.RulesFlannelKube, "guarded", backend, false},
-					{lab.RulesDocker, "", backend, false},
+					{lab.RulesDocker, "guarded", backend, false},
 					{lab.RulesIPVS, "guarded", backend, false},
 					{lab.RulesNone, absent, backend, false},
 					{lab.RulesNFTables, "guarded", lab.NFT, false},
@@ -53,19 +53,15 @@ func TestRulesAndReality(t *testing.T) {
 							return series("vxlan_nat_mark_guard", "family="+string(family), "backend="+string(c.backend), "state="+state)
 						}
 						is(t, after, map[string]float64{exposure("offloaded_checksum", "active"): boolValue(c.fails)})
+						if c.rules == lab.RulesFlannel && family == lab.IPv6 {
+							// The inner packet, IPv4, is the one that is masqueraded too early; the rules of IPv6 are in order.
+							is(t, after, map[string]float64{series("vxlan_nat_mark_guard", "family=ipv4", "backend="+string(c.backend), "state=preempted"): 1})
+							c.guard = "guarded"
+						}
 						if c.guard != "" {
 							is(t, after, map[string]float64{guard(c.guard): 1})
 						}
-						switch c.rules {
-						case lab.RulesFlannel:
-							// Whether its MASQUERADE takes the inner packet depends on that packet's source. All that matters
-							// is that nobody is told that all is well.
-							is(t, before, map[string]float64{exposure("offloaded_checksum", "clear"): 0})
-						case lab.RulesDocker:
-							// The same question: it would take the packet of a container on Docker's own bridge.
-						default:
-							is(t, before, map[string]float64{exposure("offloaded_checksum", "exposed"): boolValue(c.fails)})
-						}
+						is(t, before, map[string]float64{exposure("offloaded_checksum", "exposed"): boolValue(c.fails)})
 						if t.Failed() {
 							for _, s := range after.Names() {
 								if contains(s, "vxlan_nat_", "vxlan_device_exposure", "vxlan_conntrack_nat_flows") && after[s] != 0 {

@@ -17,7 +17,7 @@ func TestUnprivileged(t *testing.T) {
 		t.Fatalf("%d queries answered, %v; want none", answered, err)
 	}
 	e := labtest.StartExporter(t, r.A, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all",
-		binary, "--conntrack.min-interval=1ms", "--natrules.min-interval=1ms")
+		binary, "--conntrack.min-interval=0s", "--natrules.min-interval=0s")
 	e.Scrape()
 	e.Scrape()
 	m := e.Scrape()

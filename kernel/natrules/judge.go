@@ -93,13 +93,20 @@ func postrouting(bases []*base) []*base {
 	return slices.DeleteFunc(slices.Clone(bases), func(b *base) bool { return b.hook != hookPostrouting })
 }
 
-// ports are the VXLAN ports of family; without any, one of which nothing is known, so that the guard can be judged all the same.
+// ports are the VXLAN ports of family. Without any, the others serve: their devices carry inner packets of both families. And without
+// those, one of which nothing is known, so that the guard can be judged all the same.
 func (j *judgement) ports(family string) []*Port {
 	var ports []*Port
 	for i := range j.in.Ports {
 		if p := &j.in.Ports[i]; family == familyIPv4 && p.IPv4 || family == familyIPv6 && p.IPv6 {
 			ports = append(ports, p)
 		}
+	}
+	if len(ports) > 0 {
+		return ports
+	}
+	for i := range j.in.Ports {
+		ports = append(ports, &j.in.Ports[i])
 	}
 	if len(ports) == 0 {
 		ports = append(ports, &Port{})

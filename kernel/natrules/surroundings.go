@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -115,6 +116,16 @@ func (s *Surroundings) route(b []byte) {
 
 // Addrs are the addresses of an interface.
 func (s *Surroundings) Addrs(index int) []netip.Addr { return s.addrs[index] }
+
+// Bearer is the index of the interface that has an address; 0 when none has.
+func (s *Surroundings) Bearer(addr netip.Addr) int {
+	for index, addrs := range s.addrs {
+		if slices.Contains(addrs, addr) {
+			return index
+		}
+	}
+	return 0
+}
 
 // Remotes are the tunnel endpoints in the forwarding database of a VXLAN device.
 func (s *Surroundings) Remotes(index int) []netip.Addr { return s.remotes[index] }

@@ -59,7 +59,7 @@ func demo(ctx context.Context, out io.Writer, binary string, o lab.Options) (err
 	s := &stage{out: out, rig: rig, binary: binary}
 	for i, n := range []*lab.NS{rig.A, rig.B} {
 		// Every scrape looks anew, so that the demonstration need not wait for the usual intervals.
-		e, err := scrape.Start(ctx, n, binary, "--conntrack.min-interval=1ms", "--natrules.min-interval=1ms", "--vxlan.port="+fmt.Sprint(o.Port))
+		e, err := scrape.Start(ctx, n, binary, "--conntrack.min-interval=0s", "--natrules.min-interval=0s", "--vxlan.port="+fmt.Sprint(o.Port))
 		if err != nil {
 			return err
 		}
