@@ -149,8 +149,8 @@ func TestFlagsAreDocumented(t *testing.T) {
 		has[m[1]] = true
 	}
 	for name := range has {
-		if strings.HasPrefix(name, "collector.") {
-			if !strings.Contains(string(readme), "`"+strings.TrimPrefix(name, "collector.")+"`") {
+		if collector, ok := strings.CutPrefix(name, "collector."); ok {
+			if !strings.Contains(string(readme), "`"+collector+"`") {
 				t.Errorf("README.md does not have --%s", name)
 			}
 			continue
