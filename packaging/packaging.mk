@@ -30,9 +30,11 @@ release: package ## all artifacts with SHA256SUMS
 	cd $(DIST) && sha256sum -- *.deb *.rpm *.tar.gz *.cdx.json > SHA256SUMS
 
 test-units: ## what systemd-analyze says of the units
+	./packaging/install-deps
 	./systemd/check-exposure
 
 test-packages: $(BUILT) $(NFPM) ## packages: reproducible, lintian clean, complete
+	./packaging/install-deps
 	NFPM='$(NFPM)' GO='$(GO)' ./packaging/check-packages '$(PKG_VERSION)' $(ARCHES)
 
 test-install-quick: $(BUILT) $(NFPM) ## install, use, upgrade and remove the deb on a booted Debian 12

@@ -99,17 +99,36 @@ collectors_succeed() {
   [[ -z ${1-} ]] || grep -q "^vxlan_scrape_collector_not_permitted{collector=\"$1\"} 1\$" <<<"$metrics"
 }
 
-# legacy_rules: the drop-in lets the NAT rules be read, and no secret.
-legacy_rules() {
-  local dir=/etc/systemd/system/vxlan_exporter.service.d pid
-  shell "mkdir -p $dir; cp /usr/share/doc/vxlan-exporter/examples/legacy-rules.conf $dir/
+# with_drop_in NAME ARGS COMMAND...: runs the command while the drop-in is in place.
+with_drop_in() {
+  local dir=/etc/systemd/system/vxlan_exporter.service.d status=0
+  shell "mkdir -p $dir; cp /usr/share/doc/vxlan-exporter/examples/$1 $dir/
+    cp /etc/default/vxlan_exporter /var/tmp/settings; echo 'ARGS=\"$2\"' >>/etc/default/vxlan_exporter
     systemctl daemon-reload; systemctl restart vxlan_exporter.service"
+  "${@:3}" || status=$?
+  shell "rm -r $dir; mv /var/tmp/settings /etc/default/vxlan_exporter
+    systemctl daemon-reload; systemctl restart vxlan_exporter.service"
+  eventually 10 scrape >/dev/null
+  return "$status"
+}
+
+# legacy_rules: the NAT rules can be read, and no secret.
+legacy_rules() {
+  local pid
   eventually 10 collectors_succeed || return
   pid=$(main_pid)
   echo "visible: $(enter ls -A "/proc/$pid/root/etc" "/proc/$pid/root/run" "/proc/$pid/root/var" | paste -sd' ')"
-  enter test ! -e "/proc/$pid/root/etc/shadow" && enter test ! -e "/proc/$pid/root/var/lib" || return
-  shell "rm -r $dir; systemctl daemon-reload; systemctl restart vxlan_exporter.service"
-  eventually 10 scrape
+  enter test ! -e "/proc/$pid/root/etc/shadow" && enter test ! -e "/proc/$pid/root/var/lib"
+}
+
+# wire_probe: packets of the VXLAN port are captured.
+wire_probe() {
+  eventually 10 collectors_succeed natrules || return
+  shell 'for i in 1 2 3; do echo hello >/dev/udp/198.51.100.2/53; done'
+  eventually 10 wire_packets
+}
+wire_packets() {
+  scrape | grep '^vxlan_wire_packets_total{direction="out",family="ipv4",.*} [1-9]'
 }
 
 # features_are_right: every feature that is published is what ethtool(8) says, which has names of its own for some.
@@ -268,7 +287,8 @@ test_deb() {
 
   check "a VXLAN device, masqueraded" network
   check "collectors succeed under the sandbox, but for legacy NAT rules" eventually 15 collectors_succeed natrules
-  check "legacy NAT rules by the drop-in" legacy_rules
+  check "legacy NAT rules by the drop-in" with_drop_in legacy-rules.conf "" legacy_rules
+  check "the wire probe by the drop-in" with_drop_in wire-probe.conf --collector.wire wire_probe
   check "features are what ethtool says" features_are_right
   check "there are NATed flows" test "$(snat_flows)" -ge 1
   check "NATed flows are what conntrack says" eventually 15 equal_flows
@@ -360,7 +380,11 @@ test_rpm() {
     for version in 1.0.0 1.0.1; do
       cp "$work/packages/vxlan-exporter-$version-1$kind.$rpmarch.rpm" "$root/var/tmp/$version.rpm"
     done
-    enter rpm --query --all >/dev/null # makes its database
+    # Its database, and directories that are other packages' where rpm is at home.
+    enter rpm --query --all >/dev/null
+    shell 'touch /root/.rpmdb/.rpm.lock
+      mkdir -p /usr/lib/systemd/system /usr/lib/systemd/system-preset /usr/share/fish/vendor_completions.d /usr/share/licenses \
+        /usr/share/zsh/site-functions'
     files >"$work/files.before"
     check "install" enter rpm --install --nodeps /var/tmp/1.0.0.rpm
     check "it can be scraped" eventually 10 scrape
