@@ -229,17 +229,19 @@ func (c *Wire) currentPorts() []uint16 {
 
 func (c *Wire) snapshot(families []string) *node.Wire {
 	w := &node.Wire{Interfaces: []string{}, SampleRatio: c.sampler.current()}
-	total := c.past
+	total, duty := c.past, 1.0
 	for _, name := range slices.Sorted(maps.Keys(c.watches)) {
 		watch := c.watches[name]
 		if watch.capture.Up() {
 			w.Interfaces = append(w.Interfaces, name)
 		}
+		duty = min(duty, watch.capture.Duty())
 		s := watch.capture.Stats()
 		total.Captured += s.Captured
 		total.Lost += s.Lost
 		total.Unreadable += s.Unreadable
 	}
+	w.SampleRatioOut = w.SampleRatio * duty
 	w.Captured, w.Lost = total.Captured, total.Lost+total.Unreadable
 	c.tally.store(w, families)
 	return w

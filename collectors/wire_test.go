@@ -41,7 +41,7 @@ func knownWith(underlays ...string) *node.Node {
 
 func TestWirePublish(t *testing.T) {
 	w := &node.Wire{
-		Interfaces: []string{"eth0", "eth1"}, SampleRatio: 0.25, Captured: 7, Lost: 2,
+		Interfaces: []string{"eth0", "eth1"}, SampleRatio: 0.25, SampleRatioOut: 0.125, Captured: 7, Lost: 2,
 		Packets: []node.WireCount{
 			{Family: node.IPv4, Direction: "in", Verdict: "bad", Packets: 8},
 			{Family: node.IPv6, Direction: "out", Verdict: "completed_ok", Packets: 20},
@@ -235,7 +235,7 @@ func TestWireWeighs(t *testing.T) {
 		s.packets <- badFrame(netip.MustParseAddr("10.0.0.1"))
 	}
 	w := await(t, c, known, 5)
-	if len(w.Bad) != 1 || w.Bad[0] != (node.WirePeer{Peer: "192.0.2.1", Variant: node.ZeroChecksum, Packets: 40}) || w.SampleRatio != 0.125 {
+	if len(w.Bad) != 1 || w.Bad[0] != (node.WirePeer{Peer: "192.0.2.1", Variant: node.ZeroChecksum, Packets: 40}) || w.SampleRatio != 0.125 || w.SampleRatioOut != 0.125 {
 		t.Errorf("%+v", w)
 	}
 }

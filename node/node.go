@@ -204,13 +204,14 @@ func (n *Node) Device(name string) (Device, bool) {
 // Wire is what the packet probe saw on the underlay NICs since it started. Numbers of sampled packets are scaled up by the sampling
 // ratio that held when each was seen.
 type Wire struct {
-	Interfaces  []string    `json:"interfaces"`   // those that are watched
-	SampleRatio float64     `json:"sample_ratio"` // of the packets that pass the filter, the part that is looked at now; 1: all
-	Captured    uint64      `json:"captured"`     // packets looked at
-	Lost        uint64      `json:"lost"`         // packets the kernel could not queue for us (PACKET_STATISTICS tp_drops)
-	Packets     []WireCount `json:"packets,omitempty"`
-	Bad         []WirePeer  `json:"bad,omitempty"`
-	Samples     []BadPacket `json:"samples,omitempty"` // the last bad packets, newest first
+	Interfaces     []string    `json:"interfaces"`       // those that are watched
+	SampleRatio    float64     `json:"sample_ratio"`     // of the packets that pass the filter, the part that is looked at now; 1: all
+	SampleRatioOut float64     `json:"sample_ratio_out"` // the same of outgoing packets, which a busy interface is watched for part of the time
+	Captured       uint64      `json:"captured"`         // packets looked at
+	Lost           uint64      `json:"lost"`             // packets the kernel could not queue for us (PACKET_STATISTICS tp_drops)
+	Packets        []WireCount `json:"packets,omitempty"`
+	Bad            []WirePeer  `json:"bad,omitempty"`
+	Samples        []BadPacket `json:"samples,omitempty"` // the last bad packets, newest first
 }
 
 // WireCount counts packets of one family, direction and verdict.

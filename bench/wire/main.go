@@ -23,8 +23,9 @@ func main() {
 func run() error {
 	var (
 		probe   = flag.Bool("probe", false, "be the probe: commands on standard input (used by the benchmark itself)")
-		rounds  = flag.Int("rounds", 40, "pairs of rounds for each row")
+		rounds  = flag.Int("rounds", 20, "pairs of rounds for each row")
 		length  = flag.Duration("round", 150*time.Millisecond, "length of a round")
+		only    = flag.String("traffic", "", "tcp or udp; empty: both")
 		packets = flag.Uint64("packets", 3_000_000, "good packets to judge one by one; 0: none")
 	)
 	flag.Parse()
@@ -34,8 +35,13 @@ func run() error {
 		return beProbe(ctx)
 	}
 	for _, checksum := range []bool{false, true} {
-		if err := throughput(ctx, checksum, *rounds, *length); err != nil {
-			return err
+		for _, kind := range []string{"tcp", "udp"} {
+			if *only != "" && *only != kind {
+				continue
+			}
+			if err := throughput(ctx, kind, checksum, *rounds, *length); err != nil {
+				return err
+			}
 		}
 	}
 	if *packets > 0 {
@@ -55,13 +61,17 @@ func name(checksum bool) string {
 }
 
 // throughput compares rounds with the probe to the rounds beside them without.
-func throughput(ctx context.Context, checksum bool, rounds int, length time.Duration) (err error) {
+func throughput(ctx context.Context, kind string, checksum bool, rounds int, length time.Duration) (err error) {
 	b, err := newBed(checksum)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	s, err := b.startStream()
+	start, mean := b.startTCP, rates.byTime
+	if kind == "udp" {
+		start, mean = b.startUDP, rates.byWork
+	}
+	s, err := start()
 	if err != nil {
 		return err
 	}
@@ -71,7 +81,12 @@ func throughput(ctx context.Context, checksum bool, rounds int, length time.Dura
 		if err != nil {
 			return err
 		}
-		err = compare(ctx, s, p, fmt.Sprintf("%-9s probe on the %-8s", name(checksum), side), rounds, length)
+		n, d := rounds, length
+		if side == "sender" {
+			// What is sent is watched in windows seconds apart: a round holds at least one.
+			n, d = max(rounds/6, 3), max(length, 4500*time.Millisecond)
+		}
+		err = compare(ctx, s, p, mean, fmt.Sprintf("%s %-9s probe on the %-8s", kind, name(checksum), side), n, d)
 		if err = errors.Join(err, p.close()); err != nil {
 			return err
 		}
@@ -79,13 +94,13 @@ func throughput(ctx context.Context, checksum bool, rounds int, length time.Dura
 	return nil
 }
 
-// settle is how long the probe gets to find its sampling ratio.
-const settle = 300 * time.Millisecond
+// settle is how long the probe gets to find its sampling ratio, and how much it can watch of what is sent.
+const settle = 800 * time.Millisecond
 
-func compare(ctx context.Context, s *stream, p *probe, title string, rounds int, length time.Duration) error {
+func compare(ctx context.Context, s traffic, p *probe, mean func(rates) float64, title string, rounds int, length time.Duration) error {
 	var pairs, control []float64
 	for i := range rounds {
-		median := map[bool]float64{}
+		measured := map[bool]float64{}
 		// The order alternates, so that a drift of the machine favours neither.
 		for _, with := range []bool{i%2 == 0, i%2 != 0} {
 			if with {
@@ -100,7 +115,7 @@ func compare(ctx context.Context, s *stream, p *probe, title string, rounds int,
 			if err != nil {
 				return err
 			}
-			median[with] = quantile(r, 0.5)
+			measured[with] = mean(r)
 			if with {
 				seen, err := p.stop()
 				if err != nil {
@@ -116,15 +131,15 @@ func compare(ctx context.Context, s *stream, p *probe, title string, rounds int,
 		if err != nil {
 			return err
 		}
-		pairs = append(pairs, median[true]/median[false])
-		control = append(control, quantile(again, 0.5)/median[false])
+		pairs = append(pairs, measured[true]/measured[false])
+		control = append(control, mean(again)/measured[false])
 	}
 	fmt.Printf("%s: throughput with/without %s, without/without %s\n", title, quartiles(pairs), quartiles(control))
-	return steady(ctx, s, p, title)
+	return steady(ctx, s, p, mean, title)
 }
 
 // steady measures what the probe itself uses once it has found its sampling ratio.
-func steady(ctx context.Context, s *stream, p *probe, title string) error {
+func steady(ctx context.Context, s traffic, p *probe, mean func(rates) float64, title string) error {
 	if err := p.start(); err != nil {
 		return err
 	}
@@ -148,7 +163,7 @@ func steady(ctx context.Context, s *stream, p *probe, title string) error {
 	}
 	d := after.Seconds - before.Seconds
 	fmt.Printf("%s: CPU of the probe %.2f %% of a core, %.0f packets/s looked at, %.1f lost, ratio %.2g, at %.0f packets/s\n", title,
-		(after.CPU-before.CPU)/d*100, (after.Captured-before.Captured)/d, (after.Lost-before.Lost)/d, after.Ratio, quantile(r, 0.5))
+		(after.CPU-before.CPU)/d*100, (after.Captured-before.Captured)/d, (after.Lost-before.Lost)/d, after.Ratio, mean(r))
 	return nil
 }
 
@@ -169,7 +184,7 @@ func goodPackets(ctx context.Context, n uint64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	s, err := b.startStream()
+	s, err := b.startUDP()
 	if err != nil {
 		return err
 	}

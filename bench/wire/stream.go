@@ -15,11 +15,17 @@ const (
 	burst   = 32 // packets for one system call on the sender
 )
 
+// traffic saturates the overlay.
+type traffic interface {
+	run(ctx context.Context, d time.Duration) (rates, error)
+	close()
+}
+
 // stream sends UDP through the overlay and takes it out on the other side, all on one thread: the kernel then does the work of both
 // ends, softirqs included, on the thread's account, and a round is as long as that takes, whatever else the machine does.
 type stream struct{ from, to int }
 
-func (b *bed) startStream() (*stream, error) {
+func (b *bed) startUDP() (traffic, error) {
 	s := &stream{from: -1, to: -1}
 	receiver := &unix.SockaddrInet4{Port: 5001, Addr: [4]byte{10, 99, 0, 2}}
 	err := b.receiver.Do(func() (err error) {
@@ -44,8 +50,26 @@ func (b *bed) startStream() (*stream, error) {
 	return s, nil
 }
 
-// rates are packets per second of slices of a round. A slice that something else ran in between of is slower than the others.
+// rates are packets per second of slices of a round, all of the same number of bursts.
 type rates []float64
+
+// byWork is the mean over slices of the same number of packets.
+func (r rates) byWork() float64 {
+	var seconds float64
+	for _, v := range r {
+		seconds += 1 / v
+	}
+	return float64(len(r)) / seconds
+}
+
+// byTime is the mean over slices of the same time.
+func (r rates) byTime() float64 {
+	var sum float64
+	for _, v := range r {
+		sum += v
+	}
+	return sum / float64(len(r))
+}
 
 // run sends for d and returns the rate of each slice of some milliseconds, by CPU time.
 func (s *stream) run(ctx context.Context, d time.Duration) (rates, error) {
