@@ -34,6 +34,8 @@ const (
 	CodeTCPErrors         Code = "tcp_checksum_errors" // no VXLAN here
 	CodeTunnelOffload     Code = "underlay_tunnel_offload"
 	CodeNoErrors          Code = "no_checksum_errors"
+	CodeWireBad           Code = "wire_bad_packets"         // the packet probe has just seen bad packets
+	CodeWireEarlier       Code = "wire_bad_packets_earlier" // it saw some, more than a minute ago
 )
 
 // The look itself.
@@ -51,7 +53,7 @@ func Codes() []Code {
 		CodeNATSpoils, CodeNATCouldSpoil, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeRulesContradicted,
 		CodeKernelAlone, CodeSeenEarlier, CodeSharedPort, CodeDNAT, CodeFlowsNoDevice, CodeNotracked, CodeRequestedOn, CodeNoDevices,
 		CodeVXLANErrors, CodeVXLANErrorsLikely, CodeErrorsUnclear, CodeErrorsElsewhere, CodeErrorsEarlier, CodeInvalidOnly, CodeInnerTCP,
-		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors,
+		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors, CodeWireBad, CodeWireEarlier,
 		CodeReadingMissing, CodeStaleScan, CodeCounterReset, CodeNotComparable, CodeOneLook,
 	}
 }

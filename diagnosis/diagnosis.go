@@ -128,6 +128,7 @@ func Judge(l Look) Diagnosis {
 	j.receivers()
 	j.innerTCP()
 	j.underlays()
+	j.wire()
 	return j.verdict()
 }
 

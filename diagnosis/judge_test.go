@@ -374,7 +374,7 @@ func remedyCases() []testCase {
 }
 
 func allCases() []testCase {
-	return slices.Concat(variantCases(), trapCases(), receiverCases(), remedyCases(), nil)
+	return slices.Concat(variantCases(), trapCases(), receiverCases(), remedyCases(), wireCases())
 }
 
 func TestJudge(t *testing.T) {
