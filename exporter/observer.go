@@ -46,17 +46,19 @@ type Observation struct {
 // slot is a collector and what the observer remembers of it.
 type slot struct {
 	collector collectors.Collector
+	turn      chan struct{} // held by the reading under way
 
 	mu     sync.Mutex
-	since  time.Time   // when the Observe under way began; zero when there is none
+	since  time.Time   // when the reading under way began; zero when there is none
 	logged node.Status // the status of the look before; empty at first
 }
 
 // NewObserver makes an observer. first runs before the others, which then run side by side.
 func NewObserver(logger *slog.Logger, first collectors.Collector, rest ...collectors.Collector) *Observer {
-	o := &Observer{first: &slot{collector: first}, logger: logger, now: time.Now}
+	slotOf := func(c collectors.Collector) *slot { return &slot{collector: c, turn: make(chan struct{}, 1)} }
+	o := &Observer{first: slotOf(first), logger: logger, now: time.Now}
 	for _, c := range rest {
-		o.rest = append(o.rest, &slot{collector: c})
+		o.rest = append(o.rest, slotOf(c))
 	}
 	return o
 }
@@ -178,23 +180,26 @@ func wait(ctx context.Context, done <-chan struct{}) {
 	}
 }
 
+// grace is how long a look waits for a reading that an earlier look gave up. A reading that sees its context end takes a moment to
+// come back; one that does not is stuck in a system call.
+const grace = 100 * time.Millisecond
+
 // observe runs one collector and stores its answer in l, unless l has ended by then. The channel closes when it has answered.
 func (o *Observer) observe(ctx context.Context, l *look, s *slot) <-chan struct{} {
 	done := make(chan struct{})
-	start := o.now()
-	if since, ok := s.enter(start); !ok {
-		// Still stuck in a system call from an earlier look. Another try would only pile up goroutines.
-		err := fmt.Errorf("%s: an earlier reading has been hanging for %s", s.collector.Name(), start.Sub(since).Round(time.Second))
-		l.answer(s.collector.Name(), nil, node.NewReading(err, 0))
-		close(done)
-		return done
-	}
 	known := l.snapshot().Node
 	go func() {
 		defer close(done)
+		name, start := s.collector.Name(), o.now()
+		if !s.enter(ctx, start) {
+			// Another try would only pile up goroutines.
+			since, _ := s.busy()
+			l.answer(name, nil, node.NewReading(fmt.Errorf("%s: an earlier reading has been hanging for %s", name, o.now().Sub(since).Round(time.Second)), 0))
+			return
+		}
 		fill, err := o.protect(ctx, s.collector, known)
 		s.leave()
-		l.answer(s.collector.Name(), fill, node.NewReading(err, o.now().Sub(start)))
+		l.answer(name, fill, node.NewReading(err, o.now().Sub(start)))
 	}()
 	return done
 }
@@ -210,20 +215,35 @@ func (o *Observer) protect(ctx context.Context, c collectors.Collector, known *n
 	return c.Observe(ctx, known)
 }
 
-func (s *slot) enter(now time.Time) (since time.Time, ok bool) {
+// enter waits, but not for long, until no reading of the collector is under way, and begins one.
+func (s *slot) enter(ctx context.Context, now time.Time) bool {
+	patience := time.NewTimer(grace)
+	defer patience.Stop()
+	select {
+	case s.turn <- struct{}{}:
+	case <-patience.C:
+		return false
+	case <-ctx.Done():
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.since.IsZero() {
-		return s.since, false
-	}
 	s.since = now
-	return now, true
+	return true
 }
 
 func (s *slot) leave() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.since = time.Time{}
+	s.mu.Unlock()
+	<-s.turn
+}
+
+// busy tells since when a reading is under way, if one is.
+func (s *slot) busy() (since time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since, !s.since.IsZero()
 }
 
 // answer stores what a collector found, unless the look has ended: then the collector has failed already.

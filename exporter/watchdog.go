@@ -77,10 +77,8 @@ func (o *Observer) Alive(ctx context.Context) error {
 	now := o.now()
 	var stuck []string
 	for _, s := range o.slots() {
-		s.mu.Lock()
-		since := s.since
-		s.mu.Unlock()
-		if d := now.Sub(since); !since.IsZero() && since.Before(began) && d >= hangLimit {
+		since, busy := s.busy()
+		if d := now.Sub(since); busy && since.Before(began) && d >= hangLimit {
 			stuck = append(stuck, fmt.Sprintf("%s (for %s)", s.collector.Name(), d.Round(time.Second)))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,10 +153,11 @@ func TestWatchdogOfHungReader(t *testing.T) {
 
 func TestWatchdogOfQuestionWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sd, release, asked := newSystemd(), make(chan struct{}), 0
+		var asked atomic.Int32
+		sd, release := newSystemd(), make(chan struct{})
 		// What a deadlock would look like: the deadline passes unseen.
 		log := watch(t, func(context.Context) error {
-			asked++
+			asked.Add(1)
 			<-release
 			return nil
 		}, sd)
@@ -163,8 +165,8 @@ func TestWatchdogOfQuestionWithoutAnswer(t *testing.T) {
 		if n := sd.times(); n != 0 {
 			t.Errorf("fed %d times", n)
 		}
-		if asked != 1 {
-			t.Errorf("asked %d times, which piles up goroutines", asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times, which piles up goroutines", n)
 		}
 		if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
 			t.Errorf("%d errors, want 1:\n%s", n, log)
