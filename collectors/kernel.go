@@ -27,6 +27,9 @@ type KernelConfig struct {
 // needs no privilege.
 type Kernel struct {
 	cfg KernelConfig
+	// What is true until the next boot is read once. Observe is never called twice at the same time.
+	info   *release.Info
+	bootID string
 
 	bug *prometheus.Desc
 }
@@ -46,10 +49,18 @@ func (c *Kernel) Name() string { return "kernel" }
 
 // Observe fills node.Kernel.
 func (c *Kernel) Observe(context.Context, *node.Node) (Fill, error) {
-	info, infoErr := release.Read(c.cfg.Proc, c.cfg.OSRelease...)
-	k := node.Kernel{Info: info}
-	var bootErr, testErr error
-	k.BootID, bootErr = readBootID(c.cfg.Proc)
+	var k node.Kernel
+	var infoErr, bootErr, testErr error
+	if c.info != nil {
+		k.Info = *c.info
+	} else if k.Info, infoErr = release.Read(c.cfg.Proc, c.cfg.OSRelease...); infoErr == nil {
+		info := k.Info
+		c.info = &info
+	}
+	if c.bootID == "" {
+		c.bootID, bootErr = readBootID(c.cfg.Proc)
+	}
+	k.BootID = c.bootID
 	if c.cfg.SelfTestFile != "" && k.BootID != "" && k.Release != "" {
 		k.SelfTest, testErr = store.Load(c.cfg.SelfTestFile, k.BootID, k.Release)
 	}
