@@ -90,21 +90,38 @@ func (n *NS) RunInput(stdin string, args ...string) (string, error) {
 func (n *NS) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, so it cannot be used in the wrong namespace.
 		runtime.LockOSThread()
-		fd, err := unix.Open(n.Path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			done <- fmt.Errorf("open %s: %w", n.Path(), err)
+		if unix.Gettid() != unix.Getpid() {
+			n.enter(f, done) // never unlocked: the thread ends with the goroutine, so nothing else runs in the wrong namespace
 			return
 		}
-		defer unix.Close(fd)
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("setns %s: %w (needs root)", n.Name, err)
-			return
-		}
-		done <- f()
+		// The process's first thread never ends, and its namespace is what /proc/self/net shows. Held here, it is not the other's.
+		defer runtime.UnlockOSThread()
+		other := make(chan error, 1)
+		go func() {
+			runtime.LockOSThread()
+			n.enter(f, other)
+		}()
+		done <- <-other
 	}()
 	return <-done
+}
+
+func (n *NS) enter(f func() error, done chan<- error) {
+	err := errors.New("the function did not return (t.Fatal is for the test's own goroutine)")
+	defer func() { done <- err }()
+	fd, openErr := unix.Open(n.Path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if openErr != nil {
+		err = fmt.Errorf("open %s: %w", n.Path(), openErr)
+		return
+	}
+	setErr := unix.Setns(fd, unix.CLONE_NEWNET)
+	unix.Close(fd)
+	if setErr != nil {
+		err = fmt.Errorf("setns %s: %w (needs root)", n.Name, setErr)
+		return
+	}
+	err = f()
 }
 
 func run(cmd *exec.Cmd) (string, error) {

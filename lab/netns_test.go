@@ -3,6 +3,7 @@ package lab_test
 import (
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -27,5 +28,28 @@ func TestNamespace(t *testing.T) {
 	}
 	if _, err := os.Stat(n.Path()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestDoOfAFunctionThatDoesNotReturn(t *testing.T) {
+	own := func() string {
+		t.Helper()
+		s, err := os.Readlink("/proc/self/ns/net")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	before := own()
+	n := labtest.New(t, "goexit")
+	if err := n.NS.Do(func() error { runtime.Goexit(); return nil }); err == nil {
+		t.Error("no error")
+	}
+	for range 50 {
+		n.Do(func() error { return nil })
+	}
+	// /proc/self is the process's first thread: it must not have served.
+	if after := own(); after != before {
+		t.Errorf("the process was in %s and is in %s now", before, after)
 	}
 }
