@@ -6,7 +6,7 @@ ARCHES       := amd64 arm64
 PKG_VERSION   = $(shell VERSION='$(VERSION)' ./packaging/version)
 DIST         := dist
 
-.PHONY: package release install uninstall test-packages test-install test-install-quick test-units
+.PHONY: package release install uninstall test-packages test-install test-install-quick test-units test-vm
 
 # The build directory is under .cache, so that dist holds nothing but what is published.
 BUILT := $(foreach arch,$(ARCHES),.cache/build/$(arch)/vxlan_exporter)
@@ -40,8 +40,14 @@ test-packages: $(BUILT) $(NFPM) ## packages: reproducible, lintian clean, comple
 test-install-quick: $(BUILT) $(NFPM) ## install, use, upgrade and remove the deb on a booted Debian 12
 	NFPM='$(NFPM)' GO='$(GO)' ./packaging/install-test bookworm
 
-test-install: $(BUILT) $(NFPM) ## the same on Debian 11, 12 and 13, and the rpms on one of them
+test-install: test-vm ## the same on Debian 11, 12 and 13, the rpms on one of them, and the deb in a virtual machine
 	NFPM='$(NFPM)' GO='$(GO)' ./packaging/install-test bookworm bullseye trixie --rpm bullseye
+
+test-vm: $(BUILT) $(NFPM) ## the deb on a Debian kernel in QEMU, for what a container cannot show
+	set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	  NFPM='$(NFPM)' GO='$(GO)' ./packaging/package .cache/build/amd64/vxlan_exporter amd64 1.0.0 $$tmp; \
+	  GOARCH=amd64 $(GO) build -trimpath -o $$tmp/hostile ./packaging/hostile; \
+	  ./packaging/boot/vm-test $$tmp/*_amd64.deb $$tmp/hostile
 
 # Installation from source. PREFIX and DESTDIR as usual; the units go where systemd looks for those of local programs.
 PREFIX     ?= /usr/local

@@ -1,5 +1,5 @@
 # Functions that boot Debian in systemd-nspawn and enter it. Sourced by install-test, in a mount and PID namespace of its own.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2317,SC2034 # variables and callers are in the files that source it
 
 # boot SUITE makes an overlay over the suite's root and boots it. Sets root and leader.
 boot() {

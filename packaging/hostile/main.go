@@ -24,6 +24,14 @@ type attempt struct {
 const never = ^uintptr(0)
 
 func main() {
+	if len(os.Args) > 1 {
+		if err := limits(os.Args[1]); err != nil {
+			fmt.Println("refused", os.Args[1]+":", err)
+			os.Exit(1)
+		}
+		fmt.Println("allowed", os.Args[1])
+		return
+	}
 	for _, a := range attempts() {
 		err := a.try()
 		answer := "allowed"
@@ -31,6 +39,26 @@ func main() {
 			answer = "refused"
 		}
 		fmt.Printf("%s %s: %v\n", answer, a.name, err)
+	}
+}
+
+// limits tries what only a whole system can limit, one thing at a time.
+func limits(what string) error {
+	switch what {
+	case "eat": // four times what the units allow
+		b := make([]byte, 256<<20)
+		for i := 0; i < len(b); i += os.Getpagesize() {
+			b[i] = 1
+		}
+		return nil
+	case "send": // to nobody, on this host
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(unix.Sendto(fd, []byte{0}, 0, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}), unix.Close(fd))
+	default:
+		return fmt.Errorf("no such attempt: %s", what)
 	}
 }
 
@@ -147,6 +175,6 @@ func setuidFile() error {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return err
 	}
-	defer os.Remove(path)
+	defer func() { _ = os.Remove(path) }()
 	return unix.Chmod(path, 0o4755)
 }
