@@ -29,8 +29,8 @@ type WireConfig struct {
 }
 
 const (
-	// wireGather is how long packets pile up before they are looked at, which is 20 wake-ups a second.
-	wireGather = 50 * time.Millisecond
+	// wireGather is how long packets pile up before they are looked at, which is 10 wake-ups a second.
+	wireGather = 100 * time.Millisecond
 	// wireQueue is how many packets may pile up. About 180 of 1500 bytes fit into a queue of the default net.core.rmem_max.
 	wireQueue = 100
 )

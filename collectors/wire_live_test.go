@@ -63,7 +63,7 @@ func (w *wireNode) settled() *node.Wire {
 	w.t.Helper()
 	var before uint64
 	for range 100 {
-		time.Sleep(120 * time.Millisecond) // more than twice what the probe lets packets pile up
+		time.Sleep(220 * time.Millisecond) // more than twice what the probe lets packets pile up
 		if err := w.observe(); err != nil {
 			w.t.Fatal(err)
 		}

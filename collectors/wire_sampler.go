@@ -7,7 +7,7 @@ import (
 
 const (
 	// wireHeadroom is the part of the limit that the sampling ratio aims at, so that the usual ups and downs stay below the limit.
-	wireHeadroom = 0.8
+	wireHeadroom = 0.6
 	// wireBurst is how many seconds' worth of the limit may come at once.
 	wireBurst = 0.25
 	// wireRise bounds how much the ratio rises at a time: the rate that it is derived from may be that of a pause.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,6 +84,7 @@ func (p *probe) close() error          { return errors.Join(p.in.Close(), p.cmd.
 
 // beProbe is the probe process.
 func beProbe(ctx context.Context) error {
+	runtime.GOMAXPROCS(1) // as the exporter does
 	answers := json.NewEncoder(os.Stdout)
 	lines := bufio.NewScanner(os.Stdin)
 	var current *session

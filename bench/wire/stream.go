@@ -13,6 +13,7 @@ import (
 const (
 	payload = 1400
 	burst   = 32 // packets for one system call on the sender
+	slice   = 50 // bursts
 )
 
 // traffic saturates the overlay.
@@ -75,10 +76,9 @@ func (r rates) byTime() float64 {
 func (s *stream) run(ctx context.Context, d time.Duration) (rates, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	const slice = 100 // bursts
 	out, in := make([]byte, burst*payload), make([]byte, 2*payload)
 	var all rates
-	for start := time.Now(); time.Since(start) < d; {
+	for start := time.Now(); len(all) == 0 || time.Since(start) < d; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

@@ -46,6 +46,8 @@ type Capture struct {
 	buf    []byte
 	oob    []byte
 
+	flowing bool // the last Read has seen packets
+
 	mu     sync.Mutex
 	iface  Interface
 	filter Filter  // in force
@@ -205,21 +207,32 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 	if err := c.sock.SetReadDeadline(deadline); err != nil {
 		return b, c.explain(err)
 	}
-	ratio := c.Ratio()
-	b.Passed, err = c.receive(true, ratio, each)
-	first := time.Now()
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-	case err != nil:
-		return b, c.explain(err)
-	default:
+	ratio, first := c.Ratio(), time.Now()
+	// While packets keep coming, a look at the queue every now and then is enough. To be woken by the first one, and then by the
+	// clock, would cost twice: a wake-up is dear, as it sets the whole Go runtime going.
+	if c.flowing {
 		time.Sleep(c.gather)
-		n, err := c.drain(ratio, each)
-		b.Passed += n
-		if err != nil {
+		if b.Passed, err = c.drain(ratio, each); err != nil {
 			return b, err
 		}
 	}
+	if b.Passed == 0 {
+		b.Passed, err = c.receive(true, ratio, each)
+		first = time.Now()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+		case err != nil:
+			return b, c.explain(err)
+		default:
+			time.Sleep(c.gather)
+			n, err := c.drain(ratio, each)
+			b.Passed += n
+			if err != nil {
+				return b, err
+			}
+		}
+	}
+	c.flowing = b.Passed > 0 && c.gather > 0
 	_, drops, err := c.sock.Stats()
 	if err != nil {
 		return b, c.explain(fmt.Errorf("PACKET_STATISTICS: %w", err))

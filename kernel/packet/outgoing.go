@@ -18,8 +18,9 @@ const (
 	partRate = 50_000
 	// window is for how long outgoing packets are seen at a time.
 	window = 200 * time.Millisecond
-	// look is how often the rate is looked at.
-	look = 250 * time.Millisecond
+	// look is how often the rate is looked at, seldom how often while it is far from too high.
+	look   = 250 * time.Millisecond
+	seldom = time.Second
 )
 
 // Outgoing decides when a Capture sees outgoing packets. It belongs to the goroutine that reads.
@@ -32,6 +33,7 @@ type Outgoing struct {
 
 	at   time.Time // of the last look at the rate
 	sent uint64
+	low  bool // the rate was far from too high
 }
 
 // NewOutgoing begins with everything being seen.
@@ -59,7 +61,9 @@ func (o *Outgoing) Step(now time.Time, each func(Packet)) error {
 		return o.see(false, 0, each)
 	}
 	duty, known := o.wanted(now)
-	o.next = now.Add(look)
+	if o.next = now.Add(look); o.low {
+		o.next = now.Add(seldom)
+	}
 	if duty == 1 {
 		if !known || (!o.ignored && o.capture.Duty() == 1) {
 			return nil
@@ -79,11 +83,12 @@ func (o *Outgoing) wanted(now time.Time) (duty float64, known bool) {
 		return 1, o.ignored
 	}
 	before, at := o.sent, o.at
-	o.sent, o.at = sent, now
+	o.sent, o.at, o.low = sent, now, false
 	if at.IsZero() || sent < before || !now.After(at) {
 		return 1, o.ignored
 	}
 	rate := float64(sent-before) / now.Sub(at).Seconds()
+	o.low = rate < fullRate/4
 	if rate <= fullRate {
 		return 1, true
 	}
