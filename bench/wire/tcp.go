@@ -26,7 +26,7 @@ func (b *bed) startTCP() (traffic, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	if s.client, err = b.sender.DialContext(context.Background(), "tcp4", address); err != nil {
 		return nil, err
 	}
@@ -77,6 +77,6 @@ func (s *tcpStream) run(ctx context.Context, d time.Duration) (rates, error) {
 }
 
 func (s *tcpStream) close() {
-	s.client.Close()
-	s.server.Close()
+	_ = s.client.Close()
+	_ = s.server.Close()
 }

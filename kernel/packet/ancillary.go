@@ -39,12 +39,12 @@ func (m *Meta) readVNet(b []byte) {
 	}
 }
 
-// readControl takes what is needed from control messages; ok is false when there is no struct tpacket_auxdata among them.
-func (m *Meta) readControl(oob []byte) (ok bool) {
+// readControl takes what is needed from control messages: the struct tpacket_auxdata among them, if there is one.
+func (m *Meta) readControl(oob []byte) {
 	for len(oob) >= unix.SizeofCmsghdr {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
 		if err != nil {
-			return false
+			return
 		}
 		if h.Level == unix.SOL_PACKET && h.Type == unix.PACKET_AUXDATA && len(data) >= auxdataLength {
 			status := binary.NativeEndian.Uint32(data)
@@ -52,9 +52,8 @@ func (m *Meta) readControl(oob []byte) (ok bool) {
 			m.Verified = m.Verified || status&statusVerified != 0
 			m.GSO = m.GSO || status&statusGSO != 0
 			m.Length = int(binary.NativeEndian.Uint32(data[4:]))
-			return true
+			return
 		}
 		oob = rest
 	}
-	return false
 }

@@ -21,7 +21,6 @@ type cable struct {
 	t        *testing.T
 	from, to *labtest.NS
 	fd       int // AF_PACKET socket at the near end
-	address  net.HardwareAddr
 }
 
 func newCable(t *testing.T) *cable {

@@ -117,21 +117,27 @@ func (p *program) plain(ports []uint16) {
 	const ip, udp4, udp6 = etherHeader, etherHeader + ipv4Header, etherHeader + ipv6Header
 	p.emit(bpf.LoadAbsolute{Off: ip - 2, Size: 2})
 	p.gotoIf(etherIPv6, "plain6")
-	p.gotoUnless(etherIPv4, "other")
+	p.otherwise(etherIPv4)
 	p.emit(bpf.LoadAbsolute{Off: ip + 9, Size: 1})
 	p.require(protoUDP)
 	p.emit(bpf.LoadAbsolute{Off: ip, Size: 1})
-	p.gotoUnless(0x45, "other")
+	p.otherwise(0x45)
 	p.emit(bpf.LoadAbsolute{Off: ip + 6, Size: 2}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x3fff})
-	p.gotoUnless(0, "other")
+	p.otherwise(0)
 	p.plainUDP(udp4, ports)
 	p.label("plain6")
 	p.emit(bpf.LoadAbsolute{Off: ip + 6, Size: 1})
-	p.gotoUnless(protoUDP, "other")
+	p.otherwise(protoUDP)
 	p.emit(bpf.LoadAbsolute{Off: ip, Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf0})
 	p.require(0x60)
 	p.plainUDP(udp6, ports)
 	p.label("other")
+}
+
+// otherwise leaves the short way unless A is v.
+func (p *program) otherwise(v uint32) {
+	p.emit(bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: 1})
+	p.jump("other")
 }
 
 // plainUDP decides on the UDP header at a fixed place.

@@ -32,11 +32,6 @@ func (p *program) gotoIf(v uint32, label string) {
 	p.jump(label)
 }
 
-func (p *program) gotoUnless(v uint32, label string) {
-	p.emit(bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: 1})
-	p.jump(label)
-}
-
 func (p *program) jump(label string) {
 	if p.jumps == nil {
 		p.jumps = make(map[int]string)
