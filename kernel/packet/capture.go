@@ -281,7 +281,6 @@ func (c *Capture) receive(wait bool, ratio float64, each func(Packet)) (got int,
 	if p.Meta.Outgoing {
 		p.Ratio *= c.duty
 	}
-	c.stats.Captured++
 	c.mu.Unlock()
 	if n > vnetHeader {
 		p.Frame = c.buf[vnetHeader:n]
@@ -289,6 +288,9 @@ func (c *Capture) receive(wait bool, ratio float64, each func(Packet)) (got int,
 	}
 	p.Meta.readControl(c.oob[:min(max(oobn, 0), len(c.oob))])
 	each(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Captured++ // now that it is counted by whoever reads
 	return 1, nil
 }
 
