@@ -24,7 +24,7 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/.cache/bin
 GOLANGCI         := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 
-.PHONY: all build run test unit lint demo bench golden deps fmt clean
+.PHONY: all build run test unit race lint demo bench golden deps fmt clean
 
 all: build
 
@@ -34,8 +34,13 @@ build: ## static binary in this folder
 run: build ## build and run the exporter on this node
 	./$(BINARY) $(ARGS)
 
-test: deps build lint unit ## install what the tests need, and run them all (root: they make network namespaces)
+# Root: the tests make network namespaces and boot containers.
+test: deps build lint unit test-units test-packages test-install-quick ## install what the tests need, and run them all
 	./packaging/check-size $(BINARY)
+	@echo "make test: all passed"
+
+race: ## the concurrent parts under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./exporter ./collectors ./kernel/conntrack ./kernel/packet ./guard
 
 unit:
 	$(GO) test -count=1 ./...
@@ -66,3 +71,5 @@ fmt: $(GOLANGCI)
 
 clean:
 	rm -rf $(BINARY) dist .cache
+
+include packaging/packaging.mk

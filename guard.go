@@ -15,6 +15,9 @@ import (
 	"vxlan_exporter/guard"
 )
 
+// guardRulesInterval is how old the judgement of the NAT rules may be: kube-proxy writes them about when the CNI makes the device.
+const guardRulesInterval = 5 * time.Second
+
 // guardLookTimeout bounds one look at the node that asks which devices are exposed.
 const guardLookTimeout = 5 * time.Second
 
@@ -27,6 +30,7 @@ func addGuard(app *kingpin.Application, s *sources, commands map[string]command)
 	commands[cmd.FullCommand()] = func(logger *slog.Logger) (int, error) {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
+		s.natInterval = min(s.natInterval, guardRulesInterval)
 		set, err := s.build(logger)
 		if err != nil {
 			return 0, err

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -81,10 +82,18 @@ func (c *serveConfig) validate() error {
 	return nil
 }
 
+// activated reports whether systemd hands listeners to this very process (sd_listen_fds(3)): enabling the socket unit is enough then.
+func activated() bool {
+	return os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) && os.Getenv("LISTEN_FDS") != ""
+}
+
 // serve runs the exporter until it is told to end.
 func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 	if err := c.validate(); err != nil {
 		return err
+	}
+	if activated() {
+		*c.web.WebSystemdSocket = true
 	}
 	runtime.GOMAXPROCS(c.maxProcs)
 	// The live heap is about 1.5 MB: collecting at 1.5 times that instead of twice costs little and keeps the resident size small.

@@ -1,4 +1,4 @@
-# Packages, releases and installation; included by the Makefile, whose GO, LDFLAGS and TOOLS it uses.
+# Packages, releases and installation; included by the Makefile, whose GO, BUILDFLAGS and TOOLS it uses.
 
 NFPM_VERSION := v2.45.2
 NFPM         := $(TOOLS)/nfpm-$(NFPM_VERSION)
@@ -13,7 +13,7 @@ BUILT := $(foreach arch,$(ARCHES),.cache/build/$(arch)/vxlan_exporter)
 
 .PHONY: $(BUILT)
 $(BUILT): .cache/build/%/vxlan_exporter:
-	GOOS=linux GOARCH=$* $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ .
+	GOOS=linux GOARCH=$* $(GO) build $(BUILDFLAGS) -o $@ .
 
 $(NFPM):
 	GOBIN=$(TOOLS) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)

@@ -64,6 +64,24 @@ func (g *gate) nftables() (bool, error) {
 	return *g.builtin, nil
 }
 
+// noLegacyTables reports whether it is certain, without root's files, that no legacy table exists: ip_tables is a loaded module, so
+// what depends on it cannot be built in (Documentation/kbuild/kconfig-language.rst), and none of the tables' modules is loaded.
+func (g *gate) noLegacyTables(ipv6 bool) bool {
+	core, table := "ip_tables", "iptable_"
+	if ipv6 {
+		core, table = "ip6_tables", "ip6table_"
+	}
+	if loaded, err := g.listed(core); err != nil || !loaded {
+		return false
+	}
+	for _, t := range legacyTables {
+		if loaded, err := g.listed(table + t.name); err != nil || loaded {
+			return false
+		}
+	}
+	return true
+}
+
 func (g *gate) listed(module string) (bool, error) {
 	f, err := os.Open(filepath.Join(g.proc, "modules"))
 	if err != nil {

@@ -24,8 +24,9 @@ var legacyTables = [...]struct {
 }
 
 // legacyNames reads which legacy tables this namespace has. Asking the kernel for a table makes it, module and hooks included, so
-// only those that are listed are asked for. An absent file means that ip_tables is not there.
-func legacyNames(procNet string, ipv6 bool) (map[string]bool, error) {
+// only those that are listed are asked for. An absent file means that ip_tables is not there. The file is root's; who may not read it
+// can still know that no table is there where their modules are not loaded.
+func legacyNames(procNet string, ipv6 bool, g *gate) (map[string]bool, error) {
 	file := "ip_tables_names"
 	if ipv6 {
 		file = "ip6_tables_names"
@@ -40,6 +41,9 @@ func legacyNames(procNet string, ipv6 bool) (map[string]bool, error) {
 		return nil, nil
 	}
 	if err != nil {
+		if errors.Is(err, fs.ErrPermission) && g.noLegacyTables(ipv6) {
+			return nil, nil
+		}
 		return nil, fmt.Errorf("legacy tables: %w (needs CAP_DAC_READ_SEARCH, or root)", err)
 	}
 	defer f.Close()
@@ -57,7 +61,7 @@ func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, open []*lega
 	if ipv6 {
 		set.family = familyIPv6
 	}
-	names, err := legacyNames(r.procNet, ipv6)
+	names, err := legacyNames(r.procNet, ipv6, &r.gate)
 	if err != nil {
 		return set.failed(err), open
 	}
