@@ -89,7 +89,8 @@ func NewWire(cfg WireConfig) *Wire {
 			"VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, scaled up by the sampling ratio.",
 			"peer", "variant"),
 		ratio: desc("wire", "sample_ratio",
-			"Part of the VXLAN packets with a checksum that is looked at now (SKF_AD_RANDOM); 1 is all of them."),
+			"Part of the VXLAN packets with a checksum that is looked at now (SKF_AD_RANDOM); 1 is all of them. Outgoing packets of a busy NIC are watched part of the time.",
+			"direction"),
 		captured: desc("wire", "captured_packets_total", "VXLAN packets that were looked at, not scaled up."),
 		lost: desc("wire", "lost_packets_total",
 			"VXLAN packets that were picked but not looked at: the socket's queue was full (tp_drops of PACKET_STATISTICS) or the kernel could not describe them."),
@@ -266,7 +267,8 @@ func (c *Wire) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 	for _, b := range w.Bad {
 		counter(ch, c.bad, b.Packets, b.Peer, b.Variant)
 	}
-	gauge(ch, c.ratio, w.SampleRatio)
+	gauge(ch, c.ratio, w.SampleRatio, "in")
+	gauge(ch, c.ratio, w.SampleRatioOut, "out")
 	counter(ch, c.captured, float64(w.Captured))
 	counter(ch, c.lost, float64(w.Lost))
 	gauge(ch, c.interfaces, float64(len(w.Interfaces)))
