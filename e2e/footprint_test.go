@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"vxlan_exporter/kernel/conntrack/conntracktest"
 	"vxlan_exporter/lab/labtest"
 )
 
@@ -59,6 +60,44 @@ func TestFootprint(t *testing.T) {
 		t.Errorf("%d vxlan_ series with two devices, the limit is 120", series)
 	}
 	t.Logf("%d bytes resident after 1,000 scrapes, %d series", rss, series)
+}
+
+// A large connection tracking table changes nothing of that, and its NATed flows are found. As many entries as fit below the kernel's
+// default limit; `make bench` shows that a scan allocates the same at a million.
+func TestFootprintOfALargeTable(t *testing.T) {
+	const limit, entries, vxlan, nat = 16_000_000, 200_000, 50, 3
+	n := twoDevices(t)
+	n.Do(func() error {
+		table, err := conntracktest.Open()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = table.Close() }()
+		flows := conntracktest.Decoys(8472)
+		for i := range vxlan {
+			f := conntracktest.VXLAN(i, 8472)
+			if i < nat {
+				f = f.WithSNAT()
+			}
+			flows = append(flows, f)
+		}
+		for i := range entries {
+			flows = append(flows, conntracktest.TCP(i))
+		}
+		return table.Add(flows...)
+	})
+	e := labtest.StartExporter(t, n.NS, binary, "--conntrack.min-interval=0s")
+	for range 20 {
+		is(t, e.Scrape(), map[string]float64{
+			series("vxlan_conntrack_nat_flows", "family=ipv4", "port=8472", "nat=snat"): nat,
+			series("vxlan_scrape_collector_success", "collector=conntrack"):             1,
+		})
+	}
+	rss := resident(t, e.Pid())
+	if rss >= limit {
+		t.Errorf("%d bytes resident after 20 scans of %d entries, the limit is %d", rss, entries, limit)
+	}
+	t.Logf("%d bytes resident after 20 scans of %d entries", rss, entries)
 }
 
 // BenchmarkScrape reports what a scrape costs the exporter, in milliseconds of CPU, compressed as Prometheus asks for it.
