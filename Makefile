@@ -29,7 +29,8 @@ GOLANGCI         := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 all: build
 
 build: ## static binary in this folder
-	$(GO) build $(BUILDFLAGS) -o $(BINARY) .
+	@echo 'go build -o $(BINARY) ($(VERSION))'
+	@$(GO) build $(BUILDFLAGS) -o $(BINARY) .
 
 run: build ## build and run the exporter on this node
 	./$(BINARY) $(ARGS)

@@ -13,7 +13,8 @@ BUILT := $(foreach arch,$(ARCHES),.cache/build/$(arch)/vxlan_exporter)
 
 .PHONY: $(BUILT)
 $(BUILT): .cache/build/%/vxlan_exporter:
-	GOOS=linux GOARCH=$* $(GO) build $(BUILDFLAGS) -o $@ .
+	@echo 'go build -o $@ ($(VERSION))'
+	@GOOS=linux GOARCH=$* $(GO) build $(BUILDFLAGS) -o $@ .
 
 $(NFPM):
 	GOBIN=$(TOOLS) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
