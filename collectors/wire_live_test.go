@@ -105,19 +105,9 @@ func TestWireNamesTheSender(t *testing.T) {
 	}
 }
 
-// variants counts what the samples of one live variant must be judged to be. One in 65,536 spoiled sums is 0xffff by chance, which is what
-// the other variant always leaves, so that no single packet can tell them apart.
-func variants(samples []node.BadPacket, variant string) map[string]int {
-	n := map[string]int{}
-	for _, s := range samples {
-		if s.Field == 0xffff {
-			n[node.ZeroChecksum]++
-		} else {
-			n[variant]++
-		}
-	}
-	return n
-}
+// byChance is how many of a few spoiled sums may look like those of another variant: one in some 10,000 is 0xffff or what an unfinished
+// checksum would be, and no single packet can tell.
+const byChance = 1
 
 func wireNamesTheSender(t *testing.T, r *lab.Rig, variant string) {
 	in, out := probe(t, r.B, collectors.WireConfig{}), probe(t, r.A, collectors.WireConfig{})
@@ -140,7 +130,7 @@ func wireNamesTheSender(t *testing.T, r *lab.Rig, variant string) {
 	for _, f := range flows {
 		preNAT[f.ReplyDestination.Port()] = f.Source.Port()
 	}
-	if len(preNAT) != sent {
+	if len(preNAT) < sent-byChance { // two inner flows can get one outer source port
 		t.Fatalf("conntrack knows %d NATed flows of %d: %v", len(preNAT), sent, flows)
 	}
 	for _, side := range []struct {
@@ -152,24 +142,25 @@ func wireNamesTheSender(t *testing.T, r *lab.Rig, variant string) {
 		if n := verdicts(w, side.direction, "bad"); n != sent {
 			t.Errorf("%s: %v bad packets, sent %d: %+v", side.direction, n, sent, w.Packets)
 		}
-		want := map[node.WirePeer]bool{}
-		for v, n := range variants(w.Samples, variant) {
-			want[node.WirePeer{Peer: side.peer.String(), Variant: v, Packets: float64(n)}] = true
-		}
+		var all, right float64
 		for _, b := range w.Bad {
-			if !want[b] {
-				t.Errorf("%s: bad packets by peer: %+v, want %v", side.direction, w.Bad, want)
+			if b.Peer != side.peer.String() {
+				t.Errorf("%s: bad packets of %s, want %s", side.direction, b.Peer, side.peer)
+			}
+			all += b.Packets
+			if b.Variant == variant {
+				right += b.Packets
 			}
 		}
-		if len(w.Bad) != len(want) {
-			t.Errorf("%s: bad packets by peer: %+v, want %v", side.direction, w.Bad, want)
+		if all != sent || right < sent-byChance {
+			t.Errorf("%s: bad packets by peer: %+v, want %d of %s, %s", side.direction, w.Bad, sent, side.peer, variant)
 		}
 		if len(w.Samples) != sent {
 			t.Errorf("%s: %d samples, want %d", side.direction, len(w.Samples), sent)
 		}
 		for _, s := range w.Samples {
 			want, tracked := preNAT[s.SourcePort]
-			if s.Field == 0xffff {
+			if s.Variant != node.OffloadedChecksum {
 				want = 0 // the field says nothing of it
 			}
 			if !tracked || s.SourcePortPreNAT != want || s.Source.Addr() != r.UnderlayA || s.Destination.Addr() != r.UnderlayB {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 )
 
 // Device is the VXLAN device of both nodes, Underlay the NIC below it.
@@ -31,6 +32,8 @@ type Rig struct {
 	opts   Options
 	tables map[string]bool // iptables tables written so far: they are emptied when no longer wanted
 	pod    *podServer      // nil when another process serves
+
+	queries atomic.Uint32 // made so far
 }
 
 // New builds a rig and serves the pod from this process. Needs root, ip, bridge, ethtool and iptables (nft for nftables forms).

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -96,7 +97,7 @@ func (r *Rig) Request(ctx context.Context) (stall time.Duration, err error) {
 // returns how many were answered. That is what a DNS client does that keeps its socket. Each query is one tunnel packet, longer than
 // the 76 bytes up to which the kernel checks a datagram's sum before it looks for the socket (net/core/skbuff.c, CHECKSUM_BREAK).
 func (r *Rig) Query(ctx context.Context, queries int, wait time.Duration) (answered int, err error) {
-	c, err := r.A.DialContext(ctx, "udp4", r.NodePort().String())
+	c, err := r.A.dial(ctx, &net.Dialer{LocalAddr: r.queryAddr()}, "udp4", r.NodePort().String())
 	if err != nil {
 		return 0, err
 	}
@@ -138,12 +139,24 @@ func query(c net.Conn, question string, wait time.Duration) (answered bool, err 
 	}
 }
 
+// queryAddr is a source that no earlier query of this rig had: a port drawn twice within conntrack's timeout is an old connection, whose
+// packets skip the nat table, get no mark and are answered. The ports lie below those that the kernel draws (ip_local_port_range).
+func (r *Rig) queryAddr() *net.UDPAddr {
+	const first, span = 10000, 20000
+	port := first + (uint32(os.Getpid())*97+r.queries.Add(1))%span
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.NodeA, uint16(port))) //nolint:gosec // below 65536
+}
+
 // DialContext connects from inside the namespace. address must be an IP address and a port.
 func (n *NS) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	d.SetMultipathTCP(false)
+	return n.dial(ctx, &d, network, address)
+}
+
+func (n *NS) dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
 	var c net.Conn
 	err := n.Do(func() (err error) {
-		var d net.Dialer
-		d.SetMultipathTCP(false)
 		// With an address that needs no resolver the socket is made on this very thread (net/dial.go, dialSerial).
 		c, err = d.DialContext(ctx, network, address)
 		return err
