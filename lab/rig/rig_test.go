@@ -52,7 +52,7 @@ func build(t *testing.T) string {
 func TestCommands(t *testing.T) {
 	command := build(t)
 	name := fmt.Sprintf("--name=vxe-command-%d", os.Getpid())
-	rig := func(status int, want, verb string, flags ...string) {
+	try := func(verb string, flags ...string) (int, string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
@@ -60,8 +60,18 @@ func TestCommands(t *testing.T) {
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		_ = cmd.Run() // the status tells
-		if got := cmd.ProcessState.ExitCode(); got != status || !strings.Contains(out.String(), want) {
-			t.Errorf("%s %v: status %d; want %d and %q:\n%s", verb, flags, got, status, want, out.String())
+		return cmd.ProcessState.ExitCode(), out.String()
+	}
+	rig := func(status int, want, verb string, flags ...string) {
+		t.Helper()
+		got, out := try(verb, flags...)
+		if verb == "request" && got == status && !strings.Contains(out, want) {
+			// Answered, and late: seen once in a hundred runs on a busy machine, and not what is tested here.
+			t.Logf("once more: %s", out)
+			got, out = try(verb, flags...)
+		}
+		if got != status || !strings.Contains(out, want) {
+			t.Errorf("%s %v: status %d; want %d and %q:\n%s", verb, flags, got, status, want, out)
 		}
 	}
 	defer rig(0, "", "down")
