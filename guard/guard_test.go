@@ -507,10 +507,16 @@ func TestExposedDevicesOnly(t *testing.T) {
 	}
 }
 
+// deaf is a socket that the kernel does not know.
+type deaf struct{}
+
+func (deaf) Ethtool(string, []byte) error { return unix.EBADF }
+func (deaf) Close() error                 { return nil }
+
 func TestDeviceThatCannotBeChanged(t *testing.T) {
 	s := newSite(t)
 	s.guard(Config{Devices: []string{"*"}, Recheck: 5 * time.Millisecond, Setter: func() (*Setter, error) {
-		return &Setter{socket: -1}, nil // EBADF for every request
+		return ioctlSetter(deaf{}), nil
 	}})
 	s.vxlan("flannel.1")
 	time.Sleep(100 * time.Millisecond)

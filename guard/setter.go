@@ -2,18 +2,17 @@ package guard
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
-	"runtime"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/mdlayher/genetlink"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/kernel/ethtool"
 )
 
 // Requests and attributes, include/uapi/linux/ethtool_netlink.h.
@@ -30,8 +29,6 @@ const (
 	attrBitsetBitsBit = 1      // ETHTOOL_A_BITSET_BITS_BIT
 	attrBitName       = 2      // ETHTOOL_A_BITSET_BIT_NAME
 	attrBitValue      = 3      // ETHTOOL_A_BITSET_BIT_VALUE
-
-	setTxChecksum = 0x17 // ETHTOOL_STXCSUM, include/uapi/linux/ethtool.h
 )
 
 // setTimeout bounds one request.
@@ -40,14 +37,15 @@ const setTimeout = 5 * time.Second
 // Setter turns the feature of a device on or off: by generic netlink, and by ioctl on kernels before 5.7. It is not safe for
 // concurrent use.
 type Setter struct {
-	genl   *genetlink.Conn // nil: this kernel has no such family
+	genl   *genetlink.Conn // nil: this kernel has no such family, and the ioctl serves
 	family uint16
-	socket int
+	socket ethtool.IoctlSocket
+	client *ethtool.Client // on the same socket
 }
 
 // NewSetter opens the sockets, in the network namespace of the calling thread.
 func NewSetter() (*Setter, error) {
-	s := &Setter{socket: -1}
+	s := &Setter{}
 	genl, err := genetlink.Dial(nil)
 	if err == nil {
 		var f genetlink.Family
@@ -66,11 +64,16 @@ func NewSetter() (*Setter, error) {
 
 // newIoctlSetter is a Setter for kernels that have nothing but the ioctl.
 func newIoctlSetter() (*Setter, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	socket, err := ethtool.OpenIoctl()
 	if err != nil {
 		return nil, err
 	}
-	return &Setter{socket: fd}, nil
+	return ioctlSetter(socket), nil
+}
+
+func ioctlSetter(socket ethtool.IoctlSocket) *Setter {
+	same := func() (ethtool.IoctlSocket, error) { return socket, nil }
+	return &Setter{socket: socket, client: ethtool.NewClient(ethtool.Config{Path: ethtool.Ioctl, OpenIoctl: same})}
 }
 
 // Set turns the feature of the device on or off. The error of a device that is gone, or has another name now, satisfies
@@ -105,7 +108,7 @@ func (s *Setter) set(ctx context.Context, index int, name string, on bool) error
 		_ = s.genl.Close()
 		*s = *ioctl
 	}
-	return s.byIoctl(name, on)
+	return s.byIoctl(ctx, name, on)
 }
 
 // byNetlink gives both index and name: the kernel refuses with ENODEV when they are not of the same device, so a name that another
@@ -147,38 +150,18 @@ func (s *Setter) byNetlink(ctx context.Context, index int, name string, on bool)
 	return nil
 }
 
-// byIoctl sets all transmit checksums that the device can switch, of which a VXLAN device has only this one
-// (ethtool_set_one_feature, net/ethtool/ioctl.c; vxlan_setup, drivers/net/vxlan). The ioctl knows names only, so the driver is
-// asked for first.
-func (s *Setter) byIoctl(name string, on bool) error {
+// byIoctl sets all transmit checksums that the device can switch, of which a VXLAN device has only this one (vxlan_setup,
+// drivers/net/vxlan). The ioctl knows names only, so the driver is asked for first.
+func (s *Setter) byIoctl(ctx context.Context, name string, on bool) error {
 	if name == "" || len(name) >= unix.IFNAMSIZ || strings.ContainsAny(name, ":\x00") {
 		return fmt.Errorf("no name for an ioctl: %w", unix.ENODEV)
 	}
-	if info, err := unix.IoctlGetEthtoolDrvinfo(s.socket, name); err != nil {
-		return fmt.Errorf("ETHTOOL_GDRVINFO: %w", err)
-	} else if driver := unix.ByteSliceToString(info.Driver[:]); driver != "vxlan" {
-		return fmt.Errorf("the name is a %s device's now: %w", driver, unix.ENODEV)
+	if driver, err := s.client.Driver(ctx, ethtool.Device{Name: name}); err != nil {
+		return err
+	} else if driver.Name != "vxlan" {
+		return fmt.Errorf("the name is a %s device's now: %w", driver.Name, unix.ENODEV)
 	}
-	// struct ethtool_value: cmd u32, data u32.
-	value := make([]byte, 8)
-	binary.NativeEndian.PutUint32(value, setTxChecksum)
-	if on {
-		binary.NativeEndian.PutUint32(value[4:], 1)
-	}
-	// struct ifreq (include/uapi/linux/if.h) with ifr_data; the padding covers the rest of the union on 64 bits.
-	var req struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}
-	copy(req.name[:], name)
-	req.data = unsafe.Pointer(unsafe.SliceData(value))
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.socket), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
-	runtime.KeepAlive(value)
-	if errno != 0 {
-		return fmt.Errorf("ETHTOOL_STXCSUM: %w", errno)
-	}
-	return nil
+	return ethtool.SetTxChecksum(s.socket, name, on)
 }
 
 // Close closes the sockets.
@@ -186,5 +169,5 @@ func (s *Setter) Close() error {
 	if s.genl != nil {
 		return s.genl.Close()
 	}
-	return unix.Close(s.socket)
+	return s.socket.Close()
 }
