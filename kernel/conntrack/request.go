@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/kernel/nlattr"
 )
 
 // Numbers of ctnetlink (include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h). The filter's bits are not in a uapi
@@ -68,14 +70,14 @@ func appendRequest(b []byte, d dump, seq, portID uint32) []byte {
 		}
 		b, tuple := openAttr(b, ctaTupleOrig)
 		b, proto := openAttr(b, ctaTupleProto)
-		b = appendAttr(b, ctaProtoNum, []byte{unix.IPPROTO_UDP})
+		b = nlattr.Append(b, ctaProtoNum, []byte{unix.IPPROTO_UDP})
 		if d.port != 0 {
-			b = appendAttr(b, ctaProtoDstPort, []byte{byte(d.port >> 8), byte(d.port)})
+			b = nlattr.Append(b, ctaProtoDstPort, []byte{byte(d.port >> 8), byte(d.port)})
 		}
 		closeAttr(b, proto)
 		closeAttr(b, tuple)
 		b, filter := openAttr(b, ctaFilter)
-		b = appendAttr(b, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, flags)) // host order, unlike all else here
+		b = nlattr.Append(b, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, flags)) // host order, unlike all else here
 		closeAttr(b, filter)
 		binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
 		return b
@@ -99,13 +101,3 @@ func openAttr(b []byte, typ uint16) ([]byte, int) {
 }
 
 func closeAttr(b []byte, at int) { binary.NativeEndian.PutUint16(b[at:], uint16(len(b)-at)) }
-
-func appendAttr(b []byte, typ uint16, value []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(value)))
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = append(b, value...)
-	for len(b)%4 != 0 { // requests are built from an aligned start
-		b = append(b, 0)
-	}
-	return b
-}

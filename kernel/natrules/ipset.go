@@ -1,7 +1,6 @@
 package natrules
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"strings"
@@ -9,6 +8,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/kernel/nlattr"
 )
 
 // ipSets asks the kernel's ip sets about single members, for rules that match a set. Such a rule keeps ip_set in the kernel, so
@@ -64,16 +65,6 @@ const (
 	ipsetErrExist = unix.Errno(4103) // IPSET_ERR_EXIST: to a test, "not in the set"
 )
 
-func appendAttr(b []byte, kind uint16, data []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(data))) //nolint:gosec // a few dozen bytes
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = append(b, data...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
 func (s *ipSets) ask(kind uint16, ipv6 bool, name string, data []byte) ([]netlink.Message, error) {
 	if s.err != nil {
 		return nil, s.err
@@ -91,12 +82,12 @@ func (s *ipSets) ask(kind uint16, ipv6 bool, name string, data []byte) ([]netlin
 	if ipv6 {
 		family = nfIPv6
 	}
-	b := appendAttr([]byte{family, 0, 0, 0}, ipsetAttrProtocol, []byte{ipsetProtocol})
-	b = appendAttr(b, ipsetAttrName, append([]byte(name), 0))
+	b := nlattr.Append([]byte{family, 0, 0, 0}, ipsetAttrProtocol, []byte{ipsetProtocol})
+	b = nlattr.Append(b, ipsetAttrName, append([]byte(name), 0))
 	flags := netlink.Request
 	if data != nil {
 		const nestedFlag = 1 << 15
-		b = appendAttr(b, ipsetAttrData|nestedFlag, data)
+		b = nlattr.Append(b, ipsetAttrData|nestedFlag, data)
 		flags |= netlink.Acknowledge
 	}
 	if _, err := s.conn.Send(netlink.Message{Header: netlink.Header{Type: subsysIPSet<<8 | netlink.HeaderType(kind), Flags: flags}, Data: b}); err != nil {
@@ -182,8 +173,8 @@ func (s *ipSets) contains(name string, p *packet, dirs []bool) truth {
 func (s *ipSets) test(name string, first netip.Addr, port []byte, second netip.Addr) truth {
 	data := appendAddr(nil, ipsetAttrIP, first)
 	if port != nil {
-		data = appendAttr(data, ipsetAttrPort|netByteOrder, port)
-		data = appendAttr(data, ipsetAttrProto, []byte{protoUDP})
+		data = nlattr.Append(data, ipsetAttrPort|netByteOrder, port)
+		data = nlattr.Append(data, ipsetAttrProto, []byte{protoUDP})
 	}
 	if second.IsValid() {
 		data = appendAddr(data, ipsetAttrIP2, second)
@@ -214,5 +205,5 @@ func appendAddr(b []byte, kind uint16, a netip.Addr) []byte {
 	if a.Is6() {
 		family = ipv6
 	}
-	return appendAttr(b, kind|nestedFlag, appendAttr(nil, family|netByteOrder, a.AsSlice()))
+	return nlattr.Append(b, kind|nestedFlag, nlattr.Append(nil, family|netByteOrder, a.AsSlice()))
 }

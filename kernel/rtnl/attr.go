@@ -72,13 +72,3 @@ func address(b []byte, size int) (netip.Addr, error) {
 	a, _ := netip.AddrFromSlice(b)
 	return a, nil
 }
-
-func appendAttr[T string | []byte](b []byte, typ uint16, value T) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(attrHeader+len(value)))
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = append(b, value...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}

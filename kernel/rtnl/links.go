@@ -7,6 +7,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/kernel/nlattr"
 )
 
 // kind is the rtnl_link_ops kind of VXLAN devices (drivers/net/vxlan/vxlan_core.c).
@@ -56,8 +58,8 @@ func (c *Conn) Links() ([]Link, error) {
 // linkDump is an RTM_GETLINK request that asks the kernel to send VXLAN devices only (4.6; older kernels send all).
 func linkDump() []byte {
 	b := make([]byte, unix.SizeofIfInfomsg, 64)
-	b = appendAttr(b, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
-	return appendAttr(b, unix.IFLA_LINKINFO, appendAttr(nil, unix.IFLA_INFO_KIND, kind+"\x00"))
+	b = nlattr.Append(b, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
+	return nlattr.Append(b, unix.IFLA_LINKINFO, nlattr.Append(nil, unix.IFLA_INFO_KIND, kind+"\x00"))
 }
 
 // parseLink reads an RTM_NEWLINK message. ok is false when it is not a VXLAN device.

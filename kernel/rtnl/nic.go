@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/kernel/nlattr"
 )
 
 // NIC is what RTM_GETLINK says of any network device.
@@ -32,11 +34,11 @@ func (c *Conn) NICByName(name string) (NIC, error) {
 		return NIC{}, fmt.Errorf("rtnetlink: link %q: no such name can be: %w", name, fs.ErrNotExist)
 	}
 	b := make([]byte, unix.SizeofIfInfomsg, 64)
-	return c.nic(appendAttr(b, unix.IFLA_IFNAME, name+"\x00"), fmt.Sprintf("%q", name))
+	return c.nic(nlattr.Append(b, unix.IFLA_IFNAME, name+"\x00"), fmt.Sprintf("%q", name))
 }
 
 func (c *Conn) nic(request []byte, what string) (NIC, error) {
-	request = appendAttr(request, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
+	request = nlattr.Append(request, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
 	data, err := c.get(unix.RTM_GETLINK, unix.RTM_NEWLINK, request)
 	if errors.Is(err, unix.ENODEV) {
 		return NIC{}, fmt.Errorf("rtnetlink: link %s: %w: %w", what, err, fs.ErrNotExist)
