@@ -44,7 +44,8 @@ func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels 
 	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 }
 
-func boolValue(b bool) float64 {
+// BoolValue is a truth as a gauge has it: 1 or 0.
+func BoolValue(b bool) float64 {
 	if b {
 		return 1
 	}

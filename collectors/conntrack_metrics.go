@@ -83,6 +83,6 @@ func (c *Conntrack) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 	gauge(ch, m.timestamp, float64(t.Scan.Time.UnixMilli())/1000)
 	gauge(ch, m.age, max(0, n.Time.Sub(t.Scan.Time)).Seconds())
 	gauge(ch, m.longestReceive, t.Scan.LongestReceive.Seconds())
-	gauge(ch, m.filtered, boolValue(t.Scan.Filtered))
-	gauge(ch, m.stale, boolValue(t.Scan.Stale))
+	gauge(ch, m.filtered, BoolValue(t.Scan.Filtered))
+	gauge(ch, m.stale, BoolValue(t.Scan.Stale))
 }

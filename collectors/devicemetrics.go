@@ -62,23 +62,23 @@ func (c *Device) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 
 func (c *Device) publish(ch chan<- prometheus.Metric, name string, d node.Device) {
 	gauge(ch, c.descs.info, 1, name, vniLabel(d), portLabel(d), addrLabel(d), DeviceLabel(d.Underlay), boolLabel(d.External))
-	gauge(ch, c.descs.up, boolValue(d.Up), name)
+	gauge(ch, c.descs.up, BoolValue(d.Up), name)
 	if d.UDPChecksum != nil {
-		gauge(ch, c.descs.checksum, boolValue(*d.UDPChecksum), name)
+		gauge(ch, c.descs.checksum, BoolValue(*d.UDPChecksum), name)
 	}
 	if _, ipv6 := d.Link.Underlay(); ipv6 {
 		if v := d.UDP6ZeroChecksumTx; v != nil {
-			gauge(ch, c.descs.zeroChecksum, boolValue(*v), name, "tx")
+			gauge(ch, c.descs.zeroChecksum, BoolValue(*v), name, "tx")
 		}
 		if v := d.UDP6ZeroChecksumRx; v != nil {
-			gauge(ch, c.descs.zeroChecksum, boolValue(*v), name, "rx")
+			gauge(ch, c.descs.zeroChecksum, BoolValue(*v), name, "rx")
 		}
 	}
 	for _, f := range d.Features {
 		if isDeviceFeature(f) || matches(c.cfg.FeatureInclude, f.Name) {
-			gauge(ch, c.descs.active, boolValue(f.Active), name, f.Name)
-			gauge(ch, c.descs.requested, boolValue(f.Requested), name, f.Name)
-			gauge(ch, c.descs.fixed, boolValue(f.Fixed), name, f.Name)
+			gauge(ch, c.descs.active, BoolValue(f.Active), name, f.Name)
+			gauge(ch, c.descs.requested, BoolValue(f.Requested), name, f.Name)
+			gauge(ch, c.descs.fixed, BoolValue(f.Fixed), name, f.Name)
 		}
 	}
 }

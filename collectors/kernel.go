@@ -113,7 +113,7 @@ func (c *Kernel) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 
 func (c *Kernel) publish(ch chan<- prometheus.Metric, variant, verdict, evidence string) {
 	for _, v := range []string{release.Affected, release.Fixed, release.Unknown} {
-		gauge(ch, c.bug, boolValue(v == verdict), variant, v, evidence)
+		gauge(ch, c.bug, BoolValue(v == verdict), variant, v, evidence)
 	}
 }
 

@@ -121,10 +121,10 @@ func (c *NATRules) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 			continue
 		}
 		for _, g := range []natrules.Guard{natrules.Guarded, natrules.Unguarded, natrules.Preempted, natrules.Absent} {
-			gauge(ch, c.guard, boolValue(r.Guard == g), r.Family, r.Backend, string(g))
+			gauge(ch, c.guard, BoolValue(r.Guard == g), r.Family, r.Backend, string(g))
 		}
 		if r.RandomFully != nil {
-			gauge(ch, c.random, boolValue(*r.RandomFully), r.Family, r.Backend)
+			gauge(ch, c.random, BoolValue(*r.RandomFully), r.Family, r.Backend)
 		}
 	}
 }

@@ -58,15 +58,15 @@ func (c *Underlay) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 		name := DeviceLabel(u.Name)
 		gauge(ch, c.descs.info, 1, name, DeviceLabel(u.Driver.Name), DeviceLabel(u.Driver.FirmwareVersion))
 		if u.LinkUp != nil {
-			gauge(ch, c.descs.up, boolValue(*u.LinkUp), name)
+			gauge(ch, c.descs.up, BoolValue(*u.LinkUp), name)
 		}
 		for _, f := range u.Features {
 			if isUnderlayFeature(f, u.Features) || matches(c.cfg.FeatureInclude, f.Name) {
-				gauge(ch, c.descs.active, boolValue(f.Active), name, f.Name)
+				gauge(ch, c.descs.active, BoolValue(f.Active), name, f.Name)
 			}
 		}
 		for _, flag := range slices.Sorted(maps.Keys(u.PrivateFlags)) {
-			gauge(ch, c.descs.flag, boolValue(u.PrivateFlags[flag]), name, DeviceLabel(flag))
+			gauge(ch, c.descs.flag, BoolValue(u.PrivateFlags[flag]), name, DeviceLabel(flag))
 		}
 	}
 }

@@ -65,8 +65,8 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		r := s.seen.Node.Readings[name]
-		ch <- prometheus.MustNewConstMetric(s.success, prometheus.GaugeValue, float(r.Succeeded()), name)
-		ch <- prometheus.MustNewConstMetric(s.notPermitted, prometheus.GaugeValue, float(r.Status == node.NotPermitted), name)
+		ch <- prometheus.MustNewConstMetric(s.success, prometheus.GaugeValue, collectors.BoolValue(r.Succeeded()), name)
+		ch <- prometheus.MustNewConstMetric(s.notPermitted, prometheus.GaugeValue, collectors.BoolValue(r.Status == node.NotPermitted), name)
 		ch <- prometheus.MustNewConstMetric(s.duration, prometheus.GaugeValue, r.Duration.Seconds(), name)
 		if s.seen.Answered[name] {
 			c.Publish(s.seen.Node, ch)
@@ -77,16 +77,9 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, e := range diagnosis.Exposures(s.seen.Node) {
 		for _, state := range []diagnosis.State{diagnosis.Clear, diagnosis.Exposed, diagnosis.Active, diagnosis.Unknown} {
-			ch <- prometheus.MustNewConstMetric(s.exposure, prometheus.GaugeValue, float(e.State == state), collectors.DeviceLabel(e.Device), e.Variant, string(state))
+			ch <- prometheus.MustNewConstMetric(s.exposure, prometheus.GaugeValue, collectors.BoolValue(e.State == state), collectors.DeviceLabel(e.Device), e.Variant, string(state))
 		}
 	}
-}
-
-func float(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // filter reads the query parameters that choose collectors, as node_exporter has them: collect[] keeps only those named,

@@ -143,7 +143,14 @@ func compare(ctx context.Context, s traffic, p *probe, mean func(rates) float64,
 
 // paced measures what the probe uses at its packet cap while CPUs have time to spare. In a saturated machine, the softirqs that come due
 // while the probe happens to run are booked on it.
-func paced(ctx context.Context) (err error) {
+func paced(ctx context.Context) error {
+	return probed(ctx, func(s traffic, p *probe) error {
+		return steady(ctx, slowly{s}, p, rates.byTime, "paced udpcsum probe on the receiver")
+	})
+}
+
+// probed calls f with UDP traffic through a healthy overlay and a probe on its receiver.
+func probed(ctx context.Context, f func(traffic, *probe) error) (err error) {
 	b, err := newBed(true)
 	if err != nil {
 		return err
@@ -159,7 +166,7 @@ func paced(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	return steady(ctx, slowly{s}, p, rates.byTime, "paced udpcsum probe on the receiver")
+	return f(s, p)
 }
 
 // slowly leaves pauses.
@@ -219,27 +226,17 @@ func quantile(v []float64, q float64) float64 {
 }
 
 // goodPackets judges packets of a healthy overlay one by one, until n are judged.
-func goodPackets(ctx context.Context, n uint64) (err error) {
-	b, err := newBed(true)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.close()) }()
-	s, err := b.startUDP()
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	p, err := b.startProbe(ctx, "receiver")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.close()) }()
+func goodPackets(ctx context.Context, n uint64) error {
+	return probed(ctx, func(s traffic, p *probe) error { return judgeGood(ctx, n, s, p) })
+}
+
+func judgeGood(ctx context.Context, n uint64, s traffic, p *probe) error {
 	if err := p.startUnlimited(); err != nil {
 		return err
 	}
 	start := time.Now()
 	var r result
+	var err error
 	for r.Captured < float64(n) {
 		if _, err := s.run(ctx, time.Second); err != nil {
 			return err
