@@ -74,3 +74,4 @@ clean:
 	rm -rf $(BINARY) dist .cache
 
 include packaging/packaging.mk
+include prometheus/prometheus.mk
