@@ -75,3 +75,4 @@ clean:
 
 include packaging/packaging.mk
 include prometheus/prometheus.mk
+include fuzz/fuzz.mk

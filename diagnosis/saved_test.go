@@ -3,6 +3,7 @@ package diagnosis
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"reflect"
 	"runtime"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/fuzz/bound"
 	"vxlan_exporter/node"
 )
 
@@ -130,14 +132,23 @@ func FuzzReadLook(f *testing.F) {
 		}
 		f.Add(b.Bytes())
 	}
+	if b, err := os.ReadFile("../testdata/node.json"); err != nil {
+		f.Fatal(err)
+	} else {
+		f.Add(append(append([]byte(`{"schema":1,"now":`), b...), '}'))
+	}
 	f.Add([]byte(`{"schema":1,"observation":{"now":{"schema":1,"devices":[{}],"sockets":[{}],"underlays":[{}]}}}`))
 	f.Add([]byte(`{"schema":1,"before":{"schema":1},"now":{"schema":1,"time":"2026-01-01T00:00:00Z","devices":[{"up":true,"udp_checksum":true}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := ReadLook(bytes.NewReader(data))
+		var l Look
+		var err error
+		// "[null,null,…]" is the worst: an element of two bytes becomes a struct of a few hundred.
+		bound.Read(t, len(data), 2000, 2<<20, func() { l, err = ReadLook(bytes.NewReader(data)) })
 		if err != nil {
 			return
 		}
-		d := Judge(l)
+		var d Diagnosis
+		bound.Read(t, len(data), 10_000, 4<<20, func() { d = Judge(l) })
 		if d.Headline == "" || len(d.Exposures) != 2*len(l.Now.Devices) {
 			t.Errorf("headline %q, %d exposures of %d devices", d.Headline, len(d.Exposures), len(l.Now.Devices))
 		}

@@ -33,6 +33,10 @@ type Observer struct {
 	earlier *Observation // a complete look to take rates from; nil until there is a mark after it
 }
 
+// patient is how long a look must be allowed to take for a failure in it to be logged. Who announces a shorter timeout gets what there
+// is by then; that the readers had no time is nothing that an administrator can mend, and the log must not be at a scraper's mercy.
+const patient = time.Second / 2
+
 // minRateInterval is how far apart the two looks that a rate is taken from must be.
 const minRateInterval = 5 * time.Second
 
@@ -47,6 +51,7 @@ type Observation struct {
 type slot struct {
 	collector collectors.Collector
 	turn      chan struct{} // held by the reading under way
+	panicked  string        // what the reading before panicked with; of whoever holds the turn
 
 	mu     sync.Mutex
 	since  time.Time   // when the reading under way began; zero when there is none
@@ -162,7 +167,9 @@ func (o *Observer) run(l *look, deadline time.Time) {
 	l.close()
 	seen := l.snapshot()
 	for _, s := range o.slots() {
-		o.logChange(s, seen.Node.Readings[s.collector.Name()])
+		if r := seen.Node.Readings[s.collector.Name()]; r.Status != node.Failed || deadline.Sub(seen.Node.Time) >= patient {
+			o.logChange(s, r)
+		}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -197,22 +204,27 @@ func (o *Observer) observe(ctx context.Context, l *look, s *slot) <-chan struct{
 			l.answer(name, nil, node.NewReading(fmt.Errorf("%s: an earlier reading has been hanging for %s", name, o.now().Sub(since).Round(time.Second)), 0))
 			return
 		}
-		fill, err := o.protect(ctx, s.collector, known)
+		fill, err := o.protect(ctx, s, known)
 		s.leave()
 		l.answer(name, fill, node.NewReading(err, o.now().Sub(start)))
 	}()
 	return done
 }
 
-// protect turns a panic of a collector into an error: it costs that collector's metrics and nothing else.
-func (o *Observer) protect(ctx context.Context, c collectors.Collector, known *node.Node) (fill collectors.Fill, err error) {
+// protect turns a panic of a collector into an error: it costs that collector's metrics and nothing else. A panic that comes again with
+// every look is logged once.
+func (o *Observer) protect(ctx context.Context, s *slot, known *node.Node) (fill collectors.Fill, err error) {
+	name, before := s.collector.Name(), s.panicked
+	s.panicked = ""
 	defer func() {
 		if p := recover(); p != nil {
-			o.logger.Error("collector panicked", "collector", c.Name(), "panic", p, "stack", string(debug.Stack()))
-			fill, err = nil, fmt.Errorf("%s: panic: %v (a bug, please report it)", c.Name(), p)
+			if s.panicked = fmt.Sprint(p); s.panicked != before {
+				o.logger.Error("collector panicked", "collector", name, "panic", s.panicked, "stack", string(debug.Stack()))
+			}
+			fill, err = nil, fmt.Errorf("%s: panic: %v (a bug, please report it)", name, p)
 		}
 	}()
-	return c.Observe(ctx, known)
+	return s.collector.Observe(ctx, known)
 }
 
 // enter waits, but not for long, until no reading of the collector is under way, and begins one.

@@ -141,6 +141,9 @@ func TestErrorsCostTheirOwnCollectorOnly(t *testing.T) {
 			t.Errorf("%s: %d log lines after three looks, want 1\n%s", name, n, log)
 		}
 	}
+	if n := strings.Count(log.String(), "collector=panics"); n != 2 { // the panic with its place, and the change of the status
+		t.Errorf("panics: %d log lines after three looks, want 2\n%s", n, log)
+	}
 	if !strings.Contains(log.String(), "boom") || !strings.Contains(log.String(), "observer_test.go") {
 		t.Errorf("the panic's place is not logged:\n%s", log)
 	}
@@ -265,6 +268,26 @@ func TestCallersInAHurryCutNobodyShort(t *testing.T) {
 		}
 		if n := slow.calls.Load(); n != 2 {
 			t.Errorf("%d readings, want the one cut short and another", n)
+		}
+	})
+}
+
+// A scraper that announces timeouts too short for any reader, between those of an honest one, does not fill the log.
+func TestScraperInAHurryDoesNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &logBuffer{}
+		o := newObserver(log, slowly())
+		for range 5 {
+			if r := observe(t, o, time.Millisecond).Node.Readings["slow"]; r.Succeeded() {
+				t.Errorf("%+v", r)
+			}
+			synctest.Wait()
+			if r := observe(t, o, 5*time.Second).Node.Readings["slow"]; !r.Succeeded() {
+				t.Errorf("%+v", r)
+			}
+		}
+		if log.String() != "" {
+			t.Errorf("logged:\n%s", log)
 		}
 	})
 }

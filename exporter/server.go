@@ -116,7 +116,7 @@ func (s *Server) timeout(r *http.Request) time.Duration {
 	}
 	t := time.Duration(min(seconds, MaxTimeout.Seconds()) * float64(time.Second))
 	if t <= 2*s.TimeoutOffset {
-		return t / 2 // a timeout so short leaves nothing to take off
+		return max(t/2, time.Nanosecond) // a timeout so short leaves nothing to take off
 	}
 	return t - s.TimeoutOffset
 }

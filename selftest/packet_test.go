@@ -1,9 +1,12 @@
 package selftest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"testing"
+
+	"vxlan_exporter/fuzz/bound"
 )
 
 // Outer frames as a 6.18 kernel sent them with udpcsum on and without NAT; the checksums are the kernel's.
@@ -83,7 +86,12 @@ func FuzzParseOuter(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, ok := parseOuter(b)
+		var got outer
+		var ok bool
+		bound.Read(t, len(b), 1, 256<<10, func() { got, ok = parseOuter(b) })
+		if ok && !bytes.Contains(b, binary.BigEndian.AppendUint16(nil, got.field)) {
+			t.Errorf("field %#04x is not in %x", got.field, b)
+		}
 		if ok && (got.correct == 0 || got.vni >= 1<<24) || !ok && got != (outer{}) {
 			t.Errorf("%+v, %v", got, ok)
 		}

@@ -90,9 +90,13 @@ func (f number) read() (uint64, error) {
 	if err != nil {
 		return 0, &os.PathError{Op: "read", Path: f.path, Err: err}
 	}
-	v, err := strconv.ParseUint(string(bytes.TrimSpace(buf[:n])), 10, 64)
+	return parseNumber(f.path, buf[:n])
+}
+
+func parseNumber(path string, b []byte) (uint64, error) {
+	v, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %q is not a number", f.path, string(buf[:n])) // a copy: buf itself would move to the heap
+		return 0, fmt.Errorf("read %s: %q is not a number", path, string(b)) // a copy: b itself would move to the heap
 	}
 	return v, nil
 }

@@ -1,9 +1,13 @@
 package ethtool
 
 import (
+	"bytes"
 	"context"
+	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"vxlan_exporter/fuzz/bound"
 )
 
 // The seeds in testdata/fuzz were recorded from Linux 6.18 on devices of several drivers.
@@ -22,42 +26,73 @@ func FuzzIoctl(f *testing.F) {
 	f.Fuzz(func(t *testing.T, info, strings, features, driver []byte) {
 		c := NewClient(Config{Path: Ioctl, OpenIoctl: func() (IoctlSocket, error) { return recorded{info, strings, features, driver}, nil }})
 		d := Device{Index: 1, Name: "fuzz"}
-		list, err := c.Features(context.Background(), d)
+		var list Features
+		var err error
+		// The buffers are as large as the number of features that is claimed, which is bounded, needs them.
+		bound.Read(t, len(strings)+len(features), 8, 512<<10, func() { list, err = c.Features(context.Background(), d) })
 		if err != nil && list != nil {
 			t.Errorf("features with an error: %v", err)
 		}
 		check(t, list)
-		if driver, err := c.Driver(context.Background(), d); err != nil || !utf8.ValidString(driver.Name) || len(driver.Name) > 3*32 {
-			t.Errorf("%+v, %v", driver, err)
+		said(t, list, strings)
+		answer, err := c.Driver(context.Background(), d)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, s := range []string{answer.Name, answer.Version, answer.FirmwareVersion, answer.Bus} {
+			if !utf8.ValidString(s) || len(s) > 3*32 || whole(s) && !bytes.Contains(driver, []byte(s)) {
+				t.Errorf("%q of %q", s, driver)
+			}
 		}
 	})
 }
+
+// whole reports whether nothing in s was replaced.
+func whole(s string) bool { return !strings.ContainsRune(s, utf8.RuneError) }
 
 func FuzzNetlink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, strings, features []byte) {
-		names, err := decodeNames(strings)
-		if (err == nil) == (len(names) == 0) {
-			t.Errorf("%d names, %v", len(names), err)
-		}
-		var b bitmaps
-		if count, err := b.decode(features); err == nil && (count <= 0 || count > maxFeatures) {
-			t.Errorf("%d features", count)
-		} else if err == nil {
-			check(t, b.features(names))
-		}
+		bound.Read(t, len(strings)+len(features), 32, 512<<10, func() {
+			names, err := decodeNames(strings)
+			if (err == nil) == (len(names) == 0) {
+				t.Errorf("%d names, %v", len(names), err)
+			}
+			var b bitmaps
+			if count, err := b.decode(features); err == nil && (count <= 0 || count > maxFeatures) {
+				t.Errorf("%d features", count)
+			} else if err == nil {
+				list := b.features(names)
+				check(t, list)
+				said(t, list, strings)
+			}
+		})
 	})
 }
 
-// check demands that names identify features.
+// check demands that names identify features, and that what a feature says of itself agrees.
 func check(t *testing.T, list Features) {
+	t.Helper()
 	seen := make(map[string]bool)
 	for _, g := range list {
 		if g.Name == "" || seen[g.Name] || !utf8.ValidString(g.Name) {
 			t.Errorf("name %q", g.Name)
 		}
+		if !g.Available && !g.Fixed {
+			t.Errorf("%+v: cannot be changed, and is not fixed", g)
+		}
 		seen[g.Name] = true
 	}
 	if len(list) > maxFeatures {
 		t.Errorf("%d features", len(list))
+	}
+}
+
+// said demands that every name stands in the answer that the names were read from.
+func said(t *testing.T, list Features, answer []byte) {
+	t.Helper()
+	for _, g := range list {
+		if whole(g.Name) && !bytes.Contains(answer, []byte(g.Name)) {
+			t.Errorf("nobody said %q", g.Name)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/fuzz/bound"
 	"vxlan_exporter/lab/labtest"
 )
 
@@ -35,18 +36,66 @@ func fuzzPorts() []Port {
 	}}
 }
 
-// judgeAll judges rulesets that hold bases, and writes every quote.
-func judgeAll(bases []*base) {
+// Bounds on what is allocated for an input. A walk keeps states and steps, both bounded, whatever the size of the rules.
+const (
+	perByte = 4 << 10
+	fixed   = 64 << 20
+)
+
+// judgeAll judges rulesets that hold bases, and writes every quote. What is judged must be one of the answers that there are, for
+// every packet, and what it is said to rest on must be among the rules.
+func judgeAll(t testing.TB, bases []*base) {
+	t.Helper()
 	var sets []*ruleset
 	for _, family := range []string{familyIPv4, familyIPv6} {
 		sets = append(sets, &ruleset{family: family, backend: Legacy, status: statusOK, bases: bases, postrouting: kubePostrouting(bases)})
 	}
-	judge(Input{Ports: fuzzPorts()}, sets)
-	for _, b := range bases {
-		for _, r := range b.rules {
-			_ = r.text()
+	s := judge(Input{Ports: fuzzPorts()}, sets)
+	texts := map[string]bool{}
+	for _, r := range allRules(bases) {
+		texts[r.text()] = true
+	}
+	if len(s.Rulesets) != 2 || len(s.Outer) != 2 {
+		t.Fatalf("%d rulesets and %d outer packets of two families", len(s.Rulesets), len(s.Outer))
+	}
+	for _, r := range s.Rulesets {
+		if !slices.Contains([]Guard{Guarded, Unguarded, Preempted, Absent, CannotTell}, r.Guard) {
+			t.Errorf("guard %q", r.Guard)
+		}
+		for _, q := range r.Quotes {
+			if !texts[q.Text] {
+				t.Errorf("no rule reads %q", q.Text)
+			}
 		}
 	}
+	for _, o := range s.Outer {
+		if !slices.Contains([]Change{NoChange, PortChange, AddrChange, UnsureChange}, o.Change) || o.Why == "" || o.Port != vxlanPort {
+			t.Errorf("outer packet %+v", o)
+		}
+		if o.Rule != nil && !texts[o.Rule.Text] {
+			t.Errorf("no rule reads %q", o.Rule.Text)
+		}
+	}
+}
+
+// allRules are the rules of bases and of every chain that they lead to, as far as they were read.
+func allRules(bases []*base) (all []*rule) {
+	seen := map[*chain]bool{}
+	var add func(c *chain)
+	add = func(c *chain) {
+		if c == nil || seen[c] {
+			return
+		}
+		seen[c] = true
+		for _, r := range c.rules {
+			all = append(all, r)
+			add(r.to)
+		}
+	}
+	for _, b := range bases {
+		add(b.chain)
+	}
+	return all
 }
 
 // FuzzLegacy walks forged tables: struct ipt_getinfo, then entries.
@@ -67,12 +116,19 @@ func FuzzLegacy(f *testing.F) {
 		}
 		table.blob, table.ipv6, table.layout = memoryBlob(b[legacyInfoLen:]), six, layoutOf(six)
 		var bases []*base
-		for _, hook := range []int{hookOutput, hookPostrouting} {
-			if base, err := table.base(hook); err == nil {
-				bases = append(bases, base)
+		bound.Read(t, len(b), perByte, fixed, func() {
+			for _, hook := range []int{hookOutput, hookPostrouting} {
+				if base, err := table.base(hook); err == nil {
+					bases = append(bases, base)
+				}
+			}
+			judgeAll(t, bases)
+		})
+		for _, r := range allRules(bases) {
+			if r.chain.table != table.name {
+				t.Errorf("a rule of table %q in %q", r.chain.table, table.name)
 			}
 		}
-		judgeAll(bases)
 	})
 }
 
@@ -113,33 +169,38 @@ func FuzzNFT(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tables := &nftables{chains: map[chainKey]*chain{}, sets: map[setKey]*nftSet{}}
-		for _, family := range []uint8{nfInet, nfIPv4, nfIPv6} {
-			parseBase(family, b)
-			k := chainKey{tableKey{family, "t"}, "c"}
-			post := &base{chain: tables.chain(k), hook: hookPostrouting, priority: prioNATSrc, nat: true}
-			out := &base{chain: post.chain, hook: hookOutput, priority: -300}
-			set := tables.set(setKey{k.tableKey, "__set0"})
-			*set = nftSet{loaded: true, interval: len(b)%2 == 0, elements: []setElement{parseElement(b)}}
-			if set.interval {
-				set.pair()
-			}
-			rules := []*rule{tables.rule(k, post.chain, 0, b)}
-			post.rules, post.loaded = rules, true
-			// Sets and chains that the rule names are not there: nothing is asked of the kernel.
-			for key, s := range tables.sets {
-				if key.set != "__set0" {
-					s.loaded, s.err = true, errNoNFTables
-				}
-			}
-			for _, c := range tables.chains {
-				if !c.loaded {
-					c.loaded, c.rules = true, rules
-				}
-			}
-			judgeAll([]*base{out, post})
-		}
+		bound.Read(t, len(b), perByte, fixed, func() { judgeNFT(t, b) })
 	})
+}
+
+// judgeNFT takes b for the expressions of a rule, for a chain and for an element of a set.
+func judgeNFT(t *testing.T, b []byte) {
+	tables := &nftables{chains: map[chainKey]*chain{}, sets: map[setKey]*nftSet{}}
+	for _, family := range []uint8{nfInet, nfIPv4, nfIPv6} {
+		parseBase(family, b)
+		k := chainKey{tableKey{family, "t"}, "c"}
+		post := &base{chain: tables.chain(k), hook: hookPostrouting, priority: prioNATSrc, nat: true}
+		out := &base{chain: post.chain, hook: hookOutput, priority: -300}
+		set := tables.set(setKey{k.tableKey, "__set0"})
+		*set = nftSet{loaded: true, interval: len(b)%2 == 0, elements: []setElement{parseElement(b)}}
+		if set.interval {
+			set.pair()
+		}
+		rules := []*rule{tables.rule(k, post.chain, 0, b)}
+		post.rules, post.loaded = rules, true
+		// Sets and chains that the rule names are not there: nothing is asked of the kernel.
+		for key, s := range tables.sets {
+			if key.set != "__set0" {
+				s.loaded, s.err = true, errNoNFTables
+			}
+		}
+		for _, c := range tables.chains {
+			if !c.loaded {
+				c.loaded, c.rules = true, rules
+			}
+		}
+		judgeAll(t, []*base{out, post})
+	}
 }
 
 // nftSeeds are the expressions of real rules, native and of iptables-nft.
@@ -203,7 +264,7 @@ func TestForged(t *testing.T) {
 			if err != nil {
 				continue // refused: as good
 			}
-			judgeAll([]*baseChain{base})
+			judgeAll(t, []*baseChain{base})
 		}
 	}
 }

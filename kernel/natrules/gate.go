@@ -88,7 +88,12 @@ func (g *gate) listed(module string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	s := bufio.NewScanner(f)
+	return listedIn(f, module)
+}
+
+// listedIn reads the format of /proc/modules: a module's name is the first word of its line.
+func listedIn(r io.Reader, module string) (bool, error) {
+	s := bufio.NewScanner(r)
 	for s.Scan() {
 		if name, _, _ := strings.Cut(s.Text(), " "); name == module {
 			return true, nil

@@ -102,12 +102,16 @@ func (s *ipSets) typeOf(name string) (setType, bool) {
 	}
 	var t setType
 	if messages, err := s.ask(ipsetHeader, false, name, nil); err == nil && len(messages) == 1 && len(messages[0].Data) >= nfgenmsgLength {
-		n := parseNested(messages[0].Data[nfgenmsgLength:])
-		t.name = n.text(ipsetAttrType)
-		t.ipv6 = len(n[ipsetAttrFamily]) == 1 && n[ipsetAttrFamily][0] == nfIPv6
+		t = parseSetType(messages[0].Data[nfgenmsgLength:])
 	}
 	s.types[name] = t
 	return t, t.name != ""
+}
+
+// parseSetType reads the attributes of an answer to IPSET_CMD_HEADER.
+func parseSetType(b []byte) setType {
+	n := parseNested(b)
+	return setType{name: n.text(ipsetAttrType), ipv6: len(n[ipsetAttrFamily]) == 1 && n[ipsetAttrFamily][0] == nfIPv6}
 }
 
 // contains asks whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the source.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -47,12 +48,25 @@ func legacyNames(procNet string, ipv6 bool, g *gate) (map[string]bool, error) {
 		return nil, fmt.Errorf("legacy tables: %w (needs CAP_DAC_READ_SEARCH, or root)", err)
 	}
 	defer f.Close()
-	names := map[string]bool{}
-	for s := bufio.NewScanner(f); s.Scan() && len(names) < 16; {
-		names[s.Text()] = true
+	names, err := scanNames(f)
+	if err != nil {
+		return nil, fmt.Errorf("legacy tables: read %s: %w", path, err)
 	}
 	return names, nil
 }
+
+// scanNames reads one name per line. A list that could be read in part only would make a table look absent, so it is an error.
+func scanNames(r io.Reader) (map[string]bool, error) {
+	names := map[string]bool{}
+	s := bufio.NewScanner(r)
+	for s.Scan() && len(names) < maxNames {
+		names[s.Text()] = true
+	}
+	return names, s.Err()
+}
+
+// maxNames bounds the tables of one family; the kernel has five.
+const maxNames = 16
 
 // readLegacy reads the base chains of one family's legacy tables. User chains are read when a walk enters them, so the tables stay
 // open until they are closed.

@@ -222,7 +222,7 @@ func record(t *testing.T, r *lab.Rig, path string, nic []string, sender bool) {
 }
 
 // readPcap reads the frames of a file that record wrote.
-func readPcap(t *testing.T, path string) (frames [][]byte) {
+func readPcap(t testing.TB, path string) (frames [][]byte) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {

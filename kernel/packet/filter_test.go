@@ -1,11 +1,15 @@
 package packet_test
 
 import (
+	"bytes"
+	"encoding/binary"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"golang.org/x/net/bpf"
 
+	"vxlan_exporter/fuzz/bound"
 	"vxlan_exporter/kernel/packet"
 )
 
@@ -142,7 +146,23 @@ func TestSampleWithoutRandom(t *testing.T) {
 	}
 }
 
+// recordings are frames that real kernels made (testdata/*.pcap), every one of a short file and some of a long.
+func recordings(f *testing.F) (frames [][]byte) {
+	f.Helper()
+	for name := range scenes() {
+		all := readPcap(f, filepath.Join("testdata", name+".pcap"))
+		for i := 0; i < len(all); i += 1 + len(all)/8 {
+			frames = append(frames, all[i])
+		}
+	}
+	return frames
+}
+
 func FuzzFilterAgreesWithJudge(f *testing.F) {
+	for _, frame := range recordings(f) {
+		f.Add(frame, false)
+		f.Add(frame[14:], true)
+	}
 	for i, l := range layouts() {
 		if i%97 == 0 {
 			frame, _, _, _ := l.build()
@@ -163,6 +183,11 @@ func FuzzFilterAgreesWithJudge(f *testing.F) {
 
 // FuzzJudge: whatever comes, no panic, and bad only with all that makes it certain.
 func FuzzJudge(f *testing.F) {
+	unfinished := []byte{1, 0, 0, 0, 0, 0, 100, 0, 16, 0} // struct virtio_net_hdr with VIRTIO_NET_HDR_F_NEEDS_CSUM
+	for _, frame := range recordings(f) {
+		f.Add(frame, make([]byte, 10), []byte{}, uint16(0), uint16(0), false)
+		f.Add(frame, unfinished, []byte{}, uint16(100), uint16(16), true)
+	}
 	for i, l := range layouts() {
 		if i%97 == 0 {
 			frame, _, tcpAt, _ := l.build()
@@ -173,7 +198,11 @@ func FuzzJudge(f *testing.F) {
 		m := packet.Describe(packet.Meta{
 			Length: len(frame), MTU: 1500, Outgoing: outgoing, ChecksumStart: int(start), ChecksumOffset: int(offset),
 		}, vnet, oob)
-		v := packet.Judge(frame, m)
+		var v packet.Verdict
+		bound.Read(t, len(frame), 1, 256<<10, func() { v = packet.Judge(frame, m) })
+		if v.Kind == packet.Bad {
+			inFrame(t, frame, v)
+		}
 		switch v.Kind {
 		case packet.Unjudgeable:
 			if v.Reason == "" {
@@ -195,4 +224,18 @@ func FuzzJudge(f *testing.F) {
 			t.Errorf("finished, but %+v", v)
 		}
 	})
+}
+
+// inFrame demands that what is told of a packet stands in it.
+func inFrame(t *testing.T, frame []byte, v packet.Verdict) {
+	t.Helper()
+	for what, b := range map[string][]byte{
+		"source": v.Source.Addr().AsSlice(), "destination": v.Destination.Addr().AsSlice(),
+		"ports": binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, v.Source.Port()), v.Destination.Port()),
+		"field": binary.BigEndian.AppendUint16(nil, v.Field),
+	} {
+		if !bytes.Contains(frame, b) {
+			t.Errorf("%s % x is not in the frame: %+v", what, b, v)
+		}
+	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/procfs"
+
+	"vxlan_exporter/fuzz/bound"
 )
 
 func write(t testing.TB, content string) string {
@@ -208,24 +210,55 @@ func FuzzFiles(f *testing.F) {
 			f.Add(b)
 		}
 	}
-	f.Fuzz(func(t *testing.T, content []byte) {
-		path := write(t, string(content))
-		var a, b *uint64
-		_ = Table(path, Want{"Udp InCsumErrors": &a, "TcpExt TCPSynRetrans": &b})
-		_ = List(path, Want{"Udp6InCsumErrors": &a})
-		sum, err := PerCPU(path, "invalid")
-		if sum != nil && err != nil {
-			t.Error("a sum together with an error")
+	for _, name := range []string{"snmp", "snmp6", "netstat", "udp", "udp6", "stat/nf_conntrack"} { // this kernel's own
+		if b, err := os.ReadFile(filepath.Join("/proc/net", name)); err == nil {
+			f.Add(b)
 		}
-		sockets, _ := Sockets(path, "ipv4", []uint16{8472})
-		for _, s := range sockets {
-			if s.Port != 8472 {
-				t.Errorf("socket of another port: %+v", s)
+	}
+	path := write(f, "")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Whatever is told stood in the file, as a field of its own.
+		said := func(what string, n *uint64, base int) {
+			t.Helper()
+			if n == nil {
+				return
+			}
+			if !slices.ContainsFunc(bytes.Fields(content), func(field []byte) bool {
+				v, err := strconv.ParseUint(string(field), base, 64)
+				return err == nil && v == *n
+			}) {
+				t.Errorf("%s = %d is not in the file", what, *n)
 			}
 		}
-		if len(sockets) > bytes.Count(content, []byte("\n"))+1 {
-			t.Error("more sockets than lines")
-		}
+		bound.Read(t, len(content), 64, 512<<10, func() {
+			var csum, syn, csum6 *uint64
+			_ = Table(path, Want{"Udp InCsumErrors": &csum, "TcpExt TCPSynRetrans": &syn})
+			_ = List(path, Want{"Udp6InCsumErrors": &csum6})
+			said("Udp InCsumErrors", csum, 10)
+			said("TcpExt TCPSynRetrans", syn, 10)
+			said("Udp6InCsumErrors", csum6, 10)
+			sum, err := PerCPU(path, "invalid")
+			if sum != nil && err != nil {
+				t.Error("a sum together with an error")
+			}
+			if bytes.Count(bytes.TrimRight(content, "\n"), []byte("\n")) == 1 { // one CPU
+				said("invalid", sum, 16)
+			}
+			sockets, _ := Sockets(path, "ipv4", []uint16{8472})
+			for _, s := range sockets {
+				if s.Port != 8472 || s.Family != "ipv4" {
+					t.Errorf("socket of another port: %+v", s)
+				}
+				said("inode", &s.Inode, 10)
+				said("drops", &s.Drops, 10)
+			}
+			if len(sockets) > bytes.Count(content, []byte("\n"))+1 {
+				t.Error("more sockets than lines")
+			}
+		})
 	})
 }
 

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"vxlan_exporter/fuzz/bound"
 )
 
 type zeroCase struct {
@@ -334,7 +336,8 @@ func FuzzVerdicts(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, release, version, os string) {
 		info := Info{Release: release, Version: version, OS: map[string]string{"ID": os}}
-		a, b := ZeroChecksum(info), OffloadedChecksum(info)
+		var a, b Verdict
+		bound.Read(t, len(release)+len(version)+len(os), 64, 512<<10, func() { a, b = ZeroChecksum(info), OffloadedChecksum(info) })
 		for _, v := range []Verdict{a, b} {
 			if v.Verdict != Affected && v.Verdict != Fixed && v.Verdict != Unknown {
 				t.Errorf("verdict %q", v.Verdict)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"vxlan_exporter/fuzz/bound"
 )
 
 // TestReadRunning compares with uname(1) and with the shell's own reading of os-release.
@@ -103,8 +105,18 @@ func FuzzOSRelease(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
+	for _, path := range OSReleasePaths() { // this machine's own
+		if b, err := os.ReadFile(path); err == nil {
+			f.Add(string(b))
+		}
+	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for name, value := range parseOSRelease(text) {
+		var kept map[string]string
+		bound.Read(t, len(text), 16, 512<<10, func() { kept = parseOSRelease(text) })
+		for name, value := range kept {
+			if !strings.Contains(text, name) || !strings.ContainsAny(value, "?\\\"`$") && !strings.ContainsRune(value, utf8.RuneError) && !said(text, value) {
+				t.Errorf("%s=%q of %q", name, value, text)
+			}
 			if name != "ID" && name != "VERSION_ID" && name != "PRETTY_NAME" {
 				t.Errorf("kept %q", name)
 			}
@@ -114,3 +126,6 @@ func FuzzOSRelease(f *testing.F) {
 		}
 	})
 }
+
+// said reports whether text holds value, but for backslashes that quoting put in.
+func said(text, value string) bool { return strings.Contains(strings.ReplaceAll(text, `\`, ""), value) }

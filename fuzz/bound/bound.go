@@ -1,0 +1,50 @@
+// Package bound holds readers of hostile bytes to limits on memory and time. It is for tests.
+package bound
+
+import (
+	"runtime"
+	"runtime/metrics"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// CPU is the most CPU time that reading one input may take. The slowest readers need a few milliseconds for the largest inputs; a
+// reader that loops, or whose effort grows with the square of the input, needs more than this. It is CPU time of the thread, so
+// that a busy machine makes no difference.
+const CPU = 2 * time.Second
+
+// Read calls f, which reads an input of size bytes, and fails the test when f allocates more than fixed bytes and perByte for each
+// byte of the input, or takes more than CPU. What f has allocated and freed again counts too. Not for parallel tests.
+func Read(t testing.TB, size, perByte, fixed int, f func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	allocated, used := allocations(), threadTime(t)
+	f()
+	took, got := threadTime(t)-used, allocations()-allocated
+	if limit := uint64(fixed) + uint64(perByte)*uint64(size); got > limit {
+		t.Errorf("%d bytes of input made the reader allocate %d bytes, more than %d", size, got, limit)
+	}
+	if took > CPU {
+		t.Errorf("%d bytes of input took %s of CPU time, more than %s", size, took, CPU)
+	}
+}
+
+// allocations is how much this process has allocated on the heap since it began. The runtime counts whole spans of small objects,
+// so a difference is exact to some 100 KB.
+func allocations() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+func threadTime(t testing.TB) time.Duration {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,14 @@
+# Fuzzing of everything that reads bytes from outside; included by the Makefile, whose GO it uses.
+
+FUZZTIME ?= 10m
+
+.PHONY: fuzz fuzz-smoke fuzz-seeds
+
+fuzz: deps ## every fuzz target for FUZZTIME (10m)
+	GO='$(GO)' ./fuzz/run $(FUZZTIME)
+
+fuzz-smoke: deps ## every fuzz target for 20 seconds
+	GO='$(GO)' ./fuzz/run 20s
+
+fuzz-seeds: deps ## record seeds from the running kernel (root)
+	$(GO) run ./fuzz/record

@@ -1,0 +1,111 @@
+package natrules
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"vxlan_exporter/fuzz/bound"
+)
+
+// FuzzIPSet reads the answers about ip sets. The seeds in testdata/fuzz were recorded from Linux 6.18.
+func FuzzIPSet(f *testing.F) {
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < nfgenmsgLength {
+			return
+		}
+		var s setType
+		bound.Read(t, len(b), 256, 256<<10, func() { s = parseSetType(b[nfgenmsgLength:]) })
+		if !bytes.Contains(b, []byte(s.name)) {
+			t.Errorf("type %q of %x", s.name, b)
+		}
+	})
+}
+
+// FuzzTableNames reads ip_tables_names and /proc/modules, as they are and as no kernel writes them.
+func FuzzTableNames(f *testing.F) {
+	for _, s := range []string{
+		"nat\nmangle\nfilter\n", "", "nat", "\x00\n\n", strings.Repeat("n", 70000), strings.Repeat("t\n", 40),
+		"nf_tables 376832 1 - Live 0x0000000000000000\nip_tables 28672 0 - Live 0x0000000000000000\n", "nf_tables",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		bound.Read(t, len(text), 4, 512<<10, func() {
+			names, err := scanNames(strings.NewReader(text))
+			for name := range names {
+				if !strings.Contains(text, name) || strings.Contains(name, "\n") {
+					t.Errorf("name %q", name)
+				}
+			}
+			if len(names) > maxNames || err == nil && len(names) == 0 && strings.Trim(text, "\r\n") != "" {
+				t.Errorf("%d names, %v", len(names), err)
+			}
+			there, err := listedIn(strings.NewReader(text), "nf_tables")
+			if there && !strings.Contains(text, "nf_tables") {
+				t.Errorf("listed, %v", err)
+			}
+		})
+	})
+}
+
+// FuzzConfig reads /proc/config.gz: what is unpacked is bounded, whatever it claims to hold.
+func FuzzConfig(f *testing.F) {
+	for _, text := range []string{"CONFIG_NF_TABLES=y\n", "# Linux\nCONFIG_NF_TABLES=y\n", "# Linux\nCONFIG_NF_TABLES=m\n", strings.Repeat("\x00", 8<<20)} {
+		f.Add(gzipped(f, text))
+	}
+	f.Add([]byte("CONFIG_NF_TABLES=y\n"))
+	proc := f.TempDir()
+	for _, dir := range []string{"sys/kernel"} {
+		if err := os.MkdirAll(filepath.Join(proc, dir), 0o755); err != nil {
+			f.Fatal(err)
+		}
+	}
+	write := func(t testing.TB, name string, b []byte) {
+		if err := os.WriteFile(filepath.Join(proc, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(f, "modules", nil)
+	write(f, "sys/kernel/osrelease", []byte("6.18.0\n"))
+	f.Fuzz(func(t *testing.T, packed []byte) {
+		write(t, "config.gz", packed)
+		g := &gate{proc: proc, sys: t.TempDir(), boot: proc, modules: proc}
+		var available bool
+		var err error
+		// io.ReadAll grows its buffer by a quarter, so that all its buffers together are 5 times the last.
+		bound.Read(t, len(packed), 16, 6*maxGateFile+1<<20, func() { available, err = g.nftables() })
+		if !available {
+			return
+		}
+		if err != nil {
+			t.Errorf("available, and %v", err)
+		}
+		z, err := gzip.NewReader(bytes.NewReader(packed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(io.LimitReader(z, maxGateFile))
+		if !slices.Contains(strings.Split(string(text), "\n"), "CONFIG_NF_TABLES=y") {
+			t.Errorf("built in by %.100q", text)
+		}
+	})
+}
+
+func gzipped(t testing.TB, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := io.WriteString(z, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
