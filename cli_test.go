@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -175,9 +176,13 @@ type started struct {
 }
 
 // start runs the exporter on a free port and waits until it listens.
-func start(t *testing.T, args ...string) *started {
+func start(t *testing.T, args ...string) *started { t.Helper(); return startUnder(t, nil, args...) }
+
+// startUnder is start by another program, one that runs what its arguments end with in its own place.
+func startUnder(t *testing.T, under []string, args ...string) *started {
 	t.Helper()
-	cmd := exec.Command(program, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
+	command := slices.Concat(under, []string{program, "--web.listen-address=127.0.0.1:0"}, args)
+	cmd := exec.Command(command[0], command[1:]...)
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

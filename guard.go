@@ -13,6 +13,7 @@ import (
 
 	"vxlan_exporter/diagnosis"
 	"vxlan_exporter/guard"
+	"vxlan_exporter/kernel/capability"
 )
 
 // guardRulesInterval is how old the judgement of the NAT rules may be: kube-proxy writes them about when the CNI makes the device.
@@ -49,6 +50,7 @@ func addGuard(app *kingpin.Application, s *sources, commands map[string]command)
 		if err := c.Validate(); err != nil {
 			return 0, err
 		}
+		giveUp(s.needs() | capability.NetAdmin)(logger)
 		err = guard.Run(ctx, c)
 		notify(logger, daemon.SdNotifyStopping)
 		return 0, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,6 +27,7 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
+	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/exporter"
 )
@@ -39,6 +42,9 @@ const (
 	writeTimeout      = exporter.MaxTimeout + 30*time.Second
 	idleTimeout       = 3 * time.Minute // outlives the usual scrape intervals, so that Prometheus keeps its connection
 	maxHeaderBytes    = 16 << 10
+	maxConnections    = 512
+	maxStreams        = 2   // of one HTTP/2 connection
+	spareFiles        = 128 // left for the collectors where few files may be open
 	drainTimeout      = 5 * time.Second
 )
 
@@ -55,7 +61,7 @@ func addServe(app *kingpin.Application, s *sources, commands map[string]command)
 	cmd := app.Command("serve", "Serve metrics for Prometheus (the default command).").Default()
 	c := &serveConfig{web: webflag.AddFlags(cmd, defaultAddress)}
 	cmd.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&c.telemetryPath)
-	cmd.Flag("web.max-requests", "Scrapes served at the same time; 0 for no limit.").Default("40").IntVar(&c.maxRequests)
+	cmd.Flag("web.max-requests", "Answers rendered at the same time; more wait their turn. 0 for no limit.").Default("4").IntVar(&c.maxRequests)
 	cmd.Flag("web.timeout-offset", "Taken off the scrape timeout that Prometheus announces, for the way back.").
 		Default("500ms").DurationVar(&c.timeoutOffset)
 	cmd.Flag("web.enable-pprof", "Serve /debug/pprof/ to whoever can scrape.").BoolVar(&c.pprof)
@@ -76,7 +82,10 @@ func (c *serveConfig) validate() error {
 	case c.maxProcs < 1:
 		return fmt.Errorf("--runtime.gomaxprocs=%d: must be at least 1", c.maxProcs)
 	}
-	if err := web.Validate(*c.web.WebConfigFile); err != nil {
+	if err := web.Validate(*c.web.WebConfigFile); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("--web.config.file=%s: %w (its owner must be uid %d: the exporter gives up the capability to read files of others)",
+			*c.web.WebConfigFile, err, os.Geteuid())
+	} else if err != nil {
 		return fmt.Errorf("--web.config.file=%s: %w", *c.web.WebConfigFile, err)
 	}
 	return nil
@@ -89,6 +98,8 @@ func activated() bool {
 
 // serve runs the exporter until it is told to end.
 func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
+	// Before the files that flags name are read: what cannot be read without capabilities is then known at once, not at some handshake.
+	gaveUp := giveUp(s.needs() | listening(*c.web.WebListenAddresses))
 	if err := c.validate(); err != nil {
 		return err
 	}
@@ -121,11 +132,15 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		Handler:           server.Handler(),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ConnState:      exporter.NewConnections(connectionLimit(), logger).Follow,
+		// Over TLS: a connection must not stand for hundreds of scrapes.
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ErrorLog: log.New(serverLog{logger}, "", 0),
 		// Called when a listener stands, which is the moment to tell systemd.
 		BaseContext: func(net.Listener) context.Context {
 			if listening.CompareAndSwap(false, true) {
 				logger.Info("Starting "+programName, "version", version.Info(), "uid", os.Getuid())
+				gaveUp(logger)
 				server.SetReady(true)
 				if err := releaseStartup(); err != nil {
 					logger.Debug("start-up pages are kept", "err", err)
@@ -162,6 +177,28 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		return err
 	}
 	return <-drained
+}
+
+// connectionLimit is how many connections there may be: with all of them open, the collectors must still be able to open their files.
+func connectionLimit() int {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil || files.Cur >= maxConnections+spareFiles {
+		return maxConnections
+	}
+	return max(1, int(files.Cur)-spareFiles) //nolint:gosec // small, as just seen
+}
+
+// serverLog is where the HTTP server complains. A client causes as many of its lines as it likes, a failed handshake each, so that
+// only what is wrong with the exporter itself is worth a warning.
+type serverLog struct{ *slog.Logger }
+
+func (l serverLog) Write(p []byte) (int, error) {
+	level, line := slog.LevelDebug, strings.TrimSpace(string(p))
+	if strings.HasPrefix(line, "http: panic") || strings.HasPrefix(line, "http: Accept error") {
+		level = slog.LevelWarn
+	}
+	l.Log(context.Background(), level, line)
+	return len(p), nil
 }
 
 func notify(logger *slog.Logger, state string) {

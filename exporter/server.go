@@ -19,7 +19,7 @@ type Config struct {
 	Observer      *Observer
 	Self          prometheus.Gatherer // metrics of the process itself
 	TelemetryPath string              // where the metrics are, beginning with a slash
-	MaxRequests   int                 // scrapes served at the same time; 0: no limit
+	MaxRequests   int                 // answers rendered at the same time; 0: no limit
 	TimeoutOffset time.Duration       // taken off the scrape timeout that Prometheus announces
 	EnablePprof   bool                // serve /debug/pprof/
 	Page          PageFunc            // renders the status page
@@ -33,15 +33,16 @@ type PageFunc func(w http.ResponseWriter, seen, earlier *Observation)
 type Server struct {
 	Config
 	publisher *Publisher
-	inFlight  chan struct{}
+	rendering chan struct{} // one for each answer that is being rendered; nil: no limit
+	outbox    outbox
 	ready     atomic.Bool
 }
 
 // NewServer makes a server. It is not ready until Ready is called.
 func NewServer(c Config) *Server {
-	s := &Server{Config: c, publisher: NewPublisher(c.Observer.Collectors())}
+	s := &Server{Config: c, publisher: NewPublisher(c.Observer.Collectors()), outbox: outbox{limit: maxUnsent}}
 	if c.MaxRequests > 0 {
-		s.inFlight = make(chan struct{}, c.MaxRequests)
+		s.rendering = make(chan struct{}, c.MaxRequests)
 	}
 	return s
 }
@@ -72,25 +73,23 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// metrics serves one scrape.
+// metrics serves one scrape. It waits for the look first, which all scrapes share, and for its turn to be rendered then.
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
-	if s.inFlight != nil {
-		select {
-		case s.inFlight <- struct{}{}:
-			defer func() { <-s.inFlight }()
-		default:
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, fmt.Sprintf("Limit of %d concurrent requests reached, try again later.", s.MaxRequests), http.StatusServiceUnavailable)
-			return
-		}
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.timeout(r))
+	timeout := s.timeout(r)
+	turn, cancel := context.WithTimeout(r.Context(), timeout+s.TimeoutOffset)
 	defer cancel()
+	look, cancel := context.WithTimeout(turn, timeout)
+	defer cancel()
+	seen := s.Observer.Observe(look)
+	s.answer(turn, w, func(w http.ResponseWriter) { s.exposition(w, r, seen) })
+}
 
+// exposition writes an observation in the format that the client asks for.
+func (s *Server) exposition(w http.ResponseWriter, r *http.Request, seen *Observation) {
 	registry := prometheus.NewRegistry()
 	q := r.URL.Query()
 	keep := filter(q["collect[]"], q["exclude[]"])
-	if err := registry.Register(s.publisher.Of(s.Observer.Observe(ctx), keep)); err != nil {
+	if err := registry.Register(s.publisher.Of(seen, keep)); err != nil {
 		s.Logger.Error("metrics cannot be registered", "err", err)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -123,8 +122,10 @@ func (s *Server) timeout(r *http.Request) time.Duration {
 
 // page serves the status page from a look of its own, or the scrape's that is under way.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), DefaultTimeout/2)
+	turn, cancel := context.WithTimeout(r.Context(), DefaultTimeout)
 	defer cancel()
-	seen := s.Observer.Observe(ctx)
-	s.Page(w, seen, s.Observer.Earlier())
+	look, cancel := context.WithTimeout(turn, DefaultTimeout/2)
+	defer cancel()
+	seen := s.Observer.Observe(look)
+	s.answer(turn, w, func(w http.ResponseWriter) { s.Page(w, seen, s.Observer.Earlier()) })
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -152,33 +151,4 @@ func TestTimeoutHeaderBoundsTheScrape(t *testing.T) {
 	if strings.Contains(body, "vxlan_test_hung") {
 		t.Errorf("metrics of a collector that did not answer:\n%s", body)
 	}
-}
-
-func TestConcurrentScrapesAreLimited(t *testing.T) {
-	release := make(chan struct{})
-	slow := &fake{name: "slow", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
-		<-release
-		return func(*node.Node) {}, nil
-	}}
-	s, h := newServer(t, func(c *Config) { c.MaxRequests = 2 }, slow)
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() {
-			if status, _, _ := get(t, h.URL+"/metrics"); status != 200 {
-				t.Errorf("within the limit: %d", status)
-			}
-		})
-	}
-	for len(s.inFlight) < 2 {
-		time.Sleep(time.Millisecond)
-	}
-	status, body, header := get(t, h.URL+"/metrics")
-	if status != http.StatusServiceUnavailable || !strings.Contains(body, "Limit of 2") || header.Get("Retry-After") == "" {
-		t.Errorf("past the limit: %d %q", status, body)
-	}
-	if status, _, _ := get(t, h.URL+"/-/healthy"); status != 200 {
-		t.Errorf("health while the limit is reached: %d", status)
-	}
-	close(release)
-	wg.Wait()
 }

@@ -1,0 +1,78 @@
+package exporter
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// Connections bounds how many connections a server has open. A new one always gets in: beyond the limit, the one that has sent no
+// complete request for longest is closed for it, and where all are being answered, the one that has been so for longest. Idle
+// connections, which cost whoever holds them nothing, therefore shut nobody out; a client whose idle connection is closed opens another.
+type Connections struct {
+	limit  int
+	logger *slog.Logger
+
+	mu   sync.Mutex
+	open map[net.Conn]connection
+	tick uint64 // counts changes of state
+	full bool   // it was logged that the limit is reached
+}
+
+type connection struct {
+	active bool
+	since  uint64
+}
+
+// NewConnections makes a bound of limit connections, which must be positive. Its Follow is a server's ConnState.
+func NewConnections(limit int, logger *slog.Logger) *Connections {
+	return &Connections{limit: limit, logger: logger, open: map[net.Conn]connection{}}
+}
+
+// Follow is told of every connection's changes (http.Server.ConnState).
+func (c *Connections) Follow(conn net.Conn, state http.ConnState) {
+	if victim := c.follow(conn, state); victim != nil {
+		// Not tls.Conn's Close, which waits until the client takes leave. An error means that it is closed already.
+		if t, ok := victim.(interface{ NetConn() net.Conn }); ok {
+			victim = t.NetConn()
+		}
+		_ = victim.Close()
+	}
+}
+
+// follow returns the connection to close, if any.
+func (c *Connections) follow(conn net.Conn, state http.ConnState) (victim net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tick++
+	_, known := c.open[conn]
+	switch {
+	case state == http.StateClosed || state == http.StateHijacked:
+		delete(c.open, conn)
+		c.full = c.full && len(c.open) > c.limit/2
+		return nil
+	case state == http.StateNew && len(c.open) >= c.limit:
+		victim = c.longest()
+		delete(c.open, victim)
+		if !c.full {
+			c.full = true
+			c.logger.Warn("too many connections: the ones idle longest are closed", "limit", c.limit)
+		}
+	case state != http.StateNew && !known:
+		return nil // it was closed here, and has not noticed yet
+	}
+	c.open[conn] = connection{active: state == http.StateActive, since: c.tick}
+	return victim
+}
+
+// longest finds the connection that is to go.
+func (c *Connections) longest() (found net.Conn) {
+	var best connection
+	for conn, k := range c.open {
+		if found == nil || (best.active && !k.active) || (best.active == k.active && k.since < best.since) {
+			found, best = conn, k
+		}
+	}
+	return found
+}
