@@ -85,6 +85,12 @@ func (n *NS) RunInput(stdin string, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
+// IP runs ip(8) commands, as "link add br0 type bridge", in one process inside the namespace.
+func (n *NS) IP(commands ...string) error {
+	_, err := n.RunInput(strings.Join(commands, "\n")+"\n", "ip", "-batch", "-")
+	return err
+}
+
 // Do calls f on a thread that is in the namespace. Sockets that f opens stay in it. Note that /proc/net is the namespace of the
 // process, not of the thread: use /proc/thread-self/net, or run a program with Cmd.
 func (n *NS) Do(f func() error) error {

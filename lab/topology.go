@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 )
 
 // Addresses of the rig. Every rig is a world of its own, so they repeat from rig to rig.
@@ -125,11 +124,7 @@ func optional(err error) error {
 	return err
 }
 
-// batch runs ip(8) commands in one process.
-func batch(n *NS, commands ...string) error {
-	_, err := n.RunInput(strings.Join(commands, "\n")+"\n", "ip", "-batch", "-")
-	return err
-}
+func batch(n *NS, commands ...string) error { return n.IP(commands...) }
 
 func command(n *NS, args ...string) error {
 	_, err := n.Run(args...)

@@ -2,6 +2,7 @@ package labtest
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 
 	"vxlan_exporter/lab"
@@ -17,7 +18,13 @@ type Exporter struct {
 // StartExporter runs the exporter in a namespace, as scrape.Start does.
 func StartExporter(t testing.TB, n *lab.NS, program string, args ...string) *Exporter {
 	t.Helper()
-	e, err := scrape.Start(t.Context(), n, program, args...)
+	return StartExporterAt(t, n, netip.MustParseAddrPort(scrape.Address), program, args...)
+}
+
+// StartExporterAt is StartExporter with an address to listen on.
+func StartExporterAt(t testing.TB, n *lab.NS, address netip.AddrPort, program string, args ...string) *Exporter {
+	t.Helper()
+	e, err := scrape.StartAt(t.Context(), n, address.String(), program, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
