@@ -1,0 +1,119 @@
+// Command scale measures what the rules cost in a real Prometheus that scrapes thousands of nodes, healthy and failing. The nodes are
+// one HTTP server on the loopback.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+)
+
+type options struct {
+	nodes                       int
+	rules, prometheus, promtool string
+	history, warm, settle, look time.Duration
+	limit                       time.Duration
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "scale:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop has been called
+	}
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	app := kingpin.New("scale", "What the rules cost in a Prometheus that scrapes many nodes. Prints Markdown tables.")
+	app.HelpFlag.Short('h')
+	app.UsageWriter(os.Stdout)
+	app.Flag("nodes", "Nodes in the fleet.").Default("5000").IntVar(&o.nodes)
+	app.Flag("rules", "Folder of the rule files.").Default("prometheus/rules").StringVar(&o.rules)
+	app.Flag("prometheus", "Prometheus server.").Default(".cache/bin/prometheus").StringVar(&o.prometheus)
+	app.Flag("promtool", "Its promtool.").Default(".cache/bin/promtool").StringVar(&o.promtool)
+	app.Flag("history", "History made beforehand, for the rules that look far back.").Default("6h5m").DurationVar(&o.history)
+	app.Flag("warm", "Time until all windows are full.").Default("5m30s").DurationVar(&o.warm)
+	app.Flag("settle", "Time after nodes began to fail.").Default("2m15s").DurationVar(&o.settle)
+	app.Flag("look", "Time that evaluations are watched in each scenario.").Default("75s").DurationVar(&o.look)
+	app.Flag("limit", "Longest median evaluation of a group that is no error.").Default("1s").DurationVar(&o.limit)
+	_, err := app.Parse(args)
+	return o, err
+}
+
+var errTooSlow = errors.New("a rule group took too long")
+
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return fmt.Errorf("%w (try --help)", err)
+	}
+	folder, err := os.MkdirTemp("", "vxlan-scale-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+
+	f := &fleet{nodes: o.nodes, started: time.Now()}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	nodes := &http.Server{Handler: f, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = nodes.Serve(l) }() // ends with Close
+	defer nodes.Close()
+
+	s, err := startServer(ctx, o, f, l.Addr().String(), folder)
+	if err != nil {
+		return err
+	}
+	err = measure(ctx, o, f, s)
+	if err != nil && !errors.Is(err, errTooSlow) {
+		if log, readErr := os.ReadFile(folder + "/prometheus.log"); readErr == nil {
+			os.Stderr.Write(log[max(0, len(log)-4096):])
+		}
+	}
+	return errors.Join(err, s.stop())
+}
+
+// measure goes through the scenarios.
+func measure(ctx context.Context, o options, f *fleet, s *server) error {
+	if err := pause(ctx, o.warm); err != nil {
+		return err
+	}
+	var errs []error
+	for _, failing := range []int{0, 1, o.nodes / 20, o.nodes} {
+		f.failing.Store(int64(failing))
+		if failing > 0 {
+			if err := pause(ctx, o.settle); err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+		}
+		seen, err := watch(ctx, s, o.look)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		seen.print(os.Stdout, o.nodes, failing)
+		errs = append(errs, seen.check(o.limit))
+	}
+	return errors.Join(errs...)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

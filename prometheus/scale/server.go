@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"vxlan_exporter/lab/scrape"
+)
+
+// config is prometheus/prometheus.yml with the fleet for targets. Only what it must have differs.
+const config = `global:
+  scrape_interval: 15s
+  evaluation_interval: 15s
+rule_files:
+  - %[1]s/*.yml
+scrape_configs:
+  - job_name: vxlan
+    file_sd_configs:
+      - files: [%[2]s]
+`
+
+// server is a Prometheus that watches the fleet.
+type server struct {
+	url    string
+	cmd    *exec.Cmd
+	exited chan error
+}
+
+// startServer writes its configuration and history to a folder, and starts it on a free port of the loopback.
+func startServer(ctx context.Context, o options, f *fleet, fleetAddress, folder string) (*server, error) {
+	rules, err := filepath.Abs(o.rules)
+	if err != nil {
+		return nil, err
+	}
+	targets := filepath.Join(folder, "targets.json")
+	if err := writeTargets(f, fleetAddress, targets); err != nil {
+		return nil, err
+	}
+	configFile := filepath.Join(folder, "prometheus.yml")
+	if err := os.WriteFile(configFile, fmt.Appendf(nil, config, rules, targets), 0o600); err != nil {
+		return nil, err
+	}
+	data := filepath.Join(folder, "data")
+	if err := backfill(ctx, o, folder, data); err != nil {
+		return nil, err
+	}
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(folder, "prometheus.log"))
+	if err != nil {
+		return nil, err
+	}
+	s := &server{url: "http://" + address, exited: make(chan error, 1)}
+	s.cmd = exec.Command(o.prometheus, //nolint:noctx // stop ends it in good order
+		"--config.file="+configFile, "--storage.tsdb.path="+data, "--web.listen-address="+address)
+	s.cmd.Stderr = log
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { s.exited <- s.cmd.Wait(); _ = log.Close() }()
+	return s, nil
+}
+
+func writeTargets(f *fleet, fleetAddress, name string) error {
+	w, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.targets(w, fleetAddress), w.Close())
+}
+
+// backfill makes the 6 hours of history that the usual rate of invalid packets is averaged over.
+func backfill(ctx context.Context, o options, folder, data string) error {
+	name := filepath.Join(folder, "history.txt")
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(file)
+	const metric = "instance:vxlan_host_conntrack_invalid:increase2m"
+	fmt.Fprintf(w, "# TYPE %s gauge\n", metric)
+	now := time.Now().Truncate(time.Minute)
+	for node := range o.nodes {
+		for at := now.Add(-o.history); at.Before(now); at = at.Add(time.Minute) {
+			fmt.Fprintf(w, "%s{instance=%q,job=\"vxlan\"} %d %d\n", metric, instance(node), node%3*2, at.Unix())
+		}
+	}
+	fmt.Fprintln(w, "# EOF")
+	if err := errors.Join(w.Flush(), file.Close()); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, o.promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet", name, data)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("promtool tsdb create-blocks-from: %w: %s", err, out)
+	}
+	return os.Remove(name)
+}
+
+// freeAddress is one that nobody listened on just now.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// metrics are the server's own.
+func (s *server) metrics(ctx context.Context) (scrape.Metrics, error) {
+	select {
+	case err := <-s.exited:
+		s.exited <- err
+		return nil, fmt.Errorf("prometheus ended: %w", err)
+	default:
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return scrape.Parse(resp.Body)
+}
+
+// stop ends the server.
+func (s *server) stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case err := <-s.exited:
+		s.exited <- err
+		return err
+	case <-time.After(30 * time.Second):
+		return s.cmd.Process.Kill()
+	}
+}
