@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 func TestParseFlow(t *testing.T) {
@@ -53,13 +54,13 @@ func TestJudge(t *testing.T) {
 	padded := append(datagram(right, "abc"), make([]byte, 10)...) // to the 60 bytes of an Ethernet frame
 	w := &Wire{port: 8472}
 	for _, frame := range [][]byte{datagram(right, "abc"), padded, datagram(0, "abc"), datagram(right+1, "abc")} {
-		w.judge(frame)
+		w.judge(frame, time.Time{})
 	}
 	if w.seen.Packets != 4 || w.seen.Zero != 1 || len(w.seen.Bad) != 1 || w.seen.Bad[0].Correct != right {
 		t.Errorf("%+v; want 4 packets, one without a checksum, one bad that should be %#04x", w.seen, right)
 	}
 	other := &Wire{port: 4789}
-	other.judge(datagram(1, "abc"))
+	other.judge(datagram(1, "abc"), time.Time{})
 	if other.seen.Packets != 0 {
 		t.Errorf("a packet to another port was counted: %+v", other.seen)
 	}
@@ -70,7 +71,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add(append(append(make([]byte, 12), 0x86, 0xdd), bytes.Repeat([]byte{0x11}, 60)...))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		w := &Wire{port: 8472}
-		w.judge(frame)
+		w.judge(frame, time.Time{})
 		if w.seen.Packets > 1 || len(w.seen.Bad)+w.seen.Zero > w.seen.Packets {
 			t.Errorf("one frame gave %+v", w.seen)
 		}

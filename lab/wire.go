@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,7 @@ type WireCount struct {
 
 // BadPacket is an outer packet whose UDP checksum is wrong.
 type BadPacket struct {
+	Received       time.Time // by the kernel's clock, as the packet arrived
 	Source         netip.AddrPort
 	Field, Correct uint16 // checksum as it is and as it should be
 }
@@ -44,6 +46,7 @@ func (r *Rig) WatchWire() (*Wire, error) {
 		}
 		err = errors.Join(
 			unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20),
+			unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 			unix.Bind(w.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Index}),
 		)
 		if err != nil {
@@ -59,9 +62,9 @@ func (w *Wire) Close() error { return unix.Close(w.fd) }
 // Count reads everything that has arrived by now and returns the sums since the watch began. It fails when the kernel had to drop
 // packets, as then the sums are not all.
 func (w *Wire) Count() (WireCount, error) {
-	buf := make([]byte, 1<<16)
+	buf, control := make([]byte, 1<<16), make([]byte, 256)
 	for {
-		n, from, err := unix.Recvfrom(w.fd, buf, 0)
+		n, oob, _, from, err := unix.Recvmsg(w.fd, buf, control, 0)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -78,13 +81,33 @@ func (w *Wire) Count() (WireCount, error) {
 			return w.seen, fmt.Errorf("packet socket on %s: %w", Underlay, err)
 		}
 		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype != unix.PACKET_OUTGOING {
-			w.judge(buf[:n])
+			received, err := timestamp(control[:oob])
+			if err != nil {
+				return w.seen, fmt.Errorf("packet socket on %s: %w", Underlay, err)
+			}
+			w.judge(buf[:n], received)
 		}
 	}
 }
 
+// timestamp is what SO_TIMESTAMPNS adds to a packet: a struct timespec (socket(7)).
+func timestamp(control []byte) (time.Time, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("control messages: %w", err)
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_TIMESTAMPNS {
+			var at struct{ Seconds, Nanoseconds int64 }
+			_, err := binary.Decode(m.Data, binary.NativeEndian, &at)
+			return time.Unix(at.Seconds, at.Nanoseconds), err
+		}
+	}
+	return time.Time{}, errors.New("a packet has no timestamp")
+}
+
 // judge counts an Ethernet frame if it holds a UDP datagram to the VXLAN port. Fragments are not expected and not counted.
-func (w *Wire) judge(frame []byte) {
+func (w *Wire) judge(frame []byte, received time.Time) {
 	const ethernet = 14
 	if len(frame) < ethernet {
 		return
@@ -127,7 +150,7 @@ func (w *Wire) judge(frame []byte) {
 	}
 	if correct := udpChecksum(src, dst, udp); correct != field {
 		addr, _ := netip.AddrFromSlice(src)
-		w.seen.Bad = append(w.seen.Bad, BadPacket{netip.AddrPortFrom(addr, binary.BigEndian.Uint16(udp)), field, correct})
+		w.seen.Bad = append(w.seen.Bad, BadPacket{received, netip.AddrPortFrom(addr, binary.BigEndian.Uint16(udp)), field, correct})
 	}
 }
 
