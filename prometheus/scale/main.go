@@ -18,6 +18,7 @@ import (
 
 type options struct {
 	nodes                       int
+	failing                     []int
 	rules, prometheus, promtool string
 	history, warm, settle, look time.Duration
 	limit                       time.Duration
@@ -39,6 +40,7 @@ func parse(args []string) (options, error) {
 	app.HelpFlag.Short('h')
 	app.UsageWriter(os.Stdout)
 	app.Flag("nodes", "Nodes in the fleet.").Default("5000").IntVar(&o.nodes)
+	app.Flag("failing", "Nodes that fail, in each scenario. Repeatable; none, one, a twentieth and all when not given.").IntsVar(&o.failing)
 	app.Flag("rules", "Folder of the rule files.").Default("prometheus/rules").StringVar(&o.rules)
 	app.Flag("prometheus", "Prometheus server.").Default(".cache/bin/prometheus").StringVar(&o.prometheus)
 	app.Flag("promtool", "Its promtool.").Default(".cache/bin/promtool").StringVar(&o.promtool)
@@ -48,6 +50,9 @@ func parse(args []string) (options, error) {
 	app.Flag("look", "Time that evaluations are watched in each scenario.").Default("75s").DurationVar(&o.look)
 	app.Flag("limit", "Longest median evaluation of a group that is no error.").Default("1s").DurationVar(&o.limit)
 	_, err := app.Parse(args)
+	if len(o.failing) == 0 {
+		o.failing = []int{0, 1, o.nodes / 20, o.nodes}
+	}
 	return o, err
 }
 
@@ -92,7 +97,7 @@ func measure(ctx context.Context, o options, f *fleet, s *server) error {
 		return err
 	}
 	var errs []error
-	for _, failing := range []int{0, 1, o.nodes / 20, o.nodes} {
+	for _, failing := range o.failing {
 		f.failing.Store(int64(failing))
 		if failing > 0 {
 			if err := pause(ctx, o.settle); err != nil {
