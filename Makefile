@@ -76,3 +76,4 @@ clean:
 include packaging/packaging.mk
 include prometheus/prometheus.mk
 include fuzz/fuzz.mk
+include grafana/grafana.mk

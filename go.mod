@@ -2,6 +2,11 @@ module vxlan_exporter
 
 go 1.26.0
 
+ignore (
+	./grafana/node_modules
+	./grafana/pictures/node_modules
+)
+
 require (
 	github.com/alecthomas/kingpin/v2 v2.4.0
 	github.com/coreos/go-systemd/v22 v22.7.0

@@ -1,0 +1,198 @@
+package grafana_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// dashboard is as much of the JSON as the tests need. That the whole of it fits Grafana's schema is checked by its types (src/check).
+type dashboard struct {
+	UID         string
+	Title       string
+	Description string
+	Panels      []panel
+	Templating  struct{ List []variable }
+	Annotations struct {
+		List []struct {
+			Datasource datasource
+			Expr       string
+		}
+	}
+	Links []struct{ Title, URL, Tooltip string }
+}
+
+type datasource struct{ Type, UID string }
+
+type panel struct {
+	ID          int
+	Type        string
+	Title       string
+	Description string
+	Datasource  datasource
+	GridPos     struct{ X, Y, W, H int }
+	FieldConfig struct {
+		Defaults struct {
+			Unit    string
+			NoValue string
+		}
+	}
+	Targets []target
+	Options map[string]any
+}
+
+type target struct {
+	RefID      string
+	Expr       string
+	Instant    bool
+	Range      bool
+	Datasource datasource
+}
+
+type variable struct {
+	Name, Type, Label, AllValue string
+	Query                       any
+	IncludeAll, Multi           bool
+	Datasource                  datasource
+}
+
+// chosen is the data source variable: a dashboard names no data source of any site.
+var chosen = datasource{"prometheus", "${datasource}"}
+
+func dashboards(t *testing.T) []dashboard {
+	t.Helper()
+	files, err := filepath.Glob("dashboards/*.json")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%v, %v; want two dashboards", files, err)
+	}
+	var all []dashboard
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d dashboard
+		if err := json.Unmarshal(raw, &d); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if d.UID+".json" != filepath.Base(file) {
+			t.Errorf("%s: uid %s", file, d.UID)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+func TestPanels(t *testing.T) {
+	t.Parallel()
+	for _, d := range dashboards(t) {
+		ids, titles := map[int]bool{}, map[string]bool{}
+		taken := map[[2]int]string{}
+		for _, p := range d.Panels {
+			fail := func(format string, args ...any) {
+				t.Helper()
+				t.Errorf("%s, panel %q: %s", d.UID, p.Title, fmt.Sprintf(format, args...))
+			}
+			if p.ID <= 0 || ids[p.ID] {
+				fail("id %d is missing or not unique", p.ID)
+			}
+			if p.Title == "" || titles[p.Title] {
+				fail("the title is missing or not unique")
+			}
+			ids[p.ID], titles[p.Title] = true, true
+			for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+				for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+					if other, is := taken[[2]int{x, y}]; is {
+						fail("overlaps %q", other)
+					}
+					taken[[2]int{x, y}] = p.Title
+				}
+			}
+			if p.GridPos.W <= 0 || p.GridPos.H <= 0 || p.GridPos.X < 0 || p.GridPos.X+p.GridPos.W > 24 {
+				fail("lies outside of the grid: %+v", p.GridPos)
+			}
+			switch p.Type {
+			case "row":
+				continue
+			case "text":
+				if p.Description == "" || p.Options["mode"] != "markdown" || p.Options["content"] == "" {
+					fail("no description, or no text")
+				}
+				continue
+			case "stat", "timeseries", "state-timeline", "table":
+			default:
+				fail("type %s is not one that Grafana 10 to 13 all have", p.Type)
+			}
+			if len(p.Description) < 30 || p.FieldConfig.Defaults.Unit == "" || len(p.FieldConfig.Defaults.NoValue) < 10 {
+				fail("description %q, unit %q, reason of no data %q", p.Description, p.FieldConfig.Defaults.Unit, p.FieldConfig.Defaults.NoValue)
+			}
+			if p.Datasource != chosen || len(p.Targets) == 0 {
+				fail("data source %v, %d queries", p.Datasource, len(p.Targets))
+			}
+			refs := map[string]bool{}
+			for _, q := range p.Targets {
+				if q.Datasource != chosen || q.Expr == "" || q.RefID == "" || refs[q.RefID] || q.Instant == q.Range {
+					fail("query %+v", q)
+				}
+				refs[q.RefID] = true
+				if over := p.Type == "timeseries" || p.Type == "state-timeline"; over != q.Range {
+					fail("query %s: over time %t", q.RefID, q.Range)
+				}
+			}
+		}
+		for y := range 200 { // no gaps either: they look like panels that failed
+			n := 0
+			for x := range 24 {
+				if taken[[2]int{x, y}] != "" {
+					n++
+				}
+			}
+			if n != 0 && n != 24 {
+				t.Errorf("%s: line %d of the grid has %d of 24 columns", d.UID, y, n)
+			}
+		}
+	}
+}
+
+func TestVariablesAndLinks(t *testing.T) {
+	t.Parallel()
+	all := dashboards(t)
+	for i, d := range all {
+		other := all[1-i]
+		var names []string
+		for _, v := range d.Templating.List {
+			names = append(names, v.Name)
+			if v.Type == "query" && v.Datasource != chosen {
+				t.Errorf("%s: variable %s asks %v", d.UID, v.Name, v.Datasource)
+			}
+			if v.IncludeAll && v.AllValue != ".*" { // an absent label matches
+				t.Errorf("%s: all of %s is %q", d.UID, v.Name, v.AllValue)
+			}
+			if v.Name == "cluster" && !v.IncludeAll {
+				t.Errorf("%s: cluster cannot be left open", d.UID)
+			}
+		}
+		if want := []string{"datasource", "cluster", "instance", "device", "runbook"}; !slices.Equal(names, want) {
+			t.Errorf("%s: variables %v; want %v", d.UID, names, want)
+		}
+		var links []string
+		for _, l := range d.Links {
+			links = append(links, l.URL)
+		}
+		for _, want := range []string{"/d/" + other.UID + "/", "${runbook}/RUNBOOK.md"} {
+			if !slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, want) }) {
+				t.Errorf("%s: no link to %s among %v", d.UID, want, links)
+			}
+		}
+		if len(d.Annotations.List) != 1 || d.Annotations.List[0].Datasource != chosen || !strings.Contains(d.Annotations.List[0].Expr, `ALERTS{alertname=~"Vxlan.*"`) {
+			t.Errorf("%s: annotations %+v", d.UID, d.Annotations)
+		}
+		if d.Title == "" || d.Description == "" {
+			t.Errorf("%s: title %q, description %q", d.UID, d.Title, d.Description)
+		}
+	}
+}

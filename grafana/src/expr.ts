@@ -1,0 +1,65 @@
+// PromQL that both dashboards share. Only the exporter's own metrics and ALERTS are used, so that the dashboards work where the
+// recording rules are not loaded.
+
+/** Labels that name a node. `cluster` may be absent everywhere: then it matches and groups as the empty label. */
+export const node = "cluster, instance";
+
+/** A selector narrowed by the dashboard's variables. */
+export function sel(metric: string, ...matchers: string[]): string {
+  return `${metric}{${['cluster=~"$cluster"', 'instance=~"$instance"', ...matchers].join(",")}}`;
+}
+
+/** The same, narrowed to the chosen devices, too. */
+export const dev = (metric: string, ...matchers: string[]): string => sel(metric, 'device=~"$device"', ...matchers);
+
+/** Window of what is called "now": long enough for a scrape interval of a minute, and for the 63 s of a whole stall. */
+export const NOW = "5m";
+
+/** How much a counter rose over a window. */
+export const rise = (selector: string, window = "$__rate_interval"): string => `increase(${selector}[${window}])`;
+
+/** Events a minute: a stalled connection sends 2 to 6 bad packets in a minute, which nobody reads as 0.07 per second. */
+export const perMinute = (selector: string): string => `60 * rate(${selector}[$__rate_interval])`;
+
+export const csumErrors = sel("vxlan_host_udp_in_csum_errors_total");
+export const invalid = sel("vxlan_host_conntrack_invalid_total");
+export const wireBadIn = sel("vxlan_wire_packets_total", 'verdict="bad"', 'direction="in"');
+export const snatNow = sel("vxlan_conntrack_nat_flows", 'nat="snat"');
+export const snatSeen = sel("vxlan_conntrack_nat_flows_seen_total", 'nat="snat"');
+
+/**
+ * Exposure as a number: 0 clear, 1 unknown, 2 exposed, 3 active. Exactly one state is 1, so the sum picks it.
+ * The three selectors differ in `state`, so that `or` keeps all of them.
+ */
+export function exposure(by: string): string {
+  const state = (s: string): string => dev("vxlan_device_exposure", `state="${s}"`);
+  return `sum by (${by}) (3 * ${state("active")} or 2 * ${state("exposed")} or ${state("unknown")})`;
+}
+
+/** State of kube-proxy's guard as a number: 0 not understood, 1 guarded, 2 absent, 3 preempted, 4 unguarded. */
+export function guard(by: string): string {
+  const state = (s: string): string => sel("vxlan_nat_mark_guard", `state="${s}"`);
+  return `sum by (${by}) (${state("guarded")} or 2 * ${state("absent")} or 3 * ${state("preempted")} or 4 * ${state("unguarded")})`;
+}
+
+/**
+ * Whether the failure is happening, as a number for each cluster, of which the largest is taken: 9 both halves are seen, 6 bad
+ * checksums only, 3 NATed flows only, 1 no bad checksums and nobody could look for NATed flows, 0 neither.
+ */
+export function happening(): string {
+  const bad = `(max by (cluster) (${rise(csumErrors, NOW)} or ${rise(wireBadIn, NOW)}) > bool 0)`;
+  const nat = `((max by (cluster) (${snatNow}) + max by (cluster) (${rise(snatSeen, NOW)})) > bool 0)`;
+  return `max((6 * ${bad} + 3 * ${nat}) or (1 + 5 * ${bad}))`;
+}
+
+/** Nodes that received bad checksums now, by the kernel's counters or by the packet probe. */
+export const suffering = `count(sum by (${node}) (${rise(csumErrors, NOW)} or ${rise(wireBadIn, NOW)}) > 0)`;
+
+/** Nodes that NAT their own VXLAN packets now. */
+export const causing = `count((sum by (${node}) (${snatNow}) + sum by (${node}) (${rise(snatSeen, NOW)})) > 0)`;
+
+/** Adds a zero where the series are there but none passes the filter: nobody suffers is 0, nobody could look is no data. */
+export const orZero = (counted: string, present: string): string => `${counted} or 0 * count(${present})`;
+
+/** First moment in the shown time at which expr had a value, in milliseconds since 1970. */
+export const firstTime = (expr: string): string => `1000 * min_over_time(timestamp(${expr})[$__range:$__interval])`;

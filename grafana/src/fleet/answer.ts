@@ -1,0 +1,86 @@
+// First row: is it happening, who, which variant, since when, what to type.
+import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
+import { culpritFlows, culpritNow, culpritSince, culpritState } from "../culprits.js";
+import { causing, csumErrors, dev, firstTime, happening, orZero, rise, snatNow, snatSeen, suffering, wireBadIn } from "../expr.js";
+import { EXPOSURE, HAPPENING, VARIANT, nothing } from "../mappings.js";
+import { coloredCell, column, stat, steps, table, text, toNode } from "../panels.js";
+
+const height = 5;
+
+const stats = [
+  stat({
+    title: "Is it happening?", unit: "short", width: 5, height, why: "no data: no vxlan_exporter is scraped, or the variables match none",
+    description: "Last 5 minutes. YES: receivers get bad checksums while senders NAT their VXLAN packets, in the same cluster. " +
+      "ARMED: senders NAT, nobody counted a bad checksum (yet, or a firewall hides them: see \"Blind spot\"). " +
+      "ERRORS, sender unseen: bad checksums, and no scraped node NATs VXLAN: is the exporter on every node? " +
+      "NAT unseen: connection tracking could not be read. Do: go to the table below.",
+  }, [[happening()]], HAPPENING),
+  stat({
+    title: "Nodes that suffer", unit: "short", width: 4, height, why: "no data: no checksum counters are scraped",
+    description: "Nodes that received bad UDP checksums in the last 5 minutes, by the kernel's counters or by the packet probe. " +
+      "Do not repair these: the nodes that cause it are in the table below.",
+  }, [[orZero(suffering, csumErrors)]]).thresholds(steps("green", [1, "red"])),
+  stat({
+    title: "Nodes that cause it", unit: "short", width: 4, height, why: "no data: nobody may read connection tracking (CAP_NET_ADMIN), or it is not in the kernel",
+    description: "Nodes that source-NATed their own VXLAN packets in the last 5 minutes. Do: type the command of the table below on each.",
+  }, [[orZero(causing, snatNow)]]).thresholds(steps("green", [1, "red"])),
+  stat({
+    title: "Devices active, by variant", unit: "short", width: 6, height, why: "no data: no VXLAN device was judged",
+    description: "VXLAN devices that spoil checksums now. zero_checksum (A): outer checksum off, kernel without the fix of 5.7. " +
+      "offloaded_checksum (B): outer checksum on, every kernel. 0 with NATed flows: see devices that are unknown.",
+  }, [[`sum by (variant) (${dev("vxlan_device_exposure", 'state="active"')})`, "{{variant}}"]])
+    .thresholds(steps("green", [1, "red"])),
+  stat({
+    title: "First seen", unit: "dateTimeFromNow", width: 5, height, why: "not in the shown time",
+    description: "First bad checksum and first NATed VXLAN flow of the shown time. As old as the shown time: it began earlier; widen it. " +
+      "Do: look for what was changed then: a CNI or kube-proxy upgrade, a firewall reload, new nodes.",
+  }, [
+    [`min(${firstTime(`sum(${rise(csumErrors)} or ${rise(wireBadIn)}) > 0`)})`, "bad checksum"],
+    [`min(${firstTime(`(sum(${rise(snatSeen)}) + sum(${snatNow})) > 0`)})`, "NATed flow"],
+  ]).thresholds(steps("blue")),
+];
+
+const culprits = table({
+  title: "Who causes it, and what to type there", unit: "short", width: 17, height: 9,
+  why: "No node NATed VXLAN packets in the shown time, or none may read connection tracking (CAP_NET_ADMIN).",
+  description: "A row for each device with source-NATed flows in the shown time, the 100 busiest. variant: of the exposure while it was active; " +
+    "unknown: no exposure explains the flows, `vxlan_exporter check` there says what is missing. now: the device's exposure. " +
+    "A row that is clear now has been cured. Do: type the command as root on that node; it holds until the CNI makes the device anew. " +
+    "For good: cure the NAT rules (`vxlan_exporter check` names the rule).",
+}, [[culpritSince], [culpritState], [culpritNow], [culpritFlows]], {
+  instance: "node", device: "device", variant: "variant", "Value #B": "now", "Value #A": "since", "Value #C": "NATed now",
+  "Value #D": "NATed in this time", port: "port", command: "type there, as root", cluster: "cluster",
+})
+  .withTransformation({ id: "sortBy", options: { fields: {}, sort: [{ field: "NATed in this time", desc: true }] } })
+  .withTransformation({ id: "limit", options: { limitField: 100 } })
+  .withOverride(column("node", { ...toNode("node"), "custom.width": 190 }))
+  .withOverride(column("device", { "custom.width": 100 }))
+  .withOverride(column("variant", { mappings: VARIANT, "custom.width": 175, "custom.cellOptions": { type: "color-text" } }))
+  .withOverride(column("now", { mappings: [...EXPOSURE, nothing("not judged")], ...coloredCell, "custom.width": 80 }))
+  .withOverride(column("since", { unit: "dateTimeAsIsoNoDateIfToday", "custom.width": 90 }))
+  .withOverride(column("NATed now", { decimals: 0, "custom.width": 95 }))
+  .withOverride(column("NATed in this time", { decimals: 0, "custom.width": 140 }))
+  .withOverride(column("port", { "custom.width": 65 }))
+  .withOverride(column("type there, as root", { "custom.width": 380, "custom.inspect": true }));
+
+const what = text({
+  title: "What to do now", width: 7, height: 9,
+  description: "The short form of the runbook.",
+}, `**On each node of the table, as root:**
+
+1. \`vxlan_exporter check\` confirms and names the rule.
+2. \`ethtool -K DEVICE tx-checksum-ip-generic off\`
+
+Cures new and stalled connections; costs overlay throughput, and is gone when the CNI makes the device anew:
+\`systemctl enable --now vxlan_exporter-guard\` keeps it.
+
+**For good:** kube-proxy 1.16.13, 1.17.9, 1.18.6, 1.19 or later, and no other MASQUERADE ahead of it.
+Then \`conntrack -D -p udp --dport PORT\`.
+
+[Runbook](\${runbook}/RUNBOOK.md) · [metrics](\${runbook}/METRICS.md) · [verdicts](\${runbook}/DIAGNOSIS.md)`);
+
+export function answer(d: DashboardBuilder): void {
+  for (const panel of [...stats, culprits, what]) {
+    d.withPanel(panel);
+  }
+}

@@ -1,0 +1,75 @@
+// What numbers mean, in words and colours.
+import { MappingType, SpecialValueMatch, type ValueMapping } from "@grafana/grafana-foundation-sdk/dashboard";
+
+type Words = Record<string, [text: string, color: string]>;
+
+/** Maps values to words. */
+export function words(map: Words): ValueMapping[] {
+  const options = Object.fromEntries(
+    Object.entries(map).map(([value, [text, color]], index) => [value, { text, color, index }]),
+  );
+  return [{ type: MappingType.ValueToText, options }];
+}
+
+/** Shows a missing value as text: Grafana shows an empty cell otherwise. */
+export const nothing = (text: string): ValueMapping => ({
+  type: MappingType.SpecialValue,
+  options: { match: SpecialValueMatch.Null, result: { text, color: "text" } },
+});
+
+export const HAPPENING = words({
+  9: ["YES", "red"],
+  6: ["ERRORS, sender unseen", "orange"],
+  3: ["ARMED: NAT, no errors", "orange"],
+  1: ["no errors, NAT unseen", "purple"],
+  0: ["no", "green"],
+});
+
+export const EXPOSURE = words({
+  3: ["active", "red"],
+  2: ["exposed", "orange"],
+  1: ["unknown", "purple"],
+  0: ["clear", "green"],
+});
+
+export const NODE = words({
+  3: ["SPOILS PACKETS", "red"],
+  2: ["exposed", "orange"],
+  1: ["unknown", "purple"],
+  0: ["clear", "green"],
+});
+
+export const GUARD = words({
+  4: ["unguarded", "red"],
+  3: ["preempted", "red"],
+  2: ["no mark rule", "blue"],
+  1: ["guarded", "green"],
+  0: ["not understood", "purple"],
+});
+
+/** active + 2 where requested differs + 4 where fixed, in the words of ethtool -k. */
+export const FEATURE = words({
+  0: ["off", "green"],
+  1: ["on", "blue"],
+  2: ["off [requested on]", "orange"],
+  3: ["on [requested off]", "orange"],
+  4: ["off [fixed]", "text"],
+  5: ["on [fixed]", "text"],
+  6: ["off [fixed]", "text"],
+  7: ["on [fixed]", "text"],
+});
+
+export const VARIANT = words({
+  zero_checksum: ["A zero_checksum", "red"],
+  offloaded_checksum: ["B offloaded_checksum", "red"],
+  unfinished_checksum: ["C unfinished_checksum", "orange"],
+  unknown: ["unknown", "purple"],
+});
+
+export const SUCCESS = words({
+  2: ["ok", "green"],
+  1: ["not permitted", "orange"],
+  0: ["failed", "red"],
+});
+
+export const YESNO = words({ 1: ["yes", "blue"], 0: ["no", "text"] });

@@ -1,0 +1,54 @@
+// Devices and the NICs below, with their features.
+import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
+import { dev, sel } from "../expr.js";
+import { FEATURE } from "../mappings.js";
+import { matrix, row, table } from "../panels.js";
+
+const on = "device, feature";
+/** A gauge of the device as one more feature. */
+const as = (metric: string, name: string, ...matchers: string[]): string =>
+  `label_replace(max by (device) (${dev(metric, ...matchers)}), "feature", "${name}", "", "")`;
+
+const state = (prefix: string, filter: (metric: string) => string): string =>
+  `max by (${on}) (${filter(`${prefix}_active`)})` +
+  ` + on (${on}) 2 * (max by (${on}) (${filter(`${prefix}_active`)}) != bool on (${on}) max by (${on}) (${filter(`${prefix}_requested`)}))` +
+  ` + on (${on}) 4 * max by (${on}) (${filter(`${prefix}_fixed`)})`;
+
+const features = matrix({
+  title: "VXLAN devices and their features", unit: "short", width: 24, height: 5, why: "No VXLAN device is here, or its features could not be read.",
+  description: "In the words of ethtool -k. tx-checksum-ip-generic on is one of the failure's conditions: off is the remedy. " +
+    "\"off [requested on]\": the kernel may switch it on by itself. udpcsum: outer checksum on IPv4; on: variant B, off: variant A. " +
+    "udp6zerocsumtx and rx: zero checksums over IPv6 sent and accepted.",
+}, [
+  state("vxlan_device_feature", (m) => dev(m)),
+  as("vxlan_device_up", "up"),
+  as("vxlan_device_udp_checksum_enabled", "udpcsum"),
+  as("vxlan_device_udp6_zero_checksum_enabled", "udp6zerocsumtx", 'direction="tx"'),
+  as("vxlan_device_udp6_zero_checksum_enabled", "udp6zerocsumrx", 'direction="rx"'),
+].map((q) => `(${q})`).join(" or "), "device", "feature", FEATURE);
+
+const info = table({
+  title: "VXLAN devices", unit: "short", width: 12, height: 5, why: "No VXLAN device is in this network namespace.",
+  description: "As rtnetlink tells. external: each packet brings its own settings (Cilium), and udpcsum says nothing. An empty cell: not set, or the kernel does not tell.",
+}, [[`max by (device, vni, port, local, underlay, external) (${dev("vxlan_device_info")})`]],
+{ device: "device", vni: "VNI", port: "port", local: "local address", underlay: "underlay", external: "external" }, ["Value"]);
+
+const nics = table({
+  title: "NICs below", unit: "short", width: 12, height: 5, why: "No NIC below a VXLAN device was found.",
+  description: "Variant C depends on driver and firmware: vmxnet3, ice and i40e have been reported. Do: compare with nodes that are well.",
+}, [[`max by (device, driver, firmware_version) (${sel("vxlan_underlay_info")})`], [`max by (device) (${sel("vxlan_underlay_up")})`]],
+{ device: "NIC", driver: "driver", firmware_version: "firmware", "Value #B": "link up" }, ["Value #A"]);
+
+const nicFeatures = matrix({
+  title: "Features of the NICs below", unit: "short", width: 24, height: 5, why: "The NIC's features could not be read.",
+  description: "Checksum and tunnel offloads of the underlay's NIC, and private flags that name a checksum (as \"flag: …\"). " +
+    "Packets lost or bad although no flow is NATed (variant C): switch its tx-udp_tnl offloads off and compare.",
+}, `max by (${on}) (${sel("vxlan_underlay_feature_active")}) or max by (${on}) (label_replace(${sel("vxlan_underlay_private_flag")}, "feature", "flag: $1", "flag", "(.+)"))`,
+"device", "feature", FEATURE);
+
+export function devices(d: DashboardBuilder): void {
+  d.withRow(row("Devices and features"));
+  for (const panel of [features, info, nics, nicFeatures]) {
+    d.withPanel(panel);
+  }
+}

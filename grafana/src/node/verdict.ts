@@ -1,0 +1,100 @@
+// First row: does this node send or receive bad packets, by which variant and device, what to type.
+import { AxisPlacement, GraphTransform } from "@grafana/grafana-foundation-sdk/common";
+import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
+import { NOW, csumErrors, dev, exposure, guard, perMinute, rise, snatNow, snatSeen, wireBadIn } from "../expr.js";
+import { EXPOSURE, GUARD, NODE, VARIANT } from "../mappings.js";
+import { coloredCell, column, fixed, lines, stat, steps, table, text, timeline } from "../panels.js";
+
+const height = 5;
+const worst = `max(${exposure("instance, device, variant")})`;
+
+const stats = [
+  stat({
+    title: "This node", unit: "short", width: 5, height, why: "no data: no VXLAN device was judged, or the exporter is not scraped",
+    description: "The worst of its devices. SPOILS PACKETS: what starts here and is NATed leaves with a bad checksum; type the command below. " +
+      "exposed: every condition holds and no NATed flow is there yet. unknown: a condition could not be read: `vxlan_exporter check`.",
+  }, [[worst]], NODE),
+  stat({
+    title: "NATs its VXLAN packets", unit: "suffix: flows", width: 5, height,
+    why: "no data: connection tracking is not readable (CAP_NET_ADMIN) or not in the kernel",
+    description: "Source-NATed flows to VXLAN ports that are tracked now: the cause. They live 30 s past their last packet. " +
+      "Do: cure the NAT rules; `vxlan_exporter check` names the rule.",
+  }, [[`sum(${snatNow})`]]).thresholds(steps("green", [1, "red"])),
+  stat({
+    title: "Received bad checksums", unit: "short", width: 5, height, why: "no data: the kernel's UDP counters are not scraped",
+    description: "UDP packets dropped for a bad checksum in the last 5 minutes, or bad VXLAN packets seen on the wire where the probe runs " +
+      "and saw more. They come from another node: see the fleet's dashboard.",
+  }, [[`max(sum by (instance) (${rise(csumErrors, NOW)}) or label_replace(sum by (instance) (${rise(wireBadIn, NOW)}), "by", "wire", "", ""))`]])
+    .decimals(0).thresholds(steps("green", [1, "red"])),
+  stat({
+    title: "Active devices, by variant", unit: "short", width: 5, height, why: "no data: no VXLAN device was judged",
+    description: "zero_checksum (A): outer checksum off, kernel without the fix of 5.7. offloaded_checksum (B): outer checksum on, every kernel.",
+  }, [[`sum by (variant) (${dev("vxlan_device_exposure", 'state="active"')})`, "{{variant}}"]]).thresholds(steps("green", [1, "red"])),
+  stat({
+    title: "kube-proxy's guard", unit: "short", width: 4, height, why: "no data: NAT rules not readable (CAP_NET_ADMIN), or there are none",
+    description: "The worst over families and backends. unguarded: kube-proxy's old rules keep the mark. preempted: another MASQUERADE or SNAT " +
+      "runs ahead of the guard. Do: upgrade kube-proxy, or reorder the rules.",
+  }, [[`max(${guard("family, backend")})`]], GUARD),
+];
+
+// Only plain device names go into a command: others need quotes, and `check` prints those.
+const rows = exposure("device, variant");
+const command =
+  `label_replace((label_replace(${rows} > 1, "command", "ethtool -K $1 tx-checksum-ip-generic off", "device", "([A-Za-z0-9_.@-]+)")` +
+  ` or label_replace(${rows} <= 1, "command", "", "", "")), "command", "vxlan_exporter check", "command", "")`;
+
+const todo = table({
+  title: "Devices, and what to type here", unit: "short", width: 14, height: 7, why: "No VXLAN device was judged: there is none, or the device collector fails.",
+  description: "State of each device for each variant. active and exposed: type the command as root; it cures until the CNI makes the device anew. " +
+    "clear: a condition is known to be absent; `vxlan_exporter check` says which.",
+}, [[command]], { device: "device", variant: "variant", Value: "exposure", command: "type here, as root" })
+  .withTransformation({ id: "sortBy", options: { fields: {}, sort: [{ field: "exposure", desc: true }] } })
+  .withOverride(column("device", { "custom.width": 120 }))
+  .withOverride(column("variant", { mappings: VARIANT.map(neutral), "custom.width": 190 }))
+  .withOverride(column("exposure", { mappings: EXPOSURE, ...coloredCell, "custom.width": 100 }));
+
+/** A variant that is listed is not one that is active. */
+function neutral<M>(m: M): M {
+  return JSON.parse(JSON.stringify(m).replace(/"color":"\w+"/g, '"color":"text"')) as M;
+}
+
+const what = text({ title: "What to do on $instance", width: 10, height: 7, description: "The short form of the runbook." },
+  `1. \`vxlan_exporter check\` names the variant, the deciding rule and the remedy.
+2. \`ethtool -K DEVICE tx-checksum-ip-generic off\` cures new and stalled connections; costs overlay throughput.
+3. \`systemctl enable --now vxlan_exporter-guard\` keeps it when the CNI makes the device anew.
+
+**For good:** kube-proxy 1.16.13, 1.17.9, 1.18.6, 1.19 or later, no other MASQUERADE ahead of it; then \`conntrack -D -p udp --dport PORT\`.
+
+Receives bad checksums, and NATs nothing? The sender is another node: [fleet](/d/vxlan-fleet/).
+[Runbook](\${runbook}/RUNBOOK.md)`);
+
+const correlation = lines({
+  title: "Received bad checksums (up), and own NATed VXLAN flows (down)", unit: "suffix: /min", width: 12, height: 8,
+  why: "no data: neither UDP counters nor connection tracking are scraped",
+  description: "Upwards: what this node suffers. Downwards: what it causes; new NATed flows, and on the right axis those tracked now. " +
+    "Both halves on one node: it is sender and receiver.",
+}, [
+  [`sum(${perMinute(csumErrors)})`, "received: bad UDP checksums"],
+  [`sum(${perMinute(snatSeen)})`, "sends: new NATed VXLAN flows"],
+  [`sum(${snatNow})`, "sends: NATed VXLAN flows now"],
+])
+  .axisCenteredZero(true)
+  .withOverride(column("received: bad UDP checksums", { ...fixed("red"), "custom.fillOpacity": 45 }))
+  .withOverride(column("sends: new NATed VXLAN flows", { ...fixed("purple"), "custom.transform": GraphTransform.NegativeY, "custom.fillOpacity": 45 }))
+  .withOverride(column("sends: NATed VXLAN flows now", {
+    ...fixed("blue"), unit: "short", "custom.transform": GraphTransform.NegativeY, "custom.axisPlacement": AxisPlacement.Right,
+    "custom.axisLabel": "flows now", "custom.fillOpacity": 0, "custom.lineInterpolation": "stepAfter",
+  }));
+
+const states = timeline({
+  title: "Exposure of each device, by variant", unit: "short", width: 12, height: 8, why: "no data: no VXLAN device was judged in the shown time",
+  description: "clear: a condition is known to be absent. exposed: all hold, no NATed flow. active: all hold and NATed flows are there. " +
+    "unknown: a condition could not be read. When it left clear is when something was changed.",
+}, [[exposure("device, variant"), "{{device}} {{variant}}"]], EXPOSURE);
+
+export function verdict(d: DashboardBuilder): void {
+  for (const panel of [...stats, todo, what, correlation, states]) {
+    d.withPanel(panel);
+  }
+}
+

@@ -1,0 +1,37 @@
+// The dashboards' variables.
+import {
+  ConstantVariableBuilder, DatasourceVariableBuilder, QueryVariableBuilder, VariableRefresh, VariableSort,
+  type DataSourceRef,
+} from "@grafana/grafana-foundation-sdk/dashboard";
+
+/** The data source that every panel asks. */
+export const DATASOURCE: DataSourceRef = { type: "prometheus", uid: "${datasource}" };
+
+export const datasource = () =>
+  new DatasourceVariableBuilder("datasource").label("Prometheus").type("prometheus");
+
+function query(name: string, label: string, query: string): QueryVariableBuilder {
+  return new QueryVariableBuilder(name)
+    .label(label)
+    .datasource(DATASOURCE)
+    .query({ query, refId: name })
+    .refresh(VariableRefresh.OnTimeRangeChanged)
+    .sort(VariableSort.AlphabeticalAsc);
+}
+
+/** All is `.*`, which also matches series without the label: a Prometheus that knows no clusters loses nothing. */
+const all = (v: QueryVariableBuilder): QueryVariableBuilder =>
+  v.multi(true).includeAll(true).allValue(".*").current({ selected: true, text: "All", value: "$__all" });
+
+export const cluster = () => all(query("cluster", "Cluster", "label_values(vxlan_exporter_build_info, cluster)"));
+
+const instances = 'label_values(vxlan_exporter_build_info{cluster=~"$cluster"}, instance)';
+export const anyInstance = () => all(query("instance", "Node", instances));
+export const oneInstance = () => query("instance", "Node", instances);
+
+export const device = () =>
+  all(query("device", "Device", 'label_values(vxlan_device_info{cluster=~"$cluster",instance=~"$instance"}, device)'));
+
+/** Where this site serves the project's docs/ folder. */
+export const runbook = () =>
+  new ConstantVariableBuilder("runbook").label("URL of the docs folder").value("/public/vxlan_exporter/docs");
