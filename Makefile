@@ -77,3 +77,4 @@ include packaging/packaging.mk
 include prometheus/prometheus.mk
 include fuzz/fuzz.mk
 include grafana/grafana.mk
+include e2e/e2e.mk
