@@ -169,6 +169,7 @@ func TestFailingFleet(t *testing.T) {
 	s.allHaveData()
 	s.formats()
 	s.culprits(hurtAt)
+	s.peers()
 	for _, rig := range s.Failing {
 		if err := rig.SetTxChecksum(false); err != nil {
 			t.Fatal(err)
@@ -267,6 +268,28 @@ func (s *stage) culprits(hurtAt time.Time) {
 		if !seen[sender] || !seen["node-3:10059"] {
 			s.t.Errorf("culprits, query %s: %v", ref, got)
 		}
+	}
+}
+
+// peers holds the table of bad packets on the wire against what was done: the receivers' probes accuse the senders, each once, and no
+// probe accuses a receiver. Both pairs have the same addresses, so nobody can tell which node it was.
+func (s *stage) peers() {
+	s.t.Helper()
+	got, err := s.ask(s.at("vxlan-fleet", "Bad packets on the wire: who sent them to whom", "A"), "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var rows []string
+	for _, a := range got {
+		rows = append(rows, fmt.Sprint(a.Metric["instance"], " ", a.Metric["peer"], " ", a.Metric["variant"], " ", a.Metric["sender"], " ", a.Value > 0))
+	}
+	slices.Sort(rows)
+	want := []string{
+		receiver + " 192.168.77.1 offloaded_checksum several nodes true",
+		"node-4:10059 192.168.77.1 offloaded_checksum several nodes true",
+	}
+	if !slices.Equal(rows, want) {
+		s.t.Errorf("bad packets on the wire: %q; want %q", rows, want)
 	}
 }
 

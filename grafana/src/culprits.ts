@@ -37,12 +37,17 @@ export const culpritSince =
 export const culpritState =
   `${rows} * on (cluster, instance, device, variant) group_left () ${exposure("cluster, instance, device, variant")}`;
 
-/** Bad packets by the peer that sent them, with the node that owns the address. */
-export const badPeers = (() => {
+/**
+ * Bad packets by peer, with the node that owns its address. arrived: without the probes that saw bad packets leave and none arrive, whose
+ * peers are receivers.
+ */
+function peers(arrived: boolean): string {
   const bad = sel("vxlan_wire_bad_packets_total");
   // A peer's series appears with its first packets, and increase() cannot see those: what was not there before counts whole.
   const grown = `(${rise(bad, "$__range")} > 0 or (${bad} unless ${bad} offset $__range))`;
-  const sums = `sum by (cluster, instance, peer, variant) (${grown})`;
+  const seen = (direction: string): string => rise(sel("vxlan_wire_packets_total", 'verdict="bad"', `direction="${direction}"`), "$__range");
+  const left = `unless on (job, instance, cluster) (${seen("out")} > 0 unless on (job, instance, cluster) ${seen("in")} > 0)`;
+  const sums = `sum by (cluster, instance, peer, variant) (${arrived ? `${grown} ${left}` : grown})`;
   const local = `max by (cluster, local, instance) (vxlan_device_info{cluster=~"$cluster",local!=""})`;
   const as = (rows: string, sender: string, from: string): string =>
     `label_replace(label_replace(${rows}, "peer", "$1", "local", "(.+)"), "sender", "${sender}", "${from}", "(.+)")`;
@@ -51,5 +56,11 @@ export const badPeers = (() => {
   const owner =
     `sum by (cluster, peer, sender) (${as(`(${local} and on (cluster, local) ${several} == 1)`, "$1", "instance")}` +
     ` or ${as(`(${several} > 1)`, "several nodes", "local")})`;
-  return `topk(50, ${sums} * on (cluster, peer) group_left (sender) (${owner} ^ 0) or ${sums})`;
-})();
+  return `topk(50, ${sums} * on (cluster, peer) group_left (sender) (${owner} ^ 0) or ${sums} unless on (cluster, peer) ${owner})`;
+}
+
+/** Who sent bad packets to whom. */
+export const badSenders = peers(true);
+
+/** Every peer of bad packets, the receivers of those that left too. */
+export const badPeers = peers(false);

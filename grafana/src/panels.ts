@@ -104,6 +104,8 @@ export function table(a: About, queries: Query[], columns: Record<string, string
     .cellHeight(common.TableCellHeight.Sm)
     .thresholds(steps("text"))
     .colorScheme(new FieldColorBuilder().mode(FieldColorModeId.Thresholds));
+  t.withOverride(matching(".*", { noValue: "–" })); // the panel's own says why there are no rows
+  t.withOverride({ matcher: { id: "byType", options: "string" }, properties: [{ id: "unit", value: "string" }] }); // else port 8472 is 8.47 K
   if (queries.length > 1) {
     t.withTransformation({ id: "merge", options: {} });
   }
@@ -120,7 +122,8 @@ export function matrix(a: About, query: string, row: string, column: string, map
     .thresholds(steps("text"))
     .colorScheme(new FieldColorBuilder().mode(FieldColorModeId.Thresholds))
     .withTransformation({ id: "groupingToMatrix", options: { rowField: row, columnField: column, valueField: "Value", emptyValue: "null" } })
-    .withOverride(coloredText(".*"));
+    .withOverride(coloredText(".*"))
+    .withOverride(matching(".*", { noValue: "–" }));
 }
 
 /** Markdown. */

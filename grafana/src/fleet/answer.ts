@@ -43,41 +43,37 @@ const stats = [
 const culprits = table({
   title: "Who causes it, and what to type there", unit: "short", width: 17, height: 9,
   why: "No node NATed VXLAN packets in the shown time, or none may read connection tracking (CAP_NET_ADMIN).",
-  description: "A row for each device with source-NATed flows in the shown time, the 100 busiest. variant: of the exposure while it was active; " +
+  description: "A row for each device with source-NATed flows in the shown time, the 100 busiest, active ones first. variant: of the exposure while it was active; " +
     "unknown: no exposure explains the flows, `vxlan_exporter check` there says what is missing. now: the device's exposure. " +
     "A row that is clear now has been cured. Do: type the command as root on that node; it holds until the CNI makes the device anew. " +
     "For good: cure the NAT rules (`vxlan_exporter check` names the rule).",
 }, [[culpritSince], [culpritState], [culpritNow], [culpritFlows]], {
-  instance: "node", device: "device", variant: "variant", "Value #B": "now", "Value #A": "since", "Value #C": "NATed now",
-  "Value #D": "NATed in this time", port: "port", command: "type there, as root", cluster: "cluster",
+  instance: "node", device: "device", variant: "variant", "Value #B": "now", "Value #A": "since", command: "type there, as root",
+  "Value #C": "NATed now", "Value #D": "NATed in this time", port: "port", cluster: "cluster",
 })
-  .withTransformation({ id: "sortBy", options: { fields: {}, sort: [{ field: "NATed in this time", desc: true }] } })
+  .withTransformation({ id: "sortBy", options: { fields: {}, sort: [{ field: "now", desc: true }] } })
   .withTransformation({ id: "limit", options: { limitField: 100 } })
-  .withOverride(column("node", { ...toNode("node"), "custom.width": 190 }))
-  .withOverride(column("device", { "custom.width": 100 }))
-  .withOverride(column("variant", { mappings: VARIANT, "custom.width": 175, "custom.cellOptions": { type: "color-text" } }))
-  .withOverride(column("now", { mappings: [...EXPOSURE, nothing("not judged")], ...coloredCell, "custom.width": 80 }))
-  .withOverride(column("since", { unit: "dateTimeAsIsoNoDateIfToday", "custom.width": 90 }))
-  .withOverride(column("NATed now", { decimals: 0, "custom.width": 95 }))
+  .withOverride(column("node", { ...toNode("node"), "custom.width": 140 }))
+  .withOverride(column("device", { "custom.width": 90 }))
+  .withOverride(column("variant", { mappings: VARIANT, "custom.width": 170, "custom.cellOptions": { type: "color-text" } }))
+  .withOverride(column("now", { mappings: [...EXPOSURE, nothing("not judged")], ...coloredCell, "custom.width": 75 }))
+  .withOverride(column("since", { unit: "dateTimeAsIsoNoDateIfToday", "custom.width": 85 }))
+  .withOverride(column("NATed now", { decimals: 0, "custom.width": 90 }))
   .withOverride(column("NATed in this time", { decimals: 0, "custom.width": 140 }))
   .withOverride(column("port", { "custom.width": 65 }))
-  .withOverride(column("type there, as root", { "custom.width": 380, "custom.inspect": true }));
+  .withOverride(column("type there, as root", { "custom.width": 365, "custom.inspect": true }));
 
 const what = text({
   title: "What to do now", width: 7, height: 9,
   description: "The short form of the runbook.",
-}, `**On each node of the table, as root:**
+}, `[Runbook](\${runbook}/RUNBOOK.md) · [metrics](\${runbook}/METRICS.md) · [verdicts](\${runbook}/DIAGNOSIS.md)
 
-1. \`vxlan_exporter check\` confirms and names the rule.
-2. \`ethtool -K DEVICE tx-checksum-ip-generic off\`
-
-Cures new and stalled connections; costs overlay throughput, and is gone when the CNI makes the device anew:
-\`systemctl enable --now vxlan_exporter-guard\` keeps it.
+1. \`vxlan_exporter check\` on a node of the table confirms, and names the rule.
+2. \`ethtool -K DEVICE tx-checksum-ip-generic off\` there cures new and stalled connections. It costs overlay throughput.
+3. \`systemctl enable --now vxlan_exporter-guard\` keeps it when the CNI makes the device anew.
 
 **For good:** kube-proxy 1.16.13, 1.17.9, 1.18.6, 1.19 or later, and no other MASQUERADE ahead of it.
-Then \`conntrack -D -p udp --dport PORT\`.
-
-[Runbook](\${runbook}/RUNBOOK.md) · [metrics](\${runbook}/METRICS.md) · [verdicts](\${runbook}/DIAGNOSIS.md)`);
+Then \`conntrack -D -p udp --dport PORT\`.`);
 
 export function answer(d: DashboardBuilder): void {
   for (const panel of [...stats, culprits, what]) {

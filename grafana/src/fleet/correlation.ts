@@ -1,7 +1,7 @@
 // Second row: the receivers' half and the senders' half of the failure on one time axis, then each half by node.
 import { AxisPlacement, GraphTransform } from "@grafana/grafana-foundation-sdk/common";
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
-import { badPeers } from "../culprits.js";
+import { badSenders } from "../culprits.js";
 import { csumErrors, invalid, node, perMinute, rise, snatNow, snatSeen, wireBadIn } from "../expr.js";
 import { VARIANT, nothing } from "../mappings.js";
 import { column, fixed, lines, matching, row, series, table, toNode } from "../panels.js";
@@ -19,7 +19,6 @@ const both = lines({
   [`sum(${snatNow})`, "senders: NATed VXLAN flows now"],
 ])
   .axisCenteredZero(true)
-  .axisLabel("per minute")
   .withOverride(column("receivers: bad UDP checksums", { ...fixed("red"), "custom.fillOpacity": 45, "custom.lineWidth": 2 }))
   .withOverride(column("receivers: bad VXLAN packets on the wire", { ...fixed("orange"), "custom.fillOpacity": 0, "custom.lineStyle": { fill: "dash", dash: [6, 4] } }))
   .withOverride(column("senders: new NATed VXLAN flows", {
@@ -47,11 +46,12 @@ const peers = table({
   why: "No bad packet was seen in the shown time, or the packet probe is off: run exporters with --collector.wire and CAP_NET_RAW.",
   description: "What receivers' packet probes saw: the sender's address, the node that owns it, and the variant, from the packet itself. " +
     "This is proof, whatever kernels and rules say. C unfinished_checksum: a NIC or hypervisor left the sum unfinished: look at its tunnel offloads.",
-}, [[badPeers]], { sender: "sent by node", peer: "from address", variant: "variant", instance: "seen by node", Value: "packets", cluster: "cluster" })
+}, [[badSenders]], { sender: "sent by node", peer: "from address", variant: "variant", instance: "seen by node", Value: "packets", cluster: "cluster" })
   .withOverride(column("sent by node", { mappings: [nothing("no such node")], ...toNode("sent by node") }))
   .withOverride(column("seen by node", toNode("seen by node")))
   .withOverride(column("variant", { mappings: VARIANT, "custom.cellOptions": { type: "color-text" } }))
-  .withOverride(column("packets", { decimals: 0 }));
+  .withOverride(column("packets", { decimals: 0, "custom.width": 80 }))
+  .withOverride(matching("node|address", { "custom.width": 125 }));
 
 const quiet = `unless on (${node}) (sum by (${node}) (${rise(csumErrors)}) > 0)`;
 const blind = series({

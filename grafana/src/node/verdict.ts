@@ -39,9 +39,10 @@ const stats = [
 
 // Only plain device names go into a command: others need quotes, and `check` prints those.
 const rows = exposure("device, variant");
+const typed = (rows: string, command: string): string => `label_replace(${rows}, "command", "${command}", "", "")`;
 const command =
-  `label_replace((label_replace(${rows} > 1, "command", "ethtool -K $1 tx-checksum-ip-generic off", "device", "([A-Za-z0-9_.@-]+)")` +
-  ` or label_replace(${rows} <= 1, "command", "", "", "")), "command", "vxlan_exporter check", "command", "")`;
+  `label_replace(${typed(`${rows} > 1`, "vxlan_exporter check")}, "command", "ethtool -K $1 tx-checksum-ip-generic off", "device", "([A-Za-z0-9_.@-]+)")` +
+  ` or ${typed(`${rows} == 1`, "vxlan_exporter check")} or ${typed(`${rows} == 0`, "nothing")}`;
 
 const todo = table({
   title: "Devices, and what to type here", unit: "short", width: 14, height: 7, why: "No VXLAN device was judged: there is none, or the device collector fails.",
