@@ -78,3 +78,4 @@ include prometheus/prometheus.mk
 include fuzz/fuzz.mk
 include grafana/grafana.mk
 include e2e/e2e.mk
+include kernels/kernels.mk

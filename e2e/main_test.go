@@ -3,11 +3,11 @@ package e2e_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"testing"
 
+	"vxlan_exporter/lab/labtest"
 	"vxlan_exporter/lab/scrape"
 )
 
@@ -17,9 +17,7 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	flag.Parse()
-	// More than there are CPUs: most of their time the tests wait for an answer that does not come.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := labtest.Parallel("6"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

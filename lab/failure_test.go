@@ -101,8 +101,9 @@ func TestRemedies(t *testing.T) {
 			{"no outer checksum", func() error { return r.SetUDPChecksum(false) }, func() error { return r.SetUDPChecksum(true) }, true},
 		} {
 			must(t, remedy.take())
-			if stalled, nated := natedFlows(t, r); stalled || (nated > 0) != remedy.nated {
-				t.Errorf("%s: stalled %t, %d flows NATed; want a cure, NATed %t", remedy.name, stalled, nated, remedy.nated)
+			worse := remedy.name == "no outer checksum" && labtest.ZeroChecksumBug() // one variant is traded for the other
+			if stalled, nated := natedFlows(t, r); stalled != worse || (nated > 0) != remedy.nated {
+				t.Errorf("%s: stalled %t, want %t; %d flows NATed, want any %t", remedy.name, stalled, worse, nated, remedy.nated)
 			}
 			must(t, remedy.undo())
 		}
