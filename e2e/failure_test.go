@@ -61,13 +61,19 @@ func (n *nodes) fail() (bad float64) {
 
 func (n *nodes) stalls() bool {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), enough)
+	return !n.answered(enough)
+}
+
+// answered makes a request and reports whether it was answered in time.
+func (n *nodes) answered(limit time.Duration) bool {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), limit)
 	defer cancel()
 	_, err := n.Request(ctx)
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
 		n.t.Fatal(err)
 	}
-	return err != nil
+	return err == nil
 }
 
 func (n *nodes) count() lab.WireCount {

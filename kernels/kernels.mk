@@ -2,6 +2,6 @@
 
 .PHONY: test-kernels
 
-# All of them, or those named: make test-kernels KERNELS='zerosum bookworm'
+# All of them, or those named, and of the tests those lines that match: make test-kernels KERNELS='zerosum bookworm' TESTS='selftest|Stall'
 test-kernels: build ## the failure and the readers on Debian's kernels and on one that has the zero-checksum bug, in QEMU (root)
-	GO='$(GO)' ./kernels/test-kernels ./$(BINARY) $(KERNELS)
+	GO='$(GO)' TESTS='$(TESTS)' ./kernels/test-kernels ./$(BINARY) $(KERNELS)

@@ -93,7 +93,7 @@ func TestFeaturesAreWhatEthtoolSays(t *testing.T) {
 
 // paths are those that this kernel has, behind others.
 func paths(others ...ethtool.Path) []ethtool.Path {
-	all := append(others, ethtool.Ioctl)
+	all := slices.Concat(others, []ethtool.Path{ethtool.Ioctl})
 	if labtest.EthtoolNetlink() {
 		all = append(all, ethtool.Netlink)
 	}
