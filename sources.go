@@ -15,6 +15,9 @@ import (
 	"vxlan_exporter/collectors"
 	"vxlan_exporter/exporter"
 	"vxlan_exporter/kernel/conntrack"
+	"vxlan_exporter/kernel/ethtool"
+	"vxlan_exporter/kernel/natrules"
+	"vxlan_exporter/kernel/rtnl"
 )
 
 // sources are the flags that say where and how the node is read. They are the same for every command that looks at the node.
@@ -32,6 +35,19 @@ type sources struct {
 	wire collectors.WireConfig
 
 	enabled map[string]*bool
+
+	kernel openers
+}
+
+// openers open the interfaces of the kernel. Where one is nil the running kernel's own is opened; tests put others in its place.
+type openers struct {
+	route        rtnl.Opener
+	ioctl        func() (ethtool.IoctlSocket, error)
+	generic      func() (ethtool.NetlinkConn, error)
+	state        ethtool.StateOpener
+	conntrack    conntrack.Opener
+	rules        collectors.NATRulesReader
+	surroundings func(context.Context) (*natrules.Surroundings, error)
 }
 
 // collectorNames are all collectors, in the order in which they are described.
@@ -114,15 +130,22 @@ func (s *sources) build(logger *slog.Logger) (*built, error) {
 	var b built
 	flows := collectors.NewConntrack(collectors.ConntrackConfig{
 		Proc: s.proc, Strategy: conntrack.Strategy(s.strategy), MinInterval: s.conntrackInterval, Timeout: s.conntrackLimit, Logger: logger,
+		Open: s.kernel.conntrack,
 	})
 	all := map[string]collectors.Collector{
-		"device":    collectors.NewDevice(collectors.DeviceConfig{Ports: ports, FeatureInclude: include}),
-		"host":      collectors.NewHost(s.proc),
-		"socket":    collectors.NewSocket(s.proc),
-		"underlay":  collectors.NewUnderlay(collectors.UnderlayConfig{FeatureInclude: include}),
+		"device": collectors.NewDevice(collectors.DeviceConfig{
+			Ports: ports, FeatureInclude: include, OpenRoute: s.kernel.route, OpenIoctl: s.kernel.ioctl, OpenNetlink: s.kernel.generic,
+		}),
+		"host":   collectors.NewHost(s.proc),
+		"socket": collectors.NewSocket(s.proc),
+		"underlay": collectors.NewUnderlay(collectors.UnderlayConfig{
+			FeatureInclude: include, OpenRoute: s.kernel.route, OpenIoctl: s.kernel.ioctl, OpenNetlink: s.kernel.generic, OpenState: s.kernel.state,
+		}),
 		"conntrack": flows,
-		"natrules":  collectors.NewNATRules(collectors.NATRulesConfig{Proc: s.proc, MinInterval: s.natInterval, MasqueradeBit: bit}),
-		"kernel":    collectors.NewKernel(collectors.KernelConfig{Proc: s.proc, OSRelease: []string{s.osRelease}, SelfTestFile: s.selfTestFile}),
+		"natrules": collectors.NewNATRules(collectors.NATRulesConfig{
+			Proc: s.proc, MinInterval: s.natInterval, MasqueradeBit: bit, Reader: s.kernel.rules, Surroundings: s.kernel.surroundings,
+		}),
+		"kernel": collectors.NewKernel(collectors.KernelConfig{Proc: s.proc, OSRelease: []string{s.osRelease}, SelfTestFile: s.selfTestFile}),
 	}
 	if *s.enabled["wire"] {
 		if s.wire.MaxPeers < 1 || s.wire.MaxPacketsPerSecond < 1 || !(s.wire.SampleRate > 0 && s.wire.SampleRate <= 1) {

@@ -61,6 +61,9 @@ func (c *Device) Observe(ctx context.Context, _ *node.Node) (Fill, error) {
 	return func(n *node.Node) { n.Devices, n.Ports = devices, ports }, errors.Join(err, featuresErr)
 }
 
+// ConfiguredPorts are the ports that are known without reading anything, on both families.
+func (c *Device) ConfiguredPorts() []node.Port { return vxlanPorts(nil, c.cfg.Ports) }
+
 // links reads the links and names their underlays. devices is nil when there was no answer at all.
 func (c *Device) links(ctx context.Context) (devices []node.Device, err error) {
 	conn, err := rtnl.Dial(ctx, c.cfg.OpenRoute)

@@ -50,6 +50,9 @@ func (*Underlay) Name() string { return "underlay" }
 // Observe implements Collector: it fills Underlays, sorted by name, with the NICs below the known devices. What could not be read
 // of a NIC is missing there, and the error says so. A NIC that vanishes while it is read is left out.
 func (c *Underlay) Observe(ctx context.Context, known *node.Node) (fill Fill, err error) {
+	if err := devicesUnknown(known); err != nil {
+		return nil, fmt.Errorf("underlay: %w", err)
+	}
 	names := underlayNames(known)
 	if len(names) == 0 {
 		return func(n *node.Node) { n.Underlays = nil }, nil

@@ -143,6 +143,9 @@ func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
 
 // wireTargets lists the interfaces to watch. The error names devices whose underlay is not known.
 func wireTargets(known *node.Node) ([]string, error) {
+	if err := devicesUnknown(known); err != nil {
+		return nil, fmt.Errorf("wire: %w", err)
+	}
 	if len(known.Devices) == 0 {
 		return nil, fmt.Errorf("wire: no VXLAN device to watch the underlay of: %w", fs.ErrNotExist)
 	}
@@ -165,7 +168,7 @@ func wireTargets(known *node.Node) ([]string, error) {
 
 // follow makes the watches those of the targets.
 func (c *Wire) follow(targets []string) error {
-	var errs []error
+	var errs, gone []error
 	for name := range c.watches {
 		if !slices.Contains(targets, name) {
 			errs = append(errs, c.drop(name))
@@ -184,12 +187,19 @@ func (c *Wire) follow(targets []string) error {
 			errs = append(errs, fmt.Errorf("wire: %w (started anew)", err), c.drop(name))
 		}
 		err := c.watch(name)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			gone = append(gone, fmt.Errorf("wire: %w", err))
+		case err != nil:
 			errs = append(errs, fmt.Errorf("wire: %w", err))
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			break // it is the same for all
 		}
+	}
+	// An interface that is gone is one less to be watched. It must not turn the failure of another into "there is none here".
+	if len(errs) == 0 && len(c.watches) == 0 {
+		return errors.Join(gone...)
 	}
 	return errors.Join(errs...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -119,9 +120,24 @@ func TestWireObserveErrors(t *testing.T) {
 			}
 		})
 	}
+	// An interface that is gone hides no failure of another.
+	c := collectors.NewWire(collectors.WireConfig{Open: func() (packet.Socket, error) { return &onlyGone{newScript()}, nil }})
+	if _, err := c.Observe(t.Context(), knownWith("eth0", "gone0")); node.Classify(err) != node.Failed || !errors.Is(err, unix.EIO) {
+		t.Errorf("one gone and one broken: %v", err)
+	}
 	if opened != 1 {
 		t.Errorf("asked %d times for what is refused", opened)
 	}
+}
+
+// onlyGone is a socket that fails, in a namespace without gone0.
+type onlyGone struct{ *script }
+
+func (*onlyGone) Interface(name string) (packet.Interface, error) {
+	if name == "gone0" {
+		return packet.Interface{}, fmt.Errorf("%w: %w", unix.ENODEV, fs.ErrNotExist)
+	}
+	return packet.Interface{}, unix.EIO
 }
 
 // script is a socket that hands over given packets, then waits.

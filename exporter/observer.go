@@ -27,6 +27,8 @@ type Observer struct {
 	logger *slog.Logger
 	now    func() time.Time
 
+	known node.Node // what the others were told of devices and ports last; of the look under way
+
 	mu      sync.Mutex
 	current *look        // the look under way, or nil
 	mark    *Observation // the newest complete look that is minRateInterval after earlier
@@ -150,20 +152,30 @@ func (o *Observer) run(l *look, deadline time.Time) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 
-	// Should the device reader hang, the others still get half of the time.
-	head, cancelHead := context.WithTimeout(ctx, time.Until(deadline)/2)
-	wait(head, o.observe(head, l, o.first))
-	cancelHead()
+	// A reader that sees its deadline pass takes a moment to come back with what it has. So that this still counts, its deadline is a
+	// moment before that of the look.
+	left := time.Until(deadline)
+	moment := min(comeBack, left/10)
+	work, cancelWork := context.WithDeadline(ctx, deadline.Add(-moment))
+	defer cancelWork()
 
+	// Should the device reader hang, the others still get half of the time.
+	half, cancelHalf := context.WithTimeout(ctx, left/2)
+	head, cancelHead := context.WithTimeout(half, left/2-moment)
+	wait(half, o.observe(head, l, o.first, l.snapshot().Node))
+	cancelHead()
+	cancelHalf()
+
+	known := o.knownTo(l)
 	var all []<-chan struct{}
 	for _, s := range o.rest {
-		all = append(all, o.observe(ctx, l, s))
+		all = append(all, o.observe(work, l, s, known))
 	}
 	for _, c := range all {
 		wait(ctx, c)
 	}
 
-	l.cutShort = ctx.Err() != nil
+	l.cutShort = work.Err() != nil
 	l.close()
 	seen := l.snapshot()
 	for _, s := range o.slots() {
@@ -180,6 +192,23 @@ func (o *Observer) run(l *look, deadline time.Time) {
 	close(l.done)
 }
 
+// configured is a first collector that knows ports without reading anything.
+type configured interface{ ConfiguredPorts() []node.Port }
+
+// knownTo is what the other collectors are told of the devices. Those that were there last stand for those that could not be read now:
+// the failure of one reader must not make the others look in other places, or in none. They are not published.
+func (o *Observer) knownTo(l *look) *node.Node {
+	known := l.snapshot().Node
+	if known.Devices == nil && !known.Readings[o.first.collector.Name()].Succeeded() {
+		if c, ok := o.first.collector.(configured); ok && o.known.Ports == nil {
+			o.known.Ports = c.ConfiguredPorts()
+		}
+		known.Devices, known.Ports = o.known.Devices, o.known.Ports
+	}
+	o.known.Devices, o.known.Ports = known.Devices, known.Ports
+	return known
+}
+
 func wait(ctx context.Context, done <-chan struct{}) {
 	select {
 	case <-done:
@@ -191,10 +220,12 @@ func wait(ctx context.Context, done <-chan struct{}) {
 // come back; one that does not is stuck in a system call.
 const grace = 100 * time.Millisecond
 
+// comeBack is how long before the end of a look its readers' deadline is, at most: also a busy machine wakes them up by then.
+const comeBack = 250 * time.Millisecond
+
 // observe runs one collector and stores its answer in l, unless l has ended by then. The channel closes when it has answered.
-func (o *Observer) observe(ctx context.Context, l *look, s *slot) <-chan struct{} {
+func (o *Observer) observe(ctx context.Context, l *look, s *slot, known *node.Node) <-chan struct{} {
 	done := make(chan struct{})
-	known := l.snapshot().Node
 	go func() {
 		defer close(done)
 		name, start := s.collector.Name(), o.now()

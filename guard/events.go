@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -107,7 +108,7 @@ func concerns(m netlink.Message) bool {
 		ad.Nested(func(info *netlink.AttributeDecoder) error {
 			for info.Next() {
 				if info.Type() == unix.IFLA_INFO_KIND {
-					kind = info.String()
+					kind, _, _ = strings.Cut(info.String(), "\x00")
 				}
 			}
 			return nil

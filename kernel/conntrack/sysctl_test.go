@@ -20,7 +20,7 @@ func FuzzSysctl(f *testing.F) {
 		}
 		var n uint64
 		var err error
-		bound.Read(t, len(text), 16, 256<<10, func() { n, err = parseNumber("file", []byte(text)) })
+		bound.Read(t, len(text), 16, 0, func() { n, err = parseNumber("file", []byte(text)) })
 		digits := strings.TrimLeft(strings.TrimSpace(text), "0")
 		switch {
 		case err == nil && strconv.FormatUint(n, 10) != digits && (n != 0 || digits != ""):

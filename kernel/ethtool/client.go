@@ -73,8 +73,12 @@ func (c *Client) Features(ctx context.Context, d Device) (Features, error) {
 		f, err = c.ioctl.features(d.Name)
 		if refused(err) && d.Index > 0 {
 			var second error
-			if f, second = c.genl.features(ctx, d.Index); second != nil {
+			switch f, second = c.genl.features(ctx, d.Index); {
+			case second == nil:
+			case refused(second):
 				second = fmt.Errorf("%w; by generic netlink: %w", err, second)
+			default: // there is a way to ask, and it failed: that the other is refused is not the reason
+				second = fmt.Errorf("%w (by generic netlink; by ioctl: %s)", second, err) //nolint:errorlint // hidden on purpose
 			}
 			err = second
 		}

@@ -168,6 +168,9 @@ func (r *genlReader) execute(cmd uint8, header, rest func(ae *netlink.AttributeE
 	}, r.family, netlink.Request)
 	if err != nil {
 		r.family = 0
+		if errors.Is(err, unix.ENOENT) { // genl_rcv_msg: no such family, any more. Not "no such device", as fs.ErrNotExist would say
+			err = fmt.Errorf("the family %q is gone: %w (%s)", unix.ETHTOOL_GENL_NAME, errors.ErrUnsupported, err) //nolint:errorlint // hidden on purpose
+		}
 		return nil, errors.Join(err, r.close())
 	}
 	if len(msgs) != 1 || msgs[0].Header.Command != cmd {

@@ -227,7 +227,7 @@ func nftSeeds(t testing.TB) [][]byte {
 `, "nft", "-f", "-")
 	var seeds [][]byte
 	ns.Do(func() error {
-		conn, err := dialNFT(context.Background())
+		conn, err := dialNFT(context.Background(), openSocket)
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ func FuzzIPSet(f *testing.F) {
 			return
 		}
 		var s setType
-		bound.Read(t, len(b), 256, 256<<10, func() { s = parseSetType(b[nfgenmsgLength:]) })
+		bound.Read(t, len(b), 256, 0, func() { s = parseSetType(b[nfgenmsgLength:]) })
 		if !bytes.Contains(b, []byte(s.name)) {
 			t.Errorf("type %q of %x", s.name, b)
 		}
@@ -36,7 +36,7 @@ func FuzzTableNames(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		bound.Read(t, len(text), 4, 512<<10, func() {
+		bound.Read(t, len(text), 4, 0, func() {
 			names, err := scanNames(strings.NewReader(text))
 			for name := range names {
 				if !strings.Contains(text, name) || strings.Contains(name, "\n") {

@@ -58,8 +58,8 @@ type nftBase struct {
 var errNoNFTables = errors.New("nftables: not in this kernel")
 
 // openNFT lists the base chains.
-func openNFT(ctx context.Context) (*nftables, error) {
-	conn, err := dialNFT(ctx)
+func openNFT(ctx context.Context, open func() (Socket, error)) (*nftables, error) {
+	conn, err := dialNFT(ctx, open)
 	if err != nil {
 		return nil, err
 	}

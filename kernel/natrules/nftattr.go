@@ -28,6 +28,19 @@ func attrs(b []byte) iter.Seq[attr] {
 	}
 }
 
+// wellFormed reports whether b is nothing but attributes: attrs, which stops at the first that does not fit, would pass over what is
+// behind it without a word.
+func wellFormed(b []byte) bool {
+	for len(b) >= 4 {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < 4 || size > len(b) {
+			return false
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return len(b) == 0
+}
+
 // nested are the attributes of one level, by type; nf_tables gives every type once, but in lists.
 type nested map[uint16][]byte
 

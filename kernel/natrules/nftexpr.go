@@ -44,8 +44,11 @@ const (
 func (t *nftables) rule(k chainKey, c *chain, index int, list []byte) *rule {
 	r := &rule{chain: c, index: index}
 	e := &exprs{tables: t, key: k, rule: r, regs: map[uint32]operand{}}
+	if !wellFormed(list) {
+		r.steps = append(r.steps, unclear, unknownVerdict)
+	}
 	for a := range attrs(list) {
-		if len(r.steps) == maxExpressions {
+		if len(r.steps) >= maxExpressions || !wellFormed(a.data) {
 			r.steps = append(r.steps, unclear, unknownVerdict)
 			break
 		}

@@ -40,7 +40,7 @@ func TestNativeQuotes(t *testing.T) {
 		}
 	}
 	ns.Do(func() error {
-		tables, err := openNFT(context.Background())
+		tables, err := openNFT(context.Background(), openSocket)
 		if err != nil {
 			return err
 		}

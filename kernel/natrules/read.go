@@ -18,18 +18,25 @@ type Config struct {
 	Sys     string // sysfs, default /sys
 	Boot    string // where config-RELEASE is, default /boot
 	Modules string // where RELEASE/modules.builtin is, default /lib/modules
+
+	OpenNFTables func() (Socket, error) // nil: nfnetlink, in the network namespace of the calling thread
 }
 
 // Reader reads the rules of the network namespace of the thread it is used on.
 type Reader struct {
 	procNet string
 	gate    gate
+	open    func() (Socket, error)
 }
 
 // NewReader makes a Reader. Nothing is opened yet.
 func NewReader(c Config) *Reader {
 	proc := cmp.Or(c.Proc, "/proc")
+	if c.OpenNFTables == nil {
+		c.OpenNFTables = openSocket
+	}
 	return &Reader{
+		open:    c.OpenNFTables,
 		procNet: cmp.Or(c.ProcNet, filepath.Join(proc, "net")),
 		gate:    gate{proc: proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules")},
 	}
@@ -87,7 +94,7 @@ func (r *Reader) readNFT(ctx context.Context) (tables *nftables, ipv4, ipv6 *rul
 	ipv6 = &ruleset{family: familyIPv6, backend: NFT, status: statusNone}
 	available, err := r.gate.nftables()
 	if err == nil && available {
-		tables, err = openNFT(ctx)
+		tables, err = openNFT(ctx, r.open)
 	}
 	switch {
 	case errors.Is(err, errNoNFTables):
@@ -106,7 +113,7 @@ func (r *Reader) Generation(ctx context.Context) (id uint32, ok bool) {
 	if available, err := r.gate.nftables(); err != nil || !available {
 		return 0, false
 	}
-	conn, err := dialNFT(ctx)
+	conn, err := dialNFT(ctx, r.open)
 	if err != nil {
 		return 0, false
 	}

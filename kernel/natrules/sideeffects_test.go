@@ -192,7 +192,7 @@ func TestQuotes(t *testing.T) {
 					}()
 					bases = set.bases
 				} else {
-					tables, err := openNFT(context.Background())
+					tables, err := openNFT(context.Background(), openSocket)
 					if err != nil {
 						return err
 					}

@@ -52,7 +52,7 @@ func FuzzSurroundings(f *testing.F) {
 	f.Add([]byte{2, 99, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0, 4, 0, 3, 0, 0, 0, 8, 0, 1, 0, 10, 0, 0, 0}) // a prefix longer than its address
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := &Surroundings{map[int][]netip.Addr{}, map[int][]netip.Addr{}, map[int][]netip.Prefix{}}
-		bound.Read(t, len(b), 64, 512<<10, func() {
+		bound.Read(t, len(b), 64, 0, func() {
 			s.address(b)
 			s.forwarding(b)
 			s.route(b)

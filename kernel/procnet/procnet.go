@@ -142,12 +142,16 @@ func eachLine(path string, f func(line []byte) error) error {
 	return scan(file, path, f)
 }
 
+// maxFile bounds a file that does not end. A million UDP sockets make 128 MB.
+const maxFile = 256 << 20
+
 // maxErrors bounds what a file full of nonsense can make us remember.
 const maxErrors = 4
 
 func scan(r io.Reader, path string, f func(line []byte) error) error {
 	var errs []error
-	s := bufio.NewScanner(r)
+	limited := &io.LimitedReader{R: r, N: maxFile}
+	s := bufio.NewScanner(limited)
 	s.Buffer(make([]byte, 0, 4096), maxLine)
 	for s.Scan() {
 		if err := f(s.Bytes()); err != nil && len(errs) < maxErrors {
@@ -156,6 +160,9 @@ func scan(r io.Reader, path string, f func(line []byte) error) error {
 	}
 	if err := s.Err(); err != nil {
 		errs = append(errs, fmt.Errorf("read %s: %w", path, err))
+	}
+	if limited.N == 0 {
+		errs = append(errs, fmt.Errorf("read %s: larger than %d MiB", path, maxFile>>20))
 	}
 	return errors.Join(errs...)
 }

@@ -52,7 +52,11 @@ func readLine(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return printable(strings.TrimSpace(string(b))), nil
+	line := strings.TrimSpace(string(b))
+	if line == "" {
+		return "", fmt.Errorf("release: %s is empty", path)
+	}
+	return printable(line), nil
 }
 
 func readLimited(path string, limit int64) ([]byte, error) {

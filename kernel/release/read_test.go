@@ -112,7 +112,7 @@ func FuzzOSRelease(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		var kept map[string]string
-		bound.Read(t, len(text), 16, 512<<10, func() { kept = parseOSRelease(text) })
+		bound.Read(t, len(text), 16, 0, func() { kept = parseOSRelease(text) })
 		for name, value := range kept {
 			if !strings.Contains(text, name) || !strings.ContainsAny(value, "?\\\"`$") && !strings.ContainsRune(value, utf8.RuneError) && !said(text, value) {
 				t.Errorf("%s=%q of %q", name, value, text)

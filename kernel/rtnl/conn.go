@@ -119,14 +119,25 @@ func (c *Conn) dumpOnce(request, reply netlink.HeaderType, data []byte, each fun
 			_ = c.sock.SetDeadline(time.Unix(1, 0))
 			return false, errEndless
 		}
-		// Anything else is not an answer to this request.
-		if m.Header.Sequence != req.Header.Sequence || m.Header.Type != reply {
+		if err := answers(m, req); err != nil {
+			_ = c.sock.SetDeadline(time.Unix(1, 0))
+			return false, err
+		}
+		if m.Header.Type != reply {
 			continue
 		}
 		interrupted = interrupted || m.Header.Flags&netlink.HeaderFlags(unix.NLM_F_DUMP_INTR) != 0
 		each(m.Data)
 	}
 	return interrupted, nil
+}
+
+// answers demands that m answers req. What is left of another answer would end where that ends, and look like a short list.
+func answers(m, req netlink.Message) error {
+	if m.Header.Sequence != req.Header.Sequence || m.Header.PID != req.Header.PID {
+		return fmt.Errorf("the answer is to request %d of port %d, not %d of %d", m.Header.Sequence, m.Header.PID, req.Header.Sequence, req.Header.PID)
+	}
+	return nil
 }
 
 // get sends a request for one object and returns the first message of the reply type; nil when there was none.
@@ -139,7 +150,10 @@ func (c *Conn) get(request, reply netlink.HeaderType, data []byte) ([]byte, erro
 		if err != nil {
 			return nil, err
 		}
-		if m.Header.Sequence == req.Header.Sequence && m.Header.Type == reply {
+		if err := answers(m, req); err != nil {
+			return nil, err
+		}
+		if m.Header.Type == reply {
 			return m.Data, nil
 		}
 	}

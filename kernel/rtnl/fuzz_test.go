@@ -25,7 +25,7 @@ func FuzzLink(f *testing.F) {
 		var nic NIC
 		var ok bool
 		var err, nicErr error
-		bound.Read(t, len(data), 1, 256<<10, func() {
+		bound.Read(t, len(data), 1, 0, func() {
 			link, ok, err = parseLink(data)
 			nic, nicErr = parseNIC(data)
 		})
@@ -62,7 +62,7 @@ func FuzzAddr(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var a netip.Addr
 		var err error
-		bound.Read(t, len(data), 1, 256<<10, func() { a, _, err = parseAddr(data) })
+		bound.Read(t, len(data), 1, 0, func() { a, _, err = parseAddr(data) })
 		if err != nil || !a.IsValid() {
 			return
 		}
@@ -141,7 +141,7 @@ func FuzzConversation(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := &spoken{data: data}
-		bound.Read(t, len(data), 200, 512<<10, func() {
+		bound.Read(t, len(data), 200, 0, func() {
 			c, err := Dial(context.Background(), func() (Socket, error) { return s, nil })
 			if err != nil {
 				t.Fatal(err)

@@ -128,24 +128,23 @@ func TestMalformedLinksCostThemselvesOnly(t *testing.T) {
 		m   netlink.Message
 		bad bool // an error must be reported
 	}{
-		"no header":           {cut(0), true},
-		"half a header":       {cut(15), true},
-		"attribute too long":  {long, true},
-		"attribute of zero":   {stuck, true},
-		"nested too long":     {nested, true},
-		"short VNI":           {vxlan(4, "bad", "vxlan", attr(1, 7)...), true},
-		"short port":          {vxlan(4, "bad", "vxlan", attr(15, 7)...), true},
-		"short IPv4":          {vxlan(4, "bad", "vxlan", attr(4, 192, 0)...), true},
-		"long IPv4":           {vxlan(4, "bad", "vxlan", attr(4, 192, 0, 2, 1, 0)...), true},
-		"short IPv6":          {vxlan(4, "bad", "vxlan", attr(17, 1, 2, 3, 4)...), true},
-		"empty flag":          {vxlan(4, "bad", "vxlan", attr(18)...), true},
-		"no name":             {vxlan(4, "", "vxlan"), true},
-		"no index":            {vxlan(0, "bad", "vxlan"), true},
-		"negative index":      {vxlan(1<<31, "bad", "vxlan"), true},
-		"another kind":        {vxlan(4, "bad", "vxlan6"), false},
-		"a truncated kind":    {vxlan(4, "bad", "vxla"), false},
-		"another type":        {wrong(vxlan(4, "bad", "vxlan"), unix.RTM_DELLINK), false},
-		"of another sequence": {netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWLINK, Sequence: 99}, Data: vxlan(4, "b", "vxlan").Data}, false},
+		"no header":          {cut(0), true},
+		"half a header":      {cut(15), true},
+		"attribute too long": {long, true},
+		"attribute of zero":  {stuck, true},
+		"nested too long":    {nested, true},
+		"short VNI":          {vxlan(4, "bad", "vxlan", attr(1, 7)...), true},
+		"short port":         {vxlan(4, "bad", "vxlan", attr(15, 7)...), true},
+		"short IPv4":         {vxlan(4, "bad", "vxlan", attr(4, 192, 0)...), true},
+		"long IPv4":          {vxlan(4, "bad", "vxlan", attr(4, 192, 0, 2, 1, 0)...), true},
+		"short IPv6":         {vxlan(4, "bad", "vxlan", attr(17, 1, 2, 3, 4)...), true},
+		"empty flag":         {vxlan(4, "bad", "vxlan", attr(18)...), true},
+		"no name":            {vxlan(4, "", "vxlan"), true},
+		"no index":           {vxlan(0, "bad", "vxlan"), true},
+		"negative index":     {vxlan(1<<31, "bad", "vxlan"), true},
+		"another kind":       {vxlan(4, "bad", "vxlan6"), false},
+		"a truncated kind":   {vxlan(4, "bad", "vxla"), false},
+		"another type":       {wrong(vxlan(4, "bad", "vxlan"), unix.RTM_DELLINK), false},
 	} {
 		links, err := hostileLinks(t, &fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(c.m, good) }})
 		if len(links) != 1 || links[0].Name != "good" {
@@ -157,6 +156,31 @@ func TestMalformedLinksCostThemselvesOnly(t *testing.T) {
 		if err != nil && !strings.Contains(err.Error(), "malformed") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestAnswerToAnother: what is left of an earlier answer is no short list of devices, nor is what was sent to another socket.
+func TestAnswerToAnother(t *testing.T) {
+	for name, odd := range map[string]func(h *netlink.Header){
+		"sequence": func(h *netlink.Header) { h.Sequence += 99 },
+		"port":     func(h *netlink.Header) { h.PID = 4712 },
+	} {
+		m := vxlan(4, "b", "vxlan")
+		odd(&m.Header)
+		f := &fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(vxlan(3, "good", "vxlan"), m) }}
+		links, err := hostileLinks(t, f)
+		if links != nil || err == nil || !strings.Contains(err.Error(), "the answer is to request") {
+			t.Errorf("%s: %v, %v", name, links, err)
+		}
+		c, err := rtnl.Dial(t.Context(), f.open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.answer = func(int) iter.Seq2[netlink.Message, error] { return replies(m) }
+		if nic, err := c.NIC(4); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %+v, %v", name, nic, err)
+		}
+		c.Close()
 	}
 }
 
