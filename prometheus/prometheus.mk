@@ -10,4 +10,4 @@ rules-check: deps ## check and test the alert rules and the examples of promethe
 
 # On a machine that does nothing else: a busy one would measure itself.
 bench-rules: deps ## what the rules cost with 5,000 nodes in a real Prometheus (a quarter of an hour)
-	$(GO) run ./prometheus/scale $(ARGS)
+	$(GO) run ./bench/rules $(ARGS)

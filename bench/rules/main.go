@@ -1,4 +1,4 @@
-// Command scale measures what the rules cost in a real Prometheus that scrapes thousands of nodes, healthy and failing. The nodes are
+// Command rules measures what the rules cost in a real Prometheus that scrapes thousands of nodes, healthy and failing. The nodes are
 // one HTTP server on the loopback.
 package main
 
@@ -28,7 +28,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "scale:", err)
+		fmt.Fprintln(os.Stderr, "rules:", err)
 		stop()
 		os.Exit(1) //nolint:gocritic // stop has been called
 	}
@@ -36,7 +36,7 @@ func main() {
 
 func parse(args []string) (options, error) {
 	var o options
-	app := kingpin.New("scale", "What the rules cost in a Prometheus that scrapes many nodes. Prints Markdown tables.")
+	app := kingpin.New("rules", "What the rules cost in a Prometheus that scrapes many nodes. Prints Markdown tables.")
 	app.HelpFlag.Short('h')
 	app.UsageWriter(os.Stdout)
 	app.Flag("nodes", "Nodes in the fleet.").Default("5000").IntVar(&o.nodes)
@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 
 	f := &fleet{nodes: o.nodes, started: time.Now()}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	nodes := &http.Server{Handler: f, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = nodes.Serve(l) }() // ends with Close
-	defer nodes.Close()
+	defer func() { _ = nodes.Close() }()
 
 	s, err := startServer(ctx, o, f, l.Addr().String(), folder)
 	if err != nil {
@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string) error {
 	err = measure(ctx, o, f, s)
 	if err != nil && !errors.Is(err, errTooSlow) {
 		if log, readErr := os.ReadFile(folder + "/prometheus.log"); readErr == nil {
-			os.Stderr.Write(log[max(0, len(log)-4096):])
+			fmt.Fprintf(os.Stderr, "%s", log[max(0, len(log)-4096):])
 		}
 	}
 	return errors.Join(err, s.stop())

@@ -132,7 +132,7 @@ func (s *server) metrics(ctx context.Context) (scrape.Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	return scrape.Parse(resp.Body)
 }
 

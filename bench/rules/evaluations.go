@@ -58,7 +58,7 @@ func (e *evaluations) print(w io.Writer, nodes, failing int) {
 	fmt.Fprintf(w, "%d nodes, %d of them failing: %.0f series in the head, %.0f samples and %.2f s of CPU time a second, %.1f GB resident\n\n",
 		nodes, failing, e.last["prometheus_tsdb_head_series"], perSecond("prometheus_tsdb_head_samples_appended_total"),
 		perSecond("process_cpu_seconds_total"), e.last["process_resident_memory_bytes"]/1e9)
-	fmt.Fprint(w, "| group | evaluations | median | longest |\n|---|---|---|---|\n")
+	fmt.Fprintln(w, "| group | evaluations | median | longest |\n|---|---|---|---|")
 	for _, group := range slices.Sorted(maps.Keys(e.seconds)) {
 		s := e.seconds[group]
 		fmt.Fprintf(w, "| %s | %d | %.0f ms | %.0f ms |\n", groupName(group), len(s), median(s)*1e3, slices.Max(s)*1e3)

@@ -1,0 +1,121 @@
+package prometheus_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"vxlan_exporter/lab"
+	"vxlan_exporter/lab/labtest"
+	"vxlan_exporter/lab/scrape"
+)
+
+const promtool = "../.cache/bin/promtool" // put there by lab/install-deps
+
+// What the exporter really publishes, on both nodes of the live failure, makes the alerts what they should be. The scrapes before it
+// stand for 5 minutes, those after it for the time since; lab/monitor has a real Prometheus for the time between.
+func TestAlertsOnTheLiveFailure(t *testing.T) {
+	t.Parallel()
+	program, err := scrape.Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rig := labtest.NewRig(t, lab.LiveFailure())
+	args := []string{"--conntrack.min-interval=0s", "--natrules.min-interval=0s", fmt.Sprintf("--vxlan.port=%d", rig.Options().Port)}
+	sender, receiver := labtest.StartExporter(t, rig.A, program, args...), labtest.StartExporter(t, rig.B, program, args...)
+
+	beforeA, beforeB := sender.Scrape(), receiver.Scrape()
+	if answered, err := rig.Query(t.Context(), 3, 50*time.Millisecond); err != nil || answered != 0 {
+		t.Fatalf("%d queries answered, %v; want none", answered, err)
+	}
+	series := slices.Concat(inputSeries("sender", beforeA, sender.Scrape()), inputSeries("receiver", beforeB, receiver.Scrape()))
+
+	firing := func(at, alert string) map[string]any {
+		return map[string]any{
+			"eval_time": at, "expr": fmt.Sprintf(`count by (instance, device, port, variant) (ALERTS{alertname=%q,alertstate="firing"})`, alert),
+		}
+	}
+	page, nat := firing("5m15s", "VxlanChecksumFailure"), firing("8m", "VxlanOuterNat")
+	page["exp_samples"] = []any{sample(`{instance="sender",device="flannel.1",port="8472",variant="offloaded_checksum"}`)}
+	nat["exp_samples"] = []any{sample(`{instance="sender",device="flannel.1",port="8472"}`)}
+	runPromtool(t, series, firing("5m", "VxlanChecksumFailure"), page, nat,
+		firing("8m", "VxlanChecksumErrors"), firing("8m", "VxlanExporterDown"), firing("8m", "VxlanCollectorFailing"))
+}
+
+// Every kind of series that the exporter has goes through the rules without an error; see testdata/metrics.txt.
+func TestRulesTakeEveryMetric(t *testing.T) {
+	t.Parallel()
+	m, err := scrape.Parse(strings.NewReader(read(t, "../testdata/metrics.txt")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := maps.Clone(m)
+	for series := range other {
+		if strings.Contains(series, "_total") {
+			other[series] += 5
+		}
+	}
+	runPromtool(t, slices.Concat(inputSeries("one", m, other), inputSeries("two", m, m)), map[string]any{
+		"eval_time": "6m", "expr": `count by (instance, device, variant) (ALERTS{alertname="VxlanChecksumFailure",alertstate="firing"})`,
+		// The probe is on in that scrape, and names a peer that has no exporter; connection tracking names the devices of the port.
+		"exp_samples": []any{
+			sample(`{instance="192.168.77.2",device="unknown",variant="offloaded_checksum"}`),
+			sample(`{instance="one",device="cilium_vxlan",variant="unknown"}`), sample(`{instance="one",device="flannel.1",variant="offloaded_checksum"}`),
+			sample(`{instance="one",device="vxlan-v6.calico",variant="unknown"}`), // of IPv6, whose flows rise there too
+			sample(`{instance="two",device="cilium_vxlan",variant="unknown"}`), sample(`{instance="two",device="flannel.1",variant="offloaded_checksum"}`),
+		},
+	})
+}
+
+func sample(labels string) map[string]any { return map[string]any{"labels": labels, "value": 1} }
+
+// inputSeries are an instance's two scrapes as promtool wants them: the first for 5 minutes, the second from then on.
+func inputSeries(instance string, before, after scrape.Metrics) (series []any) {
+	target := fmt.Sprintf(`job="vxlan",instance=%q`, instance)
+	series = append(series, map[string]any{"series": "up{" + target + "}", "values": "1x40"})
+	for _, name := range after.Names() {
+		if !strings.HasPrefix(name, "vxlan_") {
+			continue
+		}
+		values := fmt.Sprintf("_x21 %gx20", after[name])
+		if v, ok := before[name]; ok {
+			values = fmt.Sprintf("%gx20 %gx20", v, after[name])
+		}
+		metric, labels, _ := strings.Cut(name, "{")
+		labels = strings.TrimPrefix(target+","+strings.TrimSuffix(labels, "}"), ",")
+		series = append(series, map[string]any{"series": metric + "{" + strings.TrimSuffix(labels, ",") + "}", "values": values})
+	}
+	return series
+}
+
+// runPromtool evaluates the rules over the series. It fails where a rule fails.
+func runPromtool(t *testing.T, series []any, tests ...map[string]any) {
+	t.Helper()
+	rules, err := filepath.Abs("rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "test.yml")
+	content, err := yaml.Marshal(map[string]any{
+		"rule_files":          []string{rules + "/vxlan.recording.yml", rules + "/vxlan.alerts.yml"},
+		"evaluation_interval": "15s",
+		"tests":               []any{map[string]any{"interval": "15s", "input_series": series, "promql_expr_test": tests}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), promtool, "test", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("promtool: %v (missing? ./lab/install-deps)\n%s", err, out)
+	}
+}
