@@ -20,7 +20,7 @@ import (
 	"vxlan_exporter/lab/daemon"
 )
 
-// every calls f at an interval until the time is over or the test has failed for good.
+// every calls f, pauses for the interval, and so on until the time is over.
 func every(t *testing.T, interval, total time.Duration, f func()) {
 	t.Helper()
 	end := time.Now().Add(total)
