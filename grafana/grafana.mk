@@ -13,4 +13,12 @@ grafana-check: ## the committed dashboards are what is generated, and fit Grafan
 	diff -r grafana/dashboards grafana/build/dashboards || { echo 'the dashboards differ from what `make grafana` generates'; exit 1; }
 
 grafana-test: deps grafana-check ## the same, and every query run against a Prometheus that watches a failing fleet
-	$(GO) test -count=1 ./grafana ./lab/scene
+	$(GO) test -count=1 ./grafana
+
+# Minutes long: the failure is played, watched by a real Prometheus. Not part of any test.
+.PHONY: grafana-pictures
+grafana-pictures: deps build grafana ## pictures of the dashboards, into docs/images
+	./grafana/install-deps pictures
+	cd grafana/pictures && node build.mjs
+	$(GO) run ./lab/scene/play --exporter=./$(BINARY) -- node grafana/pictures/src/collect.mjs grafana/dashboards grafana/pictures/build 5
+	./grafana/pictures/render

@@ -162,7 +162,7 @@ func TestFailingFleet(t *testing.T) {
 	hurtAt := time.Now()
 	s.hurt(3)
 	s.becomes("vxlan-fleet", "Is it happening?", "A", "", 9)
-	s.becomes("vxlan-fleet", "Nodes that cause it", "A", "", 2)
+	s.becomes("vxlan-fleet", "Nodes that NAT VXLAN", "A", "", 2)
 	s.becomes("vxlan-fleet", "Nodes that suffer", "A", "", 2) // node-4 is known by its packet probe alone
 	s.becomes("vxlan-node", "This node", "A", sender, 3)
 	s.alerted()
@@ -305,7 +305,7 @@ func TestHealthyFleet(t *testing.T) {
 			}
 		}
 	}
-	for _, title := range []string{"Is it happening?", "Nodes that suffer", "Nodes that cause it"} {
+	for _, title := range []string{"Is it happening?", "Nodes that suffer", "Nodes that NAT VXLAN"} {
 		s.becomes("vxlan-fleet", title, "A", "", 0)
 	}
 	s.becomes("vxlan-node", "This node", "A", sender, 0)

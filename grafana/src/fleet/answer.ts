@@ -21,8 +21,9 @@ const stats = [
       "Do not repair these: the nodes that cause it are in the table below.",
   }, [[orZero(suffering, csumErrors)]]).thresholds(steps("green", [1, "red"])),
   stat({
-    title: "Nodes that cause it", unit: "short", width: 4, height, why: "no data: nobody may read connection tracking (CAP_NET_ADMIN), or it is not in the kernel",
-    description: "Nodes that source-NATed their own VXLAN packets in the last 5 minutes. Do: type the command of the table below on each.",
+    title: "Nodes that NAT VXLAN", unit: "short", width: 4, height, why: "no data: nobody may read connection tracking (CAP_NET_ADMIN), or it is not in the kernel",
+    description: "The cause: nodes that source-NATed their own VXLAN packets in the last 5 minutes. One whose device is clear below NATs " +
+      "harmlessly, for now. Do: type the command of the table below on each other.",
   }, [[orZero(causing, snatNow)]]).thresholds(steps("green", [1, "red"])),
   stat({
     title: "Devices active, by variant", unit: "short", width: 6, height, why: "no data: no VXLAN device was judged",
