@@ -151,7 +151,7 @@ func (s *sources) build(logger *slog.Logger) (*built, error) {
 		if s.wire.MaxPeers < 1 || s.wire.MaxPacketsPerSecond < 1 || !(s.wire.SampleRate > 0 && s.wire.SampleRate <= 1) {
 			return nil, errors.New("--wire.max-peers and --wire.max-packets-per-second must be positive, --wire.sample-rate above 0 and at most 1")
 		}
-		s.wire.Logger = logger
+		s.wire.Logger, s.wire.Proc = logger, s.proc
 		probe := collectors.NewWire(s.wire)
 		all["wire"] = probe
 		b.background = append(b.background, probe.Run)

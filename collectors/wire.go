@@ -23,6 +23,7 @@ type WireConfig struct {
 	MaxPeers            int     // peers with a label of their own in vxlan_wire_bad_packets_total; 0: 64
 	SampleRate          float64 // highest sampling ratio, above 0 and at most 1; 0: 1
 	MaxPacketsPerSecond int     // packets looked at per second, all interfaces together; the ratio follows; 0: 1000
+	Proc                string  // where procfs is mounted; "": /proc
 	Logger              *slog.Logger
 	Now                 func() time.Time // nil: time.Now
 	Open                packet.Opener    // nil: packet.Open, in the network namespace of the thread that calls Observe
@@ -46,9 +47,10 @@ const (
 //
 // The first Observe begins to watch; from then on packets are counted in the background until the context of Run ends.
 type Wire struct {
-	cfg     WireConfig
-	sampler *wireSampler
-	tally   *wireTally
+	cfg       WireConfig
+	sampler   *wireSampler
+	tally     *wireTally
+	suspicion *wireSuspicion
 
 	packets, bad, ratio, captured, lost, interfaces *prometheus.Desc
 
@@ -77,19 +79,23 @@ func NewWire(cfg WireConfig) *Wire {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Proc == "" {
+		cfg.Proc = "/proc"
+	}
 	return &Wire{
-		cfg:     cfg,
-		sampler: newWireSampler(cfg.MaxPacketsPerSecond, cfg.SampleRate, cfg.Now),
-		tally:   newWireTally(cfg.MaxPeers, cfg.Now),
-		watches: map[string]*wireWatch{},
+		cfg:       cfg,
+		suspicion: &wireSuspicion{errors: func() (uint64, error) { return udpChecksumErrors(cfg.Proc) }},
+		sampler:   newWireSampler(cfg.MaxPacketsPerSecond, cfg.SampleRate, cfg.Now),
+		tally:     newWireTally(cfg.MaxPeers, cfg.Now),
+		watches:   map[string]*wireWatch{},
 		packets: desc("wire", "packets_total",
-			"VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, scaled up by the sampling ratio (AF_PACKET). A GSO packet counts once.",
+			"VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, each counted for as many as it stands for (AF_PACKET). A GSO packet counts once.",
 			"family", "direction", "verdict"),
 		bad: desc("wire", "bad_packets_total",
-			"VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, scaled up by the sampling ratio.",
+			"VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each counted for as many as it stands for.",
 			"peer", "variant"),
 		ratio: desc("wire", "sample_ratio",
-			"Part of the VXLAN packets with a checksum that is looked at now (SKF_AD_RANDOM); 1 is all of them. Outgoing packets of a busy NIC are watched part of the time.",
+			"Part of the VXLAN packets with a checksum that is looked at now; 1 is all of them. Picked at random (SKF_AD_RANDOM), and a busy NIC is watched part of the time; of several NICs, the least.",
 			"direction"),
 		captured: desc("wire", "captured_packets_total", "VXLAN packets that were looked at, not scaled up."),
 		lost: desc("wire", "lost_packets_total",
@@ -215,7 +221,7 @@ func (c *Wire) watch(name string) error {
 	}
 	w := &wireWatch{name: name, capture: capture, ports: c.currentPorts, closed: make(chan struct{}), done: make(chan struct{})}
 	c.watches[name] = w
-	go w.run(c.sampler, c.tally, c.cfg.Logger)
+	go w.run(c)
 	return nil
 }
 
@@ -239,20 +245,21 @@ func (c *Wire) currentPorts() []uint16 {
 }
 
 func (c *Wire) snapshot(families []string) *node.Wire {
-	w := &node.Wire{Interfaces: []string{}, SampleRatio: c.sampler.current()}
-	total, duty := c.past, 1.0
+	w := &node.Wire{Interfaces: []string{}}
+	total, duty := c.past, packet.Duty{In: 1, Out: 1}
 	for _, name := range slices.Sorted(maps.Keys(c.watches)) {
 		watch := c.watches[name]
 		if watch.capture.Up() {
 			w.Interfaces = append(w.Interfaces, name)
 		}
-		duty = min(duty, watch.capture.Duty())
+		d := watch.capture.Duty()
+		duty = packet.Duty{In: min(duty.In, d.In), Out: min(duty.Out, d.Out)}
 		s := watch.capture.Stats()
 		total.Captured += s.Captured
 		total.Lost += s.Lost
 		total.Unreadable += s.Unreadable
 	}
-	w.SampleRatioOut = w.SampleRatio * duty
+	w.SampleRatio, w.SampleRatioOut = c.sampler.current()*duty.In, c.sampler.current()*duty.Out
 	w.Captured, w.Lost = total.Captured, total.Lost+total.Unreadable
 	c.tally.store(w, families)
 	return w

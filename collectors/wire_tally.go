@@ -26,7 +26,7 @@ type (
 	badKey  struct{ peer, variant string }
 )
 
-// wireTally counts verdicts. Each packet weighs as many as the sampling left out.
+// wireTally counts verdicts. Each packet weighs as many as it stands for.
 type wireTally struct {
 	maxPeers int
 	now      func() time.Time
@@ -46,11 +46,11 @@ func newWireTally(maxPeers int, now func() time.Time) *wireTally {
 	}
 }
 
-// add counts a packet that was seen on an interface.
-func (t *wireTally) add(iface string, p packet.Packet) {
+// add counts a packet that was seen on an interface, and reports whether it is bad.
+func (t *wireTally) add(iface string, p packet.Packet) bool {
 	v := packet.Judge(p.Frame, p.Meta)
 	if v.Reason == packet.NotUDP {
-		return // the filter lets none of these pass; of a frame that is cut off before its ports nothing can be said
+		return false // the filter lets none of these pass; of a frame that is cut off before its ports nothing can be said
 	}
 	direction, peer := directionIn, v.Source.Addr()
 	if p.Meta.Outgoing {
@@ -68,13 +68,14 @@ func (t *wireTally) add(iface string, p packet.Packet) {
 	defer t.mu.Unlock()
 	t.packets[wireKey{family, direction, string(v.Kind)}] += weight
 	if v.Kind != packet.Bad {
-		return
+		return false
 	}
 	t.bad[badKey{t.peer(peer), string(v.Variant)}] += weight
 	t.remember(node.BadPacket{
 		Time: t.now(), Interface: iface, Direction: direction, Source: v.Source, Destination: v.Destination, Variant: string(v.Variant),
 		Sums: node.Sums{Field: v.Field, Correct: v.Correct, SourcePort: v.Source.Port(), SourcePortPreNAT: v.SourcePortPreNAT},
 	})
+	return true
 }
 
 // peer is the label of an address: at most maxPeers ever get one of their own.

@@ -50,7 +50,7 @@ func TestWirePublish(t *testing.T) {
 		Bad: []node.WirePeer{{Peer: "192.0.2.7", Variant: node.ZeroChecksum, Packets: 4}, {Peer: "other", Variant: "unknown", Packets: 4}},
 	}
 	c := wirePublisher{collectors.NewWire(collectors.WireConfig{}), &node.Node{Wire: w}}
-	want := `# HELP vxlan_wire_bad_packets_total VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, scaled up by the sampling ratio.
+	want := `# HELP vxlan_wire_bad_packets_total VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each counted for as many as it stands for.
 # TYPE vxlan_wire_bad_packets_total counter
 vxlan_wire_bad_packets_total{peer="192.0.2.7",variant="zero_checksum"} 4
 vxlan_wire_bad_packets_total{peer="other",variant="unknown"} 4
@@ -63,11 +63,11 @@ vxlan_wire_interfaces 2
 # HELP vxlan_wire_lost_packets_total VXLAN packets that were picked but not looked at: the socket's queue was full (tp_drops of PACKET_STATISTICS) or the kernel could not describe them.
 # TYPE vxlan_wire_lost_packets_total counter
 vxlan_wire_lost_packets_total 2
-# HELP vxlan_wire_packets_total VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, scaled up by the sampling ratio (AF_PACKET). A GSO packet counts once.
+# HELP vxlan_wire_packets_total VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, each counted for as many as it stands for (AF_PACKET). A GSO packet counts once.
 # TYPE vxlan_wire_packets_total counter
 vxlan_wire_packets_total{direction="in",family="ipv4",verdict="bad"} 8
 vxlan_wire_packets_total{direction="out",family="ipv6",verdict="completed_ok"} 20
-# HELP vxlan_wire_sample_ratio Part of the VXLAN packets with a checksum that is looked at now (SKF_AD_RANDOM); 1 is all of them. Outgoing packets of a busy NIC are watched part of the time.
+# HELP vxlan_wire_sample_ratio Part of the VXLAN packets with a checksum that is looked at now; 1 is all of them. Picked at random (SKF_AD_RANDOM), and a busy NIC is watched part of the time; of several NICs, the least.
 # TYPE vxlan_wire_sample_ratio gauge
 vxlan_wire_sample_ratio{direction="in"} 0.25
 vxlan_wire_sample_ratio{direction="out"} 0.125
@@ -161,7 +161,8 @@ func (s *script) Bind(int) error                            { return nil }
 func (s *script) SetReadDeadline(time.Time) error           { return nil }
 func (s *script) Stats() (packets, drops uint32, err error) { return 0, 0, nil }
 func (s *script) IgnoreOutgoing(bool) error                 { return nil }
-func (s *script) Sent(int) (uint64, error)                  { return 0, nil }
+func (s *script) Rest(int) error                            { return nil }
+func (s *script) Counts(int) (packet.Counts, error)         { return packet.Counts{}, nil }
 func (s *script) Close() error                              { close(s.closed); return nil }
 
 func (s *script) Receive(buf, _ []byte, wait bool) (n, oobn int, from unix.SockaddrLinklayer, err error) {

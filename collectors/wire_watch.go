@@ -2,10 +2,11 @@ package collectors
 
 import (
 	"errors"
-	"log/slog"
+	"path/filepath"
 	"time"
 
 	"vxlan_exporter/kernel/packet"
+	"vxlan_exporter/kernel/procnet"
 )
 
 const (
@@ -26,27 +27,38 @@ type wireWatch struct {
 }
 
 // run reads until the watch is closed or fails.
-func (w *wireWatch) run(sampler *wireSampler, tally *wireTally, logger *slog.Logger) {
+func (w *wireWatch) run(c *Wire) {
 	defer close(w.done)
-	count := func(p packet.Packet) { tally.add(w.name, p) }
-	outgoing := packet.NewOutgoing(w.capture, time.Now())
+	counted := 0
+	count := func(p packet.Packet) {
+		counted++
+		if c.tally.add(w.name, p) {
+			c.suspicion.bad(time.Now())
+		}
+	}
+	conf := packet.WindowsConfig{
+		Handled:   func() (uint64, error) { return procnet.Processed(filepath.Join(c.cfg.Proc, "net/softnet_stat")) },
+		Suspected: c.suspicion.suspected,
+	}
+	windows := packet.NewWindows(w.capture, conf)
 	for {
-		deadline := outgoing.Next()
-		if idle := time.Now().Add(wireIdle); sampler.current() < sampler.top && (deadline.IsZero() || idle.Before(deadline)) {
+		deadline := windows.Next()
+		if idle := time.Now().Add(wireIdle); c.sampler.current() < c.sampler.top && idle.Before(deadline) {
 			deadline = idle
 		}
 		b, err := w.capture.Read(deadline, count)
+		counted = 0 // of those, b.Passed knows
 		if err == nil {
-			err = w.capture.SetRatio(sampler.passed(b.Passed, b.Took), count)
+			err = windows.Step(count)
 		}
 		if err == nil {
-			err = outgoing.Step(time.Now(), count)
+			err = w.capture.SetRatio(c.sampler.passed(b.Passed+counted, b.Took), count)
 		}
 		switch {
 		case w.isClosed():
 			return
 		case errors.Is(err, packet.ErrDown):
-			logger.Warn("wire: interface is down", "interface", w.name, "err", err)
+			c.cfg.Logger.Warn("wire: interface is down", "interface", w.name, "err", err)
 			if err := w.wait(); err != nil {
 				w.err = err
 				return
@@ -54,7 +66,8 @@ func (w *wireWatch) run(sampler *wireSampler, tally *wireTally, logger *slog.Log
 			if w.isClosed() {
 				return
 			}
-			logger.Info("wire: interface is up again", "interface", w.name)
+			c.cfg.Logger.Info("wire: interface is up again", "interface", w.name)
+			windows = packet.NewWindows(w.capture, conf)
 		case err != nil:
 			w.err = err
 			return

@@ -205,8 +205,8 @@ func (n *Node) Device(name string) (Device, bool) {
 // ratio that held when each was seen.
 type Wire struct {
 	Interfaces     []string    `json:"interfaces"`       // those that are watched
-	SampleRatio    float64     `json:"sample_ratio"`     // of the packets that pass the filter, the part that is looked at now; 1: all
-	SampleRatioOut float64     `json:"sample_ratio_out"` // the same of outgoing packets, which a busy interface is watched for part of the time
+	SampleRatio    float64     `json:"sample_ratio"`     // of the incoming packets with a checksum, the part that is looked at now; 1: all
+	SampleRatioOut float64     `json:"sample_ratio_out"` // the same of outgoing ones
 	Captured       uint64      `json:"captured"`         // packets looked at
 	Lost           uint64      `json:"lost"`             // packets the kernel could not queue for us (PACKET_STATISTICS tp_drops)
 	Packets        []WireCount `json:"packets,omitempty"`

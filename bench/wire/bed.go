@@ -53,6 +53,14 @@ func newBed(checksum bool) (*bed, error) {
 	return b, nil
 }
 
+// on is the namespace of a side.
+func (b *bed) on(side string) *lab.NS {
+	if side == "sender" {
+		return b.sender
+	}
+	return b.receiver
+}
+
 func (b *bed) close() error {
 	var errs []error
 	for _, n := range []*lab.NS{b.sender, b.receiver} {

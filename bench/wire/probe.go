@@ -16,7 +16,6 @@ import (
 
 	"vxlan_exporter/collectors"
 	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/lab"
 	"vxlan_exporter/node"
 )
 
@@ -26,7 +25,8 @@ type result struct {
 	CPU      float64 // seconds of CPU time of the process
 	Captured float64
 	Lost     float64
-	Ratio    float64
+	Ratio    float64 // in
+	RatioOut float64
 	Bad      float64
 	Verdicts map[string]float64 // direction and verdict
 	Error    string
@@ -52,8 +52,7 @@ func (b *bed) startProbe(ctx context.Context, side string) (*probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	ns := map[string]*lab.NS{"sender": b.sender, "receiver": b.receiver}[side]
-	p := &probe{cmd: ns.Cmd(ctx, self, "-probe")}
+	p := &probe{cmd: b.on(side).Cmd(ctx, self, "-probe")}
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -169,7 +168,7 @@ func look(ctx context.Context, w *collectors.Wire) (*node.Wire, error) {
 }
 
 func summary(w *node.Wire) result {
-	r := result{Captured: float64(w.Captured), Lost: float64(w.Lost), Ratio: w.SampleRatio, Verdicts: map[string]float64{}}
+	r := result{Captured: float64(w.Captured), Lost: float64(w.Lost), Ratio: w.SampleRatio, RatioOut: w.SampleRatioOut, Verdicts: map[string]float64{}}
 	for _, p := range w.Packets {
 		if p.Packets > 0 {
 			r.Verdicts[p.Direction+" "+p.Verdict] += p.Packets

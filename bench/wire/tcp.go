@@ -3,80 +3,96 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// tcpStream is a TCP connection through the overlay that never stops sending.
-type tcpStream struct {
-	received       atomic.Uint64
-	client, server net.Conn
-	failed         chan error
+// segment is what a full TCP segment carries: the MTU of the device less the IPv4 and TCP headers, with timestamps.
+const segment = 1450 - 20 - 32
+
+// connection sends over TCP.
+type connection struct {
+	from, to int
+	carry    int // bytes received beyond whole segments
 }
 
 func (b *bed) startTCP() (traffic, error) {
 	const address = "10.99.0.2:5001"
-	s := &tcpStream{failed: make(chan error, 2)}
+	c := &connection{from: -1, to: -1}
 	var l net.Listener
-	err := b.receiver.Do(func() (err error) {
-		l, err = net.Listen("tcp4", address)
-		return err
-	})
+	err := b.receiver.Do(func() (err error) { l, err = net.Listen("tcp4", address); return err })
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = l.Close() }()
-	if s.client, err = b.sender.DialContext(context.Background(), "tcp4", address); err != nil {
+	client, err := b.sender.DialContext(context.Background(), "tcp4", address)
+	if err != nil {
 		return nil, err
 	}
-	if s.server, err = l.Accept(); err != nil {
-		return nil, errors.Join(err, s.client.Close())
+	server, err := l.Accept()
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
 	}
-	go func() {
-		buf := make([]byte, 256<<10)
-		for {
-			if _, err := s.client.Write(buf); err != nil {
-				s.failed <- err
-				return
-			}
-		}
-	}()
-	go func() {
-		buf := make([]byte, 256<<10)
-		for {
-			n, err := s.server.Read(buf)
-			s.received.Add(uint64(n))
-			if err != nil {
-				s.failed <- err
-				return
-			}
-		}
-	}()
-	return s, nil
+	if c.from, err = own(client); err == nil {
+		c.to, err = own(server)
+	}
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
 }
 
-// run returns the rate in segments of 1398 bytes per second of wall time, in slices of 10 ms.
-func (s *tcpStream) run(ctx context.Context, d time.Duration) (rates, error) {
-	const segment = 1450 - 20 - 32 // MTU of the device less the IPv4 and TCP headers, with timestamps
-	var all rates
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		start, before := time.Now(), s.received.Load()
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case err := <-s.failed:
-			return nil, err
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		// At least one, so that a slice in which others had the CPU does not make the mean 0.
-		n := max(float64(s.received.Load()-before)/segment, 1)
-		all = append(all, n/time.Since(start).Seconds())
+// own takes a connection out of the hands of the Go runtime, which would have other threads look after it.
+func own(c net.Conn) (fd int, err error) {
+	defer c.Close()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return -1, err
 	}
-	return all, nil
+	fd = -1
+	err = errors.Join(raw.Control(func(p uintptr) { fd, err = unix.FcntlInt(p, unix.F_DUPFD_CLOEXEC, 0) }), err)
+	return fd, err
 }
 
-func (s *tcpStream) close() {
-	_ = s.client.Close()
-	_ = s.server.Close()
+func (c *connection) slice(ctx context.Context) (segments int, err error) {
+	const wanted, patience = 1500 * segment, 5 * time.Second
+	out, in := make([]byte, 32*segment), make([]byte, 256<<10)
+	received, start := 0, time.Now()
+	for received < wanted {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		_, err := unix.Write(c.from, out)
+		full := errors.Is(err, unix.EAGAIN)
+		if err != nil && !full {
+			return 0, fmt.Errorf("send: %w", err)
+		}
+		n, err := unix.Read(c.to, in)
+		switch {
+		case err == nil:
+			received += n
+		case !errors.Is(err, unix.EAGAIN):
+			return 0, fmt.Errorf("receive: %w", err)
+		case full:
+			// All is on its way: a timer or another thread has to go on.
+			if time.Since(start) > patience {
+				return 0, errors.New("the TCP connection stands still")
+			}
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(c.to), Events: unix.POLLIN}}, 1); err != nil && !errors.Is(err, unix.EINTR) {
+				return 0, fmt.Errorf("poll: %w", err)
+			}
+		}
+	}
+	received += c.carry
+	c.carry = received % segment
+	return received / segment, nil
+}
+
+func (c *connection) close() {
+	unix.Close(c.from)
+	unix.Close(c.to)
 }

@@ -18,7 +18,7 @@ func links() error {
 	if err != nil {
 		return err
 	}
-	return seeds("kernel/packet/FuzzSent", each(messages)...)
+	return seeds("kernel/packet/FuzzCounts", each(messages)...)
 }
 
 // surroundings records addresses, forwarding databases and routes. The target hands each to all three readers.

@@ -105,7 +105,9 @@ func (s *packetSocket) IgnoreOutgoing(bool) error {
 	return nil
 }
 
-func (s *packetSocket) Sent(int) (uint64, error) { return 0, nil }
+func (s *packetSocket) Rest(index int) error { return s.Bind(index) }
+
+func (s *packetSocket) Counts(int) (packet.Counts, error) { return packet.Counts{}, nil }
 
 func (s *packetSocket) Close() error {
 	s.once.Do(func() {

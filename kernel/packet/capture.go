@@ -16,7 +16,7 @@ import (
 type Packet struct {
 	Frame []byte
 	Meta  Meta
-	Ratio float64 // sampling ratio under which it was picked, and for an outgoing one the part of the time that these are seen
+	Ratio float64 // the part of all such packets that is seen: the sampling ratio, and the part of the time in which they are watched
 }
 
 // Stats counts since the Capture was made.
@@ -48,11 +48,15 @@ type Capture struct {
 
 	flowing bool // the last Read has seen packets
 
+	binding  sync.Mutex // held while the socket is bound anew, which takes some 10 ms; never taken with mu held
+	resting  bool       // bound so that it sees nothing
+	ignoring bool       // of outgoing packets
+
 	mu     sync.Mutex
 	iface  Interface
-	filter Filter  // in force
-	down   bool    // the kernel has said so; the socket must be bound again
-	duty   float64 // part of the time that outgoing packets are seen
+	filter Filter // in force
+	down   bool   // the kernel has said so; the socket must be bound again
+	duty   Duty
 	stats  Stats
 }
 
@@ -76,7 +80,7 @@ func NewCapture(cfg Config) (*Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, duty: 1, buf: make([]byte, vnetHeader+maxWhole), oob: make([]byte, 256)}
+	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, duty: always(), buf: make([]byte, vnetHeader+maxWhole), oob: make([]byte, 256)}
 	if err := c.start(cfg.Ports, cfg.Ratio); err != nil {
 		return nil, errors.Join(fmt.Errorf("capture on %s: %w", c.name, err), sock.Close())
 	}
@@ -127,32 +131,42 @@ func (c *Capture) attach(f Filter) error {
 
 // Update follows changes of the interface and takes over the ports. It returns ErrDown while the interface is down or gone.
 func (c *Capture) Update(ports []uint16) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.binding.Lock()
+	defer c.binding.Unlock()
 	iface, err := c.sock.Interface(c.name)
 	if errors.Is(err, fs.ErrNotExist) {
-		c.down = true
-		return fmt.Errorf("capture on %s: %w: %w", c.name, ErrDown, err)
+		return c.explain(fmt.Errorf("%w: %w", unix.ENODEV, err))
 	}
 	if err != nil {
 		return fmt.Errorf("capture on %s: %w", c.name, err)
 	}
-	f := filterFor(iface, ports, c.filter.Ratio, c.filter.NoRandom)
-	if !slices.Equal(f.Ports, c.filter.Ports) || f.Link != c.filter.Link || f.MaxLength != c.filter.MaxLength {
-		if err := c.attach(f); err != nil {
-			return fmt.Errorf("capture on %s: %w", c.name, err)
-		}
+	bind, err := c.update(iface, ports)
+	if err != nil {
+		return fmt.Errorf("capture on %s: %w", c.name, err)
 	}
-	if c.down || iface.Index != c.iface.Index {
+	if bind {
 		if err := c.sock.Bind(iface.Index); err != nil {
-			return fmt.Errorf("capture on %s: bind: %w", c.name, err)
+			return c.explain(fmt.Errorf("bind: %w", err))
 		}
+		c.resting = false
 	}
-	c.iface, c.down = iface, !iface.Up
-	if c.down {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.iface, c.down = iface, !iface.Up; c.down {
 		return fmt.Errorf("capture on %s: %w", c.name, ErrDown)
 	}
 	return nil
+}
+
+// update takes over ports and properties, and reports whether the socket must be bound anew.
+func (c *Capture) update(iface Interface, ports []uint16) (bind bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := filterFor(iface, ports, c.filter.Ratio, c.filter.NoRandom)
+	if !slices.Equal(f.Ports, c.filter.Ports) || f.Link != c.filter.Link || f.MaxLength != c.filter.MaxLength {
+		err = c.attach(f)
+	}
+	return c.down || iface.Index != c.iface.Index, err
 }
 
 // Up reports whether the interface was up when last seen.
@@ -167,6 +181,56 @@ func (c *Capture) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stats
+}
+
+// Duty is the part of the time in which packets are seen.
+func (c *Capture) Duty() Duty {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.duty
+}
+
+func (c *Capture) setDuty(d Duty) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.duty = d
+}
+
+func (c *Capture) counts() (Counts, error) { return c.sock.Counts(c.index()) }
+
+func (c *Capture) index() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.iface.Index
+}
+
+// see makes the socket see what comes in or not, and what goes out.
+func (c *Capture) see(in, out bool) error {
+	c.binding.Lock()
+	defer c.binding.Unlock()
+	if !in {
+		if c.resting {
+			return nil
+		}
+		if err := c.sock.Rest(c.index()); err != nil {
+			return c.explain(fmt.Errorf("bind: %w", err))
+		}
+		c.resting = true
+		return nil
+	}
+	if c.ignoring == out {
+		if err := c.sock.IgnoreOutgoing(!out); err != nil {
+			return c.explain(fmt.Errorf("PACKET_IGNORE_OUTGOING: %w", err))
+		}
+		c.ignoring = !out
+	}
+	if c.resting {
+		if err := c.sock.Bind(c.index()); err != nil {
+			return c.explain(fmt.Errorf("bind: %w", err))
+		}
+		c.resting = false
+	}
+	return nil
 }
 
 // Ratio is the sampling ratio in force.
@@ -198,7 +262,7 @@ func (c *Capture) SetRatio(ratio float64, each func(Packet)) error {
 // Batch is what one Read saw.
 type Batch struct {
 	Passed int           // packets that passed the filter, lost ones included
-	Took   time.Duration // from the first of them to the end of the Read
+	Took   time.Duration // from the first of them to the end of the Read, and as much of the time in which nothing is watched as belongs to it
 }
 
 // Read waits for packets, at most until the deadline, and hands over those that have come by Gather after the first. The error is
@@ -207,11 +271,16 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 	if err := c.sock.SetReadDeadline(deadline); err != nil {
 		return b, c.explain(err)
 	}
-	ratio, first := c.Ratio(), time.Now()
+	ratio, first, duty := c.Ratio(), time.Now(), c.Duty()
+	// In a window, as many packets come as else in the whole cycle.
+	gather := time.Duration(float64(c.gather) * duty.In)
+	if !deadline.IsZero() {
+		gather = min(gather, time.Until(deadline))
+	}
 	// While packets keep coming, a look at the queue every now and then is enough. To be woken by the first one, and then by the
 	// clock, would cost twice: a wake-up is dear, as it sets the whole Go runtime going.
 	if c.flowing {
-		time.Sleep(c.gather)
+		time.Sleep(gather)
 		if b.Passed, err = c.drain(ratio, each); err != nil {
 			return b, err
 		}
@@ -224,7 +293,7 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 		case err != nil:
 			return b, c.explain(err)
 		default:
-			time.Sleep(c.gather)
+			time.Sleep(gather)
 			n, err := c.drain(ratio, each)
 			b.Passed += n
 			if err != nil {
@@ -241,7 +310,7 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 	defer c.mu.Unlock()
 	c.stats.Lost += uint64(drops)
 	b.Passed += int(drops)
-	b.Took = time.Since(first)
+	b.Took = time.Duration(float64(time.Since(first)) / duty.In)
 	return b, nil
 }
 
@@ -279,7 +348,9 @@ func (c *Capture) receive(wait bool, ratio float64, each func(Packet)) (got int,
 	c.mu.Lock()
 	p.Meta.Link, p.Meta.MTU = c.iface.Link, c.iface.MTU
 	if p.Meta.Outgoing {
-		p.Ratio *= c.duty
+		p.Ratio *= c.duty.Out
+	} else {
+		p.Ratio *= c.duty.In
 	}
 	c.mu.Unlock()
 	if n > vnetHeader {

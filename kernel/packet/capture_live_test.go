@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +37,15 @@ func (c *cable) plug() {
 	c.from.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "address", "02:00:00:00:00:02", "netns", c.to.Name)
 	for _, n := range []*labtest.NS{c.from, c.to} {
 		n.Run("ip", "link", "set", "eth0", "addrgenmode", "none", "up")
+	}
+	// Until the kernel has taken note of the carrier, a device drops what it is to send.
+	for _, n := range []*labtest.NS{c.from, c.to} {
+		for i := 0; !strings.Contains(n.Run("ip", "-oneline", "link", "show", "eth0"), "state UP"); i++ {
+			if i > 500 {
+				c.t.Fatal("eth0 does not come up")
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 	}
 	unix.Close(c.fd)
 	c.from.Do(func() (err error) {

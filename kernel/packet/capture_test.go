@@ -41,18 +41,45 @@ type hostile struct {
 	closed   int
 	attached int
 
-	ignoring []bool // every IgnoreOutgoing
-	ignore   error
-	sent     uint64
-	sentErr  error
+	bound     int // every Bind
+	resting   bool
+	ignored   int // every IgnoreOutgoing
+	ignoring  bool
+	ignore    error
+	counts    packet.Counts
+	countsErr error
+	takes     func() // time that Bind and Rest take
 }
 
-func (h *hostile) IgnoreOutgoing(b bool) error { h.ignoring = append(h.ignoring, b); return h.ignore }
-func (h *hostile) Sent(int) (uint64, error)    { return h.sent, h.sentErr }
+func (h *hostile) IgnoreOutgoing(b bool) error {
+	h.ignored++
+	if h.ignore == nil {
+		h.ignoring = b
+	}
+	return h.ignore
+}
+
+func (h *hostile) Counts(int) (packet.Counts, error) { return h.counts, h.countsErr }
+
+func (h *hostile) Bind(int) error {
+	if h.takes != nil {
+		h.takes()
+	}
+	h.resting = false
+	h.bound++
+	return h.bind
+}
+
+func (h *hostile) Rest(int) error {
+	h.resting = true
+	if h.takes != nil {
+		h.takes()
+	}
+	return h.bind
+}
 
 func (h *hostile) Interface(string) (packet.Interface, error) { return h.iface, h.ifaceErr }
 func (h *hostile) SetFilter([]bpf.RawInstruction) error       { h.attached++; return h.filter }
-func (h *hostile) Bind(int) error                             { return h.bind }
 func (h *hostile) SetReadDeadline(time.Time) error            { return nil }
 func (h *hostile) Stats() (uint32, uint32, error)             { return math.MaxUint32, 3, h.stats }
 func (h *hostile) Close() error                               { h.closed++; return nil }
@@ -166,80 +193,5 @@ func TestSetRatio(t *testing.T) {
 	}
 	if err := c.SetRatio(0.125, nil); err != nil || h.attached != 2 {
 		t.Errorf("the same again: %v, %d filters", err, h.attached)
-	}
-}
-
-// TestOutgoing: what an interface sends is seen all the time while it sends little, and in proportion when it sends much.
-func TestOutgoing(t *testing.T) {
-	h := &hostile{iface: packet.Interface{Index: 1, MTU: 1500, Up: true}}
-	h.receive = func([]byte, []byte) (int, int, unix.SockaddrLinklayer, error) {
-		return 0, 0, unix.SockaddrLinklayer{}, unix.EAGAIN
-	}
-	c, err := packet.NewCapture(packet.Config{Ratio: 1, Open: h.open})
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Unix(1000, 0)
-	o := packet.NewOutgoing(c, now)
-	// run lets time pass at a rate and returns the part of the time in which outgoing packets were seen, and the number of packets
-	// counted for each that was sent.
-	run := func(rate float64, d time.Duration) (seen, counted float64) {
-		const step = 7 * time.Millisecond
-		end := now.Add(d)
-		for now.Before(end) {
-			now = now.Add(step)
-			h.sent += uint64(rate * step.Seconds())
-			if len(h.ignoring) == 0 || !h.ignoring[len(h.ignoring)-1] {
-				seen += step.Seconds()
-				counted += step.Seconds() / c.Duty()
-			}
-			if next := o.Next(); next.IsZero() || now.Before(next) {
-				continue
-			}
-			if err := o.Step(now, func(packet.Packet) {}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return seen / d.Seconds(), counted / d.Seconds()
-	}
-	if seen, _ := run(90_000, 10*time.Second); seen < 0.999 || len(h.ignoring) != 0 {
-		t.Errorf("90,000 packets/s: seen %v of the time, %v", seen, h.ignoring)
-	}
-	run(1e6, 10*time.Second)
-	seen, counted := run(1e6, 200*time.Second)
-	if seen > 0.06 || seen < 0.04 || counted < 0.95 || counted > 1.05 {
-		t.Errorf("a million packets/s: seen %v of the time, counted %v times", seen, counted)
-	}
-	run(1000, 10*time.Second)
-	if seen, counted := run(1000, 10*time.Second); seen < 0.999 || counted != seen {
-		t.Errorf("1000 packets/s afterwards: seen %v of the time, counted %v times", seen, counted)
-	}
-	// An interface without a count is watched in full.
-	run(1e6, 10*time.Second)
-	h.sentErr = errors.New("no such device")
-	run(1e6, 10*time.Second)
-	if seen, counted := run(1e6, 10*time.Second); seen < 0.999 || counted != seen {
-		t.Errorf("without a count: seen %v of the time, counted %v times", seen, counted)
-	}
-}
-
-// TestOutgoingOldKernel: a kernel that cannot ignore outgoing packets is asked once.
-func TestOutgoingOldKernel(t *testing.T) {
-	h := &hostile{iface: packet.Interface{Index: 1, MTU: 1500, Up: true}, ignore: os.NewSyscallError("setsockopt", unix.ENOPROTOOPT)}
-	c, err := packet.NewCapture(packet.Config{Ratio: 1, Open: h.open})
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Unix(1000, 0)
-	o := packet.NewOutgoing(c, now)
-	for range 20 {
-		now = now.Add(time.Second)
-		h.sent += 1e6
-		if err := o.Step(now, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(h.ignoring) != 1 || c.Duty() != 1 || !o.Next().IsZero() {
-		t.Errorf("asked %d times, duty %v, next %v", len(h.ignoring), c.Duty(), o.Next())
 	}
 }

@@ -30,8 +30,10 @@ type Socket interface {
 	Stats() (packets, drops uint32, err error)
 	// IgnoreOutgoing switches off or on that the socket sees what is sent.
 	IgnoreOutgoing(ignore bool) error
-	// Sent returns how many packets the interface with this index has sent.
-	Sent(index int) (uint64, error)
+	// Rest is Bind, but the socket sees nothing, and costs the packets of the interface nothing.
+	Rest(index int) error
+	// Counts returns how many packets the interface with this index has received and sent.
+	Counts(index int) (Counts, error)
 	Close() error
 }
 
@@ -68,7 +70,7 @@ func Open() (Socket, error) {
 		return nil, errors.Join(fmt.Errorf("set up AF_PACKET socket: %w", err), c.Close())
 	}
 	s := &packetSocket{Conn: c, raw: raw}
-	// Without it, Sent fails and all else works.
+	// Without it, Counts fails and all else works.
 	s.route, s.routeErr = netlink.Dial(unix.NETLINK_ROUTE, nil)
 	return s, nil
 }
@@ -109,6 +111,14 @@ func (s *packetSocket) Bind(index int) error {
 	// ETH_P_ALL although only IP is wanted: a handler of one protocol sits in the path of every packet of that protocol on
 	// every interface and makes the kernel clone what passes.
 	return s.Conn.Bind(&unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index})
+}
+
+// etherNone is a reserved Ethernet type (RFC 1701, page 4): no packet has it.
+const etherNone = 0xffff
+
+func (s *packetSocket) Rest(index int) error {
+	// A socket cannot be unbound: protocol 0 stands for the one before (packet_bind, net/packet/af_packet.c).
+	return s.Conn.Bind(&unix.SockaddrLinklayer{Protocol: networkOrder(etherNone), Ifindex: index})
 }
 
 func (s *packetSocket) Receive(buf, oob []byte, wait bool) (n, oobn int, from unix.SockaddrLinklayer, err error) {

@@ -12,11 +12,10 @@ import (
 // errNoStats is an answer without counters.
 var errNoStats = errors.New("no IFLA_STATS64 in the answer")
 
-// Sent asks over rtnetlink how many packets an interface has sent: tx_packets of struct rtnl_link_stats64,
-// include/uapi/linux/if_link.h.
-func (s *packetSocket) Sent(index int) (uint64, error) {
+// Counts asks over rtnetlink: rx_packets and tx_packets of struct rtnl_link_stats64, include/uapi/linux/if_link.h.
+func (s *packetSocket) Counts(index int) (Counts, error) {
 	if s.route == nil {
-		return 0, fmt.Errorf("rtnetlink: %w", s.routeErr)
+		return Counts{}, fmt.Errorf("rtnetlink: %w", s.routeErr)
 	}
 	request := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(request[4:], uint32(index))
@@ -24,29 +23,29 @@ func (s *packetSocket) Sent(index int) (uint64, error) {
 		Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request}, Data: request,
 	})
 	if err != nil {
-		return 0, fmt.Errorf("rtnetlink: link %d: %w", index, err)
+		return Counts{}, fmt.Errorf("rtnetlink: link %d: %w", index, err)
 	}
 	for _, a := range answers {
 		if a.Header.Type == unix.RTM_NEWLINK {
-			return sentPackets(a.Data)
+			return packetCounts(a.Data)
 		}
 	}
-	return 0, fmt.Errorf("rtnetlink: link %d: %w", index, errNoStats)
+	return Counts{}, fmt.Errorf("rtnetlink: link %d: %w", index, errNoStats)
 }
 
-// sentPackets finds tx_packets in an RTM_NEWLINK message.
-func sentPackets(data []byte) (uint64, error) {
+// packetCounts finds the counters in an RTM_NEWLINK message.
+func packetCounts(data []byte) (Counts, error) {
 	if len(data) < unix.SizeofIfInfomsg {
-		return 0, errNoStats
+		return Counts{}, errNoStats
 	}
 	ad, err := netlink.NewAttributeDecoder(data[unix.SizeofIfInfomsg:])
 	if err != nil {
-		return 0, fmt.Errorf("rtnetlink: %w", err)
+		return Counts{}, fmt.Errorf("rtnetlink: %w", err)
 	}
 	for ad.Next() {
 		if b := ad.Bytes(); ad.Type() == unix.IFLA_STATS64 && len(b) >= 16 {
-			return binary.NativeEndian.Uint64(b[8:]), nil
+			return Counts{binary.NativeEndian.Uint64(b), binary.NativeEndian.Uint64(b[8:])}, nil
 		}
 	}
-	return 0, errors.Join(errNoStats, ad.Err())
+	return Counts{}, errors.Join(errNoStats, ad.Err())
 }

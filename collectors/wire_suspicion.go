@@ -1,0 +1,89 @@
+package collectors
+
+import (
+	"path/filepath"
+	"sync"
+	"time"
+
+	"vxlan_exporter/kernel/procnet"
+)
+
+const (
+	// wireAlert is for how long everything is watched after a bad packet: the SYNs of a stalled connection are at most 32 s apart.
+	wireAlert = time.Minute
+	// wireDoubt is the same after a UDP checksum error of the node, which may be any datagram's, and for how long such errors
+	// are listened to while no bad VXLAN packet is found. wireDeaf is for how long they are not, after that.
+	wireDoubt = 40 * time.Second
+	wireDeaf  = 10 * time.Minute
+	// wirePoll is how often the counters are read, wireStale when what they said before is too old to compare with.
+	wirePoll  = 500 * time.Millisecond
+	wireStale = 5 * time.Second
+)
+
+// wireSuspicion says when a busy NIC is to be watched all the time, because a failure may be under way. All watches share it.
+type wireSuspicion struct {
+	errors func() (uint64, error) // UDP datagrams dropped for a bad checksum
+
+	mu     sync.Mutex
+	until  time.Time
+	doubts time.Time // when the errors began that nothing has come of yet; zero: there are none
+	deaf   time.Time // until when errors are not listened to
+	polled time.Time
+	before uint64
+}
+
+// bad reports a bad packet.
+func (s *wireSuspicion) bad(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until, s.doubts, s.deaf = now.Add(wireAlert), time.Time{}, time.Time{}
+}
+
+// suspected reports whether a failure may be under way.
+func (s *wireSuspicion) suspected(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.polled) >= wirePoll {
+		s.poll(now)
+	}
+	return now.Before(s.until)
+}
+
+func (s *wireSuspicion) poll(now time.Time) {
+	n, err := s.errors()
+	if err != nil {
+		return // the host collector says so
+	}
+	rose := n > s.before && now.Sub(s.polled) < wireStale
+	s.before, s.polled = n, now
+	if !rose || now.Before(s.deaf) {
+		return
+	}
+	if s.doubts.IsZero() || !now.Before(s.until) {
+		s.doubts = now
+	}
+	if now.Sub(s.doubts) > wireDoubt {
+		s.deaf = now.Add(wireDeaf)
+		return
+	}
+	if until := now.Add(wireDoubt); until.After(s.until) {
+		s.until = until
+	}
+}
+
+// udpChecksumErrors sums InCsumErrors of both address families.
+func udpChecksumErrors(proc string) (sum uint64, err error) {
+	var v4, v6 *uint64
+	if err := procnet.Table(filepath.Join(proc, "net/snmp"), procnet.Want{"Udp InCsumErrors": &v4}); err != nil {
+		return 0, err
+	}
+	if err := ifThere(procnet.List(filepath.Join(proc, "net/snmp6"), procnet.Want{"Udp6InCsumErrors": &v6})); err != nil {
+		return 0, err
+	}
+	for _, v := range []*uint64{v4, v6} {
+		if v != nil {
+			sum += *v
+		}
+	}
+	return sum, nil
+}
