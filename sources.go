@@ -85,6 +85,7 @@ func addSourceFlags(app *kingpin.Application) *sources {
 	app.Flag("wire.max-peers", "Peers of bad packets with a label of their own.").Default("64").IntVar(&s.wire.MaxPeers)
 	app.Flag("wire.sample-rate", "Highest part of the packets with a checksum that is looked at, above 0 and at most 1.").Default("1").FloatVar(&s.wire.SampleRate)
 	app.Flag("wire.max-packets-per-second", "Packets looked at; the sampling follows.").Default("1000").IntVar(&s.wire.MaxPacketsPerSecond)
+	app.Flag("wire.interface", "NIC to watch beside those that VXLAN devices name, as below external devices. Repeatable.").StringsVar(&s.wire.Interfaces)
 	for _, c := range collectorNames() {
 		s.enabled[c.name] = app.Flag("collector."+c.name, "Read "+c.help+".").Default(strconv.FormatBool(c.name != "wire")).Bool()
 	}
@@ -152,6 +153,9 @@ func (s *sources) build(logger *slog.Logger) (*built, error) {
 			return nil, errors.New("--wire.max-peers and --wire.max-packets-per-second must be positive, --wire.sample-rate above 0 and at most 1")
 		}
 		s.wire.Logger, s.wire.Proc = logger, s.proc
+		if *s.enabled["device"] {
+			s.wire.Devices = all["device"]
+		}
 		probe := collectors.NewWire(s.wire)
 		all["wire"] = probe
 		b.background = append(b.background, probe.Run)

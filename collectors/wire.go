@@ -15,18 +15,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/kernel/packet"
+	"vxlan_exporter/kernel/rtnl"
 	"vxlan_exporter/node"
 )
 
 // WireConfig says how the packet probe works. The zero value of a field stands for what it says.
 type WireConfig struct {
-	MaxPeers            int     // peers with a label of their own in vxlan_wire_bad_packets_total; 0: 64
-	SampleRate          float64 // highest sampling ratio, above 0 and at most 1; 0: 1
-	MaxPacketsPerSecond int     // packets looked at per second, all interfaces together; the ratio follows; 0: 1000
-	Proc                string  // where procfs is mounted; "": /proc
+	MaxPeers            int      // peers with a label of their own in vxlan_wire_bad_packets_total; 0: 64
+	SampleRate          float64  // highest sampling ratio, above 0 and at most 1; 0: 1
+	MaxPacketsPerSecond int      // packets looked at per second, all interfaces together; the ratio follows; 0: 1000
+	Interfaces          []string // NICs to watch beside those that VXLAN devices name
+	Proc                string   // where procfs is mounted; "": /proc
 	Logger              *slog.Logger
 	Now                 func() time.Time // nil: time.Now
-	Open                packet.Opener    // nil: packet.Open, in the network namespace of the thread that calls Observe
+	// Devices finds the VXLAN devices when a link event tells of a new one; nil: they are found by Observe alone.
+	Devices Collector
+	Listen  func() (rtnl.Events, error) // nil: rtnetlink, in the network namespace of the thread that calls Observe first
+	Open    packet.Opener               // nil: packet.Open, in the network namespace of the thread that calls Observe
 }
 
 const (
@@ -56,10 +61,15 @@ type Wire struct {
 
 	ports atomic.Pointer[[]uint16] // as known last
 
-	mu      sync.Mutex
-	watches map[string]*wireWatch
-	past    packet.Stats // of watches that have ended
-	stopped bool
+	ctx  context.Context // ends with Run
+	stop context.CancelFunc
+
+	mu        sync.Mutex
+	listening bool      // to link events
+	looked    time.Time // when the newest look because of an event began
+	watches   map[string]*wireWatch
+	past      packet.Stats // of watches that have ended
+	stopped   bool
 }
 
 // NewWire returns the collector called "wire".
@@ -82,8 +92,12 @@ func NewWire(cfg WireConfig) *Wire {
 	if cfg.Proc == "" {
 		cfg.Proc = "/proc"
 	}
+	if cfg.Listen == nil {
+		cfg.Listen = rtnl.ListenLinks
+	}
+	ctx, stop := context.WithCancel(context.Background())
 	return &Wire{
-		cfg:       cfg,
+		cfg: cfg, ctx: ctx, stop: stop,
 		suspicion: &wireSuspicion{errors: func() (uint64, error) { return udpChecksumErrors(cfg.Proc) }},
 		sampler:   newWireSampler(cfg.MaxPacketsPerSecond, cfg.SampleRate, cfg.Now),
 		tally:     newWireTally(cfg.MaxPeers, cfg.Now),
@@ -110,6 +124,7 @@ func (*Wire) Name() string { return "wire" }
 // Run stops the probe when ctx ends and waits for that.
 func (c *Wire) Run(ctx context.Context) {
 	<-ctx.Done()
+	c.stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped = true
@@ -122,24 +137,13 @@ func (c *Wire) Run(ctx context.Context) {
 
 // Observe follows the devices and ports in known, begins to watch interfaces that are new and fills node.Wire with the counts so far.
 func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
-	targets, err := wireTargets(known)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped {
 		return nil, errors.New("wire: the probe has been stopped")
 	}
-	var ports []uint16
-	families := map[string]bool{}
-	for _, p := range known.Ports {
-		ports = append(ports, p.Port)
-		for _, f := range p.Families() {
-			families[f] = true
-		}
-	}
-	c.ports.Store(&ports)
-	if followErr := c.follow(targets); followErr != nil {
-		err = errors.Join(err, followErr)
-	}
+	c.listen()
+	families, err := c.heedDevices(known)
 	if len(c.watches) == 0 && c.past == (packet.Stats{}) && err != nil {
 		return nil, err // never saw anything: there are no counts, not even 0
 	}
@@ -148,14 +152,14 @@ func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
 }
 
 // wireTargets lists the interfaces to watch. The error names devices whose underlay is not known.
-func wireTargets(known *node.Node) ([]string, error) {
+func wireTargets(known *node.Node, named []string) ([]string, error) {
 	if err := devicesUnknown(known); err != nil {
-		return nil, fmt.Errorf("wire: %w", err)
+		return named, fmt.Errorf("wire: %w", err)
 	}
-	if len(known.Devices) == 0 {
+	if len(known.Devices) == 0 && len(named) == 0 {
 		return nil, fmt.Errorf("wire: no VXLAN device to watch the underlay of: %w", fs.ErrNotExist)
 	}
-	var names []string
+	names := slices.Clone(named)
 	var errs []error
 	for _, d := range known.Devices {
 		switch {
@@ -163,8 +167,8 @@ func wireTargets(known *node.Node) ([]string, error) {
 			names = append(names, d.Underlay)
 		case d.LinkNetns != nil:
 			errs = append(errs, fmt.Errorf("wire: %s: its underlay is in another network namespace: %w", DeviceLabel(d.Name), errors.ErrUnsupported))
-		default:
-			errs = append(errs, fmt.Errorf("wire: %s: the kernel does not say which NIC is below (neither dev nor local is set): %w",
+		case len(named) == 0:
+			errs = append(errs, fmt.Errorf("wire: %s: the kernel does not say which NIC is below (neither dev nor local is set): name it with --wire.interface: %w",
 				DeviceLabel(d.Name), errors.ErrUnsupported))
 		}
 	}

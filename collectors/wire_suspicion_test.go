@@ -47,7 +47,7 @@ func TestWireSuspicion(t *testing.T) {
 	}
 	// A bad packet makes them count again.
 	s.bad(now)
-	if over(100*time.Second, 1); !s.suspected(now) {
+	if over(75*time.Second, 1); !s.suspected(now) {
 		t.Error("no suspicion after a bad packet and errors")
 	}
 	over(10*time.Minute, 0)

@@ -40,10 +40,10 @@ type Config struct {
 	Ready   func()        // called once, when all devices that were there at the start have been dealt with; may be nil
 	Recheck time.Duration // 0: every 30 seconds
 
-	Listen func() (Events, error)  // opens the source of link events; nil: rtnetlink
-	Open   rtnl.Opener             // opens the socket that devices are listed by; nil: rtnetlink
-	Client func() *ethtool.Client  // reads features; nil: by ethtool.Auto
-	Setter func() (*Setter, error) // sets the feature; nil: NewSetter
+	Listen func() (rtnl.Events, error) // opens the source of link events; nil: rtnetlink
+	Open   rtnl.Opener                 // opens the socket that devices are listed by; nil: rtnetlink
+	Client func() *ethtool.Client      // reads features; nil: by ethtool.Auto
+	Setter func() (*Setter, error)     // sets the feature; nil: NewSetter
 }
 
 // Validate says what is wrong with the globs.
@@ -71,11 +71,11 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer g.close()
 	// Listening begins before the first list is read, so that no device falls between.
-	w, err := listen(ctx, g.Listen)
+	w, err := rtnl.Watch(ctx, g.Listen)
 	if err != nil {
 		return err
 	}
-	defer w.close()
+	defer w.Close()
 	if err := g.pass(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("list devices: %w", err)
 	}
@@ -90,17 +90,17 @@ func Run(ctx context.Context, c Config) error {
 }
 
 // watch makes a pass at every event. A list that cannot be read is tried again.
-func (g *guard) watch(ctx context.Context, w *watcher) error {
+func (g *guard) watch(ctx context.Context, w *rtnl.Watcher) error {
 	recheck := time.NewTicker(g.Recheck)
 	defer recheck.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-w.failed:
+		case err := <-w.Failed():
 			return err
-		case <-w.changed:
-			if w.overrun.Swap(false) {
+		case <-w.Changed():
+			if w.Overrun() {
 				// Nothing is lost: every pass reads the whole list.
 				g.Logger.Warn("link events were lost, all devices are looked at")
 			}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"vxlan_exporter/kernel/ethtool"
+	"vxlan_exporter/kernel/rtnl"
 	"vxlan_exporter/lab/labtest"
 
 	"github.com/mdlayher/genetlink"
@@ -369,7 +370,7 @@ func TestNoDeviceIsMissedAndNoOtherTouched(t *testing.T) {
 func TestStormWithLostEvents(t *testing.T) {
 	s := newSite(t)
 	slow := &slowEvents{hold: make(chan struct{})}
-	s.guard(Config{Devices: []string{"flannel.*"}, Recheck: time.Hour, Listen: func() (Events, error) {
+	s.guard(Config{Devices: []string{"flannel.*"}, Recheck: time.Hour, Listen: func() (rtnl.Events, error) {
 		c, err := mdnetlink.Dial(unix.NETLINK_ROUTE, &mdnetlink.Config{Groups: unix.RTMGRP_LINK})
 		if err != nil {
 			return nil, err
@@ -393,7 +394,7 @@ func TestStormWithLostEvents(t *testing.T) {
 
 // slowEvents does not read before hold is closed.
 type slowEvents struct {
-	Events
+	rtnl.Events
 	hold chan struct{}
 }
 

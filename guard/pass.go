@@ -32,7 +32,7 @@ func newGuard(c Config) (*guard, error) {
 		c.Recheck = defaultRecheck
 	}
 	if c.Listen == nil {
-		c.Listen = listenLinks
+		c.Listen = rtnl.ListenLinks
 	}
 	if c.Open == nil {
 		c.Open = rtnl.Open

@@ -85,5 +85,5 @@ func events(ns *lab.NS) (err error) {
 			all = append(all, m.Data)
 		}
 	}
-	return seeds("guard/FuzzEvent", each(all)...)
+	return seeds("kernel/rtnl/FuzzEvent", each(all)...)
 }

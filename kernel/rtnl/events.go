@@ -1,4 +1,4 @@
-package guard
+package rtnl
 
 import (
 	"context"
@@ -23,8 +23,8 @@ type Events interface {
 // eventBuffer is room for about a thousand notifications of 1 to 2 KiB each. More than that makes the kernel drop some and say so.
 const eventBuffer = 2 << 20
 
-// listenLinks subscribes to the notifications of all links of the calling thread's network namespace (RTNLGRP_LINK).
-func listenLinks() (Events, error) {
+// ListenLinks subscribes to the notifications of all links of the calling thread's network namespace (RTNLGRP_LINK).
+func ListenLinks() (Events, error) {
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{Groups: unix.RTMGRP_LINK})
 	if err != nil {
 		return nil, err
@@ -34,38 +34,49 @@ func listenLinks() (Events, error) {
 	return c, nil
 }
 
-// watcher turns notifications into a flag that says: look again.
-type watcher struct {
+// Watcher turns notifications into a flag that says: look again.
+type Watcher struct {
 	source  Events
 	stop    func() bool
 	done    chan struct{}
-	changed chan struct{} // holds one element when a VXLAN device may have changed
-	failed  chan error    // why there will be no more events
-	overrun atomic.Bool   // the kernel had to drop notifications (ENOBUFS, netlink(7))
+	changed chan struct{}
+	failed  chan error
+	overrun atomic.Bool // the kernel had to drop notifications (ENOBUFS, netlink(7))
 }
 
-func listen(ctx context.Context, open func() (Events, error)) (*watcher, error) {
+// Watch listens until ctx ends.
+func Watch(ctx context.Context, open func() (Events, error)) (*Watcher, error) {
 	source, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("rtnetlink: subscribe to link events: %w", err)
 	}
-	w := &watcher{source: source, done: make(chan struct{}), changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	w := &Watcher{source: source, done: make(chan struct{}), changed: make(chan struct{}, 1), failed: make(chan error, 1)}
 	w.stop = context.AfterFunc(ctx, w.wake)
 	go w.receive()
 	return w, nil
 }
 
-// wake ends a Receive that waits.
-func (w *watcher) wake() { _ = w.source.SetReadDeadline(time.Unix(1, 0)) }
+// Changed has one element when a VXLAN device may have come or changed.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
-func (w *watcher) close() {
+// Failed has one element, the reason, when there will be no more events.
+func (w *Watcher) Failed() <-chan error { return w.failed }
+
+// Overrun reports whether notifications have been lost since the last call.
+func (w *Watcher) Overrun() bool { return w.overrun.Swap(false) }
+
+// wake ends a Receive that waits.
+func (w *Watcher) wake() { _ = w.source.SetReadDeadline(time.Unix(1, 0)) }
+
+// Close stops listening.
+func (w *Watcher) Close() {
 	w.stop()
 	w.wake()
 	<-w.done
 	_ = w.source.Close()
 }
 
-func (w *watcher) receive() {
+func (w *Watcher) receive() {
 	defer close(w.done)
 	for {
 		msgs, err := w.source.Receive()
@@ -84,7 +95,7 @@ func (w *watcher) receive() {
 	}
 }
 
-func (w *watcher) signal() {
+func (w *Watcher) signal() {
 	select {
 	case w.changed <- struct{}{}:
 	default:

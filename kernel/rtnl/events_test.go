@@ -1,4 +1,4 @@
-package guard
+package rtnl
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/fuzz/bound"
-	"vxlan_exporter/kernel/rtnl"
 )
 
 // newLink is an RTM_NEWLINK message with these attributes.
@@ -76,7 +75,7 @@ func FuzzEvent(f *testing.F) {
 		if string(data) != before {
 			t.Error("the message was changed")
 		}
-		conn, err := rtnl.Dial(t.Context(), func() (rtnl.Socket, error) { return oneLink{m}, nil })
+		conn, err := Dial(t.Context(), func() (Socket, error) { return oneLink{m}, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,20 +104,20 @@ func (brokenEvents) SetReadDeadline(time.Time) error       { return nil }
 func (brokenEvents) Close() error                          { return nil }
 
 func TestEventSourceThatFails(t *testing.T) {
-	w, err := listen(t.Context(), func() (Events, error) { return brokenEvents{unix.EBADF}, nil })
+	w, err := Watch(t.Context(), func() (Events, error) { return brokenEvents{unix.EBADF}, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.close()
+	defer w.Close()
 	select {
-	case err := <-w.failed:
+	case err := <-w.Failed():
 		if !errors.Is(err, unix.EBADF) {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(10 * time.Second):
 		t.Error("nobody was told")
 	}
-	if _, err := listen(context.Background(), func() (Events, error) { return nil, unix.EPERM }); !errors.Is(err, unix.EPERM) {
+	if _, err := Watch(context.Background(), func() (Events, error) { return nil, unix.EPERM }); !errors.Is(err, unix.EPERM) {
 		t.Errorf("error of the opener: %v", err)
 	}
 }
