@@ -79,3 +79,4 @@ include fuzz/fuzz.mk
 include grafana/grafana.mk
 include e2e/e2e.mk
 include kernels/kernels.mk
+include bench/wire/wire.mk
