@@ -48,7 +48,7 @@ func (b *bed) startTCP() (traffic, error) {
 
 // own takes a connection out of the hands of the Go runtime, which would have other threads look after it.
 func own(c net.Conn) (fd int, err error) {
-	defer c.Close()
+	defer func() { err = errors.Join(err, c.Close()) }()
 	raw, err := c.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		return -1, err
