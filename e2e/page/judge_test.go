@@ -88,8 +88,13 @@ func (c *site) judge(t *testing.T, all []monitor.Notification) {
 			t.Logf("%s %s", n.Status, text(n))
 		}
 	}
+	// The page mutes tickets until its alert ends. Its end is told up to a group_interval later; a ticket may come before that, since
+	// the remedy leaves the rules as they are.
+	if len(pages) != 2 || len(pages[1].Alerts) == 0 {
+		return
+	}
 	for _, n := range tickets {
-		if len(pages) == 2 && n.Status == "firing" && n.Received.After(pages[0].Received) && n.Received.Before(pages[1].Received) {
+		if n.Status == "firing" && n.Received.After(pages[0].Received) && n.Received.Before(pages[1].Alerts[0].EndsAt) {
 			t.Errorf("%s: while it paged, a ticket:\n%s", c.name, text(n))
 		}
 	}
