@@ -249,13 +249,25 @@ func (n *nodes) meets(f failure, when string, stalls bool, before, after string)
 	}
 	said := n.sender.Scrape()
 	// Not the time that an answer took but the packets tell: on a machine that is busy with other things it can come late.
-	limit, spoiled := 10*time.Second, len(n.count().Bad)
+	limit, stalled, spoiled := 10*time.Second, false, 0
 	if stalls {
 		limit = enough
 	}
-	stalled := !n.answered(limit)
-	spoiled = len(n.count().Bad) - spoiled
+	for range 5 {
+		already := len(n.count().Bad)
+		stalled = !n.answered(limit)
+		if spoiled = len(n.count().Bad) - already; !stalled || spoiled > 0 {
+			break
+		} // else not even its SYN has left in time
+	}
 	says := n.sender.Scrape()
+	for range 20 { // a scan of the flows may have run out of time
+		if says[exposure(f.variant, after)] == 1 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		says = n.sender.Scrape()
+	}
 	if stalled != stalls || (spoiled > 0) != stalls || said[exposure(f.variant, before)] != 1 || says[exposure(f.variant, after)] != 1 {
 		n.t.Errorf("%s: stalled %t, want %t; %d spoiled packets; %s before it %g, %s after it %g, want 1", when, stalled, stalls, spoiled,
 			before, said[exposure(f.variant, before)], after, says[exposure(f.variant, after)])
