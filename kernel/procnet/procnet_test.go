@@ -200,6 +200,24 @@ func TestAgainstProcfs(t *testing.T) {
 	}
 }
 
+// noEnd is a file that does not end, of lines.
+type noEnd struct{}
+
+func (noEnd) Read(p []byte) (int, error) {
+	return copy(p, bytes.Repeat([]byte("Name 1\n"), len(p)/7+1)), nil
+}
+
+func TestFileWithoutEnd(t *testing.T) {
+	lines := 0
+	err := scan(noEnd{}, "file", func([]byte) error {
+		lines++
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "larger than 256 MiB") || lines == 0 {
+		t.Errorf("%d lines, %v", lines, err)
+	}
+}
+
 func FuzzFiles(f *testing.F) {
 	for _, root := range []string{"proc-3.10", "proc-6.18", "proc-broken"} {
 		for _, name := range []string{"snmp", "snmp6", "netstat", "udp", "stat/nf_conntrack"} {
