@@ -33,6 +33,8 @@ func (t *tap) start() error {
 	})
 }
 
+func (*tap) settled() error { return nil }
+
 func (t *tap) stop() error { return t.sock.Close() }
 
 // tapCosts measures what taps cost a packet, by their filter.

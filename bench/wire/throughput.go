@@ -21,7 +21,7 @@ func throughput(ctx context.Context, kind string, checksum bool, side string, o 
 			return err
 		}
 		defer func() { err = errors.Join(err, p.close()) }()
-		subjects[i] = &watched{p, &used}
+		subjects[i] = &watched{probe: p, used: &used}
 	}
 	with, control, packet, err := t.compare(ctx, subjects, o)
 	if err != nil {
@@ -43,7 +43,13 @@ func (u usage) String() string {
 // watched is a probe whose usage is summed up.
 type watched struct {
 	*probe
-	used *usage
+	used   *usage
+	before result
+}
+
+func (w *watched) settled() (err error) {
+	w.before, err = w.look()
+	return err
 }
 
 func (w *watched) stop() error {
@@ -54,15 +60,16 @@ func (w *watched) stop() error {
 	if r.Bad != 0 {
 		return fmt.Errorf("%v of the good packets are called bad", r.Bad)
 	}
-	w.used.add(r)
+	w.used.add(w.before, r)
 	return nil
 }
 
-func (u *usage) add(r result) {
-	u.seconds += r.Seconds
-	u.cpu += r.CPU
-	u.captured += r.Captured
-	u.lost += r.Lost
-	u.in += r.Ratio * r.Seconds
-	u.out += r.RatioOut * r.Seconds
+func (u *usage) add(before, after result) {
+	seconds := after.Seconds - before.Seconds
+	u.seconds += seconds
+	u.cpu += after.CPU - before.CPU
+	u.captured += after.Captured - before.Captured
+	u.lost += after.Lost - before.Lost
+	u.in += after.Ratio * seconds
+	u.out += after.RatioOut * seconds
 }

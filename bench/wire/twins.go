@@ -90,6 +90,7 @@ func (t *twins) run(ctx context.Context, d time.Duration) (c cost, err error) {
 // subject is what watches an interface.
 type subject interface {
 	start() error
+	settled() error // what it used so far is not of the round
 	stop() error
 }
 
@@ -113,6 +114,9 @@ func (t *twins) compare(ctx context.Context, subjects [2]subject, o options) (wi
 				return nil, nil, nil, err
 			}
 			if _, err := t.run(ctx, settle); err != nil {
+				return nil, nil, nil, err
+			}
+			if err := s.settled(); err != nil {
 				return nil, nil, nil, err
 			}
 			if on[i], err = t.run(ctx, o.round); err != nil {
