@@ -80,3 +80,4 @@ include grafana/grafana.mk
 include e2e/e2e.mk
 include kernels/kernels.mk
 include bench/wire/wire.mk
+include stress/stress.mk

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -288,15 +289,16 @@ func TestCollectorsCanBeSwitchedOff(t *testing.T) {
 	}
 }
 
-// TLS and basic auth of --web.config.file, with a real client.
-func TestWebConfig(t *testing.T) {
-	dir := t.TempDir()
+// webConfig writes a web.yml with TLS and basic auth (scraper, secret), and returns its folder and the certificate, which is in cert.pem.
+func webConfig(t *testing.T) (dir string, cert []byte) {
+	t.Helper()
+	dir = t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "vxlan_exporter test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -307,7 +309,7 @@ func TestWebConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	for name, content := range map[string][]byte{
 		"cert.pem": cert,
 		"key.pem":  pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}),
@@ -319,6 +321,12 @@ func TestWebConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return dir, cert
+}
+
+// TLS and basic auth of --web.config.file, with Go's client.
+func TestWebConfig(t *testing.T) {
+	dir, cert := webConfig(t)
 	s := start(t, "--web.config.file="+filepath.Join(dir, "web.yml"))
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(cert)

@@ -42,7 +42,7 @@ const (
 	writeTimeout      = exporter.MaxTimeout + 30*time.Second
 	idleTimeout       = 3 * time.Minute // outlives the usual scrape intervals, so that Prometheus keeps its connection
 	maxHeaderBytes    = 16 << 10
-	maxConnections    = 512
+	maxConnections    = 256
 	maxStreams        = 2   // of one HTTP/2 connection
 	spareFiles        = 128 // left for the collectors where few files may be open
 	drainTimeout      = 5 * time.Second

@@ -1,10 +1,6 @@
 package e2e_test
 
 import (
-	"fmt"
-	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -39,7 +35,7 @@ COMMIT
 func TestFootprint(t *testing.T) {
 	const limit = 16_000_000 // bytes
 	e := labtest.StartExporter(t, twoDevices(t).NS, binary)
-	if rss := resident(t, e.Pid()); rss >= limit {
+	if rss := resident(t, e); rss >= limit {
 		t.Errorf("%d bytes resident at rest, the limit is %d", rss, limit)
 	}
 	var series int
@@ -52,7 +48,7 @@ func TestFootprint(t *testing.T) {
 			}
 		}
 	}
-	rss := resident(t, e.Pid())
+	rss := resident(t, e)
 	if rss >= limit {
 		t.Errorf("%d bytes resident after 1,000 scrapes, the limit is %d", rss, limit)
 	}
@@ -93,7 +89,7 @@ func TestFootprintOfALargeTable(t *testing.T) {
 			series("vxlan_scrape_collector_success", "collector=conntrack"):             1,
 		})
 	}
-	rss := resident(t, e.Pid())
+	rss := resident(t, e)
 	if rss >= limit {
 		t.Errorf("%d bytes resident after 20 scans of %d entries, the limit is %d", rss, entries, limit)
 	}
@@ -112,19 +108,11 @@ func BenchmarkScrape(b *testing.B) {
 	b.ReportMetric((after-before)*1000/float64(b.N+1), "cpu-ms/scrape")
 }
 
-func resident(t testing.TB, pid int) int {
+func resident(t testing.TB, e *labtest.Exporter) int {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	n, err := e.Resident()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(b)
-	if m == nil {
-		t.Fatalf("no VmRSS in %s", b)
-	}
-	kib, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kib * 1024
+	return n
 }

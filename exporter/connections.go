@@ -7,6 +7,13 @@ import (
 	"sync"
 )
 
+// What the kernel may hold for one connection, in bytes; it allows twice that for its own overhead (socket(7)). A request is small, and
+// an answer that does not fit waits in the outbox. Without this, unread bytes of a few hundred clients are more than the unit's memory.
+const (
+	readBuffer  = 16 << 10
+	writeBuffer = 32 << 10
+)
+
 // Connections bounds how many connections a server has open. A new one always gets in: beyond the limit, the one that has sent no
 // complete request for longest is closed for it, and where all are being answered, the one that has been so for longest. Idle
 // connections, which cost whoever holds them nothing, therefore shut nobody out; a client whose idle connection is closed opens another.
@@ -32,13 +39,27 @@ func NewConnections(limit int, logger *slog.Logger) *Connections {
 
 // Follow is told of every connection's changes (http.Server.ConnState).
 func (c *Connections) Follow(conn net.Conn, state http.ConnState) {
-	if victim := c.follow(conn, state); victim != nil {
-		// Not tls.Conn's Close, which waits until the client takes leave. An error means that it is closed already.
-		if t, ok := victim.(interface{ NetConn() net.Conn }); ok {
-			victim = t.NetConn()
+	if state == http.StateNew {
+		// An error means that it is closed already, or a kind of connection that has no such buffers.
+		if b, ok := below(conn).(interface {
+			SetReadBuffer(bytes int) error
+			SetWriteBuffer(bytes int) error
+		}); ok {
+			_ = b.SetReadBuffer(readBuffer)
+			_ = b.SetWriteBuffer(writeBuffer)
 		}
-		_ = victim.Close()
 	}
+	if victim := c.follow(conn, state); victim != nil {
+		_ = below(victim).Close() // of TLS this is not the Close that waits for the client
+	}
+}
+
+// below is the connection that TLS runs over, or the connection itself.
+func below(conn net.Conn) net.Conn {
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return conn
 }
 
 // follow returns the connection to close, if any.

@@ -81,3 +81,18 @@ func (e *Exporter) OpenFiles() (int, error) {
 	files, err := os.ReadDir(folder)
 	return len(files), err
 }
+
+// Resident is the resident memory of the exporter, in bytes (VmRSS of proc_pid_status(5)).
+func (e *Exporter) Resident() (int, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(e.Pid()) + "/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
+			return kib * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("process %d has no VmRSS: has it ended?", e.Pid())
+}

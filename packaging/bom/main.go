@@ -1,5 +1,5 @@
 // Command bom says what is in a binary: `bom sbom BINARY` prints a CycloneDX bill of materials, `bom licenses BINARY` the licences of
-// the Go modules that are linked into it. Both read the module list that the Go linker stored in the binary, so they are of that
+// the Go modules that are linked into it, `bom table BINARY` a page that names both. All read the module list that the Go linker stored in the binary, so they are of that
 // binary and not of a go.mod, and the same binary gives the same output.
 package main
 
@@ -24,7 +24,7 @@ func main() {
 
 func run(args []string, out io.Writer) error {
 	if len(args) != 2 {
-		return errors.New("usage: bom sbom|licenses BINARY")
+		return errors.New("usage: bom sbom|licenses|table BINARY")
 	}
 	info, err := buildinfo.ReadFile(args[1])
 	if err != nil {
@@ -39,6 +39,8 @@ func run(args []string, out io.Writer) error {
 		return writeSBOM(out, args[1], info, modules, sourceDate())
 	case "licenses":
 		return writeLicenses(out, modules)
+	case "table":
+		return writeTable(out, modules)
 	default:
 		return fmt.Errorf("no such output: %s", args[0])
 	}

@@ -31,8 +31,8 @@ func TestEveryModuleIsListed(t *testing.T) {
 	if len(info.Deps) < 5 {
 		t.Fatalf("%d modules in the program", len(info.Deps))
 	}
-	var sbom, again, text bytes.Buffer
-	for args, to := range map[string]*bytes.Buffer{"sbom": &sbom, "licenses": &text} {
+	var sbom, again, text, table bytes.Buffer
+	for args, to := range map[string]*bytes.Buffer{"sbom": &sbom, "licenses": &text, "table": &table} {
 		if err := run([]string{args, program}, to); err != nil {
 			t.Fatal(err)
 		}
@@ -58,6 +58,9 @@ func TestEveryModuleIsListed(t *testing.T) {
 		}
 		if !strings.Contains(text.String(), d.Path+" "+d.Version+" (") {
 			t.Errorf("%s: no licence", d.Path)
+		}
+		if row := "| " + d.Path + " | " + d.Version + " | " + c.Licenses[0].License.ID + " |\n"; !strings.Contains(table.String(), row) {
+			t.Errorf("the table has no row %s", row)
 		}
 	}
 	if !regexp.MustCompile(`^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(b.Serial) {

@@ -1,0 +1,68 @@
+// Command soak runs the exporter on the sending node of the two-node rig for a long time, while devices come and go, flows are NATed,
+// clients scrape and look at the page, and people run check. It fails when memory, goroutines or open files grow.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"vxlan_exporter/lab"
+	"vxlan_exporter/lab/scrape"
+)
+
+func main() {
+	duration := flag.Duration("duration", 30*time.Minute, "how long it takes")
+	exporter := flag.String("exporter", "./vxlan_exporter", "the exporter's binary")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := soak(ctx, *exporter, *duration)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}
+
+// samples is how many measurements are made, however long it takes.
+const samples = 150
+
+func soak(ctx context.Context, exporter string, duration time.Duration) (err error) {
+	rig, err := lab.New(lab.LiveFailure())
+	if err != nil {
+		return err
+	}
+	defer func() { err = join(err, rig.Close()) }()
+	e, err := scrape.Start(ctx, rig.A, exporter)
+	if err != nil {
+		return err
+	}
+	defer func() { err = join(err, e.Stop()) }()
+
+	ctx, cancel := context.WithTimeout(ctx, duration)
+	defer cancel()
+	w := startWork(ctx, rig, exporter)
+	seen, err := measure(ctx, e, duration/samples)
+	cancel()
+	if err = join(err, w.wait()); err != nil {
+		return fmt.Errorf("%w\nThe exporter wrote:\n%s", err, e.Log())
+	}
+	fmt.Printf("%s: %s\n", duration, w)
+	cpu := seen.last["process_cpu_seconds_total"]
+	fmt.Printf("CPU of the exporter: %.2f %% of one\n", 100*cpu/duration.Seconds())
+	return seen.judge(os.Stdout)
+}
+
+func join(err, also error) error {
+	if err == nil {
+		return also
+	}
+	if also == nil {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, also)
+}

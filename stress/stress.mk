@@ -1,0 +1,22 @@
+# Load, churn and soak; included by the Makefile, whose GO and BUILT it uses.
+
+LOAD   ?= 60s
+CHURNS ?= 10000
+SOAK   ?= 30m
+
+.PHONY: test-stress stress soak licenses test-licenses
+
+test-stress: deps ## load and churn, the short form (about a minute; not beside other tests)
+	$(GO) test -tags stress -count=1 -timeout 10m ./stress
+
+stress: deps ## load of a minute each, and 10,000 devices (LOAD, CHURNS)
+	$(GO) test -tags stress -count=1 -timeout 60m -v ./stress -args -load $(LOAD) -churns $(CHURNS)
+
+soak: deps build ## memory, goroutines and files stay flat under churn (SOAK=30m)
+	$(GO) run ./lab/soak --exporter ./$(BINARY) --duration $(SOAK)
+
+licenses: $(BUILT) ## write docs/LICENSES.md from the binary
+	$(GO) run ./packaging/bom table $(firstword $(BUILT)) >docs/LICENSES.md
+
+test-licenses: $(BUILT) ## docs/LICENSES.md lists every module of the binaries
+	set -e; for binary in $(BUILT); do $(GO) run ./packaging/bom table $$binary | diff -u docs/LICENSES.md -; done
