@@ -62,7 +62,7 @@ bench: deps build ## paired comparisons of the readers
 	$(GO) run ./bench
 
 golden: ## regenerate the golden exposition
-	$(GO) test . -run TestGolden -update
+	$(GO) test . -run 'TestGolden|TestImitatedLinux310$$' -update
 
 deps: ## the programs that the tests compare with
 	./lab/install-deps
