@@ -24,7 +24,7 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/.cache/bin
 GOLANGCI         := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 
-.PHONY: all build run test unit race lint demo bench golden deps fmt clean
+.PHONY: all build run test test-busy unit race lint demo bench golden deps fmt clean
 
 all: build
 
@@ -35,10 +35,19 @@ build: ## static binary in this folder
 run: build ## build and run the exporter on this node
 	./$(BINARY) $(ARGS)
 
-# Root: the tests make network namespaces and boot containers.
-test: deps build lint unit test-units test-packages test-install-quick ## install what the tests need, and run them all
+# Root: the tests make network namespaces and boot containers. What mostly waits runs beside what mostly computes.
+test: deps build lint ## install what the tests need, and run them all
+	./packaging/install-deps
+	./grafana/install-deps
+	+$(MAKE) --no-print-directory -j3 -Otarget test-busy e2e soak SOAK=5m
 	./packaging/check-size $(BINARY)
 	@echo "make test: all passed"
+
+# One after the other.
+BUSY := unit rules-check grafana-check test-units test-packages test-licenses test-install-quick fuzz-smoke
+
+test-busy:
+	+$(MAKE) --no-print-directory -j1 $(BUSY)
 
 race: ## the concurrent parts under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -count=1 ./exporter ./collectors ./kernel/conntrack ./kernel/packet ./guard
