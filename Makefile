@@ -47,7 +47,7 @@ test: deps build lint ## install what the tests need, and run them all
 BUSY := unit rules-check grafana-check test-units test-packages test-licenses test-install-quick fuzz-smoke
 
 test-busy:
-	+$(MAKE) --no-print-directory -j1 $(BUSY)
+	+set -e; for target in $(BUSY); do $(MAKE) --no-print-directory $$target; done
 
 race: ## the concurrent parts under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -count=1 ./exporter ./collectors ./kernel/conntrack ./kernel/packet ./guard
