@@ -43,11 +43,14 @@ func soak(ctx context.Context, exporter string, duration time.Duration) (err err
 	}
 	defer func() { err = join(err, e.Stop()) }()
 
-	ctx, cancel := context.WithTimeout(ctx, duration)
+	// The work is ended, not given a deadline: a deadline fails what is under way a moment before its context is done.
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	w := startWork(working, rig, exporter)
+	measuring, cancel := context.WithTimeout(ctx, duration)
 	defer cancel()
-	w := startWork(ctx, rig, exporter)
-	seen, err := measure(ctx, e, duration/samples)
-	cancel()
+	seen, err := measure(measuring, e, duration/samples)
+	stop()
 	if err = join(err, w.wait()); err != nil {
 		return fmt.Errorf("%w\nThe exporter wrote:\n%s", err, e.Log())
 	}
