@@ -17,6 +17,17 @@ func (f *failures) Errorf(format string, a ...any) { f.all = append(f.all, fmt.S
 
 var sink []byte
 
+// once makes f do nothing from its second call on.
+func once(f func()) func() {
+	called := false
+	return func() {
+		if !called {
+			f()
+		}
+		called = true
+	}
+}
+
 func TestRead(t *testing.T) {
 	for name, c := range map[string]struct {
 		f    func()
@@ -29,6 +40,8 @@ func TestRead(t *testing.T) {
 				sink = make([]byte, 100_000)
 			}
 		}, 1},
+		"greedy once, as the allocator is now and then": {once(func() { sink = make([]byte, 10<<20) }), 0},
+
 		"waits":    {func() { time.Sleep(50 * time.Millisecond) }, 0},
 		"computes": {func() { burn(CPU + 100*time.Millisecond) }, 1},
 	} {
