@@ -3,6 +3,7 @@ package exporter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -231,8 +232,7 @@ func (o *Observer) observe(ctx context.Context, l *look, s *slot, known *node.No
 		name, start := s.collector.Name(), o.now()
 		if !s.enter(ctx, start) {
 			// Another try would only pile up goroutines.
-			since, _ := s.busy()
-			l.answer(name, nil, node.NewReading(fmt.Errorf("%s: an earlier reading has been hanging for %s", name, o.now().Sub(since).Round(time.Second)), 0))
+			l.answer(name, nil, node.NewReading(fmt.Errorf("%s: %w", name, s.inTheWay(o.now())), 0))
 			return
 		}
 		fill, err := o.protect(ctx, s, known)
@@ -258,16 +258,21 @@ func (o *Observer) protect(ctx context.Context, s *slot, known *node.Node) (fill
 	return s.collector.Observe(ctx, known)
 }
 
-// enter waits, but not for long, until no reading of the collector is under way, and begins one.
+// enter waits, but not for long, until no reading of the collector is under way, and begins one. Where none is, it begins one even
+// after ctx has ended: a collector may have something from before to tell.
 func (s *slot) enter(ctx context.Context, now time.Time) bool {
-	patience := time.NewTimer(grace)
-	defer patience.Stop()
 	select {
 	case s.turn <- struct{}{}:
-	case <-patience.C:
-		return false
-	case <-ctx.Done():
-		return false
+	default:
+		patience := time.NewTimer(grace)
+		defer patience.Stop()
+		select {
+		case s.turn <- struct{}{}:
+		case <-patience.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -280,6 +285,15 @@ func (s *slot) leave() {
 	s.since = time.Time{}
 	s.mu.Unlock()
 	<-s.turn
+}
+
+// inTheWay says why no reading could begin.
+func (s *slot) inTheWay(now time.Time) error {
+	since, ok := s.busy()
+	if !ok { // it came back as its time was read
+		return errors.New("an earlier reading has only just come back")
+	}
+	return fmt.Errorf("an earlier reading has been hanging for %s", now.Sub(since).Round(time.Second))
 }
 
 // busy tells since when a reading is under way, if one is.

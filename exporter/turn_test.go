@@ -1,0 +1,63 @@
+package exporter
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vxlan_exporter/collectors"
+	"vxlan_exporter/node"
+)
+
+// A look that begins too late still asks every collector that is free: none is said to hang that does not.
+func TestNothingHangsWhereTimeIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		had := &fake{name: "had", observe: func(ctx context.Context, _ *node.Node) (collectors.Fill, error) {
+			return func(n *node.Node) { n.Sockets = nil }, ctx.Err()
+		}}
+		o := newObserver(&logBuffer{}, had)
+		ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+		defer cancel()
+		const looks = 100 // a choice between two that are ready is made at random
+		for i := range looks {
+			l := &look{done: make(chan struct{}), now: time.Now, answered: map[string]bool{}, pending: map[string]time.Time{}}
+			l.node.Readings = map[string]node.Reading{}
+			<-o.observe(ctx, l, o.rest[0], &node.Node{})
+			if r := l.node.Readings["had"]; !l.answered["had"] || strings.Contains(r.Error, "hanging") {
+				t.Fatalf("look %d: %+v", i, r)
+			}
+		}
+		if n := had.calls.Load(); n != looks {
+			t.Errorf("called %d times, want %d", n, looks)
+		}
+	})
+}
+
+// How long a reading has been hanging is said only of one that is known to be under way since some time.
+func TestHangingSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		o := newObserver(&logBuffer{}, &fake{name: "hung", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
+			<-release
+			return nil, nil
+		}})
+		observe(t, o, 2*time.Second)
+		time.Sleep(time.Minute)
+		got := observe(t, o, 2*time.Second)
+		if r := got.Node.Readings["hung"]; r.Error != "hung: an earlier reading has been hanging for 1m2s" {
+			t.Errorf("%+v", r)
+		}
+		close(release)
+		synctest.Wait()
+
+		s := o.rest[0]
+		s.turn <- struct{}{} // as between a reading's end and the next one's beginning
+		got = observe(t, o, 2*time.Second)
+		if r := got.Node.Readings["hung"]; r.Status != node.Failed || r.Error != "hung: an earlier reading has only just come back" {
+			t.Errorf("%+v", r)
+		}
+		<-s.turn
+	})
+}
