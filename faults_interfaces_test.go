@@ -147,24 +147,6 @@ func conntrackFaults() []fault {
 	)
 }
 
-// nftablesFaults: no judgement on the rules of nf_tables, and none on the devices that rests on it.
-func nftablesFaults() []fault {
-	gone := func(status node.Status) outcome {
-		return outcome{fails: statuses{"natrules": status}, lost: `vxlan_nat_`, changed: exposures}
-	}
-	all := onNetlink(kerneltest.NFTables, func(_ string, status node.Status, f *fault) { f.later = gone(status) })
-	names := func(name string, broke func(p *kerneltest.Proc) func()) fault {
-		return fault{
-			name: "iptables/ip_tables_names " + name, broke: func(m *machine) func() { return broke(m.proc) },
-			later: outcome{fails: statuses{"natrules": node.Failed}, changed: exposures + `|vxlan_nat_`},
-		}
-	}
-	return append(all,
-		names("cannot be read: EIO", func(p *kerneltest.Proc) func() { return p.Unreadable("net/ip_tables_names") }),
-		names("never ends", func(p *kerneltest.Proc) func() { return p.Endless("net/ip_tables_names") }),
-	)
-}
-
 // packetFaults: what was counted stays; where nothing ever was, there is nothing.
 func packetFaults() []fault {
 	wire := func(status node.Status) *outcome {

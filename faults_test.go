@@ -66,7 +66,7 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 		rules: natrules.NewReader(natrules.Config{
 			Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root, OpenNFTables: k.OpenNFTables,
 		}),
-		surroundings: func(context.Context) (*natrules.Surroundings, error) { return &natrules.Surroundings{}, nil },
+		surroundings: k.OpenSurroundings,
 	}
 	logger := slog.New(slog.NewTextHandler(m.log, nil))
 	set, err := s.build(logger)
@@ -194,12 +194,13 @@ type fault struct {
 
 // outcome is what a fault may do, and must. Everything else must be as it was.
 type outcome struct {
-	fails   statuses // the collectors that fail, and how
-	lost    string   // series that must be gone: a regular expression, matched at the beginning
-	changed string   // series that may come, go or have another value
-	log     []string // lines that are logged besides one for each collector that fails
-	mended  []string // lines that are logged when it is mended, besides one for each collector that failed
-	told    bool     // what broke in the background since the last scrape is told by one more
+	fails   statuses           // the collectors that fail, and how
+	lost    string             // series that must be gone: a regular expression, matched at the beginning
+	changed string             // series that may come, go or have another value
+	becomes map[string]float64 // series that must have another value
+	log     []string           // lines that are logged besides one for each collector that fails
+	mended  []string           // lines that are logged when it is mended, besides one for each collector that failed
+	told    bool               // what broke in the background since the last scrape is told by one more
 }
 
 type statuses = map[string]node.Status
@@ -329,6 +330,12 @@ func compare(t *testing.T, before, now scrape.Metrics, o outcome) {
 		if status == node.NotPermitted {
 			want[scrape.Series("vxlan_scrape_collector_not_permitted", map[string]string{"collector": name})] = 1
 		}
+	}
+	for series, value := range o.becomes {
+		if was, there := before[series]; !there || was == value {
+			t.Errorf("%s cannot become %v: it is %v", series, value, was)
+		}
+		want[series] = value
 	}
 	vanished := 0
 	for series, value := range want {

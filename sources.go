@@ -16,7 +16,6 @@ import (
 	"vxlan_exporter/exporter"
 	"vxlan_exporter/kernel/conntrack"
 	"vxlan_exporter/kernel/ethtool"
-	"vxlan_exporter/kernel/natrules"
 	"vxlan_exporter/kernel/rtnl"
 )
 
@@ -47,7 +46,7 @@ type openers struct {
 	state        ethtool.StateOpener
 	conntrack    conntrack.Opener
 	rules        collectors.NATRulesReader
-	surroundings func(context.Context) (*natrules.Surroundings, error)
+	surroundings rtnl.Opener
 }
 
 // collectorNames are all collectors, in the order in which they are described.
@@ -144,7 +143,7 @@ func (s *sources) build(logger *slog.Logger) (*built, error) {
 		}),
 		"conntrack": flows,
 		"natrules": collectors.NewNATRules(collectors.NATRulesConfig{
-			Proc: s.proc, MinInterval: s.natInterval, MasqueradeBit: bit, Reader: s.kernel.rules, Surroundings: s.kernel.surroundings,
+			Proc: s.proc, MinInterval: s.natInterval, MasqueradeBit: bit, Reader: s.kernel.rules, OpenRoute: s.kernel.surroundings,
 		}),
 		"kernel": collectors.NewKernel(collectors.KernelConfig{Proc: s.proc, OSRelease: []string{s.osRelease}, SelfTestFile: s.selfTestFile}),
 	}

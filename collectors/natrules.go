@@ -2,6 +2,7 @@ package collectors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/kernel/natrules"
+	"vxlan_exporter/kernel/rtnl"
 	"vxlan_exporter/node"
 )
 
@@ -30,14 +32,14 @@ type NATRulesReader interface {
 
 // NATRulesConfig says where and how often the NAT rules are read. The zero value reads this network namespace with the defaults.
 type NATRulesConfig struct {
-	Proc          string                                                          // where procfs is mounted; empty: /proc
-	ProcNet       string                                                          // the namespace's /proc/net; empty: Proc/net
-	Sys           string                                                          // where sysfs is mounted; empty: /sys
-	MinInterval   time.Duration                                                   // 0: every Observe reads
-	MasqueradeBit *int                                                            // kube-proxy's masquerade bit; nil: find it from the rules
-	Reader        NATRulesReader                                                  // nil: natrules.NewReader
-	Surroundings  func(context.Context) (addrs *natrules.Surroundings, err error) // nil: natrules.ReadSurroundings
-	Now           func() time.Time                                                // nil: time.Now
+	Proc          string           // where procfs is mounted; empty: /proc
+	ProcNet       string           // the namespace's /proc/net; empty: Proc/net
+	Sys           string           // where sysfs is mounted; empty: /sys
+	MinInterval   time.Duration    // 0: every Observe reads
+	MasqueradeBit *int             // kube-proxy's masquerade bit; nil: find it from the rules
+	Reader        NATRulesReader   // nil: natrules.NewReader
+	OpenRoute     rtnl.Opener      // for addresses, routes and forwarding databases; nil: rtnl.Open
+	Now           func() time.Time // nil: time.Now
 }
 
 // NATRules judges what the NAT rules do to outer VXLAN packets. The rules are read at most once in MinInterval, or, when the
@@ -60,8 +62,8 @@ func NewNATRules(c NATRulesConfig) *NATRules {
 	if c.Reader == nil {
 		c.Reader = natrules.NewReader(natrules.Config{Proc: c.Proc, ProcNet: c.ProcNet, Sys: c.Sys})
 	}
-	if c.Surroundings == nil {
-		c.Surroundings = natrules.ReadSurroundings
+	if c.OpenRoute == nil {
+		c.OpenRoute = rtnl.Open
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -79,12 +81,14 @@ func NewNATRules(c NATRulesConfig) *NATRules {
 // Name implements Collector.
 func (*NATRules) Name() string { return "natrules" }
 
-// Observe implements Collector. An error of one backend leaves the judgement of the other in place.
+// Observe implements Collector. An error of one backend leaves the judgement of the other in place. Without the addresses, routes or
+// forwarding databases the rules are judged all the same; those that ask for them cannot be.
 func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) {
 	devices := deviceKeys(known)
 	if generation, ok := c.conf.Reader.Generation(ctx); c.due(devices, generation, ok) {
-		c.state, c.err = c.conf.Reader.Read(ctx, c.inputOf(ctx, known))
-		if c.err != nil {
+		in, inErr := c.inputOf(ctx, known)
+		c.state, c.err = c.conf.Reader.Read(ctx, in)
+		if c.err = errors.Join(inErr, c.err); c.err != nil {
 			c.err = fmt.Errorf("natrules: %w", c.err)
 		}
 		c.read, c.generation, c.devices = c.conf.Now(), generation, devices

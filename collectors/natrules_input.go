@@ -2,8 +2,10 @@ package collectors
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"vxlan_exporter/kernel/natrules"
 	"vxlan_exporter/node"
@@ -29,13 +31,9 @@ func deviceKeys(known *node.Node) []deviceKey {
 	return keys
 }
 
-// inputOf says what is known of the packets of every VXLAN port. What cannot be read stays unknown, and the rules that ask for it
-// cannot be judged: that is no error by itself.
-func (c *NATRules) inputOf(ctx context.Context, known *node.Node) natrules.Input {
-	around, err := c.conf.Surroundings(ctx)
-	if err != nil || around == nil {
-		around = &natrules.Surroundings{}
-	}
+// inputOf says what is known of the packets of every VXLAN port. What cannot be read stays unknown, and the error says why.
+func (c *NATRules) inputOf(ctx context.Context, known *node.Node) (natrules.Input, error) {
+	around, err := c.surroundings(ctx, known)
 	in := natrules.Input{MasqueradeBit: c.conf.MasqueradeBit}
 	for _, p := range known.Ports {
 		port := natrules.Port{Port: p.Port, IPv4: p.IPv4, IPv6: p.IPv6}
@@ -46,7 +44,24 @@ func (c *NATRules) inputOf(ctx context.Context, known *node.Node) natrules.Input
 		}
 		in.Ports = append(in.Ports, port)
 	}
-	return in
+	return in, err
+}
+
+// surroundings are those of the devices; nothing is read where there are none. Half of the time is left for the rules.
+func (c *NATRules) surroundings(ctx context.Context, known *node.Node) (*natrules.Surroundings, error) {
+	if len(known.Devices) == 0 {
+		return &natrules.Surroundings{}, nil
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+		ctx = half
+	}
+	around, err := natrules.ReadSurroundings(ctx, c.conf.OpenRoute)
+	if err != nil {
+		return &natrules.Surroundings{}, fmt.Errorf("what rules may ask for is not known: %w", err)
+	}
+	return around, nil
 }
 
 // addDevice adds what is known of the packets of one VXLAN device.

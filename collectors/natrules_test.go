@@ -216,7 +216,7 @@ func (refusedReader) Read(context.Context, natrules.Input) (natrules.State, erro
 func (refusedReader) Generation(context.Context) (uint32, bool) { return 0, false }
 
 func TestNATRulesRefused(t *testing.T) {
-	c := NewNATRules(NATRulesConfig{Reader: refusedReader{}, Surroundings: func(context.Context) (*natrules.Surroundings, error) {
+	c := NewNATRules(NATRulesConfig{Reader: refusedReader{}, OpenRoute: func() (rtnl.Socket, error) {
 		return nil, errors.New("no netlink")
 	}})
 	n := &node.Node{Ports: []node.Port{{Port: 8472, IPv4: true}}}

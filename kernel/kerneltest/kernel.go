@@ -22,6 +22,8 @@ const (
 	Conntrack Source = "ctnetlink"
 	NFTables  Source = "nf_tables"
 	Packets   Source = "packet socket"
+
+	Surroundings Source = "addresses, forwarding databases and routes"
 )
 
 // Kernel is the kernel. Make it with New.
@@ -32,6 +34,8 @@ type Kernel struct {
 	Old bool
 	// NoIoctl refuses SIOCETHTOOL, as a sandbox may.
 	NoIoctl bool
+	// ByRemote adds a rule of nf_tables that takes what is sent to Remote out of the NAT rules.
+	ByRemote bool
 
 	flows conntracktest.Kernel
 

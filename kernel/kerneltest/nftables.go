@@ -44,19 +44,33 @@ func (k *Kernel) nftables(m netlink.Message) ([]netlink.Message, error) {
 	case 7: // NFT_MSG_GETRULE
 		const mark, and, equal = 3, 0x4000, 0 // NFT_META_MARK, kube-proxy's bit, NFT_CMP_EQ
 		value := func(v uint32) []byte { return nlattr.Append(nil, 1, binary.NativeEndian.AppendUint32(nil, v)) }
-		var all []byte
-		for _, e := range []struct {
+		type expr struct {
 			name string
 			data []byte
-		}{
+		}
+		rule := func(exprs ...expr) []netlink.Message {
+			var all []byte
+			for _, e := range exprs {
+				all = nested(all, 1, nested(nlattr.Append(nil, 1, e.name), 2, e.data))
+			}
+			return message(newRule, nested(nlattr.Append(table, 2, "POSTROUTING\x00"), 4, all))
+		}
+		var rules []netlink.Message
+		if k.ByRemote {
+			const network, daddr, accept = 1, 16, 1 // NFT_PAYLOAD_NETWORK_HEADER, its offset of the destination, NF_ACCEPT
+			place := nlattr.Append(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(network)), 3, be32(daddr))
+			rules = rule(
+				expr{"payload\x00", nlattr.Append(place, 4, be32(4))},
+				expr{"cmp\x00", nested(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(equal)), 3, nlattr.Append(nil, 1, Remote().AsSlice()))},
+				expr{"immediate\x00", nested(nlattr.Append(nil, 1, be32(0)), 2, nested(nil, 2, nlattr.Append(nil, 1, be32(accept))))},
+			)
+		}
+		return append(rules, rule([]expr{
 			{"meta\x00", nlattr.Append(nlattr.Append(nil, 2, be32(mark)), 1, be32(1))},
 			{"bitwise\x00", nested(nested(nlattr.Append(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(1)), 3, be32(4)), 4, value(and)), 5, value(0))},
 			{"cmp\x00", nested(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(equal)), 3, value(and))},
 			{"masq\x00", nlattr.Append(nil, 1, be32(0x10))},
-		} {
-			all = nested(all, 1, nested(nlattr.Append(nil, 1, e.name), 2, e.data))
-		}
-		return message(newRule, nested(nlattr.Append(table, 2, "POSTROUTING\x00"), 4, all)), nil
+		}...)...), nil
 	case 16: // NFT_MSG_GETGEN
 		return message(newGen, nlattr.Append(nil, 1, be32(7))), nil
 	}

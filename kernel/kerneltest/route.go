@@ -22,6 +22,40 @@ const (
 // Address is the NIC's, and both tunnels'.
 func Address() netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 77, 1}) }
 
+// Remote is where both tunnels send.
+func Remote() netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 77, 2}) }
+
+// OpenSurroundings is an rtnl.Opener, for what natrules reads by it.
+func (k *Kernel) OpenSurroundings() (rtnl.Socket, error) {
+	s, err := k.messages(Surroundings, k.surroundings)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// surroundings answers the dumps of addresses, of forwarding databases and of routes (struct ndmsg, struct rtmsg).
+func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
+	var out []netlink.Message
+	for _, index := range []uint32{flannelIndex, byAddressIndex} {
+		number := binary.NativeEndian.AppendUint32(nil, index)
+		switch m.Header.Type {
+		case unix.RTM_GETADDR:
+			return k.route(m)
+		case unix.RTM_GETNEIGH:
+			b := append(append([]byte{unix.AF_BRIDGE, 0, 0, 0}, number...), 0, 0, 0, 0)
+			out = append(out, netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWNEIGH}, Data: nlattr.Append(b, unix.NDA_DST, Remote().AsSlice())})
+		case unix.RTM_GETROUTE:
+			b := []byte{unix.AF_INET, 24, 0, 0, unix.RT_TABLE_MAIN, 0, 0, unix.RTN_UNICAST, 0, 0, 0, 0}
+			b = nlattr.Append(nlattr.Append(b, unix.RTA_DST, []byte{10, 244, byte(index), 0}), unix.RTA_OIF, number)
+			out = append(out, netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWROUTE}, Data: b})
+		default:
+			return nil, unix.EOPNOTSUPP
+		}
+	}
+	return out, nil
+}
+
 // OpenRoute is an rtnl.Opener.
 func (k *Kernel) OpenRoute() (rtnl.Socket, error) {
 	s, err := k.messages(Route, k.route)

@@ -2,12 +2,12 @@ package natrules
 
 import (
 	"bytes"
-	"context"
 	"net/netip"
 	"slices"
 	"testing"
 
 	"vxlan_exporter/fuzz/bound"
+	"vxlan_exporter/kernel/rtnl"
 	"vxlan_exporter/lab/labtest"
 )
 
@@ -20,7 +20,7 @@ func TestSurroundings(t *testing.T) {
 	ns.Run("ip", "route", "add", "10.8.1.0/24", "dev", "vx")
 	ns.Run("bridge", "fdb", "append", "02:00:00:00:00:02", "dev", "vx", "dst", "192.0.2.7")
 	ns.Do(func() error {
-		s, err := ReadSurroundings(context.Background())
+		s, err := ReadSurroundings(t.Context(), rtnl.Open)
 		if err != nil {
 			return err
 		}
@@ -51,11 +51,15 @@ func sorted(p []netip.Prefix) []netip.Prefix {
 func FuzzSurroundings(f *testing.F) {
 	f.Add([]byte{2, 99, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0, 4, 0, 3, 0, 0, 0, 8, 0, 1, 0, 10, 0, 0, 0}) // a prefix longer than its address
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &Surroundings{map[int][]netip.Addr{}, map[int][]netip.Addr{}, map[int][]netip.Prefix{}}
+		var s *Surroundings
 		bound.Read(t, len(b), 64, 0, func() {
-			s.address(b)
-			s.forwarding(b)
-			s.route(b)
+			s = &Surroundings{map[int][]netip.Addr{}, map[int][]netip.Addr{}, map[int][]netip.Prefix{}}
+			for _, read := range []func([]byte) error{s.address, s.forwarding, s.route} {
+				before := len(s.addrs) + len(s.remotes) + len(s.overlay)
+				if err := read(b); err != nil && before != len(s.addrs)+len(s.remotes)+len(s.overlay) {
+					t.Errorf("a fact together with %v", err)
+				}
+			}
 		})
 		for _, all := range []map[int][]netip.Addr{s.addrs, s.remotes} {
 			for index, addrs := range all {

@@ -86,8 +86,10 @@ var errInterrupted = errors.New("changed while it was read, at every try")
 // errEndless is a dump that does not end.
 var errEndless = errors.New("the kernel's answer does not end")
 
-// dump sends a dump request and hands each message of the reply type to each. reset is called before every try.
-func (c *Conn) dump(request, reply netlink.HeaderType, data []byte, reset func(), each func(data []byte)) error {
+// Dump sends a dump request and hands each message of the reply type to each; data is valid only during the call. A dump that the
+// kernel flags as changed under way is repeated; reset is called before every try. An error of each ends the dump and is returned as
+// it is. After an error the Conn is good for nothing but Close.
+func (c *Conn) Dump(request, reply netlink.HeaderType, data []byte, reset func(), each func(data []byte) error) error {
 	for range dumpTries {
 		reset()
 		interrupted, err := c.dumpOnce(request, reply, data, each)
@@ -101,7 +103,7 @@ func (c *Conn) dump(request, reply netlink.HeaderType, data []byte, reset func()
 	return errInterrupted
 }
 
-func (c *Conn) dumpOnce(request, reply netlink.HeaderType, data []byte, each func([]byte)) (interrupted bool, err error) {
+func (c *Conn) dumpOnce(request, reply netlink.HeaderType, data []byte, each func([]byte) error) (interrupted bool, err error) {
 	req, err := c.sock.Send(netlink.Message{
 		Header: netlink.Header{Type: request, Flags: netlink.Request | netlink.Dump},
 		Data:   data,
@@ -114,20 +116,19 @@ func (c *Conn) dumpOnce(request, reply netlink.HeaderType, data []byte, each fun
 		if err != nil {
 			return false, err
 		}
+		err = answers(m, req)
 		if n++; n > maxMessages {
-			// Leaving the loop would make the socket drain the rest, until the deadline; this ends it at once.
-			_ = c.sock.SetDeadline(time.Unix(1, 0))
-			return false, errEndless
+			err = errEndless
 		}
-		if err := answers(m, req); err != nil {
+		if err == nil && m.Header.Type == reply {
+			interrupted = interrupted || m.Header.Flags&netlink.HeaderFlags(unix.NLM_F_DUMP_INTR) != 0
+			err = each(m.Data)
+		}
+		if err != nil {
+			// Leaving the loop would make the socket drain the rest, until the deadline; this ends it at once.
 			_ = c.sock.SetDeadline(time.Unix(1, 0))
 			return false, err
 		}
-		if m.Header.Type != reply {
-			continue
-		}
-		interrupted = interrupted || m.Header.Flags&netlink.HeaderFlags(unix.NLM_F_DUMP_INTR) != 0
-		each(m.Data)
 	}
 	return interrupted, nil
 }

@@ -37,7 +37,7 @@ const skipStats = 1 << 3
 func (c *Conn) Links() ([]Link, error) {
 	var links []Link
 	var bad error
-	err := c.dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, linkDump(), func() { links, bad = links[:0], nil }, func(data []byte) {
+	err := c.Dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, linkDump(), func() { links, bad = links[:0], nil }, func(data []byte) error {
 		link, ok, err := parseLink(data)
 		switch {
 		case err != nil && bad == nil:
@@ -45,6 +45,7 @@ func (c *Conn) Links() ([]Link, error) {
 		case err == nil && ok:
 			links = append(links, link)
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("rtnetlink: dump vxlan links: %w", err)

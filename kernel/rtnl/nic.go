@@ -94,15 +94,15 @@ func (c *Conn) Owners(addrs []netip.Addr) (map[netip.Addr]int, error) {
 		request := make([]byte, unix.SizeofIfAddrmsg)
 		request[0] = family
 		var bad error
-		err := c.dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, request, func() { bad = nil }, func(data []byte) {
+		err := c.Dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, request, func() { bad = nil }, func(data []byte) error {
 			a, index, err := parseAddr(data)
-			if err != nil {
-				bad = err
-				return
-			}
-			if i, ok := owners[a]; wanted[a] && (!ok || index < i) {
+			if i, ok := owners[a]; err == nil && wanted[a] && (!ok || index < i) {
 				owners[a] = index
 			}
+			if err != nil {
+				bad = err
+			}
+			return nil
 		})
 		if err = errors.Join(err, bad); err != nil {
 			return owners, fmt.Errorf("rtnetlink: dump addresses of family %d: %w", family, err)
