@@ -280,11 +280,14 @@ func (f fault) breaksFirst(t *testing.T) {
 func (f fault) check(m *machine, before scrape.Metrics, o outcome) {
 	m.t.Helper()
 	mend := f.broke(m)
-	if _, wire := o.fails["wire"]; wire || len(o.log) > 0 { // what happens in the background takes a moment to show
+	_, background := o.fails["wire"]
+	if background = background || len(o.log) > 0; background {
 		m.exposition()
-		time.Sleep(300 * time.Millisecond)
 	}
 	for i := range 3 {
+		if background { // what happens there takes a moment to show
+			time.Sleep(300 * time.Millisecond)
+		}
 		if i < 2 || !f.slow {
 			compare(m.t, before, m.exposition(), o)
 		}
@@ -299,6 +302,9 @@ func (f fault) check(m *machine, before scrape.Metrics, o outcome) {
 	}
 	expectLog(m.t, m.log.take(), want)
 
+	if o.told {
+		time.Sleep(300 * time.Millisecond) // and breaks once more
+	}
 	mend()
 	if f.slow || len(o.mended) > 0 {
 		time.Sleep(1500 * time.Millisecond) // what hung comes back, and what is looked for once a second is found

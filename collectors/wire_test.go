@@ -158,33 +158,21 @@ func (s *script) Interface(string) (packet.Interface, error) {
 }
 func (s *script) SetFilter([]bpf.RawInstruction) error      { return nil }
 func (s *script) Bind(int) error                            { return nil }
-func (s *script) SetReadDeadline(time.Time) error           { return nil }
 func (s *script) Stats() (packets, drops uint32, err error) { return 0, 0, nil }
 func (s *script) IgnoreOutgoing(bool) error                 { return nil }
 func (s *script) Rest(int) error                            { return nil }
 func (s *script) Counts(int) (packet.Counts, error)         { return packet.Counts{}, nil }
 func (s *script) Close() error                              { close(s.closed); return nil }
 
-func (s *script) Receive(buf, _ []byte, wait bool) (n, oobn int, from unix.SockaddrLinklayer, err error) {
-	if s.outgoing {
-		from.Pkttype = unix.PACKET_OUTGOING
-	}
-	if !wait {
-		select {
-		case p := <-s.packets:
-			return 10 + copy(buf[10:], p), 0, from, nil
-		default:
-			return 0, 0, from, unix.EAGAIN
-		}
-	}
+func (s *script) Receive(into []packet.Message) (n int, err error) {
 	select {
 	case p := <-s.packets:
-		clear(buf[:10])
-		return 10 + copy(buf[10:], p), 0, from, nil
-	case <-time.After(100 * time.Millisecond):
-		return 0, 0, from, os.ErrDeadlineExceeded
-	case <-s.closed:
-		return 0, 0, from, os.ErrClosed
+		m := &into[0]
+		clear(m.Data[:10])
+		m.Length, m.ControlLength, m.Outgoing = 10+copy(m.Data[10:], p), 0, s.outgoing
+		return 1, nil
+	default:
+		return 0, unix.EAGAIN
 	}
 }
 
@@ -299,11 +287,11 @@ type breaks struct {
 	n   int
 }
 
-func (b *breaks) Receive(buf, oob []byte, wait bool) (n, oobn int, from unix.SockaddrLinklayer, err error) {
+func (b *breaks) Receive(into []packet.Message) (n int, err error) {
 	if b.n++; b.n > 1 {
-		return 0, 0, from, b.err
+		return 0, b.err
 	}
-	return b.script.Receive(buf, oob, wait)
+	return b.script.Receive(into)
 }
 
 // TestWireFollowsUnderlays: interfaces come and go with the devices, and the counters never go back.

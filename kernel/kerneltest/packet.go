@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -19,13 +18,11 @@ func (k *Kernel) OpenPacket() (packet.Socket, error) {
 	if err := k.opened(Packets); err != nil {
 		return nil, fmt.Errorf("open AF_PACKET socket: %w", err)
 	}
-	return &packetSocket{k: k, done: make(chan struct{})}, nil
+	return &packetSocket{k: k}, nil
 }
 
 type packetSocket struct {
-	deadline
 	k    *Kernel
-	done chan struct{}
 	once sync.Once
 }
 
@@ -50,51 +47,21 @@ func (s *packetSocket) Bind(int) error {
 	return f.Send
 }
 
-func (s *packetSocket) Receive(_, _ []byte, wait bool) (n, oobn int, from unix.SockaddrLinklayer, err error) {
+func (s *packetSocket) Receive([]packet.Message) (n int, err error) {
 	for {
 		f, changed := s.k.fault(Packets)
 		switch {
 		case f.Hung:
 			<-changed
 		case f.Receive != nil:
-			return 0, 0, from, os.NewSyscallError("recvmsg", f.Receive)
+			return 0, os.NewSyscallError("recvmmsg", f.Receive)
 		case s.k.isGone(NIC):
-			return 0, 0, from, os.NewSyscallError("recvmsg", unix.ENETDOWN)
-		case !wait:
-			return 0, 0, from, unix.EAGAIN
-		}
-		woken := make(chan struct{})
-		stop := make(chan struct{})
-		go func() {
-			defer close(woken)
-			select {
-			case <-changed:
-			case <-s.done:
-			case <-stop:
-			}
-		}()
-		late := s.wait(woken)
-		close(stop)
-		<-woken
-		switch {
-		case late:
-			return 0, 0, from, os.ErrDeadlineExceeded
-		case s.isClosed():
-			return 0, 0, from, os.ErrClosed
+			return 0, os.NewSyscallError("recvmmsg", unix.ENETDOWN)
+		default:
+			return 0, unix.EAGAIN
 		}
 	}
 }
-
-func (s *packetSocket) isClosed() bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *packetSocket) SetReadDeadline(t time.Time) error { return s.SetDeadline(t) }
 
 func (s *packetSocket) Stats() (packets, drops uint32, err error) { return 0, 0, nil }
 
@@ -110,9 +77,6 @@ func (s *packetSocket) Rest(index int) error { return s.Bind(index) }
 func (s *packetSocket) Counts(int) (packet.Counts, error) { return packet.Counts{}, nil }
 
 func (s *packetSocket) Close() error {
-	s.once.Do(func() {
-		close(s.done)
-		s.k.closed(Packets)
-	})
+	s.once.Do(func() { s.k.closed(Packets) })
 	return nil
 }

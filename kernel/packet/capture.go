@@ -34,6 +34,9 @@ const (
 	maxBatch = 4096
 	// maxWhole is the longest packet handed over whole: any IP packet but a jumbogram.
 	maxWhole = 1<<16 + etherHeader + maxVLANTags*vlanTag
+	// While nothing comes, the queue is looked at idleLook times less often, and never more often than every minLook.
+	idleLook = 2
+	minLook  = 10 * time.Millisecond
 	// defaultMTU is assumed for an interface that states none: the largest in common use.
 	defaultMTU = 9000
 )
@@ -43,10 +46,13 @@ type Capture struct {
 	name   string
 	gather time.Duration
 	sock   Socket
-	buf    []byte
-	oob    []byte
 
-	flowing bool // the last Read has seen packets
+	room    []Message // for the packets of one receive
+	longest int       // packet that there is room for
+	flowing bool      // the last Read has seen packets
+	timer   *time.Timer
+	closed  chan struct{}
+	closing sync.Once
 
 	binding  sync.Mutex // held while the socket is bound anew, which takes some 10 ms; never taken with mu held
 	resting  bool       // bound so that it sees nothing
@@ -65,7 +71,7 @@ type Config struct {
 	Interface string
 	Ports     []uint16 // VXLAN destination ports
 	Ratio     float64  // sampling ratio to begin with; 1: all packets
-	// Gather is how long packets are left to pile up after the first: waking for each would cost more than judging it.
+	// Gather is how long packets are left to pile up: waking for each would cost more than judging it.
 	Gather time.Duration
 	Open   Opener // nil: Open
 }
@@ -80,7 +86,7 @@ func NewCapture(cfg Config) (*Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, duty: always(), buf: make([]byte, vnetHeader+maxWhole), oob: make([]byte, 256)}
+	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, duty: always(), timer: time.NewTimer(0), closed: make(chan struct{})}
 	if err := c.start(cfg.Ports, cfg.Ratio); err != nil {
 		return nil, errors.Join(fmt.Errorf("capture on %s: %w", c.name, err), sock.Close())
 	}
@@ -262,46 +268,35 @@ func (c *Capture) SetRatio(ratio float64, each func(Packet)) error {
 // Batch is what one Read saw.
 type Batch struct {
 	Passed int           // packets that passed the filter, lost ones included
-	Took   time.Duration // from the first of them to the end of the Read, and as much of the time in which nothing is watched as belongs to it
+	Took   time.Duration // that the Read took, and as much of the time in which nothing is watched as belongs to it
 }
 
-// Read waits for packets, at most until the deadline, and hands over those that have come by Gather after the first. The error is
-// ErrDown when the interface went away, os.ErrClosed after Close.
+// Read hands over the packets that are queued when it looks: once Gather has passed, and
+// then again as long as there are none, but not after the deadline. The error is ErrDown when the interface went away,
+// os.ErrClosed after Close.
 func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err error) {
-	if err := c.sock.SetReadDeadline(deadline); err != nil {
-		return b, c.explain(err)
-	}
 	ratio, first, duty := c.Ratio(), time.Now(), c.Duty()
-	// In a window, as many packets come as else in the whole cycle.
-	gather := time.Duration(float64(c.gather) * duty.In)
-	if !deadline.IsZero() {
-		gather = min(gather, time.Until(deadline))
-	}
-	// While packets keep coming, a look at the queue every now and then is enough. To be woken by the first one, and then by the
-	// clock, would cost twice: a wake-up is dear, as it sets the whole Go runtime going.
-	if c.flowing {
-		time.Sleep(gather)
+	for b.Passed == 0 {
+		pause := c.gather
+		if !c.flowing {
+			pause = max(pause*idleLook, minLook)
+		}
+		// In a window, as many packets come as else in the whole cycle.
+		pause = time.Duration(float64(pause) * duty.In)
+		last := false
+		if left := time.Until(deadline); !deadline.IsZero() && left <= pause {
+			pause, last = left, true
+		}
+		if !c.sleep(pause) {
+			return b, fmt.Errorf("capture on %s: %w", c.name, os.ErrClosed)
+		}
 		if b.Passed, err = c.drain(ratio, each); err != nil {
 			return b, err
 		}
-	}
-	if b.Passed == 0 {
-		b.Passed, err = c.receive(true, ratio, each)
-		first = time.Now()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-		case err != nil:
-			return b, c.explain(err)
-		default:
-			time.Sleep(gather)
-			n, err := c.drain(ratio, each)
-			b.Passed += n
-			if err != nil {
-				return b, err
-			}
+		if c.flowing = b.Passed > 0; last {
+			break
 		}
 	}
-	c.flowing = b.Passed > 0 && c.gather > 0
 	_, drops, err := c.sock.Stats()
 	if err != nil {
 		return b, c.explain(fmt.Errorf("PACKET_STATISTICS: %w", err))
@@ -314,27 +309,50 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 	return b, nil
 }
 
+// sleep returns false when the capture is closed before d has passed.
+func (c *Capture) sleep(d time.Duration) bool {
+	if d > 0 {
+		c.timer.Reset(d)
+		select {
+		case <-c.timer.C:
+		case <-c.closed:
+		}
+	}
+	select {
+	case <-c.closed:
+		return false
+	default:
+		return true
+	}
+}
+
 // drain hands over what is queued.
 func (c *Capture) drain(ratio float64, each func(Packet)) (n int, err error) {
 	for range maxBatch {
-		got, err := c.receive(false, ratio, each)
+		got, err := c.receive(ratio, each)
 		if errors.Is(err, unix.EAGAIN) {
 			return n, nil
 		}
 		if err != nil {
 			return n, c.explain(err)
 		}
-		n += got
+		if n += got; n >= maxBatch {
+			break
+		}
 	}
 	return n, nil
 }
 
-// receive takes one packet from the queue. got is 1 unless the wait was interrupted.
-func (c *Capture) receive(wait bool, ratio float64, each func(Packet)) (got int, err error) {
-	n, oobn, from, err := c.sock.Receive(c.buf, c.oob, wait)
+// receive takes packets from the queue. One that is unreadable counts.
+func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error) {
+	c.mu.Lock()
+	iface, duty, longest := c.iface, c.duty, c.filter.MaxLength // the filter cuts off what is longer
+	c.mu.Unlock()
+	if c.room == nil || c.longest != longest {
+		c.room, c.longest = newMessages(longest), longest
+	}
+	got, err = c.sock.Receive(c.room)
 	switch {
-	case errors.Is(err, unix.EINTR):
-		return 0, nil
 	case errors.Is(err, unix.EINVAL):
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -343,26 +361,18 @@ func (c *Capture) receive(wait bool, ratio float64, each func(Packet)) (got int,
 	case err != nil:
 		return 0, err
 	}
-	n = min(max(n, 0), len(c.buf))
-	p := Packet{Ratio: ratio, Meta: Meta{Outgoing: from.Pkttype == unix.PACKET_OUTGOING, Length: n - vnetHeader}}
-	c.mu.Lock()
-	p.Meta.Link, p.Meta.MTU = c.iface.Link, c.iface.MTU
-	if p.Meta.Outgoing {
-		p.Ratio *= c.duty.Out
-	} else {
-		p.Ratio *= c.duty.In
+	for i := range c.room[:got] {
+		p := c.room[i].packet()
+		p.Meta.Link, p.Meta.MTU = iface.Link, iface.MTU
+		if p.Ratio = ratio * duty.In; p.Meta.Outgoing {
+			p.Ratio = ratio * duty.Out
+		}
+		each(p)
 	}
-	c.mu.Unlock()
-	if n > vnetHeader {
-		p.Frame = c.buf[vnetHeader:n]
-		p.Meta.readVNet(c.buf[:n])
-	}
-	p.Meta.readControl(c.oob[:min(max(oobn, 0), len(c.oob))])
-	each(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stats.Captured++ // now that it is counted by whoever reads
-	return 1, nil
+	c.stats.Captured += uint64(got) // now that they are counted by whoever reads
+	return got, nil
 }
 
 // explain turns the kernel's word for an interface that went away into ErrDown.
@@ -377,4 +387,7 @@ func (c *Capture) explain(err error) error {
 }
 
 // Close ends the capture; a Read that waits returns.
-func (c *Capture) Close() error { return c.sock.Close() }
+func (c *Capture) Close() error {
+	c.closing.Do(func() { close(c.closed) })
+	return c.sock.Close()
+}

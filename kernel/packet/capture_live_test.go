@@ -299,7 +299,7 @@ func TestOpenNeedsCapNetRaw(t *testing.T) {
 		_, err := packet.Open()
 		done <- err
 	}()
-	if err := <-done; !errors.Is(err, fs.ErrPermission) || err.Error() != "open AF_PACKET socket: socket: operation not permitted (needs CAP_NET_RAW)" {
+	if err := <-done; !errors.Is(err, fs.ErrPermission) || err.Error() != "open AF_PACKET socket: operation not permitted (needs CAP_NET_RAW)" {
 		t.Error(err)
 	}
 }

@@ -37,7 +37,7 @@ type hostile struct {
 	filter   error
 	bind     error
 	stats    error
-	receive  func(buf, oob []byte) (n, oobn int, from unix.SockaddrLinklayer, err error)
+	receive  func(m *packet.Message) error
 	closed   int
 	attached int
 
@@ -80,11 +80,13 @@ func (h *hostile) Rest(int) error {
 
 func (h *hostile) Interface(string) (packet.Interface, error) { return h.iface, h.ifaceErr }
 func (h *hostile) SetFilter([]bpf.RawInstruction) error       { h.attached++; return h.filter }
-func (h *hostile) SetReadDeadline(time.Time) error            { return nil }
 func (h *hostile) Stats() (uint32, uint32, error)             { return math.MaxUint32, 3, h.stats }
 func (h *hostile) Close() error                               { h.closed++; return nil }
-func (h *hostile) Receive(buf, oob []byte, _ bool) (int, int, unix.SockaddrLinklayer, error) {
-	return h.receive(buf, oob)
+func (h *hostile) Receive(into []packet.Message) (int, error) {
+	if err := h.receive(&into[0]); err != nil {
+		return 0, err
+	}
+	return 1, nil
 }
 
 func (h *hostile) open() (packet.Socket, error) { return h, nil }
@@ -117,14 +119,15 @@ func TestCaptureHostileKernel(t *testing.T) {
 	lengths := []int{-1, 0, 1, 9, 10, 11, 100, 1 << 30}
 	calls := 0
 	h := &hostile{iface: packet.Interface{Index: -7, MTU: -1, Up: true}}
-	h.receive = func(buf, oob []byte) (int, int, unix.SockaddrLinklayer, error) {
+	h.receive = func(m *packet.Message) error {
 		calls++
-		fill(buf)
-		fill(oob)
+		fill(m.Data)
+		fill(m.Control)
 		if calls%5 == 0 {
-			return 0, 0, unix.SockaddrLinklayer{}, os.NewSyscallError("recvmsg", unix.EINVAL)
+			return os.NewSyscallError("recvmmsg", unix.EINVAL)
 		}
-		return lengths[calls%len(lengths)], lengths[rnd.IntN(len(lengths))], unix.SockaddrLinklayer{Pkttype: byte(rnd.Uint32())}, nil
+		m.Length, m.ControlLength, m.Outgoing = lengths[calls%len(lengths)], lengths[rnd.IntN(len(lengths))], rnd.IntN(2) == 0
+		return nil
 	}
 	c, err := packet.NewCapture(packet.Config{Ports: []uint16{8472}, Ratio: 0.5, Open: h.open})
 	if err != nil {
@@ -152,9 +155,7 @@ func TestCaptureErrors(t *testing.T) {
 		down  bool
 	}{{unix.ENETDOWN, true}, {unix.ENODEV, true}, {unix.ENXIO, true}, {unix.ENOMEM, false}, {unix.EBADF, false}} {
 		h := &hostile{iface: packet.Interface{Index: 1, MTU: 1500, Up: true}}
-		h.receive = func([]byte, []byte) (int, int, unix.SockaddrLinklayer, error) {
-			return 0, 0, unix.SockaddrLinklayer{}, os.NewSyscallError("recvmsg", tt.errno)
-		}
+		h.receive = func(*packet.Message) error { return os.NewSyscallError("recvmmsg", tt.errno) }
 		c, err := packet.NewCapture(packet.Config{Ratio: 1, Open: h.open})
 		if err != nil {
 			t.Fatal(err)
@@ -173,12 +174,13 @@ func TestCaptureErrors(t *testing.T) {
 func TestSetRatio(t *testing.T) {
 	queued := 3
 	h := &hostile{iface: packet.Interface{Index: 1, MTU: 1500, Up: true}}
-	h.receive = func(buf, _ []byte) (int, int, unix.SockaddrLinklayer, error) {
+	h.receive = func(m *packet.Message) error {
 		if queued == 0 {
-			return 0, 0, unix.SockaddrLinklayer{}, unix.EAGAIN
+			return unix.EAGAIN
 		}
 		queued--
-		return 100, 0, unix.SockaddrLinklayer{}, nil
+		m.Length = 100
+		return nil
 	}
 	c, err := packet.NewCapture(packet.Config{Ratio: 1, Open: h.open})
 	if err != nil {

@@ -1,16 +1,15 @@
 package packet
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
-	"time"
+	"unsafe"
 
 	"github.com/mdlayher/netlink"
-	"github.com/mdlayher/socket"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -22,10 +21,9 @@ type Socket interface {
 	SetFilter(program []bpf.RawInstruction) error
 	// Bind makes the socket see what the interface with this index sends and receives.
 	Bind(index int) error
-	// Receive waits for a packet until the deadline when wait is set, else it fails with EAGAIN when there is none. buf gets a
-	// struct virtio_net_hdr and the packet, oob the control messages.
-	Receive(buf, oob []byte, wait bool) (n, oobn int, from unix.SockaddrLinklayer, err error)
-	SetReadDeadline(t time.Time) error
+	// Receive takes packets from the queue, no more than there are messages, and returns how many; those messages are filled. It never
+	// waits: when there is no packet, the error is EAGAIN.
+	Receive(into []Message) (n int, err error)
 	// Stats returns how many packets have passed the filter since the last call, and how many of them found the queue full.
 	Stats() (packets, drops uint32, err error)
 	// IgnoreOutgoing switches off or on that the socket sees what is sent.
@@ -47,7 +45,7 @@ const queueBytes = 1 << 20
 // Open opens an AF_PACKET socket in the network namespace of the calling thread. It needs CAP_NET_RAW.
 func Open() (Socket, error) {
 	// Protocol 0: nothing arrives before the filter is there and the socket bound (packet(7)).
-	c, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", nil)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("open AF_PACKET socket: %w (needs CAP_NET_RAW)", err)
@@ -57,40 +55,49 @@ func Open() (Socket, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open AF_PACKET socket: %w", err)
 	}
-	err = errors.Join(
-		option(c, "PACKET_AUXDATA", unix.PACKET_AUXDATA),
-		option(c, "PACKET_VNET_HDR", unix.PACKET_VNET_HDR),
-		c.SetReadBuffer(queueBytes),
-	)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("set up AF_PACKET socket: %w", err), c.Close())
+	// Not in non-blocking mode, which would put it under the eyes of Go's poller: each packet that comes would then wake this process,
+	// even one that waits for nothing (EPOLLET). That was most of what the probe cost.
+	s := &packetSocket{file: os.NewFile(uintptr(fd), "packet")}
+	if s.raw, err = s.file.SyscallConn(); err == nil {
+		err = errors.Join(
+			s.option("PACKET_AUXDATA", unix.PACKET_AUXDATA, 1),
+			s.option("PACKET_VNET_HDR", unix.PACKET_VNET_HDR, 1),
+			s.control(func(fd int) error { return os.NewSyscallError("SO_RCVBUF", setReadBuffer(fd)) }),
+		)
 	}
-	raw, err := c.SyscallConn()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("set up AF_PACKET socket: %w", err), c.Close())
+		return nil, errors.Join(fmt.Errorf("set up AF_PACKET socket: %w", err), s.file.Close())
 	}
-	s := &packetSocket{Conn: c, raw: raw}
 	// Without it, Counts fails and all else works.
 	s.route, s.routeErr = netlink.Dial(unix.NETLINK_ROUTE, nil)
 	return s, nil
 }
 
-func option(c *socket.Conn, name string, opt int) error {
-	if err := c.SetsockoptInt(unix.SOL_PACKET, opt, 1); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+func setReadBuffer(fd int) error {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, queueBytes) == nil {
+		return nil
 	}
-	return nil
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, queueBytes)
+}
+
+func (s *packetSocket) option(name string, opt, value int) error {
+	return s.control(func(fd int) error {
+		return os.NewSyscallError(name, unix.SetsockoptInt(fd, unix.SOL_PACKET, opt, value))
+	})
 }
 
 type packetSocket struct {
-	*socket.Conn
-	raw      syscall.RawConn
+	file *os.File
+	raw  syscall.RawConn
+	// For Receive.
+	headers  [maxMessages]messageHeader
+	parts    [maxMessages]messageParts
 	route    *netlink.Conn // nil: routeErr says why
 	routeErr error
 }
 
 func (s *packetSocket) Close() error {
-	err := s.Conn.Close()
+	err := s.file.Close()
 	if s.route != nil {
 		err = errors.Join(err, s.route.Close())
 	}
@@ -102,15 +109,24 @@ func (s *packetSocket) IgnoreOutgoing(ignore bool) error {
 	if ignore {
 		value = 1
 	}
-	return s.SetsockoptInt(unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, value)
+	return s.option("PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, value)
 }
 
-func (s *packetSocket) SetFilter(program []bpf.RawInstruction) error { return s.SetBPF(program) }
+func (s *packetSocket) SetFilter(program []bpf.RawInstruction) error {
+	code := make([]unix.SockFilter, len(program))
+	for i, in := range program {
+		code[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: unsafe.SliceData(code)}
+	return s.control(func(fd int) error {
+		return os.NewSyscallError("SO_ATTACH_FILTER", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog))
+	})
+}
 
 func (s *packetSocket) Bind(index int) error {
 	// ETH_P_ALL although only IP is wanted: a handler of one protocol sits in the path of every packet of that protocol on
 	// every interface and makes the kernel clone what passes.
-	return s.Conn.Bind(&unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: index})
+	return s.bind(index, unix.ETH_P_ALL)
 }
 
 // etherNone is a reserved Ethernet type (RFC 1701, page 4): no packet has it.
@@ -118,31 +134,24 @@ const etherNone = 0xffff
 
 func (s *packetSocket) Rest(index int) error {
 	// A socket cannot be unbound: protocol 0 stands for the one before (packet_bind, net/packet/af_packet.c).
-	return s.Conn.Bind(&unix.SockaddrLinklayer{Protocol: networkOrder(etherNone), Ifindex: index})
+	return s.bind(index, etherNone)
 }
 
-func (s *packetSocket) Receive(buf, oob []byte, wait bool) (n, oobn int, from unix.SockaddrLinklayer, err error) {
-	var sa unix.Sockaddr
-	if wait {
-		n, oobn, _, sa, err = s.Recvmsg(context.Background(), buf, oob, 0)
-	} else {
-		err = s.control(func(fd int) (err error) {
-			n, oobn, _, sa, err = unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT)
-			return err
-		})
-	}
-	if ll, ok := sa.(*unix.SockaddrLinklayer); ok {
-		from = *ll
-	}
-	return n, oobn, from, err
+func (s *packetSocket) bind(index int, etherType uint16) error {
+	return s.control(func(fd int) error {
+		return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(etherType), Ifindex: index}))
+	})
 }
 
 func (s *packetSocket) Stats() (packets, drops uint32, err error) {
-	st, err := s.GetsockoptTpacketStats(unix.SOL_PACKET, unix.PACKET_STATISTICS)
-	if err != nil {
-		return 0, 0, err
-	}
-	return st.Packets, st.Drops, nil
+	err = s.control(func(fd int) error {
+		st, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+		if err == nil {
+			packets, drops = st.Packets, st.Drops
+		}
+		return os.NewSyscallError("getsockopt", err)
+	})
+	return packets, drops, err
 }
 
 func (s *packetSocket) control(f func(fd int) error) error {

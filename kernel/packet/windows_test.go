@@ -30,9 +30,7 @@ type busy struct {
 
 func newBusy(t *testing.T) *busy {
 	b := &busy{t: t, now: time.Unix(1000, 0), hostile: &hostile{iface: packet.Interface{Index: 1, MTU: 1500, Up: true}}}
-	b.receive = func([]byte, []byte) (int, int, unix.SockaddrLinklayer, error) {
-		return 0, 0, unix.SockaddrLinklayer{}, unix.EAGAIN
-	}
+	b.receive = func(*packet.Message) error { return unix.EAGAIN }
 	var err error
 	if b.capture, err = packet.NewCapture(packet.Config{Ratio: 1, Open: b.open}); err != nil {
 		t.Fatal(err)
