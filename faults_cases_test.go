@@ -84,6 +84,11 @@ func routeFaults() []fault {
 			later: outcome{lost: `vxlan_device_.*device="vxlan5"`},
 		},
 		fault{
+			name:  "rtnetlink/another device has taken the name over in mid-read",
+			broke: breaks(kerneltest.Ioctl, kerneltest.Fault{OtherDevice: true, Device: kerneltest.ByAddress}),
+			later: outcome{lost: `vxlan_device_.*device="vxlan5"`},
+		},
+		fault{
 			name:  "rtnetlink/a device vanishes between two scrapes",
 			broke: vanishes(kerneltest.Flannel),
 			later: outcome{lost: `vxlan_device_.*device="flannel.1"`},

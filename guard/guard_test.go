@@ -512,6 +512,7 @@ func TestExposedDevicesOnly(t *testing.T) {
 type deaf struct{}
 
 func (deaf) Ethtool(string, []byte) error { return unix.EBADF }
+func (deaf) Index(string) (int, error)    { return 0, unix.EBADF }
 func (deaf) Close() error                 { return nil }
 
 func TestDeviceThatCannotBeChanged(t *testing.T) {

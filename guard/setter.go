@@ -108,7 +108,7 @@ func (s *Setter) set(ctx context.Context, index int, name string, on bool) error
 		_ = s.genl.Close()
 		*s = *ioctl
 	}
-	return s.byIoctl(ctx, name, on)
+	return s.byIoctl(ctx, index, name, on)
 }
 
 // byNetlink gives both index and name: the kernel refuses with ENODEV when they are not of the same device, so a name that another
@@ -151,12 +151,13 @@ func (s *Setter) byNetlink(ctx context.Context, index int, name string, on bool)
 }
 
 // byIoctl sets all transmit checksums that the device can switch, of which a VXLAN device has only this one (vxlan_setup,
-// drivers/net/vxlan). The ioctl knows names only, so the driver is asked for first.
-func (s *Setter) byIoctl(ctx context.Context, name string, on bool) error {
+// drivers/net/vxlan). The ioctl knows names only, so it is asked first whose name
+// it is, and of what driver.
+func (s *Setter) byIoctl(ctx context.Context, index int, name string, on bool) error {
 	if name == "" || len(name) >= unix.IFNAMSIZ || strings.ContainsAny(name, ":\x00") {
 		return fmt.Errorf("no name for an ioctl: %w", unix.ENODEV)
 	}
-	if driver, err := s.client.Driver(ctx, ethtool.Device{Name: name}); err != nil {
+	if driver, err := s.client.Driver(ctx, ethtool.Device{Index: index, Name: name}); err != nil {
 		return err
 	} else if driver.Name != "vxlan" {
 		return fmt.Errorf("the name is a %s device's now: %w", driver.Name, unix.ENODEV)

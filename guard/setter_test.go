@@ -35,10 +35,12 @@ func TestSetterBothWays(t *testing.T) {
 		// The name has gone over to another device.
 		veth, err := s.links.LinkByName("veth-a")
 		s.must(err, "veth-a")
-		if err := set(a, "veth-a", false); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: a name that is another device's: %v", way, err)
+		for _, others := range []string{"veth-a", "flannel.2"} {
+			if err := set(a, others, false); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: %s, another device's name: %v", way, others, err)
+			}
 		}
-		if !s.on(a, "flannel.1") || !s.on(veth.Attrs().Index, "veth-a") {
+		if !s.on(a, "flannel.1") || !s.on(b, "flannel.2") || !s.on(veth.Attrs().Index, "veth-a") {
 			t.Errorf("%s: changed in spite of the error", way)
 		}
 	}

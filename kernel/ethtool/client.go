@@ -20,7 +20,8 @@ const (
 	Netlink Path = "genl"  // the generic netlink family "ethtool" only
 )
 
-// Device names a network device both ways: generic netlink asks by index, the ioctl knows names only.
+// Device names a network device both ways: generic netlink asks by index, the ioctl by name. A device that does not have the name any
+// more is gone, also when another has it; Index 0 stands for whichever device has the name.
 type Device struct {
 	Index int
 	Name  string
@@ -66,11 +67,11 @@ func (c *Client) Features(ctx context.Context, d Device) (Features, error) {
 	var err error
 	switch c.path {
 	case Ioctl:
-		f, err = c.ioctl.features(d.Name)
+		f, err = c.ioctl.features(d)
 	case Netlink:
 		f, err = c.genl.features(ctx, d.Index)
 	case Auto:
-		f, err = c.ioctl.features(d.Name)
+		f, err = c.ioctl.features(d)
 		if refused(err) && d.Index > 0 {
 			var second error
 			switch f, second = c.genl.features(ctx, d.Index); {
@@ -96,7 +97,7 @@ func (c *Client) Driver(ctx context.Context, d Device) (Driver, error) {
 	if err := ctx.Err(); err != nil {
 		return Driver{}, fmt.Errorf("ethtool: driver of %q: %w", d.Name, err)
 	}
-	driver, err := c.ioctl.driver(d.Name)
+	driver, err := c.ioctl.driver(d)
 	if err != nil {
 		return Driver{}, fmt.Errorf("ethtool: driver of %q: %w", d.Name, gone(err))
 	}

@@ -1,7 +1,10 @@
 package ethtool_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"testing"
 
 	"vxlan_exporter/kernel/ethtool"
@@ -35,4 +38,29 @@ func device(t testing.TB, ns *labtest.NS, name string) ethtool.Device {
 	}
 	t.Fatalf("no device %q in %s", name, ns.Name)
 	return ethtool.Device{}
+}
+
+// What is read by a name that another device has taken over must not be told of the one that had it.
+func TestNameTakenOver(t *testing.T) {
+	ns := zoo(t)
+	before := device(t, ns, "vx0")
+	ns.Run("ip", "link", "set", "vx0", "name", "renamed")
+	ns.Run("ip", "link", "set", "vx1", "name", "vx0")
+	ns.Do(func() error {
+		for _, path := range []ethtool.Path{ethtool.Auto, ethtool.Ioctl} {
+			c := ethtool.NewClient(ethtool.Config{Path: path})
+			defer c.Close()
+			if f, err := c.Features(context.Background(), before); !errors.Is(err, fs.ErrNotExist) || f != nil {
+				t.Errorf("%s: %d features, %v", path, len(f), err)
+			}
+			if d, err := c.Driver(context.Background(), before); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: driver %v, %v", path, d, err)
+			}
+			now := ethtool.Device{Index: before.Index, Name: "renamed"}
+			if f, err := c.Features(context.Background(), now); err != nil || len(f) == 0 {
+				t.Errorf("%s: by its own name: %v", path, err)
+			}
+		}
+		return nil
+	})
 }

@@ -5,7 +5,8 @@
 // The ioctl is asked first because it costs a fifth per device and a tenth per look, opening and closing the socket included
 // (BenchmarkFeatures, BenchmarkLook), and because it is the only one on the kernels most in need of a diagnosis. Generic netlink
 // is asked where the ioctl is refused: by a sandbox, by the kernel, or because it cannot say the name. The one advantage of
-// generic netlink is that it asks by index: a device renamed between the listing and the ioctl counts as gone until the next look.
+// generic netlink is that it asks by index: a device renamed between the listing and the ioctl counts as gone until the next look, for
+// which SIOCGIFINDEX is asked whether the name is still its own.
 //
 // Nothing here needs a capability.
 package ethtool

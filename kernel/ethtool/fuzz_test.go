@@ -20,6 +20,8 @@ func (r recorded) Ethtool(_ string, b []byte) error {
 	return nil
 }
 
+func (recorded) Index(string) (int, error) { return 1, nil }
+
 func (recorded) Close() error { return nil }
 
 func FuzzIoctl(f *testing.F) {

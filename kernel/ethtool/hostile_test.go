@@ -56,6 +56,8 @@ func (k *oldKernel) Ethtool(_ string, b []byte) error {
 	return nil
 }
 
+func (k *oldKernel) Index(string) (int, error) { return d.Index, nil }
+
 func (k *oldKernel) Close() error {
 	k.closed++
 	return nil

@@ -12,9 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IoctlSocket passes SIOCETHTOOL requests to the kernel. data starts with the command, and the kernel answers in it.
+// IoctlSocket asks the kernel by ioctl. The error of a device that is not there is ENODEV.
 type IoctlSocket interface {
+	// Ethtool passes a SIOCETHTOOL request. data starts with the command, and the kernel answers in it.
 	Ethtool(name string, data []byte) error
+	// Index is the index of the device that has this name now (SIOCGIFINDEX).
+	Index(name string) (int, error)
 	Close() error
 }
 
@@ -90,7 +93,8 @@ func (r *ioctlReader) call(name string, cmd uint32, n int, prepare func(b []byte
 	return b, nil
 }
 
-func (r *ioctlReader) features(name string) (Features, error) {
+func (r *ioctlReader) features(d Device) (Features, error) {
+	name := d.Name
 	for range 2 {
 		if r.names == nil {
 			names, err := r.readNames(name)
@@ -111,9 +115,27 @@ func (r *ioctlReader) features(name string) (Features, error) {
 			r.names = nil
 			continue
 		}
+		if err := r.still(d); err != nil {
+			return nil, err
+		}
 		return r.bits.read(b[ioctlHeader:]).features(r.names), nil
 	}
 	return nil, fmt.Errorf("ETHTOOL_GFEATURES: number of features differs from ETHTOOL_GSSET_INFO: %w", errMalformed)
+}
+
+// still fails with ENODEV when the name is another device's by now: what was just read by it may be of that one.
+func (r *ioctlReader) still(d Device) error {
+	if d.Index == 0 {
+		return nil
+	}
+	index, err := r.sock.Index(d.Name)
+	if err != nil {
+		return fmt.Errorf("SIOCGIFINDEX: %w", err)
+	}
+	if index != d.Index {
+		return fmt.Errorf("the name is that of device %d now, not of %d: %w", index, d.Index, unix.ENODEV)
+	}
+	return nil
 }
 
 // read fills b from an array of struct ethtool_get_features_block.
@@ -161,10 +183,13 @@ func (r *ioctlReader) readNames(name string) ([]string, error) {
 }
 
 // driver reads struct ethtool_drvinfo: cmd, driver[32], version[32], fw_version[32], bus_info[32].
-func (r *ioctlReader) driver(name string) (Driver, error) {
-	b, err := r.call(name, cmdDriver, driverLen, nil)
+func (r *ioctlReader) driver(d Device) (Driver, error) {
+	b, err := r.call(d.Name, cmdDriver, driverLen, nil)
 	if err != nil {
 		return Driver{}, fmt.Errorf("ETHTOOL_GDRVINFO: %w", err)
+	}
+	if err := r.still(d); err != nil {
+		return Driver{}, err
 	}
 	field := func(i int) string {
 		return strings.ToValidUTF8(string(cString(b[4+i*32:][:32])), "\uFFFD")
@@ -179,8 +204,9 @@ func cString(b []byte) []byte {
 
 // ioctlSocket is a UDP socket: SIOCETHTOOL works on any socket of the namespace it was opened in (netdevice(7)).
 type ioctlSocket struct {
-	fd  int
-	req ifreq
+	fd       int
+	req      ifreq
+	indexReq indexReq
 }
 
 // ifreq is struct ifreq (include/uapi/linux/if.h) with ifr_data; the padding covers the rest of the union on 64 bits.
@@ -188,6 +214,13 @@ type ifreq struct {
 	name [unix.IFNAMSIZ]byte
 	data unsafe.Pointer
 	_    [16]byte
+}
+
+// indexReq is struct ifreq with ifr_ifindex.
+type indexReq struct {
+	name  [unix.IFNAMSIZ]byte
+	index int32
+	_     [20]byte
 }
 
 // OpenIoctl opens a socket in the network namespace of the calling thread.
@@ -214,6 +247,17 @@ func (s *ioctlSocket) Ethtool(name string, data []byte) error {
 		return errno
 	}
 	return nil
+}
+
+// Index is read under RCU, without rtnl_lock (dev_ioctl, net/core/dev_ioctl.c).
+func (s *ioctlSocket) Index(name string) (int, error) {
+	req := &s.indexReq
+	*req = indexReq{}
+	copy(req.name[:unix.IFNAMSIZ-1], name)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SIOCGIFINDEX, uintptr(unsafe.Pointer(req))); errno != 0 {
+		return 0, errno
+	}
+	return int(req.index), nil
 }
 
 func (s *ioctlSocket) Close() error { return unix.Close(s.fd) }

@@ -78,6 +78,18 @@ func (s ioctlSocket) Ethtool(name string, b []byte) error {
 	return nil
 }
 
+// Index answers SIOCGIFINDEX.
+func (s ioctlSocket) Index(name string) (int, error) {
+	index, ok := map[string]int{"lo": 1, NIC: nicIndex, Flannel: flannelIndex, ByAddress: byAddressIndex}[name]
+	if !ok || s.k.isGone(name) {
+		return 0, unix.ENODEV
+	}
+	if f, _ := s.k.fault(Ioctl); f.about(name) && f.OtherDevice {
+		index += 100
+	}
+	return index, nil
+}
+
 // OpenGeneric opens a generic netlink socket.
 func (k *Kernel) OpenGeneric() (ethtool.NetlinkConn, error) {
 	if err := k.opened(Generic); err != nil {
