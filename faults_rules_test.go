@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"vxlan_exporter/kernel/kerneltest"
 	"vxlan_exporter/node"
 )
@@ -23,6 +25,43 @@ func nftablesFaults() []fault {
 		names("cannot be read: EIO", func(p *kerneltest.Proc) func() { return p.Unreadable("net/ip_tables_names") }),
 		names("never ends", func(p *kerneltest.Proc) func() { return p.Endless("net/ip_tables_names") }),
 	)
+}
+
+// legacyFaults: no judgement on the rules of ip_tables, and none on the devices that rests on them; those of nf_tables are judged.
+func legacyFaults() []fault {
+	var all []fault
+	for _, c := range []struct {
+		name   string
+		fault  kerneltest.Fault
+		status node.Status
+	}{
+		{"EMFILE, no socket", kerneltest.Fault{Open: unix.EMFILE}, node.Failed},
+		{"EPERM, no socket", kerneltest.Fault{Open: unix.EPERM}, node.NotPermitted},
+		{"EPERM, refused", kerneltest.Fault{Refuse: unix.EPERM}, node.NotPermitted},
+		{"EINTR, refused", kerneltest.Fault{Refuse: unix.EINTR}, node.Failed},
+		{"ENOMEM for the entries", kerneltest.Fault{Receive: unix.ENOMEM}, node.Failed},
+		{"EAGAIN, another table at every try", kerneltest.Fault{Receive: unix.EAGAIN}, node.Failed},
+		{"ENOENT, the table is gone", kerneltest.Fault{Refuse: unix.ENOENT}, ""}, // an answer
+		{"a size of less than one entry", kerneltest.Fault{Size: 8}, node.Failed},
+		{"a size of half the table", kerneltest.Fault{Size: 500}, node.Failed},
+		{"a size larger than the table", kerneltest.Fault{Size: 1 << 29}, node.Failed},
+		{"a size that cannot be", kerneltest.Fault{Size: 1<<32 - 1}, node.Failed},
+		{"hung system call", kerneltest.Fault{Hung: true}, node.Failed},
+	} {
+		f := fault{
+			name: "ip_tables/" + c.name, files: func(p *kerneltest.Proc) { p.Write("net/ip_tables_names", "nat\n") },
+			broke: breaks(kerneltest.Legacy, c.fault), slow: c.fault.Hung,
+			later: outcome{fails: statuses{"natrules": c.status}, lost: `vxlan_nat_.*backend="legacy"`, changed: exposures},
+		}
+		if c.status == "" {
+			f.later.fails = nil
+		}
+		if c.fault.Hung {
+			f.later.lost = `vxlan_nat_`
+		}
+		all = append(all, f)
+	}
+	return all
 }
 
 // surroundingsFaults: the rules are judged all the same. One that asks for what is not known takes no packet out of the NAT rules any

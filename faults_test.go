@@ -64,7 +64,8 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 	s.kernel = openers{
 		route: k.OpenRoute, ioctl: k.OpenIoctl, generic: k.OpenGeneric, state: k.OpenState, conntrack: k.OpenConntrack,
 		rules: natrules.NewReader(natrules.Config{
-			Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root, OpenNFTables: k.OpenNFTables,
+			Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root,
+			OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy,
 		}),
 		surroundings: k.OpenSurroundings,
 	}
@@ -184,6 +185,7 @@ func (m *machine) sockets() string { return fmt.Sprint(m.kernel.Sockets()) }
 type fault struct {
 	name  string
 	setUp func(k *kerneltest.Kernel) // of a kernel that is peculiar, but works
+	files func(p *kerneltest.Proc)   // the same, of its procfs
 	broke func(m *machine) (mend func())
 	slow  bool // deadlines are missed: each look takes its time
 
@@ -249,6 +251,9 @@ func (f fault) machine(t *testing.T) *machine {
 		f.setUp(k)
 	}
 	m := newMachine(t, k, fixture618)
+	if f.files != nil {
+		f.files(m.proc)
+	}
 	if f.slow {
 		m.timeout = "2.5" // 2 s for a look, half of them for the devices
 	}

@@ -21,7 +21,8 @@ type Fault struct {
 	Interrupted   bool // what is dumped changes all the time (NLM_F_DUMP_INTR)
 	Cut           int  // so many bytes are missing at the end of every message
 
-	OtherDevice bool // names are other devices' by the time they are asked for
+	OtherDevice bool   // names are other devices' by the time they are asked for
+	Size        uint32 // the size in bytes that a table is said to have
 
 	Device string // only questions about this device; all when empty
 }

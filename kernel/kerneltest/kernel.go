@@ -21,6 +21,7 @@ const (
 	State     Source = "link state"
 	Conntrack Source = "ctnetlink"
 	NFTables  Source = "nf_tables"
+	Legacy    Source = "ip_tables"
 	Packets   Source = "packet socket"
 
 	Surroundings Source = "addresses, forwarding databases and routes"

@@ -142,7 +142,7 @@ func legacySeed(t testing.TB, six bool, rules string) []byte {
 	ns.RunInput("*nat\n"+rules+"COMMIT\n", program)
 	var seed []byte
 	ns.Do(func() error {
-		table, err := openLegacy("nat", six)
+		table, err := openLegacy(openLegacySocket, "nat", six)
 		if err != nil {
 			return err
 		}

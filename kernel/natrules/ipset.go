@@ -1,8 +1,10 @@
 package natrules
 
 import (
+	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 // ipSets asks the kernel's ip sets about single members, for rules that match a set. Such a rule keeps ip_set in the kernel, so
 // asking loads no module.
 type ipSets struct {
+	until time.Time // the deadline of all questions
 	conn  *netlink.Conn
 	err   error
 	names map[uint16]string
@@ -30,8 +33,12 @@ type setType struct {
 
 const maxSetTests = 256 // members asked for in one reading
 
-func newIPSets() *ipSets {
-	return &ipSets{names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{}}
+func newIPSets(ctx context.Context) *ipSets {
+	until := time.Now().Add(5 * time.Second)
+	if d, ok := ctx.Deadline(); ok && d.Before(until) {
+		until = d
+	}
+	return &ipSets{until: until, names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{}}
 }
 
 func (s *ipSets) close() {
@@ -72,7 +79,7 @@ func (s *ipSets) ask(kind uint16, ipv6 bool, name string, data []byte) ([]netlin
 	if s.conn == nil {
 		s.conn, s.err = netlink.Dial(unix.NETLINK_NETFILTER, nil)
 		if s.err == nil {
-			s.err = s.conn.SetDeadline(time.Now().Add(5 * time.Second))
+			s.err = s.conn.SetDeadline(s.until)
 		}
 		if s.err != nil {
 			return nil, s.err
@@ -90,10 +97,11 @@ func (s *ipSets) ask(kind uint16, ipv6 bool, name string, data []byte) ([]netlin
 		b = nlattr.Append(b, ipsetAttrData|nestedFlag, data)
 		flags |= netlink.Acknowledge
 	}
-	if _, err := s.conn.Send(netlink.Message{Header: netlink.Header{Type: subsysIPSet<<8 | netlink.HeaderType(kind), Flags: flags}, Data: b}); err != nil {
-		return nil, err
+	messages, err := s.conn.Execute(netlink.Message{Header: netlink.Header{Type: subsysIPSet<<8 | netlink.HeaderType(kind), Flags: flags}, Data: b})
+	if err != nil && !errors.As(err, new(unix.Errno)) || errors.As(err, new(*os.SyscallError)) {
+		s.err = err // not the kernel's own refusal: what comes next may be the answer to this question
 	}
-	return s.conn.Receive()
+	return messages, err
 }
 
 func (s *ipSets) typeOf(name string) (setType, bool) {

@@ -83,7 +83,7 @@ func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, open []*lega
 		if !names[t.name] {
 			continue
 		}
-		table, err := openLegacy(t.name, ipv6)
+		table, err := openLegacy(r.openLegacy, t.name, ipv6)
 		if errors.Is(err, fs.ErrNotExist) { // gone in the meantime
 			continue
 		}

@@ -23,21 +23,44 @@ const (
 	maxTable      = 1 << 30
 )
 
-// openLegacy reads one table of this thread's network namespace. The table must be known to exist: asking makes it.
-func openLegacy(name string, ipv6 bool) (*legacyTable, error) {
-	family, level := unix.AF_INET, unix.IPPROTO_IP
+// LegacySocket asks for tables of one family, by getsockopt(2).
+type LegacySocket interface {
+	// Getsockopt puts the answer into b, which holds the question: option 64, IPT_SO_GET_INFO, or 65, IPT_SO_GET_ENTRIES (ip6tables
+	// has the same). Parts of b may be no memory; what would be copied there fails with EFAULT.
+	Getsockopt(option int, b []byte) error
+	Close() error
+}
+
+// openLegacySocket opens a socket in the network namespace of the calling thread.
+func openLegacySocket(ipv6 bool) (LegacySocket, error) {
+	s := legacySocket{level: unix.IPPROTO_IP}
+	family := unix.AF_INET
 	if ipv6 {
-		family, level = unix.AF_INET6, unix.IPPROTO_IPV6
+		family, s.level = unix.AF_INET6, unix.IPPROTO_IPV6
 	}
 	// Any socket of the family does: the options are netfilter's, not the protocol's (ip_getsockopt, nf_getsockopt).
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	var err error
+	s.fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	return s, err
+}
+
+type legacySocket struct{ fd, level int }
+
+func (s legacySocket) Getsockopt(option int, b []byte) error {
+	return getsockopt(s.fd, s.level, option, unsafe.Pointer(unsafe.SliceData(b)), len(b))
+}
+
+func (s legacySocket) Close() error { return unix.Close(s.fd) }
+
+// openLegacy reads one table. The table must be known to exist: asking makes it.
+func openLegacy(open func(ipv6 bool) (LegacySocket, error), name string, ipv6 bool) (*legacyTable, error) {
+	s, err := open(ipv6)
 	if err != nil {
 		return nil, fmt.Errorf("legacy table %s: socket: %w", name, err)
 	}
-	s := &legacySocket{fd: fd, level: level}
-	t, err := s.info(name)
+	t, err := legacyInfo(s, name)
 	if err != nil {
-		_ = unix.Close(fd)
+		_ = s.Close()
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
 		}
@@ -50,18 +73,18 @@ func openLegacy(name string, ipv6 bool) (*legacyTable, error) {
 	blob := &socketBlob{socket: s, header: header, size: t.size}
 	if t.size > wholeTable && copiesInOrder() {
 		var w *windowBlob
-		if w, err = newWindowBlob(header, t.size, s.entries); err == nil {
+		if w, err = newWindowBlob(header, t.size, blob.entries); err == nil {
 			blob.part = w
 		}
 	}
 	if blob.part == nil || err != nil {
 		var w *wholeBlob
-		if w, err = newWholeBlob(header, t.size, s.entries); err == nil {
+		if w, err = newWholeBlob(header, t.size, blob.entries); err == nil {
 			blob.part = w
 		}
 	}
 	if err != nil {
-		_ = unix.Close(fd)
+		_ = s.Close()
 		return nil, fmt.Errorf("legacy table %s: %w", name, err)
 	}
 	t.blob = blob
@@ -85,25 +108,21 @@ func copiesInOrder() bool {
 // wholeTable is the size up to which a table is read in one piece.
 const wholeTable = 1 << 20
 
-// legacySocket asks for tables.
-type legacySocket struct{ fd, level int }
-
-func (s *legacySocket) info(name string) (legacyTable, error) {
+func legacyInfo(s LegacySocket, name string) (legacyTable, error) {
 	var b [legacyInfoLen]byte
 	copy(b[:31], name)
-	if err := getsockopt(s.fd, s.level, soGetInfo, unsafe.Pointer(&b[0]), len(b)); err != nil {
+	if err := s.Getsockopt(soGetInfo, b[:]); err != nil {
 		return legacyTable{}, err
 	}
 	t, err := parseLegacyInfo(b[:])
-	if err == nil && (t.size <= 0 || t.size > maxTable) {
+	switch {
+	case err != nil:
+	case t.name != name:
+		err = fmt.Errorf("the answer is about table %q: %w", t.name, errLegacy)
+	case t.size <= 0 || t.size > maxTable:
 		err = fmt.Errorf("%d bytes: %w", t.size, errLegacy)
 	}
 	return t, err
-}
-
-// entries reads the table named in the header at p. EAGAIN: it was replaced by one of another size.
-func (s *legacySocket) entries(p unsafe.Pointer, size int) error {
-	return getsockopt(s.fd, s.level, soGetEntries, p, size)
 }
 
 func getsockopt(fd, level, option int, p unsafe.Pointer, n int) error {
@@ -117,12 +136,15 @@ func getsockopt(fd, level, option int, p unsafe.Pointer, n int) error {
 
 // socketBlob is a table's entries, and the socket they come through. A table that is too scattered for windows is read whole.
 type socketBlob struct {
-	socket *legacySocket
+	socket LegacySocket
 	header []byte
 	size   int
 	part   legacyBlob
 	broken bool // a read failed: the table was replaced while it was walked
 }
+
+// entries reads the table named in the header that p begins with. EAGAIN: it was replaced by one of another size.
+func (b *socketBlob) entries(p []byte) error { return b.socket.Getsockopt(soGetEntries, p) }
 
 func (b *socketBlob) at(off, n int) ([]byte, error) {
 	data, err := b.part.at(off, n)
@@ -130,7 +152,7 @@ func (b *socketBlob) at(off, n int) ([]byte, error) {
 		b.broken = b.broken || err != nil
 		return data, err
 	}
-	whole, err := newWholeBlob(b.header, b.size, b.socket.entries)
+	whole, err := newWholeBlob(b.header, b.size, b.entries)
 	if err != nil {
 		return nil, err
 	}
@@ -143,19 +165,19 @@ func (b *socketBlob) torn() bool { return b.broken || b.part.torn() }
 
 func (b *socketBlob) close() {
 	b.part.close()
-	_ = unix.Close(b.socket.fd)
+	_ = b.socket.Close()
 }
 
 // wholeBlob is a table read in one piece. It is not on the Go heap, which would keep it for long.
 type wholeBlob struct{ mapping, entries []byte }
 
-func newWholeBlob(header []byte, size int, fetch func(p unsafe.Pointer, size int) error) (*wholeBlob, error) {
+func newWholeBlob(header []byte, size int, fetch func(p []byte) error) (*wholeBlob, error) {
 	m, err := unix.Mmap(-1, 0, len(header)+size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	copy(m, header)
-	if err := fetch(unsafe.Pointer(&m[0]), len(m)); err != nil {
+	if err := fetch(m); err != nil {
 		_ = unix.Munmap(m)
 		return nil, fmt.Errorf("getsockopt: %w", err)
 	}

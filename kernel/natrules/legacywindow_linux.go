@@ -25,9 +25,9 @@ const (
 
 // windowBlob gives parts of a table through windows.
 type windowBlob struct {
-	fetch   func(p unsafe.Pointer, size int) error // GET_ENTRIES into p
-	size    int                                    // of the entries
-	head    int                                    // struct ipt_get_entries before them
+	fetch   func(p []byte) error // GET_ENTRIES into p
+	size    int                  // of the entries
+	head    int                  // struct ipt_get_entries before them
 	header  []byte
 	scratch int // memfd
 	area    []byte
@@ -42,7 +42,7 @@ type windowBlob struct {
 var errManyWindows = errors.New("table too scattered")
 
 // newWindowBlob reserves the address space.
-func newWindowBlob(header []byte, size int, fetch func(p unsafe.Pointer, size int) error) (*windowBlob, error) {
+func newWindowBlob(header []byte, size int, fetch func(p []byte) error) (*windowBlob, error) {
 	w := &windowBlob{fetch: fetch, size: size, head: align8(36), header: header, page: unix.Getpagesize()}
 	var err error
 	if w.scratch, err = unix.MemfdCreate("natrules", unix.MFD_CLOEXEC); err != nil {
@@ -110,7 +110,7 @@ func (w *windowBlob) move(off int) error {
 	}
 	copy(w.area, w.header)
 	w.first, w.from, w.to = 0, 0, 0
-	err := w.fetch(w.base, w.head+w.size)
+	err := w.fetch(w.area[:w.head+w.size])
 	if err != nil && (!errors.Is(err, unix.EFAULT) || to == len(w.area)) {
 		return err
 	}

@@ -19,14 +19,17 @@ type Config struct {
 	Boot    string // where config-RELEASE is, default /boot
 	Modules string // where RELEASE/modules.builtin is, default /lib/modules
 
-	OpenNFTables func() (Socket, error) // nil: nfnetlink, in the network namespace of the calling thread
+	// Openers; nil: those of the kernel, in the network namespace of the calling thread.
+	OpenNFTables func() (Socket, error)
+	OpenLegacy   func(ipv6 bool) (LegacySocket, error)
 }
 
 // Reader reads the rules of the network namespace of the thread it is used on.
 type Reader struct {
-	procNet string
-	gate    gate
-	open    func() (Socket, error)
+	procNet    string
+	gate       gate
+	open       func() (Socket, error)
+	openLegacy func(ipv6 bool) (LegacySocket, error)
 }
 
 // NewReader makes a Reader. Nothing is opened yet.
@@ -35,8 +38,11 @@ func NewReader(c Config) *Reader {
 	if c.OpenNFTables == nil {
 		c.OpenNFTables = openSocket
 	}
+	if c.OpenLegacy == nil {
+		c.OpenLegacy = openLegacySocket
+	}
 	return &Reader{
-		open:    c.OpenNFTables,
+		open: c.OpenNFTables, openLegacy: c.OpenLegacy,
 		procNet: cmp.Or(c.ProcNet, filepath.Join(proc, "net")),
 		gate:    gate{proc: proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules")},
 	}
@@ -55,7 +61,7 @@ func (r *Reader) Read(ctx context.Context, in Input) (s State, err error) {
 }
 
 func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, err error) {
-	sets := newIPSets()
+	sets := newIPSets(ctx)
 	defer sets.close()
 	var rulesets []*ruleset
 	var open []*legacyTable

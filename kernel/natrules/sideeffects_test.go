@@ -47,7 +47,7 @@ func TestReadingLeavesNothingBehind(t *testing.T) {
 	}
 	// The check itself: asking for a table does make it.
 	ns.Do(func() error {
-		table, err := openLegacy("nat", false)
+		table, err := openLegacy(openLegacySocket, "nat", false)
 		if err != nil {
 			return err
 		}
@@ -184,7 +184,7 @@ func TestQuotes(t *testing.T) {
 				var bases []*base
 				if backend == Legacy {
 					r := NewReader(Config{ProcNet: "/proc/thread-self/net"})
-					set, open := r.readLegacy(false, newIPSets())
+					set, open := r.readLegacy(false, newIPSets(context.Background()))
 					defer func() {
 						for _, table := range open {
 							table.close()

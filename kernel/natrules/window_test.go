@@ -26,7 +26,7 @@ func TestWindows(t *testing.T) {
 			}
 			ns.RunInput("*nat\n"+chains.String()+rules.String()+"-A POSTROUTING -j C-5999\nCOMMIT\n", name+"-legacy-restore")
 			ns.Do(func() error {
-				windowed, err := openLegacy("nat", six)
+				windowed, err := openLegacy(openLegacySocket, "nat", six)
 				if err != nil {
 					return err
 				}
@@ -38,7 +38,7 @@ func TestWindows(t *testing.T) {
 				if _, ok := blob.part.(*windowBlob); !ok {
 					return fmt.Errorf("a table of %d bytes is read as %T", windowed.size, blob.part)
 				}
-				whole, err := newWholeBlob(blob.header, windowed.size, blob.socket.entries)
+				whole, err := newWholeBlob(blob.header, windowed.size, blob.entries)
 				if err != nil {
 					return err
 				}
@@ -78,7 +78,7 @@ func TestWindowAfterReplacement(t *testing.T) {
 	rules := "*nat\n" + strings.Repeat("-A OUTPUT -m comment --comment \"one of many\" -j RETURN\n", 5000) + "COMMIT\n"
 	ns.RunInput(rules, "iptables-legacy-restore")
 	ns.Do(func() error {
-		table, err := openLegacy("nat", false)
+		table, err := openLegacy(openLegacySocket, "nat", false)
 		if err != nil {
 			return err
 		}
