@@ -19,7 +19,8 @@ debian_kernel() {
   # Of the main archive alone: that for security drops packages within weeks. The shell of mmdebstrap expands $1.
   # shellcheck disable=SC2016
   ./vm/debian "$kernel" "$1" extract linux-image-cloud-amd64,busybox-static --setup-hook='sed -i /security/d "$1/etc/apt/sources.list"'
-  # modprobe looks below /lib.
+  # modprobe looks below /lib, which packages since trixie leave to base-files.
+  [[ -e $kernel/lib ]] || ln -s usr/lib "$kernel/lib"
   [[ -e $kernel/lib/modules ]] || ln -sfn ../usr/lib/modules "$kernel/lib/modules"
   release=$(ls "$kernel/lib/modules")
   [[ -e $kernel/lib/modules/$release/modules.dep ]] || depmod -b "$kernel" "$release"

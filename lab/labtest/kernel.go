@@ -15,8 +15,9 @@ func ZeroChecksumBug() bool { return os.Getenv("VXLAN_TEST_ZERO_CHECKSUM") == "a
 // EthtoolNetlink reports whether this kernel has the generic netlink family "ethtool" (5.6).
 func EthtoolNetlink() bool { return os.Getenv("VXLAN_TEST_ETHTOOL_NETLINK") != "absent" }
 
-// RehashesAlways reports whether this kernel gives a connection another path after each SYN timeout, and has no net.core.txrehash
-// (5.18) to stop that: there a TCP connection stalls for a second, as its second SYN leaves with another source port.
+// RehashesAlways reports whether this kernel gives a connection of its own another path after the first SYN timeout (4.9, tcp_write_timeout)
+// and has no net.core.txrehash (5.18) to stop that: there a TCP connection stalls for a second, as its second SYN leaves with another
+// outer source port. A UDP socket keeps its path.
 func RehashesAlways() bool { return os.Getenv("VXLAN_TEST_TXREHASH") == "always" }
 
 // UDPTimeout is the connection tracking timeout of outer packets in tests that wait for the end of a stall. The kernel's own, 30 s,
