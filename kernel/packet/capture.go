@@ -284,7 +284,8 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 		// In a window, as many packets come as else in the whole cycle.
 		pause = time.Duration(float64(pause) * duty.In)
 		last := false
-		if left := time.Until(deadline); !deadline.IsZero() && left <= pause {
+		// Half as long again is not worth a look of its own, and at rest nothing can come.
+		if left := time.Until(deadline); !deadline.IsZero() && (left <= pause*3/2 || c.atRest()) {
 			pause, last = left, true
 		}
 		if !c.sleep(pause) {
@@ -307,6 +308,12 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 	b.Passed += int(drops)
 	b.Took = time.Duration(float64(time.Since(first)) / duty.In)
 	return b, nil
+}
+
+func (c *Capture) atRest() bool {
+	c.binding.Lock()
+	defer c.binding.Unlock()
+	return c.resting
 }
 
 // sleep returns false when the capture is closed before d has passed.

@@ -1,6 +1,11 @@
 package packet
 
-import "golang.org/x/net/bpf"
+import (
+	"errors"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
 
 // MaxExtensions is how many IPv6 extension headers are walked over.
 const MaxExtensions = maxExtensions
@@ -21,4 +26,17 @@ func Describe(m Meta, vnet, oob []byte) Meta {
 	m.readVNet(vnet)
 	m.readControl(oob)
 	return m
+}
+
+// Flags are the file status flags of a socket that Open has opened (F_GETFL).
+func Flags(s Socket) (flags int, err error) {
+	p, ok := s.(*packetSocket)
+	if !ok {
+		return 0, errors.New("another socket")
+	}
+	err = p.control(func(fd int) error {
+		flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		return err
+	})
+	return flags, err
 }
