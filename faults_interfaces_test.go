@@ -11,6 +11,7 @@ import (
 const (
 	exposures        = `vxlan_device_exposure`
 	featuresOf       = `vxlan_(device|underlay)_feature_`
+	generic          = featuresOf + `|vxlan_underlay_private_flag` // all that comes by generic netlink where the ioctl is refused
 	exposureOfActive = `vxlan_device_exposure\{device="flannel.1",state="(active|exposed)",variant="offloaded_checksum"`
 )
 
@@ -19,7 +20,7 @@ func ethtoolFaults() []fault {
 	refused := func(k *kerneltest.Kernel) { k.NoIoctl = true }
 	all := onNetlink(kerneltest.Generic, func(name string, status node.Status, f *fault) {
 		f.setUp = refused
-		f.later = outcome{fails: statuses{"device": status, "underlay": status}, lost: featuresOf, changed: exposures}
+		f.later = outcome{fails: statuses{"device": status, "underlay": status}, lost: generic, changed: exposures}
 		switch name {
 		case "ENOBUFS in mid-answer", "changes all the time": // the answers are single messages
 			f.later.fails = nil
@@ -42,7 +43,7 @@ func ethtoolFaults() []fault {
 	return append(all,
 		fault{
 			name: "generic netlink/the family \"ethtool\" is gone", setUp: refused, broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.ENOENT}),
-			later: outcome{fails: statuses{"device": node.Unsupported, "underlay": node.Unsupported}, lost: featuresOf, changed: exposures},
+			later: outcome{fails: statuses{"device": node.Unsupported, "underlay": node.Unsupported}, lost: generic, changed: exposures},
 		},
 		fault{
 			name: "SIOCETHTOOL/EMFILE, no socket", broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Open: unix.EMFILE}),
@@ -76,23 +77,30 @@ func ethtoolFaults() []fault {
 				changed: `vxlan_(conntrack|socket)_.*family="ipv6"|vxlan_conntrack_scan_entries`,
 			},
 		},
-		fault{
-			name: "link state/EMFILE, no socket", broke: breaks(kerneltest.State, kerneltest.Fault{Open: unix.EMFILE}),
-			later: outcome{fails: statuses{"underlay": node.Failed}, lost: `vxlan_underlay_private_flag`},
-		},
-		fault{
-			name: "link state/EPERM, no socket", broke: breaks(kerneltest.State, kerneltest.Fault{Open: unix.EPERM}),
-			later: outcome{fails: statuses{"underlay": node.NotPermitted}, lost: `vxlan_underlay_private_flag`},
-		},
-		fault{
-			name: "link state/ENOBUFS", broke: breaks(kerneltest.State, kerneltest.Fault{Refuse: unix.ENOBUFS}),
-			later: outcome{fails: statuses{"underlay": node.Failed}, lost: `vxlan_underlay_private_flag`},
-		},
-		fault{
-			name: "link state/hung system call", slow: true, broke: breaks(kerneltest.State, kerneltest.Fault{Hung: true}),
-			later: outcome{fails: statuses{"underlay": node.Failed}, lost: `vxlan_underlay_`},
-		},
 	)
+}
+
+// linkStateFaults: where the ioctl works, link state and private flags alone need generic netlink. A kernel that has no answer is no
+// failure: the carrier is known from rtnetlink.
+func linkStateFaults() []fault {
+	const flags = `vxlan_underlay_private_flag`
+	all := onNetlink(kerneltest.Generic, func(name string, status node.Status, f *fault) {
+		f.name = "link state/" + name
+		f.later = outcome{fails: statuses{"underlay": status}, lost: flags}
+		switch name {
+		case "ENOBUFS in mid-answer", "changes all the time": // the answers are single messages
+			f.later.fails = nil
+		case "hung system call":
+			f.later.lost = `vxlan_underlay_`
+		}
+	})
+	return append(all, fault{
+		name: "link state/the family \"ethtool\" is gone", broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.ENOENT}),
+		later: outcome{lost: flags},
+	}, fault{
+		name: "link state/the driver has neither", broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.EOPNOTSUPP, After: 1}),
+		later: outcome{lost: flags},
+	})
 }
 
 // conntrackFaults: the last complete scan goes on to be served, marked stale; without one there are no flows, not even 0.

@@ -62,7 +62,7 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 	}
 	s.wire.Open = k.OpenPacket
 	s.kernel = openers{
-		route: k.OpenRoute, ioctl: k.OpenIoctl, generic: k.OpenGeneric, state: k.OpenState, conntrack: k.OpenConntrack,
+		route: k.OpenRoute, ioctl: k.OpenIoctl, generic: k.OpenGeneric, conntrack: k.OpenConntrack,
 		rules: natrules.NewReader(natrules.Config{
 			Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root,
 			OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy,

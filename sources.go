@@ -43,7 +43,6 @@ type openers struct {
 	route        rtnl.Opener
 	ioctl        func() (ethtool.IoctlSocket, error)
 	generic      func() (ethtool.NetlinkConn, error)
-	state        ethtool.StateOpener
 	conntrack    conntrack.Opener
 	rules        collectors.NATRulesReader
 	surroundings rtnl.Opener
@@ -139,7 +138,7 @@ func (s *sources) build(logger *slog.Logger) (*built, error) {
 		"host":   collectors.NewHost(s.proc),
 		"socket": collectors.NewSocket(s.proc),
 		"underlay": collectors.NewUnderlay(collectors.UnderlayConfig{
-			FeatureInclude: include, OpenRoute: s.kernel.route, OpenIoctl: s.kernel.ioctl, OpenNetlink: s.kernel.generic, OpenState: s.kernel.state,
+			FeatureInclude: include, OpenRoute: s.kernel.route, OpenIoctl: s.kernel.ioctl, OpenNetlink: s.kernel.generic,
 		}),
 		"conntrack": flows,
 		"natrules": collectors.NewNATRules(collectors.NATRulesConfig{

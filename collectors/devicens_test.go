@@ -212,14 +212,13 @@ func TestVanishingIsNoFailure(t *testing.T) {
 // TestKernelBeforeGenericNetlink has only the ioctl, and link state from rtnetlink.
 func TestKernelBeforeGenericNetlink(t *testing.T) {
 	ns := overlay(t)
-	absent := func() (ethtool.State, error) { return nil, errors.ErrUnsupported }
 	none := func() (ethtool.NetlinkConn, error) { return nil, errors.ErrUnsupported }
 	for _, up := range []bool{true, false} {
 		if !up {
 			ns.Run("ip", "link", "set", "far", "down")
 		}
 		ns.Do(func() error {
-			n, err := observe(context.Background(), NewDevice(DeviceConfig{OpenNetlink: none}), NewUnderlay(UnderlayConfig{OpenNetlink: none, OpenState: absent}))
+			n, err := observe(context.Background(), NewDevice(DeviceConfig{OpenNetlink: none}), NewUnderlay(UnderlayConfig{OpenNetlink: none}))
 			if len(n.Underlays) != 1 || n.Underlays[0].LinkUp == nil || *n.Underlays[0].LinkUp != up || len(n.Underlays[0].Features) == 0 {
 				t.Errorf("underlays %+v", n.Underlays)
 			}
@@ -227,8 +226,8 @@ func TestKernelBeforeGenericNetlink(t *testing.T) {
 		})
 	}
 	ns.Do(func() error {
-		broken := func() (ethtool.State, error) { return nil, unix.EMFILE }
-		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenState: broken}))
+		broken := func() (ethtool.NetlinkConn, error) { return nil, unix.EMFILE }
+		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenNetlink: broken}))
 		if !errors.Is(err, unix.EMFILE) || len(n.Underlays) != 1 || len(n.Underlays[0].Features) == 0 {
 			t.Errorf("underlays %+v, %v", n.Underlays, err)
 		}

@@ -21,7 +21,6 @@ type UnderlayConfig struct {
 	OpenRoute   rtnl.Opener                         // nil: rtnl.Open
 	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
 	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: ethtool.OpenNetlink
-	OpenState   ethtool.StateOpener                 // nil: ethtool.OpenState
 }
 
 // Underlay reads the NICs below the VXLAN devices.
@@ -35,9 +34,6 @@ type Underlay struct {
 func NewUnderlay(cfg UnderlayConfig) *Underlay {
 	if cfg.OpenRoute == nil {
 		cfg.OpenRoute = rtnl.Open
-	}
-	if cfg.OpenState == nil {
-		cfg.OpenState = ethtool.OpenState
 	}
 	return &Underlay{cfg: cfg, descs: newUnderlayDescs(), ethtool: ethtool.NewClient(ethtool.Config{
 		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,
@@ -62,22 +58,10 @@ func (c *Underlay) Observe(ctx context.Context, known *node.Node) (fill Fill, er
 		return nil, err
 	}
 	var errs failures
-	state, err := c.cfg.OpenState()
-	if err != nil {
-		state = nil
-		if !errors.Is(err, errors.ErrUnsupported) {
-			errs.add(err)
-		}
-	}
-	defer func() {
-		err = errors.Join(err, conn.Close(), c.ethtool.Close())
-		if state != nil {
-			err = errors.Join(err, state.Close())
-		}
-	}()
+	defer func() { err = errors.Join(err, conn.Close(), c.ethtool.Close()) }()
 	var underlays []node.Underlay
 	for _, name := range names {
-		u, err := c.read(ctx, conn, state, name)
+		u, err := c.read(ctx, conn, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -100,8 +84,8 @@ func underlayNames(known *node.Node) []string {
 	return slices.Compact(names)
 }
 
-// read reads one NIC. state is nil where the kernel cannot tell.
-func (c *Underlay) read(ctx context.Context, conn *rtnl.Conn, state ethtool.State, name string) (node.Underlay, error) {
+// read reads one NIC.
+func (c *Underlay) read(ctx context.Context, conn *rtnl.Conn, name string) (node.Underlay, error) {
 	nic, err := conn.NICByName(name)
 	if err != nil {
 		return node.Underlay{}, err
@@ -117,19 +101,16 @@ func (c *Underlay) read(ctx context.Context, conn *rtnl.Conn, state ethtool.Stat
 	if u.Driver, err = c.ethtool.Driver(ctx, d); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		errs = append(errs, err)
 	}
-	if state == nil {
-		return u, errors.Join(errs...)
-	}
-	switch up, err := state.LinkUp(d); {
-	case err == nil:
+	// Without the family "ethtool" link state is that of rtnetlink. What fails here failed on the way to the kernel: asking for the
+	// flags too would only fail again.
+	up, err := c.ethtool.LinkUp(ctx, d)
+	if err == nil {
 		u.LinkUp = &up
-	case !errors.Is(err, errors.ErrUnsupported):
-		errs = append(errs, err)
 	}
-	switch flags, err := state.ChecksumFlags(d); {
-	case err == nil:
-		u.PrivateFlags = flags
-	case !errors.Is(err, errors.ErrUnsupported):
+	if err == nil || errors.Is(err, errors.ErrUnsupported) {
+		u.PrivateFlags, err = c.ethtool.ChecksumFlags(ctx, d)
+	}
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {

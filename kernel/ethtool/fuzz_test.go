@@ -5,7 +5,11 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
+
+	"github.com/mdlayher/genetlink"
+	"github.com/mdlayher/netlink"
 
 	"vxlan_exporter/fuzz/bound"
 )
@@ -68,6 +72,53 @@ func FuzzNetlink(f *testing.F) {
 				said(t, list, strings)
 			}
 		})
+	})
+}
+
+// spoken is a generic netlink socket that answers every question with given bytes.
+type spoken []byte
+
+func (spoken) GetFamily(string) (genetlink.Family, error) { return genetlink.Family{ID: 20}, nil }
+
+func (s spoken) Execute(m genetlink.Message, _ uint16, _ netlink.HeaderFlags) ([]genetlink.Message, error) {
+	if m.Header.Command == msgPrivateFlags {
+		m.Header.Command = msgPrivateFlagsReply
+	}
+	return []genetlink.Message{{Header: m.Header, Data: s}}, nil
+}
+
+func (spoken) SetDeadline(time.Time) error { return nil }
+func (spoken) Close() error                { return nil }
+
+// FuzzState reads link state and private flags.
+func FuzzState(f *testing.F) {
+	f.Add([]byte{5, 0, 2, 0, 1, 0, 0, 0}) // ETHTOOL_A_LINKSTATE_LINK 1
+	bit := []byte{14, 0, 2, 0, 'r', 'x', '_', 'c', 's', 'u', 'm', '_', 'x', 0, 0, 0, 4, 0, 3, 0}
+	for _, typ := range []byte{attrBit, attrBitsetBits, attrFlags} {
+		bit = append([]byte{byte(4 + len(bit)), 0, typ, 0x80}, bit...)
+	}
+	f.Add(bit)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := NewClient(Config{OpenNetlink: func() (NetlinkConn, error) { return spoken(data), nil }})
+		d := Device{Index: 1, Name: "fuzz"}
+		var up bool
+		var upErr, flagsErr error
+		var flags map[string]bool
+		bound.Read(t, len(data), 32, 0, func() {
+			up, upErr = c.LinkUp(context.Background(), d)
+			flags, flagsErr = c.ChecksumFlags(context.Background(), d)
+		})
+		if up && upErr != nil || flags != nil && flagsErr != nil || flags == nil && flagsErr == nil {
+			t.Errorf("link %v, %v; flags %v, %v", up, upErr, flags, flagsErr)
+		}
+		if len(flags) > maxFeatures {
+			t.Errorf("%d flags", len(flags))
+		}
+		for name := range flags {
+			if !utf8.ValidString(name) || whole(name) && !bytes.Contains(data, []byte(name)) {
+				t.Errorf("nobody said %q", name)
+			}
+		}
 	})
 }
 

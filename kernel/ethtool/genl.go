@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/mdlayher/genetlink"
@@ -96,7 +97,7 @@ func (r *genlReader) features(ctx context.Context, index int) (Features, error) 
 				return nil, fmt.Errorf("ETHTOOL_MSG_STRSET_GET: %w", err)
 			}
 		}
-		data, err := r.execute(msgFeatures, func(ae *netlink.AttributeEncoder) {
+		data, err := r.execute(msgFeatures, msgFeatures, compactBitsets, func(ae *netlink.AttributeEncoder) {
 			ae.Uint32(attrHeaderIndex, uint32(index))
 		}, nil)
 		if err != nil {
@@ -145,15 +146,17 @@ func (r *genlReader) begin(ctx context.Context) (stop func(), err error) {
 	return func() { unhook() }, nil
 }
 
-// execute sends one request and returns the attributes of the one reply. A socket that failed is closed: an answer that is still
-// under way must not be taken for the answer to the next request.
-func (r *genlReader) execute(cmd uint8, header, rest func(ae *netlink.AttributeEncoder)) ([]byte, error) {
+// execute sends one request with the flags of ETHTOOL_A_HEADER_FLAGS and returns the attributes of the one reply. A socket that failed
+// is closed: an answer that is still under way must not be taken for the answer to the next request.
+func (r *genlReader) execute(cmd, reply uint8, flags uint32, header, rest func(ae *netlink.AttributeEncoder)) ([]byte, error) {
 	ae := netlink.NewAttributeEncoder()
 	ae.Nested(attrHeader, func(nae *netlink.AttributeEncoder) error {
 		if header != nil {
 			header(nae)
 		}
-		nae.Uint32(attrHeaderFlags, compactBitsets)
+		if flags != 0 {
+			nae.Uint32(attrHeaderFlags, flags)
+		}
 		return nil
 	})
 	if rest != nil {
@@ -166,6 +169,9 @@ func (r *genlReader) execute(cmd uint8, header, rest func(ae *netlink.AttributeE
 	msgs, err := r.conn.Execute(genetlink.Message{
 		Header: genetlink.Header{Command: cmd, Version: unix.ETHTOOL_GENL_VERSION}, Data: b,
 	}, r.family, netlink.Request)
+	if answered(err) {
+		return nil, err
+	}
 	if err != nil {
 		r.family = 0
 		if errors.Is(err, unix.ENOENT) { // genl_rcv_msg: no such family, any more. Not "no such device", as fs.ErrNotExist would say
@@ -173,14 +179,22 @@ func (r *genlReader) execute(cmd uint8, header, rest func(ae *netlink.AttributeE
 		}
 		return nil, errors.Join(err, r.close())
 	}
-	if len(msgs) != 1 || msgs[0].Header.Command != cmd {
+	if len(msgs) != 1 || msgs[0].Header.Command != reply {
 		return nil, fmt.Errorf("%d replies: %w", len(msgs), errMalformed)
 	}
 	return msgs[0].Data, nil
 }
 
+// answered reports whether err is the kernel's answer about a device, after which the socket is as good as before: not a system call
+// that failed, and not the loss of the family.
+func answered(err error) bool {
+	var op *netlink.OpError
+	return errors.As(err, &op) && op.Op == "receive" && !errors.As(err, new(*os.SyscallError)) &&
+		(errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENODEV))
+}
+
 func (r *genlReader) readNames() ([]string, error) {
-	data, err := r.execute(msgStrings, nil, func(ae *netlink.AttributeEncoder) {
+	data, err := r.execute(msgStrings, msgStrings, compactBitsets, nil, func(ae *netlink.AttributeEncoder) {
 		ae.Nested(attrSets, func(nae *netlink.AttributeEncoder) error {
 			nae.Nested(attrSet, func(nae *netlink.AttributeEncoder) error {
 				nae.Uint32(attrSetID, stringSet)

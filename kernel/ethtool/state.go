@@ -1,77 +1,131 @@
 package ethtool
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"strings"
 
-	mdlayher "github.com/mdlayher/ethtool"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// State reads what only generic netlink has a ready client for. Both questions need no capability. Their errors satisfy
-// errors.ErrUnsupported where the driver has no answer, and fs.ErrNotExist where the device is gone.
-type State interface {
-	// LinkUp reports whether the driver detects a link (ETHTOOL_MSG_LINKSTATE_GET).
-	LinkUp(d Device) (bool, error)
-	// ChecksumFlags are the driver's private flags whose names speak of checksums (ETHTOOL_MSG_PRIVFLAGS_GET).
-	ChecksumFlags(d Device) (map[string]bool, error)
-	Close() error
-}
+// Messages and attributes, include/uapi/linux/ethtool_netlink.h. An answer has another number where the enums have drifted apart.
+const (
+	msgLinkState         = 6  // ETHTOOL_MSG_LINKSTATE_GET, and _REPLY
+	msgPrivateFlags      = 13 // ETHTOOL_MSG_PRIVFLAGS_GET
+	msgPrivateFlagsReply = 14 // ETHTOOL_MSG_PRIVFLAGS_GET_REPLY
 
-// StateOpener opens a State.
-type StateOpener func() (State, error)
+	attrLink  = 2 // ETHTOOL_A_LINKSTATE_LINK
+	attrFlags = 2 // ETHTOOL_A_PRIVFLAGS_FLAGS
 
-// OpenState opens a State in the network namespace of the calling thread. Where the kernel lacks the family "ethtool" (before
-// 5.6) or the socket options that the client insists on (before 4.20), the error satisfies errors.ErrUnsupported.
-func OpenState() (State, error) {
-	c, err := mdlayher.New()
-	switch {
-	case err == nil:
-		return state{c}, nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOPROTOOPT), errors.Is(err, unix.EPROTONOSUPPORT):
-		return nil, fmt.Errorf("ethtool: generic netlink: %w: %w", err, errors.ErrUnsupported)
-	default:
-		return nil, fmt.Errorf("ethtool: generic netlink: %w", err)
+	attrBitsetBits = 3 // ETHTOOL_A_BITSET_BITS
+	attrBit        = 1 // ETHTOOL_A_BITSET_BITS_BIT
+	attrBitName    = 2 // ETHTOOL_A_BITSET_BIT_NAME
+	attrBitValue   = 3 // ETHTOOL_A_BITSET_BIT_VALUE, there when the bit is set
+)
+
+// LinkUp reports whether the driver detects a link (ETHTOOL_MSG_LINKSTATE_GET). It needs no capability. The error satisfies
+// errors.ErrUnsupported where neither kernel (before 5.6) nor driver has an answer, and fs.ErrNotExist where the device is gone.
+func (c *Client) LinkUp(ctx context.Context, d Device) (up bool, err error) {
+	data, err := c.genl.ask(ctx, d, msgLinkState, msgLinkState, compactBitsets)
+	if err == nil {
+		up, err = decodeLinkUp(data)
 	}
-}
-
-type state struct{ c *mdlayher.Client }
-
-func (s state) Close() error { return s.c.Close() }
-
-func (s state) LinkUp(d Device) (bool, error) {
-	l, err := s.c.LinkState(mdlayher.Interface{Index: d.Index})
 	if err != nil {
-		return false, fmt.Errorf("ethtool: link state of %q: %w", d.Name, answer(err))
+		return false, fmt.Errorf("ethtool: link state of %q: %w", d.Name, gone(err))
 	}
-	return l.Link, nil
+	return up, nil
 }
 
-func (s state) ChecksumFlags(d Device) (map[string]bool, error) {
-	p, err := s.c.PrivateFlags(mdlayher.Interface{Index: d.Index})
+// ChecksumFlags are the driver's private flags whose names speak of checksums (ETHTOOL_MSG_PRIVFLAGS_GET, 5.7). Its errors are those of
+// LinkUp; a driver without private flags has no answer.
+func (c *Client) ChecksumFlags(ctx context.Context, d Device) (flags map[string]bool, err error) {
+	data, err := c.genl.ask(ctx, d, msgPrivateFlags, msgPrivateFlagsReply, 0) // a compact set has no names
+	if err == nil {
+		flags, err = decodeChecksumFlags(data)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("ethtool: private flags of %q: %w", d.Name, answer(err))
+		return nil, fmt.Errorf("ethtool: private flags of %q: %w", d.Name, gone(err))
 	}
-	return checksumFlags(p.Flags), nil
+	return flags, nil
 }
 
-func checksumFlags(flags map[string]bool) map[string]bool {
-	flags = maps.Clone(flags)
-	maps.DeleteFunc(flags, func(name string, _ bool) bool {
-		name = strings.ToLower(name)
-		return !strings.Contains(name, "csum") && !strings.Contains(name, "checksum")
-	})
-	return flags
+// ask sends one question about a device.
+func (r *genlReader) ask(ctx context.Context, d Device, cmd, reply uint8, flags uint32) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if d.Index <= 0 {
+		return nil, fmt.Errorf("index %d: %w", d.Index, unix.ENODEV)
+	}
+	stop, err := r.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	return r.execute(cmd, reply, flags, func(ae *netlink.AttributeEncoder) { ae.Uint32(attrHeaderIndex, uint32(d.Index)) }, nil)
 }
 
-// answer undoes what the client does to errors: to it, an unsupported question and a missing device are both fs.ErrNotExist.
-func answer(err error) error {
-	var e *mdlayher.Error
-	if !errors.As(err, &e) {
-		return err
+// decodeLinkUp reads a LINKSTATE_GET reply, which is without the attribute where the driver cannot tell.
+func decodeLinkUp(data []byte) (bool, error) {
+	ad, err := netlink.NewAttributeDecoder(data)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errMalformed, err)
 	}
-	return gone(e.Err)
+	known, up := false, false
+	for ad.Next() {
+		if ad.Type() == attrLink {
+			known, up = true, ad.Uint8() != 0
+		}
+	}
+	switch err := ad.Err(); {
+	case err != nil:
+		return false, fmt.Errorf("%w: %w", errMalformed, err)
+	case !known:
+		return false, fmt.Errorf("the driver does not say: %w", errors.ErrUnsupported)
+	}
+	return up, nil
+}
+
+// decodeChecksumFlags reads a PRIVFLAGS_GET reply.
+func decodeChecksumFlags(data []byte) (map[string]bool, error) {
+	ad, err := netlink.NewAttributeDecoder(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	flags := make(map[string]bool)
+	within := func(typ uint16, f func(ad *netlink.AttributeDecoder) error) func(ad *netlink.AttributeDecoder) error {
+		return func(ad *netlink.AttributeDecoder) error {
+			for ad.Next() {
+				if ad.Type() == typ {
+					ad.Nested(f)
+				}
+			}
+			return nil
+		}
+	}
+	bits := 0
+	err = within(attrFlags, within(attrBitsetBits, within(attrBit, func(ad *netlink.AttributeDecoder) error {
+		if bits++; bits > maxFeatures {
+			return fmt.Errorf("more than %d flags", maxFeatures)
+		}
+		name, set := "", false
+		for ad.Next() {
+			switch ad.Type() {
+			case attrBitName:
+				name = strings.ToValidUTF8(string(cString(ad.Bytes())), "\uFFFD")
+			case attrBitValue:
+				set = true
+			}
+		}
+		if lower := strings.ToLower(name); strings.Contains(lower, "csum") || strings.Contains(lower, "checksum") {
+			flags[name] = set
+		}
+		return nil
+	})))(ad)
+	if err = errors.Join(err, ad.Err()); err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return flags, nil
 }

@@ -120,7 +120,7 @@ func (c *genericConn) GetFamily(name string) (genetlink.Family, error) {
 	return genetlink.Family{Name: name, ID: 21, Version: 1}, nil
 }
 
-// Execute answers ETHTOOL_MSG_STRSET_GET and _FEATURES_GET.
+// Execute answers ETHTOOL_MSG_STRSET_GET, _FEATURES_GET, _LINKSTATE_GET and _PRIVFLAGS_GET.
 func (c *genericConn) Execute(m genetlink.Message, _ uint16, _ netlink.HeaderFlags) ([]genetlink.Message, error) {
 	f, _ := c.k.fault(Generic)
 	if err := c.k.call(Generic, "", &c.deadline); err != nil {
@@ -159,6 +159,15 @@ func (c *genericConn) Execute(m genetlink.Message, _ uint16, _ netlink.HeaderFla
 				ae.Bytes(4, binary.NativeEndian.AppendUint32(nil, bits))
 			})
 		}
+	case 6: // ETHTOOL_A_LINKSTATE_LINK
+		ae.Uint8(2, 1)
+	case 13: // ETHTOOL_A_PRIVFLAGS_FLAGS, a set of names
+		m.Header.Command = 14
+		nest(ae, 2, func(ae *netlink.AttributeEncoder) {
+			nest(ae, 3, func(ae *netlink.AttributeEncoder) {
+				nest(ae, 1, func(ae *netlink.AttributeEncoder) { ae.String(2, "rx_no_csum_complete") })
+			})
+		})
 	default:
 		return nil, fmt.Errorf("no answer to command %d", m.Header.Command)
 	}
@@ -171,36 +180,4 @@ func (c *genericConn) Execute(m genetlink.Message, _ uint16, _ netlink.HeaderFla
 		reply = append(reply, reply...)
 	}
 	return reply, nil
-}
-
-// OpenState opens the client of link state and private flags.
-func (k *Kernel) OpenState() (ethtool.State, error) {
-	if k.Old {
-		return nil, fmt.Errorf("ethtool: generic netlink: %w: %w", unix.ENOPROTOOPT, errors.ErrUnsupported)
-	}
-	if err := k.opened(State); err != nil {
-		return nil, fmt.Errorf("ethtool: generic netlink: %w", err)
-	}
-	return stateClient{k}, nil
-}
-
-type stateClient struct{ k *Kernel }
-
-func (s stateClient) Close() error {
-	s.k.closed(State)
-	return nil
-}
-
-func (s stateClient) LinkUp(d ethtool.Device) (bool, error) {
-	if err := s.k.call(State, d.Name, nil); err != nil {
-		return false, fmt.Errorf("ethtool: link state of %q: %w", d.Name, err)
-	}
-	return true, nil
-}
-
-func (s stateClient) ChecksumFlags(d ethtool.Device) (map[string]bool, error) {
-	if err := s.k.call(State, d.Name, nil); err != nil {
-		return nil, fmt.Errorf("ethtool: private flags of %q: %w", d.Name, err)
-	}
-	return map[string]bool{"rx_no_csum_complete": false}, nil
 }

@@ -18,7 +18,6 @@ const (
 	Route     Source = "rtnetlink"
 	Ioctl     Source = "SIOCETHTOOL"
 	Generic   Source = "generic netlink"
-	State     Source = "link state"
 	Conntrack Source = "ctnetlink"
 	NFTables  Source = "nf_tables"
 	Legacy    Source = "ip_tables"
