@@ -2,10 +2,13 @@ package diagnosis
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"vxlan_exporter/kernel/ethtool"
 	"vxlan_exporter/lab/labtest"
+	"vxlan_exporter/node"
 )
 
 // TestCommandsRun types every command that the cases lead to into a real shell, in a namespace that has the devices it names. What
@@ -49,6 +52,31 @@ func TestCommandsRun(t *testing.T) {
 	}
 	if rules := ns.Run("nft", "list", "table", "ip", "vxlan_remedy"); !strings.Contains(rules, "notrack") || !strings.Contains(rules, "0xffffbfff") {
 		t.Errorf("nft has\n%s", rules)
+	}
+}
+
+// TestCommandsTakeOddNames: a device that is named like an option, a word or an escape is still the one that ethtool(8) switches and
+// tcpdump(8) opens. Neither takes "--" before the name, and neither needs it.
+func TestCommandsTakeOddNames(t *testing.T) {
+	ns := labtest.New(t, "odd-names")
+	for i, name := range []string{"-x", "-h", "-K", "--", "--help", "--version", "--debug", "on", "off", "tx", "77", "a;id", "~", "\x1b[31m", "\xff\xfe"} {
+		ns.Run("ip", "link", "add", "name", name, "type", "vxlan", "id", strconv.Itoa(i+1), "dstport", "8472")
+		ns.Run("ip", "link", "set", "dev", name, "up")
+		capture := captureOut(verdict{device: node.Device{Underlay: name}, key: portKey{node.IPv4, 8472}}).Commands[0]
+		for _, command := range []string{offloadOff(name).Commands[0], strings.Replace(capture, "tcpdump", "tcpdump -d", 1)} {
+			if out, err := ns.NS.Run("bash", "-ec", command); err != nil {
+				t.Errorf("%s: %v\n%s", command, err, out)
+			}
+		}
+		ns.Do(func() error {
+			c := ethtool.NewClient(ethtool.Config{})
+			defer c.Close()
+			features, err := c.Features(t.Context(), ethtool.Device{Name: name})
+			if f, ok := features.Get(txChecksum); !ok || f.Active {
+				t.Errorf("%q still has %s: %+v", name, txChecksum, f)
+			}
+			return err
+		})
 	}
 }
 
