@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"vxlan_exporter/fuzz/bound"
 )
 
 func TestParseFlow(t *testing.T) {
@@ -32,7 +34,10 @@ func FuzzParseFlow(f *testing.F) {
 	f.Add("udp 17 29 src=fd77::1 dst=fd77::2 sport=1 dport=8472 src=fd77::2 dst=fd77::1 sport=8472 dport=1")
 	f.Add("src= dst= sport= dport= src= dst= sport= dport=")
 	f.Fuzz(func(t *testing.T, line string) {
-		if flow, err := parseFlow(line); err == nil && !flow.Source.IsValid() {
+		var flow Flow
+		var err error
+		bound.Read(t, len(line), 64, 0, func() { flow, err = parseFlow(line) })
+		if err == nil && !flow.Source.IsValid() {
 			t.Errorf("%q: accepted without a source", line)
 		}
 	})
@@ -70,8 +75,11 @@ func FuzzJudge(f *testing.F) {
 	f.Add(datagram(1, "abc"))
 	f.Add(append(append(make([]byte, 12), 0x86, 0xdd), bytes.Repeat([]byte{0x11}, 60)...))
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		w := &Wire{port: 8472}
-		w.judge(frame, time.Time{})
+		var w *Wire
+		bound.Read(t, len(frame), 4, 0, func() {
+			w = &Wire{port: 8472}
+			w.judge(frame, time.Time{})
+		})
 		if w.seen.Packets > 1 || len(w.seen.Bad)+w.seen.Zero > w.seen.Packets {
 			t.Errorf("one frame gave %+v", w.seen)
 		}

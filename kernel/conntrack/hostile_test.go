@@ -191,14 +191,16 @@ func FuzzReply(f *testing.F) {
 		if !counted {
 			proc = empty
 		}
-		s := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: proc})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		var v flows
 		var stats conntrack.Stats
 		var err error
 		// Buffers of up to 128 KiB for each of several attempts, and this test's own copies of the datagrams for each.
-		bound.Read(t, len(one)+len(two), 64, 2<<20, func() { stats, err = s.Scan(ctx, v4v6, &v) })
+		bound.Read(t, len(one)+len(two), 64, 2<<20, func() {
+			v = flows{}
+			stats, err = conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: proc}).Scan(ctx, v4v6, &v)
+		})
 		if errors.Is(err, context.DeadlineExceeded) {
 			return // a machine that is too busy, or an answer that the fake kernel does not end
 		}

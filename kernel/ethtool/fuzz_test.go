@@ -30,12 +30,16 @@ func (recorded) Close() error { return nil }
 
 func FuzzIoctl(f *testing.F) {
 	f.Fuzz(func(t *testing.T, info, strings, features, driver []byte) {
-		c := NewClient(Config{Path: Ioctl, OpenIoctl: func() (IoctlSocket, error) { return recorded{info, strings, features, driver}, nil }})
+		var c *Client
 		d := Device{Index: 1, Name: "fuzz"}
 		var list Features
 		var err error
 		// The buffers are as large as the number of features that is claimed, which is bounded, needs them.
-		bound.Read(t, len(strings)+len(features), 8, 0, func() { list, err = c.Features(context.Background(), d) })
+		bound.Read(t, len(strings)+len(features), 8, 0, func() {
+			// A client remembers the names.
+			c = NewClient(Config{Path: Ioctl, OpenIoctl: func() (IoctlSocket, error) { return recorded{info, strings, features, driver}, nil }})
+			list, err = c.Features(context.Background(), d)
+		})
 		if err != nil && list != nil {
 			t.Errorf("features with an error: %v", err)
 		}

@@ -110,13 +110,15 @@ func FuzzLegacy(f *testing.F) {
 		if len(b) < legacyInfoLen {
 			return
 		}
-		table, err := parseLegacyInfo(b[:legacyInfoLen])
+		info, err := parseLegacyInfo(b[:legacyInfoLen])
 		if err != nil {
 			return
 		}
-		table.blob, table.ipv6, table.layout = memoryBlob(b[legacyInfoLen:]), six, layoutOf(six)
 		var bases []*base
 		bound.Read(t, len(b), perByte, fixed, func() {
+			table := info // as it is before anything is read
+			table.blob, table.ipv6, table.layout = memoryBlob(b[legacyInfoLen:]), six, layoutOf(six)
+			table.chains, bases = map[int]*chain{}, nil
 			for _, hook := range []int{hookOutput, hookPostrouting} {
 				if base, err := table.base(hook); err == nil {
 					bases = append(bases, base)
@@ -125,8 +127,8 @@ func FuzzLegacy(f *testing.F) {
 			judgeAll(t, bases)
 		})
 		for _, r := range allRules(bases) {
-			if r.chain.table != table.name {
-				t.Errorf("a rule of table %q in %q", r.chain.table, table.name)
+			if r.chain.table != info.name {
+				t.Errorf("a rule of table %q in %q", r.chain.table, info.name)
 			}
 		}
 	})

@@ -75,11 +75,14 @@ func FuzzConfig(f *testing.F) {
 	write(f, "sys/kernel/osrelease", []byte("6.18.0\n"))
 	f.Fuzz(func(t *testing.T, packed []byte) {
 		write(t, "config.gz", packed)
-		g := &gate{proc: proc, sys: t.TempDir(), boot: proc, modules: proc}
+		sys := t.TempDir()
 		var available bool
 		var err error
 		// io.ReadAll grows its buffer by a quarter, so that all its buffers together are 5 times the last.
-		bound.Read(t, len(packed), 16, 6*maxGateFile+1<<20, func() { available, err = g.nftables() })
+		bound.Read(t, len(packed), 16, 6*maxGateFile+1<<20, func() {
+			g := &gate{proc: proc, sys: sys, boot: proc, modules: proc} // remembers what it has read
+			available, err = g.nftables()
+		})
 		if !available {
 			return
 		}

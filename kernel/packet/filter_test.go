@@ -173,11 +173,13 @@ func FuzzFilterAgreesWithJudge(f *testing.F) {
 	raw := packet.Filter{Ports: []uint16{8472}, MaxLength: 1522, Ratio: 1, Link: packet.RawIP}
 	etherVM, rawVM := machine(f, ethernet), machine(f, raw)
 	f.Fuzz(func(t *testing.T, frame []byte, bare bool) {
-		if bare {
-			agree(t, rawVM, raw, frame)
-		} else {
-			agree(t, etherVM, ethernet, frame)
-		}
+		bound.Read(t, len(frame), 1, 0, func() {
+			if bare {
+				agree(t, rawVM, raw, frame)
+			} else {
+				agree(t, etherVM, ethernet, frame)
+			}
+		})
 	})
 }
 
