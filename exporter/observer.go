@@ -115,7 +115,7 @@ func (o *Observer) Earlier() *Observation {
 // look is an observation under way.
 type look struct {
 	done     chan struct{}
-	cutShort bool // it reached its deadline; valid once done is closed
+	cutShort bool // it reached its deadline, or that of the device reader; valid once done is closed
 	now      func() time.Time
 
 	mu       sync.Mutex
@@ -164,6 +164,7 @@ func (o *Observer) run(l *look, deadline time.Time) {
 	half, cancelHalf := context.WithTimeout(ctx, left/2)
 	head, cancelHead := context.WithTimeout(half, left/2-moment)
 	wait(half, o.observe(head, l, o.first, l.snapshot().Node))
+	headCutShort := head.Err() != nil
 	cancelHead()
 	cancelHalf()
 
@@ -176,7 +177,7 @@ func (o *Observer) run(l *look, deadline time.Time) {
 		wait(ctx, c)
 	}
 
-	l.cutShort = work.Err() != nil
+	l.cutShort = headCutShort || work.Err() != nil
 	l.close()
 	seen := l.snapshot()
 	for _, s := range o.slots() {

@@ -272,6 +272,22 @@ func TestCallersInAHurryCutNobodyShort(t *testing.T) {
 	})
 }
 
+// The page's look takes half as long as a scrape's, and the device reader has half of that.
+func TestCallersInAHurryCutNoDevicesShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := slowly()
+		o := NewObserver(slog.New(slog.DiscardHandler), device, &fake{name: "fine", observe: filled})
+		go observe(t, o, 1500*time.Millisecond)
+		synctest.Wait()
+		if r := observe(t, o, 5*time.Second).Node.Readings["slow"]; !r.Succeeded() {
+			t.Errorf("%+v", r)
+		}
+		if n := device.calls.Load(); n != 2 {
+			t.Errorf("%d readings, want the one cut short and another", n)
+		}
+	})
+}
+
 // A scraper that announces timeouts too short for any reader, between those of an honest one, does not fill the log.
 func TestScraperInAHurryDoesNotFillTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -46,12 +46,15 @@ func soak(ctx context.Context, exporter string, duration time.Duration) (err err
 	// The work is ended, not given a deadline: a deadline fails what is under way a moment before its context is done.
 	working, stop := context.WithCancel(ctx)
 	defer stop()
-	w := startWork(working, rig, exporter)
-	measuring, cancel := context.WithTimeout(ctx, duration)
+	w := startWork(working, stop, rig, exporter)
+	measuring, cancel := context.WithTimeout(working, duration) // ends too when the work fails
 	defer cancel()
 	seen, err := measure(measuring, e, duration/samples)
 	stop()
-	if err = join(err, w.wait()); err != nil {
+	if failed := w.wait(); failed != nil {
+		err = failed // and not that the measuring ended with it
+	}
+	if err != nil {
 		return fmt.Errorf("%w\nThe exporter wrote:\n%s", err, e.Log())
 	}
 	fmt.Printf("%s: %s\n", duration, w)
