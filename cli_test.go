@@ -8,12 +8,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -25,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"vxlan_exporter/lab/webconfig"
 )
 
 // program is the real binary, built once.
@@ -289,48 +287,25 @@ func TestCollectorsCanBeSwitchedOff(t *testing.T) {
 	}
 }
 
-// webConfig writes a web.yml with TLS and basic auth (scraper, secret), and returns its folder and the certificate, which is in cert.pem.
-func webConfig(t *testing.T) (dir string, cert []byte) {
+// webConfig writes a web configuration with TLS and basic auth, and returns its folder and what a client needs.
+func webConfig(t *testing.T) (dir string, client *tls.Config) {
 	t.Helper()
 	dir = t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "vxlan_exporter test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
+	if client, err = webconfig.Write(dir, key, webconfig.CheapHash); err != nil {
 		t.Fatal(err)
 	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	for name, content := range map[string][]byte{
-		"cert.pem": cert,
-		"key.pem":  pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}),
-		// bcrypt of "secret"
-		"web.yml": []byte("tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n" +
-			"basic_auth_users: {scraper: $2a$04$IqBdmqJmiyzrpBe5JnKKw.//rW/v7RU6Fvo7tMqFqAx1Mb5LFyuji}\n"),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir, cert
+	return dir, client
 }
 
 // TLS and basic auth of --web.config.file, with Go's client.
 func TestWebConfig(t *testing.T) {
-	dir, cert := webConfig(t)
+	dir, trust := webConfig(t)
 	s := start(t, "--web.config.file="+filepath.Join(dir, "web.yml"))
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(cert)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust}}
 	url := "https://" + s.addr + "/metrics"
 	if status, _, _ := fetch(t, client, url, nil); status != 401 {
 		t.Errorf("without a password: %d", status)

@@ -128,16 +128,23 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		TimeoutOffset: c.timeoutOffset, EnablePprof: c.pprof, Logger: logger, Page: page(c.telemetryPath, logger),
 	})
 	var listening atomic.Bool
-	h := &http.Server{
-		Handler:           server.Handler(),
+	connections := exporter.NewConnections(connectionLimit(), logger)
+	door := exporter.NewDoor(connections)
+	var h *http.Server
+	h = &http.Server{
+		Handler:           door.Inside(server.Handler()),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
-		ConnState:      exporter.NewConnections(connectionLimit(), logger).Follow,
+		ConnState:      connections.Follow,
+		ConnContext:    door.Context,
 		// Over TLS: a connection must not stand for hundreds of scrapes.
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: log.New(serverLog{logger}, "", 0),
 		// Called when a listener stands, which is the moment to tell systemd.
 		BaseContext: func(net.Listener) context.Context {
+			if *c.web.WebConfigFile != "" {
+				h.Handler = door.Outside(h.Handler) // which is exporter-toolkit's by now, and checks passwords
+			}
 			if listening.CompareAndSwap(false, true) {
 				logger.Info("Starting "+programName, "version", version.Info(), "uid", os.Getuid())
 				gaveUp(logger)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 )
 
@@ -14,27 +15,49 @@ const (
 	writeBuffer = 32 << 10
 )
 
-// Connections bounds how many connections a server has open. A new one always gets in: beyond the limit, the one that has sent no
-// complete request for longest is closed for it, and where all are being answered, the one that has been so for longest. Idle
-// connections, which cost whoever holds them nothing, therefore shut nobody out; a client whose idle connection is closed opens another.
+// Connections bounds how many connections a server has open. A new one always gets in: beyond the limit another is closed for it, of the
+// address that has most of them, the one that has sent no complete request for longest or, where all are being answered, that has been
+// so for longest. Idle connections, which cost whoever holds them nothing, therefore shut nobody out; a client whose idle connection is
+// closed opens another.
+//
+// That is done apart for known connections, over which a request was let in, and for strangers', which have half the room each where
+// both are many: clients that have no password or end no handshake close none of those that have, and the other way round.
 type Connections struct {
 	limit  int
 	logger *slog.Logger
 
-	mu   sync.Mutex
-	open map[net.Conn]connection
-	tick uint64 // counts changes of state
-	full bool   // it was logged that the limit is reached
+	mu      sync.Mutex
+	open    map[net.Conn]connection
+	origins map[netip.Prefix]*origin
+	strange int    // strangers' connections
+	tick    uint64 // counts changes of state
+	full    bool   // it was logged that the limit is reached
 }
 
 type connection struct {
+	from   *origin
+	known  bool
 	active bool
 	since  uint64
 }
 
+// origin is the address of clients.
+type origin struct {
+	address        netip.Prefix
+	known, strange int // open connections
+}
+
+// rivals is how many connections of k's kind k's address has.
+func (k connection) rivals() int {
+	if k.known {
+		return k.from.known
+	}
+	return k.from.strange
+}
+
 // NewConnections makes a bound of limit connections, which must be positive. Its Follow is a server's ConnState.
 func NewConnections(limit int, logger *slog.Logger) *Connections {
-	return &Connections{limit: limit, logger: logger, open: map[net.Conn]connection{}}
+	return &Connections{limit: limit, logger: logger, open: map[net.Conn]connection{}, origins: map[netip.Prefix]*origin{}}
 }
 
 // Follow is told of every connection's changes (http.Server.ConnState).
@@ -67,33 +90,113 @@ func (c *Connections) follow(conn net.Conn, state http.ConnState) (victim net.Co
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tick++
-	_, known := c.open[conn]
+	k, there := c.open[conn]
 	switch {
 	case state == http.StateClosed || state == http.StateHijacked:
-		delete(c.open, conn)
+		c.remove(conn)
 		c.full = c.full && len(c.open) > c.limit/2
 		return nil
 	case state == http.StateNew && len(c.open) >= c.limit:
-		victim = c.longest()
-		delete(c.open, victim)
+		victim = c.dispensable(2*c.strange < len(c.open))
+		c.remove(victim)
 		if !c.full {
 			c.full = true
-			c.logger.Warn("too many connections: the ones idle longest are closed", "limit", c.limit)
+			c.logger.Warn("too many connections: for each new one another is closed", "limit", c.limit)
 		}
-	case state != http.StateNew && !known:
+	case state != http.StateNew && !there:
 		return nil // it was closed here, and has not noticed yet
 	}
-	c.open[conn] = connection{active: state == http.StateActive, since: c.tick}
+	k.active, k.since = state == http.StateActive, c.tick
+	if there {
+		c.open[conn] = k
+	} else {
+		c.add(conn, k)
+	}
 	return victim
 }
 
-// longest finds the connection that is to go.
-func (c *Connections) longest() (found net.Conn) {
+// let notes that a request over the connection was let in.
+func (c *Connections) let(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k, there := c.open[conn]; there && !k.known {
+		c.remove(conn)
+		k.known = true
+		c.add(conn, k)
+	}
+}
+
+// isKnown tells whether one was.
+func (c *Connections) isKnown(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open[conn].known
+}
+
+func (c *Connections) add(conn net.Conn, k connection) {
+	address := addressOf(conn)
+	k.from = c.origins[address]
+	if k.from == nil {
+		k.from = &origin{address: address}
+		c.origins[address] = k.from
+	}
+	c.tally(k, 1)
+	c.open[conn] = k
+}
+
+func (c *Connections) remove(conn net.Conn) {
+	k, there := c.open[conn]
+	if !there {
+		return
+	}
+	delete(c.open, conn)
+	c.tally(k, -1)
+	if k.from.known+k.from.strange == 0 {
+		delete(c.origins, k.from.address)
+	}
+}
+
+func (c *Connections) tally(k connection, n int) {
+	if k.known {
+		k.from.known += n
+	} else {
+		k.from.strange += n
+		c.strange += n
+	}
+}
+
+// dispensable finds the connection that is to go, among those that are known or those that are not.
+func (c *Connections) dispensable(known bool) (found net.Conn) {
 	var best connection
 	for conn, k := range c.open {
-		if found == nil || (best.active && !k.active) || (best.active == k.active && k.since < best.since) {
+		if k.known == known && (found == nil || k.before(best)) {
 			found, best = conn, k
 		}
 	}
 	return found
+}
+
+// before tells whether k goes rather than l.
+func (k connection) before(l connection) bool {
+	switch {
+	case k.rivals() != l.rivals():
+		return k.rivals() > l.rivals()
+	case k.active != l.active:
+		return l.active
+	}
+	return k.since < l.since
+}
+
+// addressOf is the client's address; of IPv6 the network of 64 bits, all of which one host can have. It is invalid of what has no address.
+func addressOf(conn net.Conn) netip.Prefix {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	a, bits := tcp.AddrPort().Addr().Unmap(), 64
+	if a.Is4() {
+		bits = 32
+	}
+	p, _ := a.WithZone("").Prefix(bits) // an invalid address has none
+	return p
 }

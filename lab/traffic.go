@@ -149,7 +149,15 @@ func (r *Rig) queryAddr() *net.UDPAddr {
 
 // DialContext connects from inside the namespace. address must be an IP address and a port.
 func (n *NS) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return n.DialFrom(ctx, netip.Addr{}, network, address)
+}
+
+// DialFrom is DialContext from an address of the namespace; any of it where from is invalid.
+func (n *NS) DialFrom(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error) {
 	var d net.Dialer
+	if from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
 	d.SetMultipathTCP(false)
 	return n.dial(ctx, &d, network, address)
 }

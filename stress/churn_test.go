@@ -29,8 +29,18 @@ import (
 const steady churn.Device = 1<<24 - 3
 
 // TestChurn reads devices that come, change their names and go. Every scrape must show each device as it really was at some moment,
-// with all of its series, or not at all (see whole); the exporter must be as large afterwards as it was before, and free of races.
+// with all of its series, or not at all (see whole); the exporter must be as large afterwards as it was before. With the race detector it
+// must be free of races, but its resident size says nothing: there it is mostly shadow memory, which is never given back.
 func TestChurn(t *testing.T) {
+	t.Run("as shipped", func(t *testing.T) {
+		testChurn(t, binary, map[string]float64{"resident": 4 << 20, "heap": 1 << 20, "goroutines": 3, "files": 3})
+	})
+	t.Run("race detector", func(t *testing.T) {
+		testChurn(t, raceBinary(t), map[string]float64{"heap": 1 << 20, "goroutines": 3, "files": 3})
+	})
+}
+
+func testChurn(t *testing.T, program string, limits map[string]float64) {
 	const scrapers = 50
 	ns := labtest.New(t, "churn")
 	c, err := churn.Open(ns.NS)
@@ -44,14 +54,14 @@ func TestChurn(t *testing.T) {
 	if err := c.Settle(steady); err != nil {
 		t.Fatal(err)
 	}
-	e := labtest.StartExporter(t, ns.NS, raceBinary(t), "--web.max-requests=0", "--natrules.min-interval=0s")
+	e := labtest.StartExporter(t, ns.NS, program, "--web.max-requests=0", "--natrules.min-interval=0s")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var s seen
 	var wg sync.WaitGroup
 	for range scrapers {
-		wg.Go(func() { s.scrape(ctx, t, ns, c) })
+		wg.Go(func() { s.scrape(ctx, t, ns, e, c) })
 	}
 	samples := map[string]flat.Series{}
 	sample := func(part float64) {
@@ -83,9 +93,11 @@ func TestChurn(t *testing.T) {
 	if devices := byDevice(e.Scrape()); len(devices) != 1 || devices[steady.Settled()] == nil {
 		t.Errorf("at the end there are %v", slices.Sorted(maps.Keys(devices)))
 	}
-	for what, limit := range map[string]float64{"resident": 4 << 20, "heap": 1 << 20, "goroutines": 3, "files": 3} {
+	for what, limit := range limits {
 		if v := samples[what].Judge(flat.Limit{Growth: limit}); v.Grows {
 			t.Errorf("%s: %s", what, v)
+		} else {
+			t.Logf("%s: %s", what, v)
 		}
 	}
 	if log := e.Log(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "level=ERROR") {
@@ -93,12 +105,8 @@ func TestChurn(t *testing.T) {
 	}
 }
 
-// raceBinary builds the exporter with the race detector where there is a C compiler, which that takes; else it is the one as shipped.
+// raceBinary builds the exporter with the race detector, which takes a C compiler.
 func raceBinary(t *testing.T) string {
-	if _, err := exec.LookPath("gcc"); err != nil {
-		t.Log("no gcc: without the race detector")
-		return binary
-	}
 	path := filepath.Join(t.TempDir(), "vxlan_exporter")
 	cmd := exec.Command("go", "build", "-race", "-o", path, "..")
 	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=1")
@@ -132,11 +140,11 @@ type seen struct {
 	devices              map[string]bool // "name vni"
 }
 
-func (s *seen) scrape(ctx context.Context, t *testing.T, ns *labtest.NS, c *churn.Churn) {
+func (s *seen) scrape(ctx context.Context, t *testing.T, ns *labtest.NS, e *labtest.Exporter, c *churn.Churn) {
 	client := &http.Client{Transport: &http.Transport{DialContext: ns.DialContext}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()
 	for ctx.Err() == nil {
-		body, err := fetch(client, "/metrics")
+		body, err := fetch(client, e.URL()+"/metrics")
 		if err != nil {
 			t.Errorf("a scrape: %v", err)
 			return

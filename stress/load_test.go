@@ -5,11 +5,13 @@ package stress_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,38 +38,69 @@ link set vxlan.calico up
 	return ns
 }
 
+// target is the exporter under load.
+type target struct {
+	*labtest.Exporter
+	ns  *labtest.NS
+	tls *tls.Config // how to speak HTTPS with it; nil: HTTP
+}
+
+// Addresses of clients: of those that make the load, and of others.
+const (
+	crowd   = "127.0.0.1"
+	another = "127.0.0.2"
+)
+
+// client reaches it from an address, over one connection that it keeps or, with once, over a new one for each request.
+func (x target) client(from string, once bool) *http.Client {
+	return &http.Client{Timeout: scrapeTimeout, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return x.ns.DialFrom(ctx, netip.MustParseAddr(from), network, address)
+		},
+		TLSClientConfig: x.tls, MaxConnsPerHost: 1, DisableKeepAlives: once, TLSHandshakeTimeout: scrapeTimeout,
+	}}
+}
+
 // load is what clients do until ctx ends. It returns when they have stopped and closed what they hold.
-type load func(ctx context.Context, t *testing.T, ns *labtest.NS)
+type load func(ctx context.Context, t *testing.T, x target)
+
+// kind is a kind of load.
+type kind struct {
+	name string
+	load load
+}
 
 func TestLoad(t *testing.T) {
 	u := shipped(t)
 	ns := node(t)
 	command := append(u.command(), binary)
-	e := labtest.StartExporter(t, ns.NS, command[0], command[1:]...)
-	e.Scrape()
-	quiet := openFiles(t, e)
-	for _, kind := range []struct {
-		name string
-		load load
-	}{
-		{"200 scrapers", func(ctx context.Context, t *testing.T, ns *labtest.NS) { scrapers(ctx, t, ns, 200) }},
-		{"400 slow readers", func(ctx context.Context, t *testing.T, ns *labtest.NS) { slowReaders(ctx, t, ns, 400) }},
+	x := target{Exporter: labtest.StartExporter(t, ns.NS, command[0], command[1:]...), ns: ns}
+	underLoad(t, u, x, []kind{
+		{"200 scrapers", func(ctx context.Context, t *testing.T, x target) { scrapers(ctx, t, x, 200) }},
+		{"400 slow readers", func(ctx context.Context, t *testing.T, x target) { slowReaders(ctx, t, x, 400) }},
 		{"oversized and slow headers", headers},
-		{"10,000 idle connections", func(ctx context.Context, t *testing.T, ns *labtest.NS) { idle(ctx, t, ns, 10_000) }},
-		{"all at once", func(ctx context.Context, t *testing.T, ns *labtest.NS) {
+		{"10,000 idle connections", func(ctx context.Context, t *testing.T, x target) { idle(ctx, t, x, 10_000) }},
+		{"all at once", func(ctx context.Context, t *testing.T, x target) {
 			var wg sync.WaitGroup
-			wg.Go(func() { scrapers(ctx, t, ns, 100) })
-			wg.Go(func() { slowReaders(ctx, t, ns, 200) })
-			wg.Go(func() { headers(ctx, t, ns) })
-			wg.Go(func() { idle(ctx, t, ns, 4_000) })
+			wg.Go(func() { scrapers(ctx, t, x, 100) })
+			wg.Go(func() { slowReaders(ctx, t, x, 200) })
+			wg.Go(func() { headers(ctx, t, x) })
+			wg.Go(func() { idle(ctx, t, x, 4_000) })
 			wg.Wait()
 		}},
-	} {
-		t.Run(kind.name, func(t *testing.T) {
+	})
+}
+
+// underLoad holds the exporter to its bounds under each kind of load, and afterwards.
+func underLoad(t *testing.T, u unit, x target, kinds []kind) {
+	x.Scrape()
+	quiet := openFiles(t, x)
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), *loadTime)
 			defer cancel()
-			w := watched(t, ns, e)
-			kind.load(ctx, t, ns)
+			w := watched(t, x)
+			k.load(ctx, t, x)
 			w.stop()
 			w.within(u)
 		})
@@ -75,22 +108,22 @@ func TestLoad(t *testing.T) {
 	// What the clients held is given back once they have gone.
 	var files int
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if files = openFiles(t, e); files <= quiet {
+		if files = openFiles(t, x); files <= quiet {
 			break
 		}
 	}
 	if files > quiet {
 		t.Errorf("%d files open after the load, %d before", files, quiet)
 	}
-	if n := strings.Count(e.Log(), "\n"); n > 12 {
-		t.Errorf("the clients caused %d lines of log:\n%s", n, e.Log())
+	if n := strings.Count(x.Log(), "\n"); n > 12 {
+		t.Errorf("the clients caused %d lines of log:\n%s", n, x.Log())
 	}
-	e.Scrape()
+	x.Scrape()
 }
 
-func openFiles(t *testing.T, e *labtest.Exporter) int {
+func openFiles(t *testing.T, x target) int {
 	t.Helper()
-	n, err := e.OpenFiles()
+	n, err := x.OpenFiles()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,19 +131,20 @@ func openFiles(t *testing.T, e *labtest.Exporter) int {
 }
 
 // scrapers scrape as fast as they are answered, one in ten the page, half of them uncompressed. Each answer must be a whole one.
-func scrapers(ctx context.Context, t *testing.T, ns *labtest.NS, n int) {
+func scrapers(ctx context.Context, t *testing.T, x target, n int) {
 	var answers, cut atomic.Int64
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			client := &http.Client{Transport: &http.Transport{DialContext: ns.DialContext, DisableCompression: i%2 == 0}, Timeout: scrapeTimeout}
+			client := x.client(crowd, false)
+			client.Transport.(*http.Transport).DisableCompression = i%2 == 0
 			defer client.CloseIdleConnections()
 			path, last := "/metrics", "vxlan_exporter_build_info"
 			if i%10 == 9 {
 				path, last = "/", "</html>"
 			}
 			for ctx.Err() == nil {
-				body, err := fetch(client, path)
+				body, err := fetch(client, x.URL()+path)
 				switch {
 				case err != nil && closedByServer(err):
 					cut.Add(1) // beyond the limit of connections the oldest are closed
@@ -133,8 +167,8 @@ func scrapers(ctx context.Context, t *testing.T, ns *labtest.NS, n int) {
 	}
 }
 
-func fetch(client *http.Client, path string) (string, error) {
-	resp, err := client.Get("http://" + scrape.Address + path)
+func fetch(client *http.Client, url string) (string, error) {
+	resp, err := client.Get(url)
 	if err != nil {
 		return "", err
 	}
@@ -183,8 +217,8 @@ func connections(ctx context.Context, t *testing.T, ns *labtest.NS, n int, use f
 }
 
 // slowReaders ask for the page, the largest answer, uncompressed, and read a byte a second, with as small a buffer as the system allows.
-func slowReaders(ctx context.Context, t *testing.T, ns *labtest.NS, n int) {
-	connections(ctx, t, ns, n, func(conn *net.TCPConn) error {
+func slowReaders(ctx context.Context, t *testing.T, x target, n int) {
+	connections(ctx, t, x.ns, n, func(conn *net.TCPConn) error {
 		if err := conn.SetReadBuffer(1); err != nil {
 			return err
 		}
@@ -204,9 +238,9 @@ func slowReaders(ctx context.Context, t *testing.T, ns *labtest.NS, n int) {
 }
 
 // idle holds connections; every other one has made a request and keeps its connection.
-func idle(ctx context.Context, t *testing.T, ns *labtest.NS, n int) {
+func idle(ctx context.Context, t *testing.T, x target, n int) {
 	i := 0
-	connections(ctx, t, ns, n, func(conn *net.TCPConn) error {
+	connections(ctx, t, x.ns, n, func(conn *net.TCPConn) error {
 		if i++; i%2 == 0 {
 			return nil
 		}
@@ -216,10 +250,10 @@ func idle(ctx context.Context, t *testing.T, ns *labtest.NS, n int) {
 }
 
 // headers sends headers larger than the limit, and others that come slowly and never end.
-func headers(ctx context.Context, t *testing.T, ns *labtest.NS) {
+func headers(ctx context.Context, t *testing.T, x target) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		connections(ctx, t, ns, 300, func(conn *net.TCPConn) error {
+		connections(ctx, t, x.ns, 300, func(conn *net.TCPConn) error {
 			_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: slow\r\nX: "+strings.Repeat("x", 15<<10))
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
 			go func() {
@@ -235,7 +269,7 @@ func headers(ctx context.Context, t *testing.T, ns *labtest.NS) {
 	for range 20 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				conn, err := ns.DialContext(ctx, "tcp", scrape.Address)
+				conn, err := x.ns.DialContext(ctx, "tcp", scrape.Address)
 				if err != nil {
 					continue // ctx has ended
 				}

@@ -25,35 +25,41 @@ const scrapeTimeout = 10 * time.Second
 // watch measures the exporter while it is under load: its memory, and how long an honest scrape takes.
 type watch struct {
 	t        *testing.T
-	ns       *labtest.NS
-	e        *labtest.Exporter
-	resident int           // highest, bytes
-	sockets  int           // highest memory of its TCP sockets in the kernel, bytes
-	slowest  time.Duration // honest scrape
-	scrapes  int
+	x        target
 	stop     func()
+	resident int // highest, bytes
+	sockets  int // highest memory of its TCP sockets in the kernel, bytes
+
+	mu      sync.Mutex
+	slowest time.Duration // honest scrape
+	scrapes int
 }
 
 // watched begins to watch; stop ends it.
-func watched(t *testing.T, ns *labtest.NS, e *labtest.Exporter) *watch {
-	w := &watch{t: t, ns: ns, e: e}
+func watched(t *testing.T, x target) *watch {
+	w := &watch{t: t, x: x}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.memory(ctx) })
-	wg.Go(func() { w.scrape(ctx) })
+	// One scraper keeps its connection, as Prometheus does, and is there before the load; one comes anew each time.
+	for from, once := range map[string]bool{crowd: false, another: true} {
+		client := x.client(from, once)
+		w.honest(client, from)
+		wg.Go(func() { w.scrape(ctx, client, from) })
+	}
 	w.stop = func() { cancel(); wg.Wait() }
 	return w
 }
 
 func (w *watch) memory(ctx context.Context) {
 	for ctx.Err() == nil {
-		n, err := w.e.Resident()
+		n, err := w.x.Resident()
 		if err != nil {
 			w.t.Error(err)
 			return
 		}
 		w.resident = max(w.resident, n)
-		if n, err = socketMemory(w.ns); err != nil {
+		if n, err = socketMemory(w.x.ns); err != nil {
 			w.t.Error(err)
 			return
 		}
@@ -71,30 +77,42 @@ func socketMemory(ns *labtest.NS) (bytes int, err error) {
 	}
 	for _, m := range regexp.MustCompile(`skmem:\(r(\d+),rb\d+,t\d+,tb\d+,f(\d+),w(\d+),`).FindAllStringSubmatch(out, -1) {
 		for _, field := range m[1:] {
-			n, err := strconv.Atoi(field)
+			n, err := strconv.ParseUint(field, 10, 32)
 			if err != nil {
 				return 0, err
 			}
-			bytes += n
+			bytes += int(int32(n)) // what is held in advance (f) can be negative, and is printed as unsigned
 		}
 	}
 	return bytes, nil
 }
 
-// scrape is the honest one: a whole scrape twice a second, over a connection that it keeps, as Prometheus does.
-func (w *watch) scrape(ctx context.Context) {
-	client := &http.Client{Transport: &http.Transport{DialContext: w.ns.DialContext, MaxConnsPerHost: 1}, Timeout: scrapeTimeout}
+// scrape is an honest scraper: it makes a whole scrape twice a second.
+func (w *watch) scrape(ctx context.Context, client *http.Client, from string) {
 	defer client.CloseIdleConnections()
 	for ctx.Err() == nil {
 		start := time.Now()
-		if err := honest(client, "http://"+scrape.Address); err != nil {
-			w.t.Errorf("an honest scrape after %s: %v", time.Since(start).Round(time.Millisecond), err)
+		if !w.honest(client, from) {
 			return
 		}
-		w.slowest = max(w.slowest, time.Since(start))
-		w.scrapes++
 		time.Sleep(max(0, 500*time.Millisecond-time.Since(start)))
 	}
+}
+
+// honest makes one scrape and measures it.
+func (w *watch) honest(client *http.Client, from string) bool {
+	start := time.Now()
+	err := honest(client, w.x.URL())
+	took := time.Since(start)
+	if err != nil {
+		w.t.Errorf("an honest scrape from %s after %s: %v", from, took.Round(time.Millisecond), err)
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slowest = max(w.slowest, took)
+	w.scrapes++
+	return true
 }
 
 // honest makes one scrape and demands all of it: the status, every collector's success and the devices.

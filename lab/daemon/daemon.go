@@ -4,11 +4,13 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"syscall"
@@ -22,6 +24,8 @@ type Options struct {
 	Name    string        // for messages; empty: the program's path
 	Address string        // IP address and port, of the namespace
 	Ready   string        // path that answers 200 once the program is ready
+	TLS     *tls.Config   // how to speak HTTPS with it; nil: HTTP
+	User    *url.Userinfo // of HTTP's basic authentication; nil: none
 	Timeout time.Duration // for that; also for its end after SIGTERM
 	Folder  string        // working directory; empty: this process's
 }
@@ -45,7 +49,7 @@ func Start(ctx context.Context, n *lab.NS, o Options, args ...string) (*Daemon, 
 		o: o,
 		// Not bound to ctx: that would kill it without a chance to drain.
 		cmd:    n.Cmd(context.WithoutCancel(ctx), args...),
-		client: &http.Client{Transport: &http.Transport{DialContext: n.DialContext, MaxConnsPerHost: 1}},
+		client: &http.Client{Transport: &http.Transport{DialContext: n.DialContext, MaxConnsPerHost: 1, TLSClientConfig: o.TLS}},
 		exited: make(chan struct{}),
 		log:    &tail{},
 	}
@@ -92,7 +96,7 @@ func (d *Daemon) Post(ctx context.Context, path string, body []byte) ([]byte, er
 }
 
 func (d *Daemon) do(ctx context.Context, method, path string, send []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+d.o.Address+path, bytes.NewReader(send))
+	req, err := http.NewRequestWithContext(ctx, method, d.URL()+path, bytes.NewReader(send))
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +116,15 @@ func (d *Daemon) do(ctx context.Context, method, path string, send []byte) ([]by
 		return body, fmt.Errorf("%s %s: %s", method, path, resp.Status)
 	}
 	return body, nil
+}
+
+// URL is how the program is reached, without a path.
+func (d *Daemon) URL() string {
+	u := url.URL{Scheme: "http", Host: d.o.Address, User: d.o.User}
+	if d.o.TLS != nil {
+		u.Scheme = "https"
+	}
+	return u.String()
 }
 
 // Address is where the program serves.

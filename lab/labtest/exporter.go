@@ -2,11 +2,14 @@ package labtest
 
 import (
 	"context"
+	"crypto"
+	"crypto/tls"
 	"net/netip"
 	"testing"
 
 	"vxlan_exporter/lab"
 	"vxlan_exporter/lab/scrape"
+	"vxlan_exporter/lab/webconfig"
 )
 
 // Exporter is an exporter that runs as long as the test.
@@ -25,6 +28,24 @@ func StartExporter(t testing.TB, n *lab.NS, program string, args ...string) *Exp
 func StartExporterAt(t testing.TB, n *lab.NS, address netip.AddrPort, program string, args ...string) *Exporter {
 	t.Helper()
 	e, err := scrape.StartAt(t.Context(), n, address.String(), program, args...)
+	return running(t, e, err)
+}
+
+// StartExporterLocked is StartExporter behind TLS and a password, as scrape.StartLocked does; key is the server's and hash one of
+// package webconfig's.
+func StartExporterLocked(t testing.TB, n *lab.NS, key crypto.Signer, hash, program string, args ...string) (*Exporter, *tls.Config) {
+	t.Helper()
+	folder := t.TempDir()
+	client, err := webconfig.Write(folder, key, hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := scrape.StartLocked(t.Context(), n, folder, client, program, args...)
+	return running(t, e, err), client
+}
+
+func running(t testing.TB, e *scrape.Exporter, err error) *Exporter {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}

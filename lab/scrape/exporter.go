@@ -4,9 +4,12 @@ package scrape
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +17,7 @@ import (
 
 	"vxlan_exporter/lab"
 	"vxlan_exporter/lab/daemon"
+	"vxlan_exporter/lab/webconfig"
 )
 
 // Address is where the exporter listens if nothing else is said, on the loopback of its namespace.
@@ -57,8 +61,18 @@ func Start(ctx context.Context, n *lab.NS, program string, args ...string) (*Exp
 
 // StartAt is Start with an address of the namespace to listen on, for others to scrape.
 func StartAt(ctx context.Context, n *lab.NS, address, program string, args ...string) (*Exporter, error) {
-	d, err := daemon.Start(ctx, n, daemon.Options{Address: address, Ready: "/-/ready", Timeout: 15 * time.Second},
-		slices.Concat([]string{program}, args, []string{"--web.listen-address=" + address})...)
+	return start(ctx, n, daemon.Options{Address: address}, program, args...)
+}
+
+// StartLocked is Start with the web configuration that webconfig.Write wrote into a folder, and with what it returned.
+func StartLocked(ctx context.Context, n *lab.NS, folder string, client *tls.Config, program string, args ...string) (*Exporter, error) {
+	o := daemon.Options{Address: Address, TLS: client, User: url.UserPassword(webconfig.User, webconfig.Password)}
+	return start(ctx, n, o, program, append(args, "--web.config.file="+filepath.Join(folder, webconfig.File))...)
+}
+
+func start(ctx context.Context, n *lab.NS, o daemon.Options, program string, args ...string) (*Exporter, error) {
+	o.Ready, o.Timeout = "/-/ready", 15*time.Second
+	d, err := daemon.Start(ctx, n, o, slices.Concat([]string{program}, args, []string{"--web.listen-address=" + o.Address})...)
 	if err != nil {
 		return nil, err
 	}
