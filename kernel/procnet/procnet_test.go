@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/procfs"
 
 	"vxlan_exporter/fuzz/bound"
+	"vxlan_exporter/fuzz/memfile"
 )
 
 func write(t testing.TB, content string) string {
@@ -233,11 +234,10 @@ func FuzzFiles(f *testing.F) {
 			f.Add(b)
 		}
 	}
-	path := write(f, "")
+	file := memfile.New(f)
+	path := file.Path()
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		file.Hold(t, content)
 		// Whatever is told stood in the file, as a field of its own.
 		said := func(what string, n *uint64, base int) {
 			t.Helper()
