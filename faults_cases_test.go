@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -108,7 +107,9 @@ func routeFaults() []fault {
 func vanishes(name string) func(m *machine) func() {
 	return func(m *machine) func() {
 		m.kernel.Remove(name)
-		time.Sleep(200 * time.Millisecond) // the probe notices by itself
+		if name == kerneltest.NIC && m.scraped { // the probe notices by itself, before it hears that there is no such NIC to watch
+			m.log.await([]string{"wire: interface is down"})
+		}
 		return func() { m.kernel.Restore(name) }
 	}
 }

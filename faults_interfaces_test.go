@@ -118,6 +118,7 @@ func conntrackFaults() []fault {
 			f.later = outcome{fails: statuses{}}
 		case "no answer before the deadline", "answer without end": // on a machine that is too busy, the last scan does not come back either
 			f.later.changed = `vxlan_conntrack_|` + exposureOfActive
+			f.start.changed = f.later.changed
 		case "hung system call":
 			f.later, f.start = outcome{fails: statuses{"conntrack": status}, lost: `vxlan_conntrack_`, changed: exposureOfActive}, nil
 		}

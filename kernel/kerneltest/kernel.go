@@ -44,6 +44,7 @@ type Kernel struct {
 	changed chan struct{} // closed and replaced when a fault comes or goes
 	gone    map[string]bool
 	open    map[Source]int
+	broken  int // packet sockets that a fault has broken while they were read
 }
 
 // Names and numbers of what there is.
@@ -114,6 +115,13 @@ func (k *Kernel) Sockets() map[Source]int {
 		}
 	}
 	return open
+}
+
+// BrokenPacketSockets is how often reading a packet socket has failed by a fault.
+func (k *Kernel) BrokenPacketSockets() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.broken
 }
 
 func (k *Kernel) fault(s Source) (f Fault, changed <-chan struct{}) {

@@ -54,6 +54,9 @@ func (s *packetSocket) Receive([]packet.Message) (n int, err error) {
 		case f.Hung:
 			<-changed
 		case f.Receive != nil:
+			s.k.mu.Lock()
+			s.k.broken++
+			s.k.mu.Unlock()
 			return 0, os.NewSyscallError("recvmmsg", f.Receive)
 		case s.k.isGone(NIC):
 			return 0, os.NewSyscallError("recvmmsg", unix.ENETDOWN)
