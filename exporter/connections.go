@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync"
 )
 
@@ -16,9 +17,9 @@ const (
 )
 
 // Connections bounds how many connections a server has open. A new one always gets in: beyond the limit another is closed for it, of the
-// address that has most of them, the one that has sent no complete request for longest or, where all are being answered, that has been
-// so for longest. Idle connections, which cost whoever holds them nothing, therefore shut nobody out; a client whose idle connection is
-// closed opens another.
+// address that has most of them, the one that has sent no complete request for longest or, where more than three quarters are being
+// answered, that has been so for longest. Idle connections, which cost whoever holds them nothing, therefore shut nobody out, nor do those
+// that are stuck, and a new one has a moment to send its request; a client whose idle connection is closed opens another.
 //
 // That is done apart for known connections, over which a request was let in, and for strangers', which have half the room each where
 // both are many: clients that have no password or end no handshake close none of those that have, and the other way round.
@@ -74,6 +75,9 @@ func (c *Connections) Follow(conn net.Conn, state http.ConnState) {
 	}
 	if victim := c.follow(conn, state); victim != nil {
 		_ = below(victim).Close() // of TLS this is not the Close that waits for the client
+		// This is the goroutine that accepts. In a flood it would accept hundreds at once, and close those before they had their turn to
+		// read the request that is there already.
+		runtime.Gosched()
 	}
 }
 
@@ -167,22 +171,32 @@ func (c *Connections) tally(k connection, n int) {
 
 // dispensable finds the connection that is to go, among those that are known or those that are not.
 func (c *Connections) dispensable(known bool) (found net.Conn) {
+	all, active := 0, 0
+	for _, k := range c.open {
+		if k.known == known {
+			all++
+			if k.active {
+				active++
+			}
+		}
+	}
+	stuck := 4*active > 3*all
 	var best connection
 	for conn, k := range c.open {
-		if k.known == known && (found == nil || k.before(best)) {
+		if k.known == known && (found == nil || k.before(best, stuck)) {
 			found, best = conn, k
 		}
 	}
 	return found
 }
 
-// before tells whether k goes rather than l.
-func (k connection) before(l connection) bool {
+// before tells whether k goes rather than l; those that are being answered go first if active.
+func (k connection) before(l connection, active bool) bool {
 	switch {
 	case k.rivals() != l.rivals():
 		return k.rivals() > l.rivals()
 	case k.active != l.active:
-		return l.active
+		return k.active == active
 	}
 	return k.since < l.since
 }
