@@ -217,9 +217,12 @@ func (s *site) ethtoolSays() map[string]string {
 }
 
 // changes counts the kernel's own notifications of changed features (ETHTOOL_MSG_FEATURES_NTF), by index. The returned function ends
-// the counting.
+// the counting. Kernels without the family "ethtool" notify nobody: there the log, the waiting and the final states must do.
 func (s *site) changes() func() map[int]int {
 	s.t.Helper()
+	if !labtest.EthtoolNetlink() {
+		return func() map[int]int { return nil }
+	}
 	var conn *genetlink.Conn
 	s.Do(func() error {
 		c, err := genetlink.Dial(nil)
@@ -343,7 +346,7 @@ func TestNoDeviceIsMissedAndNoOtherTouched(t *testing.T) {
 	wait()
 	touched := count()
 	for index := range guarded {
-		if touched[index] == 0 {
+		if touched[index] == 0 && labtest.EthtoolNetlink() {
 			t.Errorf("device %d was missed", index)
 		}
 		if touched[index] > 1 {
@@ -409,7 +412,11 @@ func TestFeatureTurnedOnAgain(t *testing.T) {
 	index := s.vxlan("flannel.1")
 	s.becomes(index, "flannel.1", false)
 	for range 20 {
-		s.Run("ethtool", "-K", "flannel.1", Feature, "on")
+		// By ioctl, ethtool(8) looks again after it has turned a feature on, and fails when the guard was faster.
+		_, err := s.NS.NS.Run("ethtool", "-K", "flannel.1", Feature, "on")
+		if err != nil && (labtest.EthtoolNetlink() || !strings.Contains(err.Error(), "Could not change any device features")) {
+			t.Fatal(err)
+		}
 		s.becomes(index, "flannel.1", false)
 	}
 }
