@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // What the kernel may hold for one connection, in bytes; it allows twice that for its own overhead (socket(7)). A request is small, and
@@ -33,6 +34,8 @@ type Connections struct {
 	strange int    // strangers' connections
 	tick    uint64 // counts changes of state
 	full    bool   // it was logged that the limit is reached
+
+	closed atomic.Uint64 // connections
 }
 
 type connection struct {
@@ -76,8 +79,10 @@ func (c *Connections) Follow(conn net.Conn, state http.ConnState) {
 	if victim := c.follow(conn, state); victim != nil {
 		_ = below(victim).Close() // of TLS this is not the Close that waits for the client
 		// This is the goroutine that accepts. In a flood it would accept hundreds at once, and close those before they had their turn to
-		// read the request that is there already.
-		runtime.Gosched()
+		// read the request that is there already. Not each time: those not yet accepted wait too.
+		if c.closed.Add(1)%uint64(max(1, c.limit/8)) == 0 { //nolint:gosec // positive
+			runtime.Gosched()
+		}
 	}
 }
 

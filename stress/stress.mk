@@ -4,9 +4,12 @@ LOAD   ?= 60s
 CHURNS ?= 10000
 SOAK   ?= 30m
 
-.PHONY: test-stress stress soak licenses test-licenses
+.PHONY: stress-smoke test-stress stress soak licenses test-licenses
 
-test-stress: deps ## load and churn, the short form (about a minute; not beside other tests)
+stress-smoke: deps ## load of 2 seconds each, and 400 devices (a minute)
+	$(GO) test -tags stress -count=1 -timeout 5m -run 'TestLoad|TestChurn/as_shipped' ./stress -args -load 2s -churns 400
+
+test-stress: deps ## load of 5 seconds each, and 1,500 devices, with the race detector too (needs a C compiler; five minutes; not beside other tests)
 	$(GO) test -tags stress -count=1 -timeout 10m ./stress
 
 stress: deps ## load of a minute each, and 10,000 devices (LOAD, CHURNS)

@@ -88,7 +88,7 @@ func strangers(ctx context.Context, t *testing.T, x target, n int, once bool, pa
 	}
 	wg.Wait()
 	t.Logf("%d requests of %d strangers: %d refused, %d without an answer", asked.Load(), n, refused.Load(), unanswered.Load())
-	if asked.Load() < int64(2*n) { // beyond the limit of connections they close one another's, and few are answered at all
+	if asked.Load() < int64(n) { // how many are answered is not said: beyond the limit of connections they close one another's
 		t.Errorf("only %d requests: the test shows nothing", asked.Load())
 	}
 }
