@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // What the kernel may hold for one connection, in bytes; it allows twice that for its own overhead (socket(7)). A request is small, and
@@ -17,10 +18,13 @@ const (
 	writeBuffer = 32 << 10
 )
 
+// tellAgain is how long a log line about the limit lasts: its clients must not be able to fill the log.
+const tellAgain = 10 * time.Minute
+
 // Connections bounds how many connections a server has open. A new one always gets in: beyond the limit another is closed for it, of the
-// address that has most of them, the one that has sent no complete request for longest or, where more than three quarters are being
-// answered, that has been so for longest. Idle connections, which cost whoever holds them nothing, therefore shut nobody out, nor do those
-// that are stuck, and a new one has a moment to send its request; a client whose idle connection is closed opens another.
+// address that has most of them, the one that has sent no complete request for longest or, where all are being answered, that has been
+// so for longest. Idle connections, which cost whoever holds them nothing, therefore shut nobody out; a client whose idle connection is
+// closed opens another.
 //
 // That is done apart for known connections, over which a request was let in, and for strangers', which have half the room each where
 // both are many: clients that have no password or end no handshake close none of those that have, and the other way round.
@@ -31,9 +35,9 @@ type Connections struct {
 	mu      sync.Mutex
 	open    map[net.Conn]connection
 	origins map[netip.Prefix]*origin
-	strange int    // strangers' connections
-	tick    uint64 // counts changes of state
-	full    bool   // it was logged that the limit is reached
+	strange int       // strangers' connections
+	tick    uint64    // counts changes of state
+	told    time.Time // when it was logged that the limit is reached
 
 	closed atomic.Uint64 // connections
 }
@@ -103,13 +107,12 @@ func (c *Connections) follow(conn net.Conn, state http.ConnState) (victim net.Co
 	switch {
 	case state == http.StateClosed || state == http.StateHijacked:
 		c.remove(conn)
-		c.full = c.full && len(c.open) > c.limit/2
 		return nil
 	case state == http.StateNew && len(c.open) >= c.limit:
 		victim = c.dispensable(2*c.strange < len(c.open))
 		c.remove(victim)
-		if !c.full {
-			c.full = true
+		if now := time.Now(); now.Sub(c.told) >= tellAgain {
+			c.told = now
 			c.logger.Warn("too many connections: for each new one another is closed", "limit", c.limit)
 		}
 	case state != http.StateNew && !there:
@@ -176,32 +179,22 @@ func (c *Connections) tally(k connection, n int) {
 
 // dispensable finds the connection that is to go, among those that are known or those that are not.
 func (c *Connections) dispensable(known bool) (found net.Conn) {
-	all, active := 0, 0
-	for _, k := range c.open {
-		if k.known == known {
-			all++
-			if k.active {
-				active++
-			}
-		}
-	}
-	stuck := 4*active > 3*all
 	var best connection
 	for conn, k := range c.open {
-		if k.known == known && (found == nil || k.before(best, stuck)) {
+		if k.known == known && (found == nil || k.before(best)) {
 			found, best = conn, k
 		}
 	}
 	return found
 }
 
-// before tells whether k goes rather than l; those that are being answered go first if active.
-func (k connection) before(l connection, active bool) bool {
+// before tells whether k goes rather than l.
+func (k connection) before(l connection) bool {
 	switch {
 	case k.rivals() != l.rivals():
 		return k.rivals() > l.rivals()
 	case k.active != l.active:
-		return k.active == active
+		return l.active
 	}
 	return k.since < l.since
 }

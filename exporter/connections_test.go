@@ -110,28 +110,6 @@ func TestStuckConnectionsShutNobodyOut(t *testing.T) {
 	}
 }
 
-// Where nearly all are being answered, a new one is not closed for the next before it has sent its request.
-func TestNewcomersHaveAMoment(t *testing.T) {
-	c := NewConnections(8, slog.New(slog.DiscardHandler))
-	var stuck, newcomers []*client
-	for range 8 {
-		conn := &client{address: "192.0.2.1"}
-		stuck = append(stuck, conn)
-		c.Follow(conn, http.StateNew)
-		c.Follow(conn, http.StateActive)
-	}
-	for range 4 {
-		conn := &client{address: "192.0.2.1"}
-		newcomers = append(newcomers, conn)
-		c.Follow(conn, http.StateNew)
-	}
-	for i, conn := range append(stuck, newcomers...) {
-		if want := i < 2 || i == 8 || i == 9; conn.closed != want {
-			t.Errorf("connection %d: closed %t, want %t", i, conn.closed, want)
-		}
-	}
-}
-
 // Over TLS the connection is closed without taking leave of a client that does not listen.
 func TestIdleTLSConnectionsShutNobodyOut(t *testing.T) {
 	h, c, _, _ := limited(t, 2, (*httptest.Server).StartTLS)
