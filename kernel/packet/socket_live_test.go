@@ -12,10 +12,8 @@ import (
 	"vxlan_exporter/lab/labtest"
 )
 
-// TestSocketRests: at rest a socket sees nothing, bound again it sees what comes from then on, and the interface counts all of it.
-func TestSocketRests(t *testing.T) {
-	c := newCable(t)
-	frame, _, _, _ := layout{sport: 40000, dport: 8472}.build()
+// socket calls f with a socket at the far end that is not bound yet.
+func (c *cable) socket(f func(packet.Socket, packet.Interface) error) {
 	c.to.Do(func() error {
 		s, err := packet.Open()
 		if err != nil {
@@ -26,6 +24,15 @@ func TestSocketRests(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		return f(s, i)
+	})
+}
+
+// TestSocketRests: at rest a socket sees nothing, bound again it sees what comes from then on, and the interface counts all of it.
+func TestSocketRests(t *testing.T) {
+	c := newCable(t)
+	frame, _, _, _ := layout{sport: 40000, dport: 8472}.build()
+	c.socket(func(s packet.Socket, i packet.Interface) error {
 		before, err := s.Counts(i.Index)
 		if err != nil {
 			return err
@@ -90,16 +97,7 @@ func TestSocketDoesNotWake(t *testing.T) {
 // TestSocketReceivesMany: one call brings all that is queued, in order, each with its own length, its own bytes and its own direction.
 func TestSocketReceivesMany(t *testing.T) {
 	c := newCable(t)
-	c.to.Do(func() error {
-		s, err := packet.Open()
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		i, err := s.Interface("eth0")
-		if err != nil {
-			return err
-		}
+	c.socket(func(s packet.Socket, i packet.Interface) error {
 		if err := s.Bind(i.Index); err != nil {
 			return err
 		}
