@@ -49,6 +49,7 @@ type target struct {
 const (
 	crowd   = "127.0.0.1"
 	another = "127.0.0.2"
+	third   = "127.0.0.3"
 )
 
 // client reaches it from an address, over one connection that it keeps or, with once, over a new one for each request.
