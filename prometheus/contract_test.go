@@ -34,9 +34,14 @@ func TestAlertsKeepTheirContract(t *testing.T) {
 func checkAnnotations(t *testing.T, r rule, runbook []string) {
 	t.Helper()
 	summary, description := r.Annotations["summary"], r.Annotations["description"]
+	// An alert about a node leads to the node, one about a job to the fleet.
+	named, dashboard := "{{ $labels.instance }}", "/d/vxlan-node?var-instance={{ $labels.instance | urlquery }}"
+	if aboutJobs(r) {
+		named, dashboard = "{{ $labels.job }}", "/d/vxlan-fleet?var-cluster={{ $labels.cluster | urlquery }}"
+	}
 	for _, text := range []string{summary, description} {
-		if !strings.Contains(text, "{{ $labels.instance }}") {
-			t.Errorf("%s: %q does not name the node", r.Alert, text)
+		if !strings.Contains(text, named) {
+			t.Errorf("%s: %q does not name the node or job, %s", r.Alert, text, named)
 		}
 	}
 	if !regexp.MustCompile("`[a-z_]+ [^`]+`").MatchString(description) {
@@ -46,10 +51,16 @@ func checkAnnotations(t *testing.T, r rule, runbook []string) {
 	if !ok || anchor != strings.ToLower(r.Alert) || !slices.Contains(runbook, anchor) {
 		t.Errorf("%s: runbook_url %q is no section of docs/RUNBOOK.md", r.Alert, r.Annotations["runbook_url"])
 	}
-	if u := r.Annotations["dashboard_url"]; u != "/d/vxlan-node?var-instance={{ $labels.instance | urlquery }}" &&
-		!strings.HasPrefix(u, "/d/vxlan-fleet?") {
-		t.Errorf("%s: dashboard_url %q", r.Alert, u)
+	if u := r.Annotations["dashboard_url"]; u != dashboard {
+		t.Errorf("%s: dashboard_url %q; want %q", r.Alert, u, dashboard)
 	}
+}
+
+// aboutJobs tells an alert that has no instance: all it reads is recorded by job.
+func aboutJobs(r rule) bool {
+	metrics, recorded := metricNames(r.Expr)
+	return len(metrics) == 0 && len(recorded) > 0 &&
+		!slices.ContainsFunc(recorded, func(name string) bool { return !strings.HasPrefix(name, "job:") })
 }
 
 // anchors are those that GitHub gives headings of one word.
@@ -136,7 +147,11 @@ func TestEveryAlertFiresAndIsSilentInTests(t *testing.T) {
 				if len(alert.Annotations) != 4 {
 					t.Errorf("%s: an alert %s without its four annotations", c.Name, a.Alertname)
 				}
-				for _, label := range []string{"instance", "device", "variant", "collector", "feature"} {
+				named := []string{"instance", "device", "variant", "collector", "feature"}
+				if alert.Labels["instance"] == "" {
+					named = []string{"job", "cluster"}
+				}
+				for _, label := range named {
 					if v := alert.Labels[label]; !strings.Contains(alert.Annotations["description"]+alert.Annotations["summary"], v) {
 						t.Errorf("%s: %s does not name its %s, %s", c.Name, a.Alertname, label, v)
 					}

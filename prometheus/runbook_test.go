@@ -18,7 +18,7 @@ func TestRunbookCommandsExist(t *testing.T) {
 	}
 	programs := []string{
 		"vxlan_exporter", "ethtool", "conntrack", "tcpdump", "iptables", "iptables-save", "nft", "nstat", "sysctl", "sleep", "dmesg", "grep",
-		"timeout", "systemctl", "journalctl", "curl",
+		"timeout", "systemctl", "journalctl", "curl", "promtool", "amtool",
 	}
 	for _, c := range commands {
 		if program := strings.Fields(c)[0]; !slices.Contains(programs, program) {
@@ -93,7 +93,7 @@ func runbookCommands(markdown string) (commands []string) {
 			commands = append(commands, c)
 		}
 		for _, span := range regexp.MustCompile("`([a-z_-]+ [^`]+)`").FindAllStringSubmatch(line, -1) {
-			if regexp.MustCompile(`^(vxlan_exporter|ethtool|conntrack|tcpdump|iptables|iptables-save|nft|nstat|sysctl|timeout|systemctl|journalctl|curl) `).
+			if regexp.MustCompile(`^(vxlan_exporter|ethtool|conntrack|tcpdump|iptables|iptables-save|nft|nstat|sysctl|timeout|systemctl|journalctl|curl|promtool|amtool) `).
 				MatchString(span[1]) {
 				commands = append(commands, span[1])
 			}
