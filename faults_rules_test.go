@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -77,4 +78,37 @@ func surroundingsFaults() []fault {
 			f.later.lost = `vxlan_nat_`
 		}
 	})
+}
+
+// nexthopFaults: routes that name nexthop objects tell nothing without them, and no prefix is known. A rule that clears the mark of what
+// is sent into the tunnels may then be one that does not.
+func nexthopFaults() []fault {
+	const exposure = `vxlan_device_exposure{device="vxlan5",state="%s",variant="offloaded_checksum"}`
+	const guard = `vxlan_nat_mark_guard{backend="nft",family="ipv4",state="%s"}`
+	worse := outcome{changed: "vxlan_nat_random_fully", becomes: map[string]float64{
+		fmt.Sprintf(exposure, "clear"): 0, fmt.Sprintf(exposure, "exposed"): 1, fmt.Sprintf(guard, "absent"): 0, fmt.Sprintf(guard, "unguarded"): 1,
+	}}
+	byOverlay := func(k *kerneltest.Kernel) { k.ByOverlay = true }
+	all := onNetlink(kerneltest.Nexthops, func(name string, status node.Status, f *fault) {
+		if strings.HasSuffix(name, "no socket") { // it is one of the socket of routes
+			return
+		}
+		f.setUp, f.later = byOverlay, worse
+		f.later.fails = statuses{"natrules": status}
+		if name == "hung system call" {
+			f.later.lost = `vxlan_nat_`
+		}
+	})
+	return append(all,
+		fault{
+			name: "nexthop objects/EOPNOTSUPP, none in this kernel", setUp: byOverlay,
+			broke: breaks(kerneltest.Nexthops, kerneltest.Fault{Refuse: unix.EOPNOTSUPP}),
+			later: worse,
+		},
+		fault{
+			name: "nexthop objects/those of the routes are gone", setUp: byOverlay,
+			broke: breaks(kerneltest.Nexthops, kerneltest.Fault{Empty: true}),
+			later: worse,
+		},
+	)
 }

@@ -37,10 +37,15 @@ func (c *NATRules) inputOf(ctx context.Context, known *node.Node) (natrules.Inpu
 	in := natrules.Input{MasqueradeBit: c.conf.MasqueradeBit}
 	for _, p := range known.Ports {
 		port := natrules.Port{Port: p.Port, IPv4: p.IPv4, IPv6: p.IPv6}
+		untold := false
 		for i := range known.Devices {
 			if d := &known.Devices[i]; d.Port == p.Port {
 				addDevice(&port, d, around)
+				untold = untold || len(around.Overlay(d.Index)) == 0
 			}
+		}
+		if untold { // what enters one of the devices, from a bridge for example, no route tells: it can be anything
+			port.Overlay = nil
 		}
 		in.Ports = append(in.Ports, port)
 	}

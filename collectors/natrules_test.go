@@ -164,6 +164,60 @@ func TestNATRulesInput(t *testing.T) {
 	}
 }
 
+// natCluster clears the mark of what is sent to the pods of 10.244.0.0/16, and of nothing else.
+const natCluster = `*nat
+:KUBE-POSTROUTING - [0:0]
+-A POSTROUTING -d 10.244.0.0/16 -j MARK --set-xmark 0x0/0x4000
+-A POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+COMMIT
+`
+
+// TestNATRulesRoutes: every way in which a route leads into a device counts. Where none leads into one of them, what is sent by it can be
+// anything. What IPv6 carries has its mark for certain: nothing of natCluster is there for it.
+func TestNATRulesRoutes(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		setUp  string
+		change natrules.Change
+	}{
+		{"routes of one next hop", "", natrules.NoChange},
+		{"another of one next hop", "route add 10.99.0.0/16 dev vx2", natrules.UnsureChange},
+		{"several next hops", "route add 10.99.0.0/16 nexthop dev flannel.1 nexthop dev vx2", natrules.UnsureChange},
+		{"several of the same cluster", "route add 10.244.9.0/24 nexthop dev flannel.1 nexthop dev vx2", natrules.NoChange},
+		{"IPv6 siblings", "route add fd99::/16 dev flannel.1\nroute append fd99::/16 dev vx2", natrules.PortChange},
+		{"a nexthop object", "nexthop add id 5 dev vx2\nroute add 10.99.0.0/16 nhid 5", natrules.UnsureChange},
+		{"a nexthop object, the same cluster", "nexthop add id 5 dev vx2\nroute add 10.244.9.0/24 nhid 5", natrules.NoChange},
+		{"a group", "nexthop add id 5 dev flannel.1\nnexthop add id 6 dev vx2\nnexthop add id 7 group 5/6\nroute add 10.99.0.0/16 nhid 7", natrules.UnsureChange},
+		{"a group, IPv6", "nexthop add id 5 via fe80::5 dev flannel.1\nnexthop add id 6 via fe80::6 dev vx2\nnexthop add id 7 group 5/6\nroute add fd99::/16 nhid 7", natrules.PortChange},
+		{"a device without routes", "link add dev vx3 type vxlan id 3 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx3 up", natrules.PortChange},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			ns, n := natNode(t)
+			ns.Run("sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0")
+			ns.RunInput("link add dev vx2 type vxlan id 2 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx2 up\n"+
+				"route add 10.244.3.0/24 dev vx2\n"+c.setUp+"\n", "ip", "-batch", "-")
+			ns.RunInput(natCluster, "iptables-nft-restore")
+			ns.RunInput(strings.ReplaceAll(natCluster, "-A POSTROUTING -d 10.244.0.0/16 -j MARK --set-xmark 0x0/0x4000\n", ""), "ip6tables-nft-restore")
+			ns.Do(func() error {
+				for _, name := range []string{"vx2", "vx3"} {
+					if link, err := net.InterfaceByName(name); err == nil {
+						d := n.Devices[0]
+						d.Index, d.Name = link.Index, name
+						n.Devices = append(n.Devices, d)
+					}
+				}
+				return nil
+			})
+			observeNAT(t, ns, NewNATRules(NATRulesConfig{ProcNet: "/proc/thread-self/net"}), n)
+			if len(n.NATRules.Outer) != 1 || n.NATRules.Outer[0].Change != c.change {
+				t.Errorf("outer %+v, want change %q", n.NATRules.Outer, c.change)
+			}
+		})
+	}
+}
+
 // TestNATRulesInterval: rules are read once in the interval, sooner when nf_tables rules changed, at once for other devices.
 func TestNATRulesInterval(t *testing.T) {
 	ns, n := natNode(t)

@@ -27,10 +27,17 @@ func record() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ns.Close()) }()
+	// Routes that name nexthop objects say nothing else: what the others say stands there without.
+	if _, err := ns.Run("sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0"); err != nil {
+		return err
+	}
 	if _, err := ns.RunInput(network, "ip", "-batch", "-"); err != nil {
 		return err
 	}
 	if _, err := ns.Run("bridge", "fdb", "append", "02:00:00:00:00:02", "dev", "flannel.1", "dst", "192.0.2.2"); err != nil {
+		return err
+	}
+	if _, err := ns.Run("bridge", "fdb", "add", "02:00:00:00:00:09", "dev", "flannel.1", "nhid", "10"); err != nil {
 		return err
 	}
 	return ns.Do(func() error {
@@ -51,6 +58,17 @@ addr add fd00:10:244::/128 dev flannel.1 nodad
 link set flannel.1 up
 route add 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink
 route add fd00:10:244:1::/64 dev flannel.1
+route add 10.244.2.0/24 nexthop via 10.244.1.0 dev flannel.1 onlink nexthop via 192.0.2.2 dev nic weight 2
+route add fd00:10:244:2::/64 nexthop via fe80::9 dev flannel.1 nexthop via 2001:db8::2 dev nic
+nexthop add id 5 dev flannel.1
+nexthop add id 6 via 192.0.2.2 dev nic
+nexthop add id 7 group 5/6,3
+nexthop add id 8 via 2001:db8::2 dev nic
+nexthop add id 9 via 192.0.2.3 fdb
+nexthop add id 10 group 9 fdb
+route add 10.244.5.0/24 nhid 5
+route add 10.244.7.0/24 nhid 7
+route add fd00:10:244:8::/64 nhid 8
 neigh add 10.244.1.0 lladdr 02:00:00:00:00:02 dev flannel.1
 `
 

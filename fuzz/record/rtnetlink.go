@@ -21,7 +21,7 @@ func links() error {
 	return seeds("kernel/packet/FuzzCounts", each(messages)...)
 }
 
-// surroundings records addresses, forwarding databases and routes. The target hands each to all three readers.
+// surroundings records addresses, forwarding databases, routes and nexthop objects. The target hands each to all four readers.
 func surroundings() error {
 	var all [][]byte
 	for _, q := range []struct {
@@ -31,12 +31,13 @@ func surroundings() error {
 		{unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg)},
 		{unix.RTM_GETNEIGH, append([]byte{unix.AF_BRIDGE}, make([]byte, unix.SizeofNdMsg-1)...)},
 		{unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg)},
+		{unix.RTM_GETNEXTHOP, make([]byte, unix.SizeofNhmsg)},
 	} {
 		messages, err := dump(q.kind, q.request)
 		if err != nil {
 			return err
 		}
-		all = append(all, messages[:min(len(messages), 8)]...)
+		all = append(all, messages[:min(len(messages), 32)]...)
 	}
 	return seeds("kernel/natrules/FuzzSurroundings", each(all)...)
 }

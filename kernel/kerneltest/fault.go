@@ -19,6 +19,7 @@ type Fault struct {
 	OtherSequence bool // the answer is to another request
 	OtherPort     bool // the answer is to another socket
 	Interrupted   bool // what is dumped changes all the time (NLM_F_DUMP_INTR)
+	Empty         bool // what was there to be listed is gone
 	Cut           int  // so many bytes are missing at the end of every message
 
 	OtherDevice bool   // names are other devices' by the time they are asked for

@@ -24,6 +24,7 @@ const (
 	Packets   Source = "packet socket"
 
 	Surroundings Source = "addresses, forwarding databases and routes"
+	Nexthops     Source = "nexthop objects" // asked for over a socket of Surroundings
 )
 
 // Kernel is the kernel. Make it with New.
@@ -36,6 +37,8 @@ type Kernel struct {
 	NoIoctl bool
 	// ByRemote adds a rule of nf_tables that takes what is sent to Remote out of the NAT rules.
 	ByRemote bool
+	// ByOverlay adds a rule of nf_tables that clears the mark of what is sent into the tunnels, and has the routes name nexthop objects.
+	ByOverlay bool
 
 	flows conntracktest.Kernel
 

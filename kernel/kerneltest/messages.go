@@ -14,6 +14,7 @@ type messageSocket struct {
 	deadline
 	k      *Kernel
 	source Source
+	asked  Source // what the last request was to: source, or a part of it that breaks by itself
 	answer func(m netlink.Message) ([]netlink.Message, error)
 	seq    uint32
 	queue  []netlink.Message
@@ -24,18 +25,23 @@ func (k *Kernel) messages(s Source, answer func(netlink.Message) ([]netlink.Mess
 	if err := k.opened(s); err != nil {
 		return nil, err
 	}
-	return &messageSocket{k: k, source: s, answer: answer}, nil
+	return &messageSocket{k: k, source: s, asked: s, answer: answer}, nil
 }
 
 // Send takes a request, and begins to answer it.
 func (s *messageSocket) Send(m netlink.Message) (netlink.Message, error) {
-	f, _ := s.k.fault(s.source)
+	if s.source == Surroundings {
+		s.asked = listOf(m)
+	}
+	f, _ := s.k.fault(s.asked)
 	if f.Send != nil {
 		return m, &netlink.OpError{Op: "send", Err: f.Send}
 	}
 	s.seq++
 	m.Header.Sequence, m.Header.PID = s.seq, 4711
-	s.queue, s.refuse = s.answer(m)
+	if s.queue, s.refuse = s.answer(m); f.Empty {
+		s.queue = nil
+	}
 	for i := range s.queue {
 		h := &s.queue[i].Header
 		h.Sequence, h.PID = s.seq, m.Header.PID
@@ -59,7 +65,7 @@ func (s *messageSocket) Send(m netlink.Message) (netlink.Message, error) {
 func (s *messageSocket) ReceiveIter() iter.Seq2[netlink.Message, error] {
 	return func(yield func(netlink.Message, error) bool) {
 		fail := func(err error) { yield(netlink.Message{}, &netlink.OpError{Op: "receive", Err: err}) }
-		f, changed := s.k.fault(s.source)
+		f, changed := s.k.fault(s.asked)
 		switch {
 		case f.Hung:
 			<-changed

@@ -55,15 +55,24 @@ func (k *Kernel) nftables(m netlink.Message) ([]netlink.Message, error) {
 			}
 			return message(newRule, nested(nlattr.Append(table, 2, "POSTROUTING\x00"), 4, all))
 		}
+		destination := func(length uint32) expr {
+			const network, daddr = 1, 16 // NFT_PAYLOAD_NETWORK_HEADER, its offset of the destination
+			place := nlattr.Append(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(network)), 3, be32(daddr))
+			return expr{"payload\x00", nlattr.Append(place, 4, be32(length))}
+		}
+		is := func(address []byte) expr {
+			return expr{"cmp\x00", nested(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(equal)), 3, nlattr.Append(nil, 1, address))}
+		}
 		var rules []netlink.Message
 		if k.ByRemote {
-			const network, daddr, accept = 1, 16, 1 // NFT_PAYLOAD_NETWORK_HEADER, its offset of the destination, NF_ACCEPT
-			place := nlattr.Append(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(network)), 3, be32(daddr))
-			rules = rule(
-				expr{"payload\x00", nlattr.Append(place, 4, be32(4))},
-				expr{"cmp\x00", nested(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(equal)), 3, nlattr.Append(nil, 1, Remote().AsSlice()))},
-				expr{"immediate\x00", nested(nlattr.Append(nil, 1, be32(0)), 2, nested(nil, 2, nlattr.Append(nil, 1, be32(accept))))},
-			)
+			const accept = 1 // NF_ACCEPT
+			end := nested(nlattr.Append(nil, 1, be32(0)), 2, nested(nil, 2, nlattr.Append(nil, 1, be32(accept))))
+			rules = rule(destination(4), is(Remote().AsSlice()), expr{"immediate\x00", end})
+		}
+		if k.ByOverlay {
+			zero := nested(nlattr.Append(nil, 1, be32(1)), 2, value(0))
+			rules = rule(destination(2), is([]byte{10, 244}), expr{"immediate\x00", zero},
+				expr{"meta\x00", nlattr.Append(nlattr.Append(nil, 2, be32(mark)), 3, be32(1))})
 		}
 		return append(rules, rule([]expr{
 			{"meta\x00", nlattr.Append(nlattr.Append(nil, 2, be32(mark)), 1, be32(1))},

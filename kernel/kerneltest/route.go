@@ -34,9 +34,21 @@ func (k *Kernel) OpenSurroundings() (rtnl.Socket, error) {
 	return s, nil
 }
 
-// surroundings answers the dumps of addresses, of forwarding databases and of routes (struct ndmsg, struct rtmsg).
+// listOf is the interface that a request over a socket of Surroundings asks.
+func listOf(m netlink.Message) Source {
+	if m.Header.Type == unix.RTM_GETNEXTHOP {
+		return Nexthops
+	}
+	return Surroundings
+}
+
+// surroundings answers the dumps of addresses, of forwarding databases, of routes and of nexthop objects (struct ndmsg, struct rtmsg,
+// struct nhmsg).
 func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
 	var out []netlink.Message
+	add := func(kind netlink.HeaderType, data []byte) {
+		out = append(out, netlink.Message{Header: netlink.Header{Type: kind}, Data: data})
+	}
 	for _, index := range []uint32{flannelIndex, byAddressIndex} {
 		number := binary.NativeEndian.AppendUint32(nil, index)
 		switch m.Header.Type {
@@ -44,11 +56,17 @@ func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
 			return k.route(m)
 		case unix.RTM_GETNEIGH:
 			b := append(append([]byte{unix.AF_BRIDGE, 0, 0, 0}, number...), 0, 0, 0, 0)
-			out = append(out, netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWNEIGH}, Data: nlattr.Append(b, unix.NDA_DST, Remote().AsSlice())})
+			add(unix.RTM_NEWNEIGH, nlattr.Append(b, unix.NDA_DST, Remote().AsSlice()))
 		case unix.RTM_GETROUTE:
 			b := []byte{unix.AF_INET, 24, 0, 0, unix.RT_TABLE_MAIN, 0, 0, unix.RTN_UNICAST, 0, 0, 0, 0}
-			b = nlattr.Append(nlattr.Append(b, unix.RTA_DST, []byte{10, 244, byte(index), 0}), unix.RTA_OIF, number)
-			out = append(out, netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWROUTE}, Data: b})
+			kind := uint16(unix.RTA_OIF)
+			if k.ByOverlay {
+				kind = 30 // RTA_NH_ID; an object has its interface's number
+			}
+			add(unix.RTM_NEWROUTE, nlattr.Append(nlattr.Append(b, unix.RTA_DST, []byte{10, 244, byte(index), 0}), kind, number))
+		case unix.RTM_GETNEXTHOP:
+			b := nlattr.Append([]byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}, unix.NHA_ID, number)
+			add(unix.RTM_NEWNEXTHOP, nlattr.Append(b, unix.NHA_OIF, number))
 		default:
 			return nil, unix.EOPNOTSUPP
 		}

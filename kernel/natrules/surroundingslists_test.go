@@ -19,6 +19,8 @@ import (
 // listing is a kernel that answers a request with a number of like messages, the last of them flagged as interrupted so many times.
 type listing struct {
 	answers     map[netlink.HeaderType][]byte
+	several     map[netlink.HeaderType][][]byte // where the answer is not the same each time
+	refused     map[netlink.HeaderType]error
 	times       map[netlink.HeaderType]int
 	interrupted *int
 	asked       netlink.Header
@@ -32,8 +34,15 @@ func (l *listing) Send(m netlink.Message) (netlink.Message, error) {
 
 func (l *listing) ReceiveIter() iter.Seq2[netlink.Message, error] {
 	return func(yield func(netlink.Message, error) bool) {
+		if err := l.refused[l.asked.Type]; err != nil {
+			yield(netlink.Message{}, &netlink.OpError{Op: "receive", Err: err})
+			return
+		}
 		for i := range l.times[l.asked.Type] {
 			m := netlink.Message{Header: l.asked, Data: l.answers[l.asked.Type]}
+			if several := l.several[l.asked.Type]; several != nil {
+				m.Data = several[i]
+			}
 			m.Header.Type -= 2 // RTM_GET* follows RTM_NEW* and RTM_DEL*
 			if i == l.times[l.asked.Type]-1 && *l.interrupted > 0 {
 				*l.interrupted--

@@ -1,0 +1,152 @@
+package natrules
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// attributesOf are the attributes behind a header of so many bytes. ok is false for families other than IP, which lists of all
+// families have too (AF_MPLS, RTNL_FAMILY_IPMR, AF_MCTP): what they call an address is none.
+func attributesOf(b []byte, header int, families ...byte) (n nested, ok bool, err error) {
+	if len(b) < header || !wellFormed(b[header:]) {
+		return nil, false, errMessage
+	}
+	if !slices.Contains(families, b[0]) {
+		return nil, false, nil
+	}
+	return parseNested(b[header:]), true, nil
+}
+
+// errMessage: lengths in a message contradict each other.
+var errMessage = errors.New("malformed netlink message")
+
+// addr is an attribute that holds an address; it is not valid where there is no such attribute.
+func (n nested) addr(kind uint16) (netip.Addr, error) {
+	b, there := n[kind]
+	a, ok := netip.AddrFromSlice(b)
+	if there && !ok {
+		return a, errMessage
+	}
+	return a, nil
+}
+
+// number is an attribute that holds a u32; there is false where there is no such attribute.
+func (n nested) number(kind uint16) (v uint32, there bool, err error) {
+	b, there := n[kind]
+	if there && len(b) != 4 {
+		return 0, true, errMessage
+	}
+	if there {
+		v = binary.NativeEndian.Uint32(b)
+	}
+	return v, there, nil
+}
+
+// address: struct ifaddrmsg {u8 family, prefixlen, flags, scope; u32 index}; IFA_LOCAL, or IFA_ADDRESS where there is none.
+func (g *gathering) address(b []byte) error {
+	n, ok, err := attributesOf(b, unix.SizeofIfAddrmsg, unix.AF_INET, unix.AF_INET6)
+	if !ok {
+		return err
+	}
+	kind := uint16(unix.IFA_LOCAL)
+	if !n.has(kind) {
+		kind = unix.IFA_ADDRESS
+	}
+	a, err := n.addr(kind)
+	if err != nil || !a.IsValid() {
+		return err
+	}
+	index := int(binary.NativeEndian.Uint32(b[4:]))
+	g.addrs[index] = append(g.addrs[index], a)
+	return g.keep(1)
+}
+
+// forwarding: struct ndmsg {u8 family; pad; s32 ifindex; …}; NDA_DST is where the tunnel sends, or NDA_NH_ID names what tells.
+func (g *gathering) forwarding(b []byte) error {
+	const ndaNHID = 13 // NDA_NH_ID, include/uapi/linux/neighbour.h
+	n, ok, err := attributesOf(b, unix.SizeofNdMsg, unix.AF_BRIDGE)
+	if !ok {
+		return err
+	}
+	index := int(binary.NativeEndian.Uint32(b[4:]))
+	a, err := n.addr(unix.NDA_DST)
+	id, by, idErr := n.number(ndaNHID)
+	switch {
+	case err != nil || idErr != nil:
+		return errMessage
+	case by:
+		g.entriesBy[id] = append(g.entriesBy[id], index)
+	case a.IsValid() && !a.IsUnspecified():
+		g.remotes[index] = append(g.remotes[index], a)
+	default: // an entry of a bridge, or of a device that is itself the end
+		return nil
+	}
+	return g.keep(1)
+}
+
+// route: struct rtmsg {u8 family, dst_len, …, table, protocol, scope, type; u32 flags}. One next hop stands in the message itself,
+// several in RTA_MULTIPATH; a nexthop object is named by RTA_NH_ID, beside what it says only where net.ipv4.nexthop_compat_mode is 1.
+func (g *gathering) route(b []byte) error {
+	const rtaNHID = 30 // RTA_NH_ID
+	n, ok, err := attributesOf(b, unix.SizeofRtMsg, unix.AF_INET, unix.AF_INET6)
+	if !ok || b[7] != unix.RTN_UNICAST {
+		return err
+	}
+	p, err := n.destination(b[0], int(b[1]))
+	if err != nil {
+		return err
+	}
+	oif, one, oifErr := n.number(unix.RTA_OIF)
+	id, by, idErr := n.number(rtaNHID)
+	switch {
+	case oifErr != nil || idErr != nil:
+		return errMessage
+	case p.Addr().IsLinkLocalUnicast() || p.Addr().IsMulticast():
+		return nil
+	case one:
+		return g.routed(int(oif), p)
+	case n.has(unix.RTA_MULTIPATH):
+		all, err := multipath(n[unix.RTA_MULTIPATH])
+		for i := 0; i < len(all) && err == nil; i++ {
+			err = g.routed(all[i], p)
+		}
+		return err
+	case by:
+		g.routesBy[id] = append(g.routesBy[id], p)
+		return g.keep(1)
+	default:
+		return errUntold
+	}
+}
+
+// destination is RTA_DST; a route without it is the default.
+func (n nested) destination(family byte, bits int) (netip.Prefix, error) {
+	a, err := n.addr(unix.RTA_DST)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if !a.IsValid() {
+		a = netip.IPv4Unspecified()
+		if family == unix.AF_INET6 {
+			a = netip.IPv6Unspecified()
+		}
+	}
+	p := netip.PrefixFrom(a, bits)
+	if !p.IsValid() {
+		return p, errMessage
+	}
+	return p, nil
+}
+
+// routed keeps that a prefix is routed into an interface.
+func (g *gathering) routed(index int, p netip.Prefix) error {
+	if index == 0 {
+		return errUntold
+	}
+	g.overlay[index] = append(g.overlay[index], p)
+	return g.keep(1)
+}
