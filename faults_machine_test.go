@@ -65,7 +65,7 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 		route: k.OpenRoute, ioctl: k.OpenIoctl, generic: k.OpenGeneric, conntrack: k.OpenConntrack,
 		rules: natrules.NewReader(natrules.Config{
 			Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root,
-			OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy,
+			OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy, OpenIPSets: k.OpenIPSets,
 		}),
 		surroundings: k.OpenSurroundings,
 	}

@@ -112,3 +112,50 @@ func nexthopFaults() []fault {
 		},
 	)
 }
+
+// ipSetFaults: a rule by a set that cannot be asked may match or not. A device that it made clear is exposed; the other rules are judged.
+func ipSetFaults() []fault {
+	const exposure = `vxlan_device_exposure{device="vxlan5",state="%s",variant="offloaded_checksum"}`
+	worse := outcome{becomes: map[string]float64{fmt.Sprintf(exposure, "clear"): 0, fmt.Sprintf(exposure, "exposed"): 1}}
+	bySet := func(k *kerneltest.Kernel) { k.BySet = true }
+	all := onNetlink(kerneltest.IPSets, func(name string, status node.Status, f *fault) {
+		switch name {
+		case "changes all the time", "answer without end": // of dumps only
+			return
+		}
+		f.setUp, f.later = bySet, worse
+		f.later.fails = statuses{"natrules": status}
+		if name == "hung system call" {
+			f.later.lost = `vxlan_nat_`
+		}
+	})
+	for _, c := range []struct {
+		source kerneltest.Source
+		name   string
+		fault  kerneltest.Fault
+		status node.Status
+	}{
+		{kerneltest.IPSets, "the set is gone", kerneltest.Fault{Refuse: unix.ENOENT}, ""}, // an answer
+		{kerneltest.IPSets, "a set that cannot be asked this", kerneltest.Fault{Refuse: unix.Errno(4100)}, ""},
+		{kerneltest.IPSets, "no answer at all", kerneltest.Fault{Empty: true}, node.Failed},
+		{kerneltest.IPSets, "a size of less than its header", kerneltest.Fault{Size: 3}, node.Failed},
+		{kerneltest.IPSets, "a size larger than the message", kerneltest.Fault{Size: 1<<16 - 1}, node.Failed},
+		{kerneltest.IPSets, "a size that swallows the type", kerneltest.Fault{Size: 48}, node.Failed},
+		{kerneltest.IPSetNames, "EPERM, refused", kerneltest.Fault{Refuse: unix.EPERM}, node.NotPermitted},
+		{kerneltest.IPSetNames, "EINTR, refused", kerneltest.Fault{Refuse: unix.EINTR}, node.Failed},
+		{kerneltest.IPSetNames, "no set of that number", kerneltest.Fault{Empty: true}, ""}, // an answer
+		{kerneltest.IPSetNames, "a name without end", kerneltest.Fault{Endless: true}, node.Failed},
+		{kerneltest.IPSetNames, "hung system call", kerneltest.Fault{Hung: true}, node.Failed},
+		{kerneltest.Legacy, "EMFILE, no socket for names of sets", kerneltest.Fault{Open: unix.EMFILE}, node.Failed},
+	} {
+		f := fault{name: string(c.source) + "/" + c.name, setUp: bySet, broke: breaks(c.source, c.fault), slow: c.fault.Hung, later: worse}
+		if c.status != "" {
+			f.later.fails = statuses{"natrules": c.status}
+		}
+		if c.fault.Hung {
+			f.later.lost = `vxlan_nat_`
+		}
+		all = append(all, f)
+	}
+	return all
+}

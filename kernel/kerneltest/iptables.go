@@ -28,9 +28,12 @@ func (s legacySocket) Close() error {
 	return nil
 }
 
-// Getsockopt answers IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES as do_ipt_get_ctl does (net/ipv4/netfilter/ip_tables.c). The fault Receive
+// Getsockopt answers SO_IP_SET, and IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES as do_ipt_get_ctl does (net/ipv4/netfilter/ip_tables.c). The fault Receive
 // is of the second.
 func (s legacySocket) Getsockopt(option int, b []byte) error {
+	if option == 83 {
+		return s.k.ipSetName(b)
+	}
 	f, changed := s.k.fault(Legacy)
 	table := natTable()
 	switch {

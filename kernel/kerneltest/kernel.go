@@ -25,6 +25,8 @@ const (
 
 	Surroundings Source = "addresses, forwarding databases and routes"
 	Nexthops     Source = "nexthop objects" // asked for over a socket of Surroundings
+	IPSets       Source = "ip sets"
+	IPSetNames   Source = "SO_IP_SET" // asked for over a socket of Legacy
 )
 
 // Kernel is the kernel. Make it with New.
@@ -37,6 +39,8 @@ type Kernel struct {
 	NoIoctl bool
 	// ByRemote adds a rule of nf_tables that takes what is sent to Remote out of the NAT rules.
 	ByRemote bool
+	// BySet is the same with a rule by an ip set, as iptables-nft makes them.
+	BySet bool
 	// ByOverlay adds a rule of nf_tables that clears the mark of what is sent into the tunnels, and has the routes name nexthop objects.
 	ByOverlay bool
 

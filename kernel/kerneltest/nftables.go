@@ -64,10 +64,15 @@ func (k *Kernel) nftables(m netlink.Message) ([]netlink.Message, error) {
 			return expr{"cmp\x00", nested(nlattr.Append(nlattr.Append(nil, 1, be32(1)), 2, be32(equal)), 3, nlattr.Append(nil, 1, address))}
 		}
 		var rules []netlink.Message
+		const accept = 1 // NF_ACCEPT
+		end := expr{"immediate\x00", nested(nlattr.Append(nil, 1, be32(0)), 2, nested(nil, 2, nlattr.Append(nil, 1, be32(accept))))}
 		if k.ByRemote {
-			const accept = 1 // NF_ACCEPT
-			end := nested(nlattr.Append(nil, 1, be32(0)), 2, nested(nil, 2, nlattr.Append(nil, 1, be32(accept))))
-			rules = rule(destination(4), is(Remote().AsSlice()), expr{"immediate\x00", end})
+			rules = rule(destination(4), is(Remote().AsSlice()), end)
+		}
+		if k.BySet {
+			// struct xt_set_info_match_v1 {u16 index; u8 dim, flags}: one dimension, the destination.
+			info := append(binary.NativeEndian.AppendUint16(nil, setIndex), 1, 0, 0, 0, 0, 0)
+			rules = rule(expr{"match\x00", nlattr.Append(nlattr.Append(nlattr.Append(nil, 1, "set\x00"), 2, be32(1)), 3, info)}, end)
 		}
 		if k.ByOverlay {
 			zero := nested(nlattr.Append(nil, 1, be32(1)), 2, value(0))

@@ -4,29 +4,62 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/mdlayher/netlink"
 
 	"vxlan_exporter/fuzz/bound"
 	"vxlan_exporter/fuzz/memfile"
 )
 
-// FuzzIPSet reads the answers about ip sets. The seeds in testdata/fuzz were recorded from Linux 6.18.
+// FuzzIPSet asks about a set, of which the kernel gives forged answers. The seeds in testdata/fuzz were recorded from Linux 6.18.
 func FuzzIPSet(f *testing.F) {
+	p := fuzzPorts()
+	p[0].Remotes = p[0].Local
+	outer := outerPacket(&p[0], false)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) < nfgenmsgLength {
-			return
-		}
-		var s setType
-		bound.Read(t, len(b), 256, 0, func() { s = parseSetType(b[nfgenmsgLength:]) })
-		if !bytes.Contains(b, []byte(s.name)) {
-			t.Errorf("type %q of %x", s.name, b)
-		}
+		bound.Read(t, len(b), 256, 0, func() {
+			s := newIPSets(t.Context(), func() (Socket, error) { return &sameAnswer{answer: b}, nil }, nil)
+			defer s.close()
+			kind, ok := s.typeOf("a")
+			if ok != (kind.name != "") || ok == (s.failed != nil) || !bytes.Contains(b, []byte(kind.name)) {
+				t.Errorf("type %q, %v, of %x", kind.name, s.failed, b)
+			}
+			// The same answer to a test is none: only an acknowledgement is a yes, only a refusal a no.
+			if got := s.contains("a", outer, []bool{false}); got == yes || got == no && !kind.ipv6 {
+				t.Errorf("in the set: %v, of %x", got, b)
+			}
+		})
 	})
 }
+
+// sameAnswer is a kernel that answers everything with the same message of the type that was asked for.
+type sameAnswer struct {
+	answer []byte
+	asked  netlink.Header
+}
+
+func (s *sameAnswer) Send(m netlink.Message) (netlink.Message, error) {
+	m.Header.Sequence++
+	s.asked = m.Header
+	return m, nil
+}
+
+func (s *sameAnswer) ReceiveIter() iter.Seq2[netlink.Message, error] {
+	return func(yield func(netlink.Message, error) bool) {
+		yield(netlink.Message{Header: s.asked, Data: s.answer}, nil)
+	}
+}
+
+func (*sameAnswer) SetDeadline(time.Time) error { return nil }
+
+func (*sameAnswer) Close() error { return nil }
 
 // FuzzTableNames reads ip_tables_names and /proc/modules, as they are and as no kernel writes them.
 func FuzzTableNames(f *testing.F) {

@@ -3,26 +3,27 @@ package natrules
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
-
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/kernel/nlattr"
 )
 
 // ipSets asks the kernel's ip sets about single members, for rules that match a set. Such a rule keeps ip_set in the kernel, so
-// asking loads no module.
+// asking loads no module. A question that comes to nothing leaves open whether the rule matches.
 type ipSets struct {
-	until time.Time // the deadline of all questions
-	conn  *netlink.Conn
-	err   error
-	names map[uint16]string
-	types map[string]setType
-	asked map[string]truth
+	until      time.Time // the deadline of all questions
+	open       func() (Socket, error)
+	openLegacy func(ipv6 bool) (LegacySocket, error)
+	conn       Socket
+	broken     error // nothing can be asked any more
+	failed     error // the first question that failed
+	gone       bool  // a set that a rule names is not there: the rule is not either, by now
+	names      map[uint16]string
+	types      map[string]setType
+	asked      map[string]truth
 }
 
 // setType is what a set holds: "hash:net", and for which family.
@@ -33,12 +34,15 @@ type setType struct {
 
 const maxSetTests = 256 // members asked for in one reading
 
-func newIPSets(ctx context.Context) *ipSets {
+func newIPSets(ctx context.Context, open func() (Socket, error), openLegacy func(ipv6 bool) (LegacySocket, error)) *ipSets {
 	until := time.Now().Add(5 * time.Second)
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {
 		until = d
 	}
-	return &ipSets{until: until, names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{}}
+	return &ipSets{
+		until: until, open: open, openLegacy: openLegacy,
+		names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{},
+	}
 }
 
 func (s *ipSets) close() {
@@ -53,65 +57,26 @@ func (s *ipSets) name(index uint16) string {
 		return ""
 	}
 	if _, known := s.names[index]; !known {
-		s.names[index] = setNameByIndex(index)
+		name, err := setName(s.openLegacy, index)
+		if err != nil {
+			s.fail(fmt.Errorf("name of set %d: %w", index, err))
+		}
+		s.gone = s.gone || err == nil && name == ""
+		s.names[index] = name
 	}
 	return s.names[index]
-}
-
-// Messages and attributes of ip_set (include/uapi/linux/netfilter/ipset/ip_set.h).
-const (
-	subsysIPSet   = 6 // NFNL_SUBSYS_IPSET
-	ipsetProtocol = 6
-	ipsetTest     = 11 // IPSET_CMD_TEST
-	ipsetHeader   = 12 // IPSET_CMD_HEADER
-
-	ipsetAttrProtocol, ipsetAttrName, ipsetAttrType, ipsetAttrFamily, ipsetAttrData = 1, 2, 3, 5, 7
-
-	ipsetAttrIP, ipsetAttrPort, ipsetAttrProto, ipsetAttrIP2 = 1, 4, 7, 20
-
-	ipsetErrExist = unix.Errno(4103) // IPSET_ERR_EXIST: to a test, "not in the set"
-)
-
-func (s *ipSets) ask(kind uint16, ipv6 bool, name string, data []byte) ([]netlink.Message, error) {
-	if s.err != nil {
-		return nil, s.err
-	}
-	if s.conn == nil {
-		s.conn, s.err = netlink.Dial(unix.NETLINK_NETFILTER, nil)
-		if s.err == nil {
-			s.err = s.conn.SetDeadline(s.until)
-		}
-		if s.err != nil {
-			return nil, s.err
-		}
-	}
-	family := byte(nfIPv4)
-	if ipv6 {
-		family = nfIPv6
-	}
-	b := nlattr.Append([]byte{family, 0, 0, 0}, ipsetAttrProtocol, []byte{ipsetProtocol})
-	b = nlattr.Append(b, ipsetAttrName, append([]byte(name), 0))
-	flags := netlink.Request
-	if data != nil {
-		const nestedFlag = 1 << 15
-		b = nlattr.Append(b, ipsetAttrData|nestedFlag, data)
-		flags |= netlink.Acknowledge
-	}
-	messages, err := s.conn.Execute(netlink.Message{Header: netlink.Header{Type: subsysIPSet<<8 | netlink.HeaderType(kind), Flags: flags}, Data: b})
-	if err != nil && !errors.As(err, new(unix.Errno)) || errors.As(err, new(*os.SyscallError)) {
-		s.err = err // not the kernel's own refusal: what comes next may be the answer to this question
-	}
-	return messages, err
 }
 
 func (s *ipSets) typeOf(name string) (setType, bool) {
 	if t, ok := s.types[name]; ok {
 		return t, t.name != ""
 	}
-	var t setType
-	if messages, err := s.ask(ipsetHeader, false, name, nil); err == nil && len(messages) == 1 && len(messages[0].Data) >= nfgenmsgLength {
-		t = parseSetType(messages[0].Data[nfgenmsgLength:])
+	answer, err := s.ask(ipsetHeader, false, name, nil)
+	t := parseSetType(answer)
+	if err == nil && t.name == "" {
+		err = errSetAnswer
 	}
+	s.note(name, err)
 	s.types[name] = t
 	return t, t.name != ""
 }
@@ -204,6 +169,8 @@ func (s *ipSets) test(name string, first netip.Addr, port []byte, second netip.A
 		t = yes
 	case errors.Is(err, ipsetErrExist):
 		t = no
+	default:
+		s.note(name, err)
 	}
 	s.asked[key] = t
 	return t

@@ -26,7 +26,7 @@ const (
 // LegacySocket asks for tables of one family, by getsockopt(2).
 type LegacySocket interface {
 	// Getsockopt puts the answer into b, which holds the question: option 64, IPT_SO_GET_INFO, or 65, IPT_SO_GET_ENTRIES (ip6tables
-	// has the same). Parts of b may be no memory; what would be copied there fails with EFAULT.
+	// has the same), and 83, SO_IP_SET, for the name of an ip set. Parts of b may be no memory; what would be copied there fails with EFAULT.
 	Getsockopt(option int, b []byte) error
 	Close() error
 }

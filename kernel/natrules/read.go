@@ -22,6 +22,7 @@ type Config struct {
 	// Openers; nil: those of the kernel, in the network namespace of the calling thread.
 	OpenNFTables func() (Socket, error)
 	OpenLegacy   func(ipv6 bool) (LegacySocket, error)
+	OpenIPSets   func() (Socket, error)
 }
 
 // Reader reads the rules of the network namespace of the thread it is used on.
@@ -30,6 +31,7 @@ type Reader struct {
 	gate       gate
 	open       func() (Socket, error)
 	openLegacy func(ipv6 bool) (LegacySocket, error)
+	openIPSets func() (Socket, error)
 }
 
 // NewReader makes a Reader. Nothing is opened yet.
@@ -41,8 +43,11 @@ func NewReader(c Config) *Reader {
 	if c.OpenLegacy == nil {
 		c.OpenLegacy = openLegacySocket
 	}
+	if c.OpenIPSets == nil {
+		c.OpenIPSets = openSocket
+	}
 	return &Reader{
-		open: c.OpenNFTables, openLegacy: c.OpenLegacy,
+		open: c.OpenNFTables, openLegacy: c.OpenLegacy, openIPSets: c.OpenIPSets,
 		procNet: cmp.Or(c.ProcNet, filepath.Join(proc, "net")),
 		gate:    gate{proc: proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules")},
 	}
@@ -61,7 +66,7 @@ func (r *Reader) Read(ctx context.Context, in Input) (s State, err error) {
 }
 
 func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, err error) {
-	sets := newIPSets(ctx)
+	sets := newIPSets(ctx, r.openIPSets, r.openLegacy)
 	defer sets.close()
 	var rulesets []*ruleset
 	var open []*legacyTable
@@ -89,6 +94,10 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 		}
 	}
 	s = judge(in, rulesets)
+	torn = torn || sets.gone
+	if sets.failed != nil {
+		errs = append(errs, fmt.Errorf("ip sets: %w", sets.failed))
+	}
 	for _, t := range open {
 		torn = torn || t.torn()
 	}

@@ -184,7 +184,7 @@ func TestQuotes(t *testing.T) {
 				var bases []*base
 				if backend == Legacy {
 					r := NewReader(Config{ProcNet: "/proc/thread-self/net"})
-					set, open := r.readLegacy(false, newIPSets(context.Background()))
+					set, open := r.readLegacy(false, newIPSets(context.Background(), openSocket, openLegacySocket))
 					defer func() {
 						for _, table := range open {
 							table.close()
