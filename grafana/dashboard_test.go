@@ -1,88 +1,22 @@
 package grafana_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"vxlan_exporter/grafana"
 )
 
-// dashboard is as much of the JSON as the tests need. That the whole of it fits Grafana's schema is checked by its types (src/check).
-type dashboard struct {
-	UID         string
-	Title       string
-	Description string
-	Panels      []panel
-	Templating  struct{ List []variable }
-	Annotations struct {
-		List []struct {
-			Datasource datasource
-			Expr       string
-		}
-	}
-	Links []struct{ Title, URL, Tooltip string }
-}
-
-type datasource struct{ Type, UID string }
-
-type panel struct {
-	ID          int
-	Type        string
-	Title       string
-	Description string
-	Datasource  datasource
-	GridPos     struct{ X, Y, W, H int }
-	FieldConfig struct {
-		Defaults struct {
-			Unit    string
-			NoValue string
-		}
-	}
-	Targets []target
-	Options map[string]any
-}
-
-type target struct {
-	RefID      string
-	Expr       string
-	Instant    bool
-	Range      bool
-	Datasource datasource
-}
-
-type variable struct {
-	Name, Type, Label, AllValue string
-	Query                       any
-	IncludeAll, Multi           bool
-	Datasource                  datasource
-}
-
 // chosen is the data source variable: a dashboard names no data source of any site.
-var chosen = datasource{"prometheus", "${datasource}"}
+var chosen = grafana.Datasource{Type: "prometheus", UID: "${datasource}"}
 
-func dashboards(t *testing.T) []dashboard {
+func dashboards(t *testing.T) []grafana.Dashboard {
 	t.Helper()
-	files, err := filepath.Glob("dashboards/*.json")
-	if err != nil || len(files) != 2 {
-		t.Fatalf("%v, %v; want two dashboards", files, err)
-	}
-	var all []dashboard
-	for _, file := range files {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var d dashboard
-		if err := json.Unmarshal(raw, &d); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		if d.UID+".json" != filepath.Base(file) {
-			t.Errorf("%s: uid %s", file, d.UID)
-		}
-		all = append(all, d)
+	all, err := grafana.Load("dashboards")
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%d dashboards, %v; want two", len(all), err)
 	}
 	return all
 }

@@ -1,3 +1,4 @@
-// Package grafana holds the dashboards. They are generated from src by `make grafana`; the tests here check the committed JSON, and run
-// its queries against a real Prometheus that watches a failing fleet and a healthy one.
+// Package grafana holds the dashboards, which `make grafana` generates from src, and reads the committed JSON: what each query asks when
+// Grafana sends it. The tests hold it against what Grafana can import, and run every query against a real Prometheus; bench/rules times
+// them over thousands of nodes.
 package grafana

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/grafana"
 	"vxlan_exporter/lab/scene"
 	"vxlan_exporter/lab/scrape"
 )
@@ -79,9 +80,9 @@ func (s *stage) get(path string, values url.Values, into any) error {
 }
 
 // ask sends a query as Grafana does.
-func (s *stage) ask(q query, instance string) ([]answer, error) {
+func (s *stage) ask(q grafana.Query, instance string) ([]answer, error) {
 	now := time.Now()
-	expr := macros{now.Sub(s.began) + interval, interval, instance}.fill(q.expr)
+	expr, step := grafana.View{Span: now.Sub(s.began) + interval, Scrape: interval, Instance: instance}.Fill(q)
 	seconds := func(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
 	var got struct {
 		Data struct {
@@ -93,8 +94,8 @@ func (s *stage) ask(q query, instance string) ([]answer, error) {
 		}
 	}
 	path, values := "/api/v1/query", url.Values{"query": {expr}, "time": {seconds(now)}}
-	if q.over {
-		path, values = "/api/v1/query_range", url.Values{"query": {expr}, "start": {seconds(s.began)}, "end": {seconds(now)}, "step": {"2"}}
+	if q.Over {
+		path, values = "/api/v1/query_range", url.Values{"query": {expr}, "start": {seconds(s.began)}, "end": {seconds(now)}, "step": {step.String()}}
 	}
 	if err := s.get(path, values, &got); err != nil {
 		return nil, err
@@ -116,17 +117,17 @@ func (s *stage) ask(q query, instance string) ([]answer, error) {
 }
 
 // at is the query of a panel.
-func (s *stage) at(uid, title, ref string) query {
+func (s *stage) at(uid, title, ref string) grafana.Query {
 	s.t.Helper()
 	for _, d := range dashboards(s.t) {
-		for _, q := range queries(d) {
-			if q.where == uid+": "+title+": "+ref {
+		for _, q := range d.Queries() {
+			if q.Where == uid+": "+title+": "+ref {
 				return q
 			}
 		}
 	}
 	s.t.Fatalf("no query %s of %q on %s", ref, title, uid)
-	return query{}
+	return grafana.Query{}
 }
 
 // becomes waits until a panel's values are what they should be. On a busy machine a scrape may fail now and then.
@@ -137,7 +138,7 @@ func (s *stage) becomes(uid, title, ref, instance string, want ...float64) {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(interval) {
 		answers, err := s.ask(q, instance)
 		if err != nil {
-			s.t.Fatalf("%s: %v", q.where, err)
+			s.t.Fatalf("%s: %v", q.Where, err)
 		}
 		got = nil
 		for _, a := range answers {
@@ -147,7 +148,7 @@ func (s *stage) becomes(uid, title, ref, instance string, want ...float64) {
 			return
 		}
 	}
-	s.t.Errorf("%s of %q: %v; want %v", q.where, instance, got, want)
+	s.t.Errorf("%s of %q: %v; want %v", q.Where, instance, got, want)
 }
 
 const (
@@ -163,7 +164,8 @@ func TestFailingFleet(t *testing.T) {
 	s.hurt(3)
 	s.becomes("vxlan-fleet", "Is it happening?", "A", "", 9)
 	s.becomes("vxlan-fleet", "Nodes that NAT VXLAN", "A", "", 2)
-	s.becomes("vxlan-fleet", "Nodes that suffer", "A", "", 2) // node-4 is known by its packet probe alone
+	s.becomes("vxlan-fleet", "Nodes that suffer", "A", "", 2)     // node-4 is known by its packet probe alone
+	s.becomes("vxlan-fleet", "Nodes that cannot see", "A", "", 2) // node-5 lacks privileges, node-6's exporter ended
 	s.becomes("vxlan-node", "This node", "A", sender, 3)
 	s.alerted()
 	s.allHaveData()
@@ -176,28 +178,28 @@ func TestFailingFleet(t *testing.T) {
 		}
 	}
 	s.becomes("vxlan-node", "This node", "A", sender, 0)
-	s.becomes("vxlan-fleet", "Who causes it, and what to type there", "B", "", 0, 0) // still listed, and clear
+	s.becomes("vxlan-fleet", "Who causes it, and what to type there", "C", "", 0, 0) // still listed, and clear
 }
 
 // allHaveData goes on hurting until every query of every panel has had data, of some node.
 func (s *stage) allHaveData() {
 	s.t.Helper()
-	var missing []query
+	var missing []grafana.Query
 	for _, d := range dashboards(s.t) {
-		missing = append(missing, queries(d)...)
+		missing = append(missing, d.Queries()...)
 	}
 	for deadline := time.Now().Add(patience); len(missing) > 0 && time.Now().Before(deadline); {
 		s.hurt(1)
-		missing = slices.DeleteFunc(missing, func(q query) bool {
+		missing = slices.DeleteFunc(missing, func(q grafana.Query) bool {
 			instances := []string{""}
-			if strings.HasPrefix(q.where, "vxlan-node") {
+			if strings.HasPrefix(q.Where, "vxlan-node") {
 				instances = []string{sender, receiver, "node-4:10059"}
 			}
 			n := 0
 			for _, instance := range instances {
 				got, err := s.ask(q, instance)
 				if err != nil {
-					s.t.Errorf("%s of %q: %v", q.where, instance, err)
+					s.t.Errorf("%s of %q: %v", q.Where, instance, err)
 				}
 				n += len(got)
 			}
@@ -205,7 +207,7 @@ func (s *stage) allHaveData() {
 		})
 	}
 	for _, q := range missing {
-		s.t.Errorf("%s: no data while the fleet fails: %s", q.where, q.expr)
+		s.t.Errorf("%s: no data while the fleet fails: %s", q.Where, q.Expr)
 	}
 }
 
@@ -230,11 +232,11 @@ func (s *stage) alerted() {
 func (s *stage) formats() {
 	s.t.Helper()
 	for _, d := range dashboards(s.t) {
-		for _, q := range queries(d) {
+		for _, q := range d.Queries() {
 			var printed struct{ Data string }
-			expr := macros{time.Hour, 15 * time.Second, sender}.fill(q.expr)
+			expr, _ := grafana.View{Span: time.Hour, Scrape: 15 * time.Second, Instance: sender}.Fill(q)
 			if err := s.get("/api/v1/format_query", url.Values{"query": {expr}}, &printed); err != nil || printed.Data == "" {
-				s.t.Errorf("%s: %v: %s", q.where, err, expr)
+				s.t.Errorf("%s: %v: %s", q.Where, err, expr)
 			}
 		}
 	}
@@ -244,7 +246,12 @@ func (s *stage) formats() {
 func (s *stage) culprits(hurtAt time.Time) {
 	s.t.Helper()
 	const title = "Who causes it, and what to type there"
-	want := map[string]string{"device": "flannel.1", "variant": "offloaded_checksum", "port": "8472", "command": "ethtool -K flannel.1 tx-checksum-ip-generic off"}
+	want := map[string]map[string]string{
+		"A": {"device": "flannel.1", "port": "8472"},
+		"B": {"device": "flannel.1", "variant": "offloaded_checksum", "command": "ethtool -K flannel.1 tx-checksum-ip-generic off"},
+		"C": {"device": "flannel.1"},
+		"D": {"device": "flannel.1"},
+	}
 	for _, ref := range []string{"A", "B", "C", "D"} {
 		got, err := s.ask(s.at("vxlan-fleet", title, ref), "")
 		if err != nil || len(got) != 2 {
@@ -253,15 +260,15 @@ func (s *stage) culprits(hurtAt time.Time) {
 		seen := map[string]bool{}
 		for _, a := range got {
 			seen[a.Metric["instance"]] = true
-			for label, value := range want {
+			for label, value := range want[ref] {
 				if a.Metric[label] != value {
 					s.t.Errorf("culprits, query %s: %s is %q; want %q", ref, label, a.Metric[label], value)
 				}
 			}
 			switch since := time.UnixMilli(int64(a.Value)); {
-			case ref == "A" && (since.Before(hurtAt.Add(-interval)) || since.After(hurtAt.Add(patience))):
+			case ref == "D" && (since.Before(hurtAt.Add(-interval)) || since.After(hurtAt.Add(patience))):
 				s.t.Errorf("%s since %v; the first request was at %v", a.Metric["instance"], since, hurtAt)
-			case ref == "B" && a.Value != 3, ref != "A" && a.Value <= 0:
+			case ref == "C" && a.Value != 3, a.Value <= 0:
 				s.t.Errorf("culprits, query %s: %g", ref, a.Value)
 			}
 		}
@@ -299,18 +306,18 @@ func TestHealthyFleet(t *testing.T) {
 	s := play(t, scene.Options{Healthy: true, Cluster: "eu-1"})
 	s.hurt(2)
 	for _, d := range dashboards(t) {
-		for _, q := range queries(d) {
+		for _, q := range d.Queries() {
 			if _, err := s.ask(q, sender); err != nil {
-				t.Errorf("%s: %v", q.where, err)
+				t.Errorf("%s: %v", q.Where, err)
 			}
 		}
 	}
-	for _, title := range []string{"Is it happening?", "Nodes that suffer", "Nodes that NAT VXLAN"} {
+	for _, title := range []string{"Is it happening?", "Nodes that suffer", "Nodes that NAT VXLAN", "Nodes that cannot see"} {
 		s.becomes("vxlan-fleet", title, "A", "", 0)
 	}
 	s.becomes("vxlan-node", "This node", "A", sender, 0)
 	for _, title := range []string{
-		"Who causes it, and what to type there", "Bad packets on the wire: who sent them to whom", "Exposed or unknown now, the first 100",
+		"Who causes it, and what to type there", "Who suffers, the 100 worst", "Bad packets on the wire: who sent them to whom", "Exposed or unknown now, the first 100",
 		"Exporters that went away in the shown time, the first 100", "Collectors that fail, the first 100",
 		"Devices that differ from their cluster's majority, the first 100",
 	} {

@@ -7,45 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vxlan_exporter/grafana"
 )
-
-// macros are what Grafana puts in the place of its macros and variables.
-type macros struct {
-	span, interval time.Duration // shown time, and step
-	instance       string        // the node dashboard's
-}
-
-// fill is a query as it is sent. All is `.*` for every variable that has it.
-func (m macros) fill(expr string) string {
-	rate := 4 * m.interval // Grafana: at least four scrape intervals
-	instance := ".*"
-	if m.instance != "" {
-		instance = regexp.QuoteMeta(m.instance)
-	}
-	return strings.NewReplacer(
-		"$__rate_interval", rate.String(), "$__interval", m.interval.String(), "$__range", m.span.Truncate(time.Second).String(),
-		"$cluster", ".*", "$instance", strings.ReplaceAll(instance, `\`, `\\`), "$device", ".*",
-	).Replace(expr)
-}
-
-// query is one of a dashboard, with where it stands.
-type query struct {
-	where, expr string
-	over        bool // over time
-}
-
-func queries(d dashboard) []query {
-	var all []query
-	for _, p := range d.Panels {
-		for _, q := range p.Targets {
-			all = append(all, query{d.UID + ": " + p.Title + ": " + q.RefID, q.Expr, q.Range})
-		}
-	}
-	for _, a := range d.Annotations.List {
-		all = append(all, query{d.UID + ": annotations", a.Expr, true})
-	}
-	return all
-}
 
 var (
 	ignored  = regexp.MustCompile(`\{[^}]*\}|"[^"]*"|\[[^\]]*\]|\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)|\boffset \S+`)
@@ -70,37 +34,54 @@ func TestMetricsOfQueries(t *testing.T) {
 	}
 	used := map[string]bool{}
 	for _, d := range dashboards(t) {
-		for _, q := range queries(d) {
-			for _, name := range named.FindAllString(ignored.ReplaceAllString(q.expr, " "), -1) {
+		for _, q := range d.Queries() {
+			for _, name := range named.FindAllString(ignored.ReplaceAllString(q.Expr, " "), -1) {
 				if strings.HasSuffix(name, "(") || slices.Contains(keywords, name) {
 					continue // the parser knows functions
 				}
 				used[name] = true
 				if !documented[name] && !slices.Contains(others, name) {
-					t.Errorf("%s: %s is not in docs/METRICS.md", q.where, name)
+					t.Errorf("%s: %s is not in docs/METRICS.md", q.Where, name)
 				}
 			}
-			for _, m := range rated.FindAllStringSubmatch(q.expr, -1) {
+			for _, m := range rated.FindAllStringSubmatch(q.Expr, -1) {
 				if !strings.HasSuffix(m[2], "_total") {
-					t.Errorf("%s: %s of %s, which is no counter", q.where, m[1], m[2])
+					t.Errorf("%s: %s of %s, which is no counter", q.Where, m[1], m[2])
 				}
 			}
-			for _, m := range window.FindAllStringSubmatch(q.expr, -1) {
+			for _, m := range window.FindAllStringSubmatch(q.Expr, -1) {
 				// 5m is the "now" of single values, which do not follow the shown time.
-				if allowed := []string{"$__rate_interval", "$__range"}; !slices.Contains(allowed, m[1]) && (m[1] != "5m" || q.over) {
-					t.Errorf("%s: window [%s]", q.where, m[1])
+				if allowed := []string{"$__rate_interval", "$__range"}; !slices.Contains(allowed, m[1]) && (m[1] != "5m" || q.Over) {
+					t.Errorf("%s: window [%s]", q.Where, m[1])
 				}
-				if q.over && m[1] == "$__range" && !strings.Contains(q.expr, "last_over_time") {
-					t.Errorf("%s: a window of the whole shown time, over time", q.where)
+				if q.Over && m[1] == "$__range" && !strings.Contains(q.Expr, "last_over_time") &&
+					strings.Count(q.Expr, "[$__range]") != strings.Count(q.Expr, "[$__range] @ end()") {
+					t.Errorf("%s: a window of the whole shown time, over time", q.Where)
 				}
 			}
 			if strings.Contains(strings.NewReplacer("$__rate_interval", "", "$__interval", "", "$__range", "", "$1", "",
-				"$cluster", "", "$instance", "", "$device", "").Replace(q.expr), "$") {
-				t.Errorf("%s: a variable that no dashboard has: %s", q.where, q.expr)
+				"$cluster", "", "$instance", "", "$device", "").Replace(q.Expr), "$") {
+				t.Errorf("%s: a variable that no dashboard has: %s", q.Where, q.Expr)
 			}
 		}
 	}
 	if len(used) < 50 {
 		t.Errorf("%d metrics found in all queries: they are not read right", len(used))
+	}
+}
+
+// The step and the windows of a query are those that Grafana would send.
+func TestFill(t *testing.T) {
+	t.Parallel()
+	q := grafana.Query{Where: "d: p: A", Expr: `rate(x{instance=~"$instance"}[$__rate_interval]) + y[$__range:$__interval]`, Points: 240}
+	for span, want := range map[time.Duration]string{
+		time.Hour:      `rate(x{instance=~"a\\.b:1"}[1m0s]) + y[1h0m0s:15s]`,
+		6 * time.Hour:  `rate(x{instance=~"a\\.b:1"}[2m15s]) + y[6h0m0s:2m0s]`,
+		24 * time.Hour: `rate(x{instance=~"a\\.b:1"}[5m15s]) + y[24h0m0s:5m0s]`,
+	} {
+		expr, step := grafana.View{Span: span, Scrape: 15 * time.Second, Instance: "a.b:1"}.Fill(q)
+		if expr != want || !strings.HasSuffix(expr, ":"+step.String()+"]") {
+			t.Errorf("%v: %s, step %v; want %s", span, expr, step, want)
+		}
 	}
 }

@@ -24,7 +24,7 @@ const nodeAddress = "192.168.77.1"
 type fleet struct {
 	nodes   int
 	failing atomic.Int64 // nodes 0 to failing-1 send and receive bad packets
-	started time.Time
+	started time.Time    // for the dashboards, some time ago: docs/METRICS.md's counters then have a past
 }
 
 // instance is the label of a node.
@@ -65,12 +65,7 @@ func (f *fleet) text(node int, age time.Duration) string {
 	values := f.values(node, age)
 	var b strings.Builder
 	for line := range strings.Lines(nodeText) {
-		series, _, ok := strings.Cut(line, "} ")
-		if ok {
-			series += "}"
-		} else {
-			series, _, _ = strings.Cut(line, " ")
-		}
+		series, _ := sample(line)
 		if v, ok := values[series]; ok {
 			fmt.Fprintf(&b, "%s %g\n", series, v)
 			continue
@@ -78,6 +73,16 @@ func (f *fleet) text(node int, age time.Duration) string {
 		b.WriteString(strings.Replace(line, nodeAddress, address(node), 1))
 	}
 	return b.String()
+}
+
+// sample is a line's series and value; of a comment nothing that has a meaning.
+func sample(line string) (series, value string) {
+	line = strings.TrimSuffix(line, "\n")
+	if series, value, ok := strings.Cut(line, "} "); ok {
+		return series + "}", value
+	}
+	series, value, _ = strings.Cut(line, " ")
+	return series, value
 }
 
 // values are those that differ from nodeText's: what fails on failing nodes, what is clear on the others, and what moves on all.

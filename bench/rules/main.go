@@ -1,5 +1,5 @@
-// Command rules measures what the rules cost in a real Prometheus that scrapes thousands of nodes, healthy and failing. The nodes are
-// one HTTP server on the loopback.
+// Command rules measures what the rules, and the queries of the dashboards, cost in a real Prometheus that scrapes thousands of nodes,
+// healthy and failing. The nodes are one HTTP server on the loopback.
 package main
 
 import (
@@ -22,6 +22,12 @@ type options struct {
 	rules, prometheus, promtool string
 	history, warm, settle, look time.Duration
 	limit                       time.Duration
+
+	dashboards         string
+	shown              []time.Duration
+	past, refreshLimit time.Duration
+	repeat, slowest    int
+	seriesLimit        int
 }
 
 func main() {
@@ -47,8 +53,15 @@ func parse(args []string) (options, error) {
 	app.Flag("history", "History made beforehand, for the rules that look far back.").Default("6h5m").DurationVar(&o.history)
 	app.Flag("warm", "Time until all windows are full.").Default("5m30s").DurationVar(&o.warm)
 	app.Flag("settle", "Time after nodes began to fail.").Default("2m15s").DurationVar(&o.settle)
-	app.Flag("look", "Time that evaluations are watched in each scenario.").Default("75s").DurationVar(&o.look)
+	app.Flag("look", "Time that evaluations are watched in each scenario; 0: not at all.").Default("75s").DurationVar(&o.look)
 	app.Flag("limit", "Longest median evaluation of a group that is no error.").Default("1s").DurationVar(&o.limit)
+	app.Flag("dashboards", "Folder of dashboards, whose queries are run in each scenario as Grafana sends them. Not measured when empty.").StringVar(&o.dashboards)
+	app.Flag("past", "Scrapes made beforehand for the dashboards.").Default("1h").DurationVar(&o.past)
+	app.Flag("shown", "Time that dashboards show; of more than --past there is only that. Repeatable.").Default("1h").DurationListVar(&o.shown)
+	app.Flag("repeat", "Times that each query of a dashboard is run.").Default("3").IntVar(&o.repeat)
+	app.Flag("slowest", "Queries printed for each dashboard.").Default("10").IntVar(&o.slowest)
+	app.Flag("refresh-limit", "Longest refresh of a dashboard that is no error, all its queries one after the other.").Default("5s").DurationVar(&o.refreshLimit)
+	app.Flag("series-limit", "Most series or rows of a query that are no error.").Default("200").IntVar(&o.seriesLimit)
 	_, err := app.Parse(args)
 	if len(o.failing) == 0 {
 		o.failing = []int{0, 1, o.nodes / 20, o.nodes}
@@ -70,6 +83,9 @@ func run(ctx context.Context, args []string) error {
 	defer func() { _ = os.RemoveAll(folder) }()
 
 	f := &fleet{nodes: o.nodes, started: time.Now()}
+	if o.dashboards != "" {
+		f.started = f.started.Add(-o.past).Truncate(time.Second)
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -83,7 +99,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	err = measure(ctx, o, f, s)
-	if err != nil && !errors.Is(err, errTooSlow) {
+	if err != nil && !errors.Is(err, errTooSlow) && !errors.Is(err, errRefresh) && !errors.Is(err, errSeries) {
 		if log, readErr := os.ReadFile(folder + "/prometheus.log"); readErr == nil {
 			fmt.Fprintf(os.Stderr, "%s", log[max(0, len(log)-4096):])
 		}
@@ -104,12 +120,17 @@ func measure(ctx context.Context, o options, f *fleet, s *server) error {
 				return errors.Join(append(errs, err)...)
 			}
 		}
-		seen, err := watch(ctx, s, o.look)
-		if err != nil {
-			return errors.Join(append(errs, err)...)
+		if o.look > 0 {
+			seen, err := watch(ctx, s, o.look)
+			if err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+			seen.print(os.Stdout, o.nodes, failing)
+			errs = append(errs, seen.check(o.limit))
 		}
-		seen.print(os.Stdout, o.nodes, failing)
-		errs = append(errs, seen.check(o.limit))
+		if o.dashboards != "" {
+			errs = append(errs, look(ctx, o, s, failing))
+		}
 	}
 	return errors.Join(errs...)
 }

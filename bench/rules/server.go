@@ -1,12 +1,11 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,7 +49,7 @@ func startServer(ctx context.Context, o options, f *fleet, fleetAddress, folder 
 		return nil, err
 	}
 	data := filepath.Join(folder, "data")
-	if err := backfill(ctx, o, folder, data); err != nil {
+	if err := backfill(ctx, o, f, folder, data); err != nil {
 		return nil, err
 	}
 	address, err := freeAddress(ctx)
@@ -80,33 +79,6 @@ func writeTargets(f *fleet, fleetAddress, name string) error {
 	return errors.Join(f.targets(w, fleetAddress), w.Close())
 }
 
-// backfill makes the 6 hours of history that the usual rate of invalid packets is averaged over, a sample for each evaluation of its group.
-func backfill(ctx context.Context, o options, folder, data string) error {
-	name := filepath.Join(folder, "history.txt")
-	file, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriter(file)
-	const metric = "instance:vxlan_host_conntrack_invalid:increase2m"
-	fmt.Fprintf(w, "# TYPE %s gauge\n", metric)
-	now := time.Now().Truncate(time.Minute)
-	for node := range o.nodes {
-		for at := now.Add(-o.history); at.Before(now); at = at.Add(2 * time.Minute) {
-			fmt.Fprintf(w, "%s{instance=%q,job=\"vxlan\"} %d %d\n", metric, instance(node), node%3*2, at.Unix())
-		}
-	}
-	fmt.Fprintln(w, "# EOF")
-	if err := errors.Join(w.Flush(), file.Close()); err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, o.promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet", name, data)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("promtool tsdb create-blocks-from: %w: %s", err, out)
-	}
-	return os.Remove(name)
-}
-
 // freeAddress is one that nobody listened on just now.
 func freeAddress(ctx context.Context) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -118,22 +90,11 @@ func freeAddress(ctx context.Context) (string, error) {
 
 // metrics are the server's own.
 func (s *server) metrics(ctx context.Context) (scrape.Metrics, error) {
-	select {
-	case err := <-s.exited:
-		s.exited <- err
-		return nil, fmt.Errorf("prometheus ended: %w", err)
-	default:
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/metrics", nil)
+	text, err := s.get(ctx, "/metrics")
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return scrape.Parse(resp.Body)
+	return scrape.Parse(bytes.NewReader(text))
 }
 
 // stop ends the server.

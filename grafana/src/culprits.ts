@@ -1,41 +1,41 @@
-// Who causes it: one row for each device and variant that had NATed flows in the shown time.
-import { dev, exposure, firstTime, rise, sel, snatNow, snatSeen } from "./expr.js";
+// Who causes it: one row for each device whose port had NATed flows in the shown time. Each query looks at the whole fleet once for each
+// selector in it, so the selectors are few, and what a row needs to be put together, the table merges.
+import { dev, firstTime, rise, sel, snatNow, snatSeen } from "./expr.js";
 
 const by = "cluster, instance, port";
-const devices = `max by (${by}, device) (${dev("vxlan_device_info")})`;
-const flows = `sum by (${by}) (${rise(snatSeen, "$__range")})`;
-const now = `sum by (${by}) (${snatNow})`;
+const key = "cluster, instance, device";
 
-/** Devices whose exposure was active at some time, with their port: the variant is known. */
-const proven =
-  `(max by (cluster, instance, device, variant) (max_over_time(${dev("vxlan_device_exposure", 'state="active"')}[$__range])) == 1)` +
-  ` * on (cluster, instance, device) group_left (port) ${devices}`;
+/** The busiest ports with NATed flows: new ones in the shown time, or those that are there now if none is new. */
+const busiest = `topk(100, (sum by (${by}) (${rise(snatSeen, "$__range")}) > 0) or (sum by (${by}) (${snatNow}) > 0))`;
 
-/** What no exposure explains is named all the same: devices on a port with NATed flows, and such ports without a device. */
-const busy = `((${flows} + ${now}) > 0)`;
-const unproven =
-  `label_replace((${devices} and on (${by}) ${busy}) unless on (cluster, instance, device) (${proven})` +
-  ` or label_replace(${busy} ^ 0 unless on (${by}) ${devices}, "device", "unknown", "", ""), "variant", "unknown", "", "")`;
+/** Only their nodes' rows are sent to the browser. */
+const listed = (rows: string): string => `${rows} and on (cluster, instance) ${busiest}`;
 
-/** Only plain device names go into a command: others need quotes, and `check` prints those. */
-const command = (rows: string): string =>
-  `label_replace(label_replace(${rows}, "command", "vxlan_exporter check", "", ""),` +
-  ` "command", "ethtool -K $1 tx-checksum-ip-generic off", "device", "([A-Za-z0-9_.@-]+)")`;
+// Of the whole shown time: a culprit keeps its name when its exporter falls silent.
+const devices = `max by (${by}, device) (last_over_time(${dev("vxlan_device_info")}[$__range]))`;
 
-const rows = `(${command(proven)} or label_replace(${unproven}, "command", "vxlan_exporter check", "", ""))`;
+/** The rows, with their flows. A port that no device explains is named all the same. */
+export const culpritFlows =
+  `${busiest} * on (${by}) group_right () ${devices}` +
+  ` or label_replace(${busiest} unless on (${by}) last_over_time(${sel("vxlan_device_info")}[$__range]), "device", "unknown", "", "")`;
 
-/** NATed flows of the shown time. */
-export const culpritFlows = `topk(100, ${rows} * on (${by}) group_left () ${flows})`;
+/**
+ * Variants whose exposure was active at some time, with what to type there. Devices that have none spoil nothing as far as is known:
+ * they get no command that costs throughput. Only plain device names go into one: others need quotes, and `check` prints those.
+ */
+export const culpritVariant = listed(
+  `label_replace(max by (${key}, variant) (max_over_time(${dev("vxlan_device_exposure", 'state="active"')}[$__range])) == 1,` +
+  ` "command", "ethtool -K $1 tx-checksum-ip-generic off", "device", "([A-Za-z0-9_.@-]+)")`);
 
-export const culpritNow = `${rows} * on (${by}) group_left () ${now}`;
+/** What each device is now: 3 active, 2 exposed, 1 unknown, 0 clear. */
+export const culpritState = listed((() => {
+  const state = (s: string): string => dev("vxlan_device_exposure", `state="${s}"`);
+  return `max by (${key}) (3 * ${state("active")} or 2 * ${state("exposed")} or ${state("unknown")})`;
+})());
 
-/** When the first of them was seen: in a scan, or between two of them. */
-export const culpritSince =
-  `${rows} * on (${by}) group_left () min by (${by}) (${firstTime(`${rise(snatSeen)} > 0 or ${snatNow} > 0`)})`;
-
-/** What each row's device is now. */
-export const culpritState =
-  `${rows} * on (cluster, instance, device, variant) group_left () ${exposure("cluster, instance, device, variant")}`;
+/** When the first new flow of the shown time was seen. */
+export const culpritSince = listed(
+  `max by (${key}) (${devices} * on (${by}) group_left () min by (${by}) (${firstTime(`${rise(snatSeen)} > 0`)}))`);
 
 /**
  * Bad packets by peer, with the node that owns its address. arrived: without the probes that saw bad packets leave and none arrive, whose

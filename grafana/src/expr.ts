@@ -18,8 +18,22 @@ export const NOW = "5m";
 /** How much a counter rose over a window. */
 export const rise = (selector: string, window = "$__rate_interval"): string => `increase(${selector}[${window}])`;
 
-/** Events a minute: a stalled connection sends 2 to 6 bad packets in a minute, which nobody reads as 0.07 per second. */
-export const perMinute = (selector: string): string => `60 * rate(${selector}[$__rate_interval])`;
+/**
+ * Events a minute, of all or by some labels: a stalled connection sends 2 to 6 bad packets in a minute, which nobody reads as 0.07 per
+ * second. The product is taken of the sum and not of each node.
+ */
+export const perMinute = (selector: string, by?: string): string =>
+  `60 * sum ${by ? `by (${by}) ` : ""}(rate(${selector}[$__rate_interval]))`;
+
+/**
+ * The same by node, of the few nodes that worst gives. They are chosen once, at the end of the shown time: chosen at each step, every
+ * node that was among the worst at some moment would have a line.
+ */
+export const perMinuteOf = (selector: string, worst: string): string =>
+  `60 * sum by (${node}) (rate(${selector}[$__rate_interval]) and on (${node}) ${worst})`;
+
+/** How much a counter rose in the whole shown time, for a choice among lines over time. */
+export const riseInAll = (selector: string): string => `sum by (${node}) (increase(${selector}[$__range] @ end()))`;
 
 export const csumErrors = sel("vxlan_host_udp_in_csum_errors_total");
 export const invalid = sel("vxlan_host_conntrack_invalid_total");
@@ -43,23 +57,27 @@ export function guard(by: string): string {
 }
 
 /**
- * Whether the failure is happening, as a number for each cluster, of which the largest is taken: 9 both halves are seen, 6 bad
- * checksums only, 3 NATed flows only, 1 no bad checksums and nobody could look for NATed flows, 0 neither.
+ * Whether the failure is happening, as a number for each cluster, of which the largest is taken: 9 both halves are seen, 7 bad checksums
+ * and nobody could look for NATed flows, 6 bad checksums only, 3 NATed flows only, 1 no bad checksums and nobody could look, 0 neither.
  */
 export function happening(): string {
   const bad = `(max by (cluster) (${rise(csumErrors, NOW)} or ${rise(wireBadIn, NOW)}) > bool 0)`;
   const nat = `((max by (cluster) (${snatNow}) + max by (cluster) (${rise(snatSeen, NOW)})) > bool 0)`;
-  return `max((6 * ${bad} + 3 * ${nat}) or (1 + 5 * ${bad}))`;
+  const unseen = `(count by (cluster) (${sel("vxlan_exporter_build_info")}) ^ 0)`;
+  return `max(6 * ${bad} + on (cluster) (3 * ${nat} or ${unseen}))`;
 }
 
 /** Nodes that received bad checksums now, by the kernel's counters or by the packet probe. */
-export const suffering = `count(sum by (${node}) (${rise(csumErrors, NOW)} or ${rise(wireBadIn, NOW)}) > 0)`;
+export const suffering = `sum((sum by (${node}) (${rise(csumErrors, NOW)} or ${rise(wireBadIn, NOW)})) > bool 0)`;
 
 /** Nodes that NAT their own VXLAN packets now. */
-export const causing = `count((sum by (${node}) (${snatNow}) + sum by (${node}) (${rise(snatSeen, NOW)})) > 0)`;
+export const causing = `sum((sum by (${node}) (${snatNow} + ${rise(snatSeen, NOW)})) > bool 0)`;
 
-/** Adds a zero where the series are there but none passes the filter: nobody suffers is 0, nobody could look is no data. */
-export const orZero = (counted: string, present: string): string => `${counted} or 0 * count(${present})`;
+/** Nodes that were scraped in the shown time, and now are not, or cannot read what shows either half of the failure. */
+export const blind =
+  `count(max by (${node}) (last_over_time(${sel("vxlan_exporter_build_info")}[$__range])) unless` +
+  ` (min by (${node}) (${sel("vxlan_scrape_collector_success", 'collector=~"conntrack|device|host"')}) == 1))` +
+  ` or 0 * count(${sel("vxlan_exporter_build_info")})`;
 
 /** First moment in the shown time at which expr had a value, in milliseconds since 1970. */
 export const firstTime = (expr: string): string => `1000 * min_over_time(timestamp(${expr})[$__range:$__interval])`;

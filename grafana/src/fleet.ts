@@ -14,7 +14,7 @@ export function fleet(): DashboardBuilder {
     .description("Which nodes receive VXLAN packets with bad checksums, which nodes send them, why, and what to type there.")
     .tags(["vxlan_exporter"])
     .time({ from: "now-1h", to: "now" })
-    .refresh("30s")
+    .refresh("1m")
     .timezone("browser")
     .tooltip(DashboardCursorSync.Crosshair)
     .variables([datasource(), cluster(), anyInstance(), device(), runbook()])

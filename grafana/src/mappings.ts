@@ -11,15 +11,16 @@ export function words(map: Words): ValueMapping[] {
   return [{ type: MappingType.ValueToText, options }];
 }
 
-/** Shows a missing value as text: Grafana shows an empty cell otherwise. */
-export const nothing = (text: string): ValueMapping => ({
+/** Shows a missing value as text: Grafana shows an empty cell otherwise. A label that a row lacks is empty, a column that it lacks is null. */
+export const nothing = (text: string, color = "text"): ValueMapping[] => [SpecialValueMatch.Null, SpecialValueMatch.Empty].map((match) => ({
   type: MappingType.SpecialValue,
-  options: { match: SpecialValueMatch.Null, result: { text, color: "text" } },
-});
+  options: { match, result: { text, color } },
+}));
 
 export const HAPPENING = words({
   9: ["YES", "red"],
-  6: ["ERRORS, sender unseen", "orange"],
+  7: ["ERRORS, NAT unseen", "orange"],
+  6: ["ERRORS, no sender seen", "orange"],
   3: ["ARMED: NAT, no errors", "orange"],
   1: ["no errors, NAT unseen", "purple"],
   0: ["no", "green"],

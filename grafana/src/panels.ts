@@ -25,6 +25,12 @@ export interface About {
 /** A query and, in time series, its legend. */
 export type Query = [expr: string, legend?: string];
 
+/**
+ * Points of a line over a whole fleet, and steps of a search through its past: a minute each where an hour is shown. Without it Grafana
+ * asks for one for each pixel, and a fleet of thousands is asked for long.
+ */
+export const POINTS = 60;
+
 const refs = "ABCDEFGH";
 const range = ([expr, legend]: Query, i: number): DataqueryBuilder =>
   new DataqueryBuilder().refId(refs[i]!).datasource(DATASOURCE).expr(expr).range().legendFormat(legend ?? "__auto");

@@ -146,8 +146,8 @@ func (s *Scene) prometheus(o Options) (file string, err error) {
 	return file, os.WriteFile(file, []byte(text), 0o644)
 }
 
-// Hurt makes a request and two queries from each sender, and on the first call ends node-6's exporter. A failing sender's request must
-// not be answered within 900 ms, another's must be within 10 s. In a healthy fleet nothing ends.
+// Hurt makes a request and two queries from each sender, and on the first call ends node-6's exporter. A failing sender's request, or
+// one of the next four, must not be answered within 900 ms, another's must be within 10 s. In a healthy fleet nothing ends.
 func (s *Scene) Hurt(ctx context.Context) error {
 	if n := len(s.exporters); n == Nodes && len(s.Failing) > 0 { // node-6, once
 		if err := s.exporters[n-1].Stop(); err != nil {
@@ -161,17 +161,25 @@ func (s *Scene) Hurt(ctx context.Context) error {
 		if failing {
 			limit = 900 * time.Millisecond
 		}
-		limited, cancel := context.WithTimeout(ctx, limit)
-		stall, err := rig.Request(limited)
-		cancel()
+		stall, err := request(ctx, rig, limit)
+		// The outer source port is a hash of the inner connection. One that meets a flow of before, which was not NATed, is not hurt.
+		for try := 1; failing && err == nil && try < 5; try++ {
+			stall, err = request(ctx, rig, limit)
+		}
 		if failing != (err != nil) {
-			return fmt.Errorf("the request of pair %d, failing %t, took %v: %w", i+1, failing, stall, err)
+			return fmt.Errorf("the request of pair %d, failing %t, took %v: %v", i+1, failing, stall, err) //nolint:errorlint // nil when it should have failed
 		}
 		if _, err := rig.Query(ctx, 2, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func request(ctx context.Context, rig *lab.Rig, limit time.Duration) (stall time.Duration, err error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return rig.Request(limited)
 }
 
 // Cured tells that a pair does not fail any more.

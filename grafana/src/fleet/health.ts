@@ -2,7 +2,7 @@
 import { FieldColorBuilder, FieldColorModeId, type DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { node, sel } from "../expr.js";
 import { words } from "../mappings.js";
-import { column, fixed, row, series, table, timeline, toNode } from "../panels.js";
+import { POINTS, column, fixed, row, series, table, timeline, toNode } from "../panels.js";
 
 const height = 8;
 
@@ -12,13 +12,14 @@ const firing = timeline({
   description: "Number of alerts by name. VxlanChecksumFailure is the page; the runbook has a section for each. " +
     "Do: open the runbook at the alert's name.",
 }, [[`count by (alertname) (ALERTS{alertname=~"Vxlan.*",alertstate="firing",cluster=~"$cluster"})`, "{{alertname}}"]], [])
+  .maxDataPoints(POINTS)
   .withOverride(column("VxlanChecksumFailure", fixed("red")))
   .colorScheme(new FieldColorBuilder().mode(FieldColorModeId.Fixed).fixedColor("orange"));
 
 const reporting = series({
   title: "Exporters scraped", unit: "short", width: 12, height, why: "no data: no vxlan_exporter is scraped",
   description: "By version. A drop: nodes are down, or their exporters. Do: see the table below.",
-}, [[`count by (version) (${sel("vxlan_exporter_build_info")})`, "{{version}}"]]);
+}, [[`count by (version) (${sel("vxlan_exporter_build_info")})`, "{{version}}"]]).maxDataPoints(POINTS);
 
 const gone = table({
   title: "Exporters that went away in the shown time, the first 100", unit: "short", width: 12, height,

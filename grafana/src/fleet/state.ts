@@ -3,7 +3,7 @@ import { StackingConfigBuilder, StackingMode } from "@grafana/grafana-foundation
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { dev, sel } from "../expr.js";
 import { VARIANT, words } from "../mappings.js";
-import { column, fixed, matching, row, series, table, toNode } from "../panels.js";
+import { POINTS, column, fixed, matching, row, series, table, toNode } from "../panels.js";
 
 const stacked = () => new StackingConfigBuilder().mode(StackingMode.Normal).group("A");
 const height = 8;
@@ -13,6 +13,7 @@ const exposures = series({
   description: "active: spoils packets now. exposed: the next connection that kube-proxy marks will. unknown: a condition could not be read. " +
     "Do: cure exposed devices by day: `vxlan_exporter check` there names the rule.",
 }, [[`sum by (variant, state) (${dev("vxlan_device_exposure", 'state!="clear"')})`, "{{state}}: {{variant}}"]])
+  .maxDataPoints(POINTS)
   .withOverride(matching("^active: offloaded.*", fixed("red"))).withOverride(matching("^active: zero.*", fixed("dark-red")))
   .withOverride(matching("^exposed: offloaded.*", fixed("orange"))).withOverride(matching("^exposed: zero.*", fixed("dark-orange")))
   .withOverride(matching("^unknown: offloaded.*", fixed("purple"))).withOverride(matching("^unknown: zero.*", fixed("dark-purple")));
@@ -32,21 +33,23 @@ const guards = series({
   description: "guarded: the mark is cleared before MASQUERADE. unguarded: the old form; upgrade kube-proxy. preempted: another MASQUERADE runs ahead; " +
     "reorder it. absent: nothing masquerades a mark. A node counts once for each family and backend it has rules in.",
 }, [[`sum by (state) (${sel("vxlan_nat_mark_guard")})`, "{{state}}"]])
+  .maxDataPoints(POINTS)
   .stacking(stacked())
   .withOverride(column("unguarded", fixed("red"))).withOverride(column("preempted", fixed("orange")))
-  .withOverride(column("guarded", fixed("green"))).withOverride(column("absent", fixed("blue")));
+  .withOverride(column("guarded", fixed("blue"))).withOverride(column("absent", fixed("text")));
 
 const feature = dev("vxlan_device_feature_active", 'feature="tx-checksum-ip-generic"');
 const offload = series({
   title: "Devices by tx-checksum-ip-generic", unit: "short", width: 8, height, why: "no data: no features of VXLAN devices could be read",
   description: "on: one of the failure's conditions. A fleet where some are on and some off has drifted: the CNI makes devices anew with it on. " +
     "Do: find the odd ones in the table beside.",
-}, [[`sum(${feature})`, "on"], [`count(${feature}) - sum(${feature})`, "off"]])
+}, [[`label_replace(label_replace(count_values("is", ${feature}), "is", "on", "is", "1"), "is", "off", "is", "0")`, "{{is}}"]])
+  .maxDataPoints(POINTS)
   .stacking(stacked())
-  .withOverride(column("on", fixed("orange"))).withOverride(column("off", fixed("green")));
+  .withOverride(column("on", fixed("orange"))).withOverride(column("off", fixed("blue")));
 
-// The rarer of the two settings; with equal halves, both.
-const odd = `((${feature} == 1) and on (cluster) (avg by (cluster) (${feature}) <= 0.5)) or ((${feature} == 0) and on (cluster) (avg by (cluster) (${feature}) >= 0.5))`;
+// The rarer of the two settings; with equal halves, those that have it on.
+const odd = `${feature} != on (cluster) group_left () (avg by (cluster) (${feature}) > bool 0.5)`;
 const drift = table({
   title: "Devices that differ from their cluster's majority, the first 100", unit: "short", width: 8, height,
   why: "All devices of each cluster are alike, or no features could be read.",
@@ -55,14 +58,14 @@ const drift = table({
 }, [[`topk(100, ${odd})`]], { instance: "node", device: "device", Value: "tx-checksum-ip-generic", cluster: "cluster" },
 ["__name__", "job", "feature"])
   .withOverride(column("node", toNode("node")))
-  .withOverride(column("tx-checksum-ip-generic", { mappings: words({ 0: ["off", "green"], 1: ["on", "orange"] }), "custom.cellOptions": { type: "color-text" } }));
+  .withOverride(column("tx-checksum-ip-generic", { mappings: words({ 0: ["off", "blue"], 1: ["on", "orange"] }), "custom.cellOptions": { type: "color-text" } }));
 
 const kernels = table({
   title: "Kernels: does NAT spoil outer checksums?", unit: "short", width: 24, height: 6,
   why: "no data: the kernel collector is off",
   description: "Nodes by verdict. By release, offloaded_checksum is never fixed; zero_checksum is where the fix of 5.7 or a backport is known. " +
     "evidence selftest: proven on the running kernel by `vxlan_exporter selftest --write`, which counts more.",
-}, [[`sum by (variant, verdict, evidence) (${sel("vxlan_kernel_nat_checksum_bug")}) > 0`]],
+}, [[`count by (variant, verdict, evidence) (${sel("vxlan_kernel_nat_checksum_bug")} == 1)`]],
 { variant: "variant", verdict: "verdict", evidence: "evidence", Value: "nodes" });
 
 export function fleetState(d: DashboardBuilder): void {

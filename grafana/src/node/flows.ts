@@ -20,8 +20,8 @@ const fresh = series({
   title: "New NATed VXLAN flows", unit: "suffix: /min", width: 8, height, why,
   description: "Distinct NATed flows found since the scan before. not counted: more were there at once than are remembered.",
 }, [
-  [`sum by (family, port, nat) (${perMinute(sel("vxlan_conntrack_nat_flows_seen_total"))})`, "{{nat}} {{family}} port {{port}}"],
-  [`sum(${perMinute(sel("vxlan_conntrack_nat_flows_seen_overflow_total"))})`, "not counted"],
+  [perMinute(sel("vxlan_conntrack_nat_flows_seen_total"), "family, port, nat"), "{{nat}} {{family}} port {{port}}"],
+  [perMinute(sel("vxlan_conntrack_nat_flows_seen_overflow_total")), "not counted"],
 ]);
 
 const table = lines({

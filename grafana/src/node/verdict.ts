@@ -75,8 +75,8 @@ const correlation = lines({
   description: "Upwards: what this node suffers. Downwards: what it causes; new NATed flows, and on the right axis those tracked now. " +
     "Both halves on one node: it is sender and receiver.",
 }, [
-  [`sum(${perMinute(csumErrors)})`, "received: bad UDP checksums"],
-  [`sum(${perMinute(snatSeen)})`, "sends: new NATed VXLAN flows"],
+  [perMinute(csumErrors), "received: bad UDP checksums"],
+  [perMinute(snatSeen), "sends: new NATed VXLAN flows"],
   [`sum(${snatNow})`, "sends: NATed VXLAN flows now"],
 ])
   .axisCenteredZero(true)

@@ -10,11 +10,11 @@ const off = "no data: the packet probe is off (--collector.wire, CAP_NET_RAW)";
 
 const verdicts = (direction: "in" | "out", title: string, description: string) => series({
   title, unit: "suffix: /min", width: 8, height, why: off, description,
-}, [[`sum by (verdict) (${perMinute(sel("vxlan_wire_packets_total", `direction="${direction}"`))})`, "{{verdict}}"]])
+}, [[perMinute(sel("vxlan_wire_packets_total", `direction="${direction}"`), "verdict"), "{{verdict}}"]])
   .withOverride(column("bad", { ...fixed("red"), "custom.lineWidth": 3 }))
-  .withOverride(column("ok", fixed("green")))
-  .withOverride(column("completed_ok", fixed("dark-green")))
-  .withOverride(column("partial", fixed("blue")))
+  .withOverride(column("ok", fixed("blue")))
+  .withOverride(column("completed_ok", fixed("light-blue")))
+  .withOverride(column("partial", fixed("purple")))
   .withOverride(column("unjudgeable", fixed("text")));
 
 const incoming = verdicts("in", "Packets that arrive, by verdict",
@@ -27,7 +27,7 @@ const peers = table({
   why: "No bad packet was seen in the shown time, or the packet probe is off (--collector.wire, CAP_NET_RAW).",
   description: "address: the sender of packets that arrived, or the receiver of those that left. node: who owns the address. Do: `vxlan_exporter check` on the sender.",
 }, [[badPeers]], { peer: "address", sender: "node", variant: "variant", Value: "packets" }, ["cluster", "instance"])
-  .withOverride(column("node", { mappings: [nothing("no such node")] }))
+  .withOverride(column("node", { mappings: nothing("no such node") }))
   .withOverride(column("variant", { mappings: VARIANT, "custom.cellOptions": { type: "color-text" } }))
   .withOverride(column("packets", { decimals: 0, "custom.width": 80 }));
 
@@ -40,8 +40,8 @@ const captured = series({
   title: "Packets looked at and lost", unit: "suffix: /min", width: 8, height, why: off,
   description: "lost: picked, and not looked at because the queue was full. Do: lower --wire.sample-rate.",
 }, [
-  [`sum(${perMinute(sel("vxlan_wire_captured_packets_total"))})`, "looked at"],
-  [`sum(${perMinute(sel("vxlan_wire_lost_packets_total"))})`, "lost"],
+  [perMinute(sel("vxlan_wire_captured_packets_total")), "looked at"],
+  [perMinute(sel("vxlan_wire_lost_packets_total")), "lost"],
 ]).withOverride(column("lost", fixed("red")));
 
 const interfaces = series({
