@@ -11,6 +11,10 @@ if (!folder || !out || !scrape || !from) throw new Error("usage: BEGAN=… colle
 
 const escape = (text) => text.replace(/[\\^$*+?.()|[\]{}]/g, "\\\\$&");
 
+/** A step as Grafana rounds it (roundInterval of @grafana/data), never shorter than the scrape interval. */
+const interval = (seconds) =>
+  Math.max(scrape, [[1.5, 1], [3.5, 2], [7.5, 5], [12.5, 10], [17.5, 15], [25, 20], [45, 30]].find(([below]) => seconds < below)?.[1] ?? 60);
+
 async function ask(path, params) {
   const res = await fetch(`${prometheus}/api/v1/${path}?${new URLSearchParams(params)}`);
   const body = await res.json();
@@ -22,15 +26,16 @@ mkdirSync(out, { recursive: true });
 for (const file of readdirSync(folder).filter((f) => f.endsWith(".json"))) {
   const dashboard = JSON.parse(readFileSync(`${folder}/${file}`, "utf8"));
   const node = dashboard.uid === "vxlan-node" ? escape(instance) : ".*";
-  const fill = (expr) => expr
-    .replaceAll("$__rate_interval", `${4 * scrape}s`).replaceAll("$__interval", `${scrape}s`).replaceAll("$__range", `${to - from}s`)
+  const fill = (expr, step) => expr
+    .replaceAll("$__rate_interval", `${Math.max(4 * scrape, step + scrape)}s`).replaceAll("$__interval", `${step}s`).replaceAll("$__range", `${to - from}s`)
     .replaceAll("$cluster", ".*").replaceAll("$instance", node).replaceAll("$device", ".*");
   const results = {};
   for (const panel of dashboard.panels) {
+    const step = interval((to - from) / (panel.maxDataPoints ?? panel.gridPos.w * 78));
     for (const target of panel.targets ?? []) {
-      const query = fill(target.expr);
+      const query = fill(target.expr, step);
       const result = target.range
-        ? await ask("query_range", { query, start: from, end: to, step: scrape })
+        ? await ask("query_range", { query, start: from, end: to, step })
         : await ask("query", { query, time: to });
       (results[panel.id] ??= []).push({ ...target, result });
     }
