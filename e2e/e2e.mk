@@ -2,5 +2,5 @@
 
 .PHONY: e2e
 
-e2e: deps ## real failures, real Prometheus and Alertmanager, the shipped rules: who is paged, and when (5 minutes, mostly waiting)
+e2e: deps ## real failures, real Prometheus and Alertmanager, the shipped rules: who is paged, and when (8 minutes, mostly waiting)
 	$(GO) test -tags e2e -v -count=1 -timeout 25m ./e2e/page

@@ -66,7 +66,9 @@ func StartMonitor(t testing.TB, n *monitor.Network, o monitor.Options) *monitor.
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("Prometheus wrote:\n%s", s.Prometheus.Log())
+			if s.Prometheus != nil {
+				t.Logf("Prometheus wrote:\n%s", s.Prometheus.Log())
+			}
 			if s.Alertmanager != nil {
 				t.Logf("Alertmanager wrote:\n%s", s.Alertmanager.Log())
 			}

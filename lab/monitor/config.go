@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -56,9 +58,13 @@ func prometheusConfig(file string, targets []Target) ([]byte, error) {
 	})
 }
 
-// alertmanagerConfig is the shipped configuration file with our webhook in place of the site's: its URL, and the receiver's name.
-func alertmanagerConfig(file string) ([]byte, error) {
+// alertmanagerConfig is the shipped configuration file with our webhook in place of the site's: its URL, and the receiver's name. What its
+// routes wait for is divided.
+func alertmanagerConfig(file string, hasten int) ([]byte, error) {
 	return rewrite(file, func(config map[string]any) error {
+		if err := hastenRoute(config["route"], hasten); err != nil {
+			return err
+		}
 		for i, pattern := range list(config["templates"]) {
 			config["templates"].([]any)[i] = absolute(file, pattern)
 		}
@@ -90,6 +96,31 @@ func alertmanagerConfig(file string) ([]byte, error) {
 		}
 		return nil
 	})
+}
+
+// hastenRoute divides the waits of a route and of those below it.
+func hastenRoute(route any, by int) error {
+	r, ok := route.(map[string]any)
+	if !ok {
+		return errors.New("a route is no mapping")
+	}
+	for _, wait := range []string{"group_wait", "group_interval", "repeat_interval"} {
+		text, ok := r[wait].(string)
+		if !ok {
+			continue
+		}
+		d, err := model.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", wait, err)
+		}
+		r[wait] = model.Duration(time.Duration(d) / time.Duration(by)).String()
+	}
+	for _, below := range list(r["routes"]) {
+		if err := hastenRoute(below, by); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // discover makes static targets the only ones.

@@ -25,8 +25,9 @@ const (
 // Options say what runs.
 type Options struct {
 	Programs     string // folder with prometheus and alertmanager, as lab/install-deps fills .cache/bin
-	Prometheus   string // configuration file; its rule files are those it names
+	Prometheus   string // configuration file; its rule files are those it names; empty: none runs, and alerts are sent with Send
 	Alertmanager string // configuration file; empty: neither Alertmanager nor webhook, and Prometheus' setting for it is not used
+	Hasten       int    // divides the waits of Alertmanager's routes; 0: they are as they stand
 	Targets      []Target
 }
 
@@ -56,20 +57,25 @@ func (s *Stack) start(ctx context.Context, n *Network, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if o.Prometheus, err = filepath.Abs(o.Prometheus); err != nil {
-		return err
-	}
-	config, err := prometheusConfig(o.Prometheus, o.Targets)
-	if err != nil {
-		return err
+	var config []byte
+	if o.Prometheus != "" {
+		if o.Prometheus, err = filepath.Abs(o.Prometheus); err != nil {
+			return err
+		}
+		if config, err = prometheusConfig(o.Prometheus, o.Targets); err != nil {
+			return err
+		}
 	}
 	if o.Alertmanager != "" {
 		if s.Webhook, err = listen(ctx, n.NS); err != nil {
 			return err
 		}
-		if err := s.startAlertmanager(ctx, n, programs, o.Alertmanager); err != nil {
+		if err := s.startAlertmanager(ctx, n, programs, o.Alertmanager, max(o.Hasten, 1)); err != nil {
 			return err
 		}
+	}
+	if o.Prometheus == "" {
+		return nil
 	}
 	file := filepath.Join(s.folder, "prometheus.yml")
 	if err := os.WriteFile(file, config, 0o644); err != nil {
@@ -81,12 +87,12 @@ func (s *Stack) start(ctx context.Context, n *Network, o Options) (err error) {
 	return err
 }
 
-func (s *Stack) startAlertmanager(ctx context.Context, n *Network, programs, file string) error {
+func (s *Stack) startAlertmanager(ctx context.Context, n *Network, programs, file string, hasten int) error {
 	file, err := filepath.Abs(file)
 	if err != nil {
 		return err
 	}
-	config, err := alertmanagerConfig(file)
+	config, err := alertmanagerConfig(file, hasten)
 	if err != nil {
 		return err
 	}
@@ -147,6 +153,26 @@ func (s *Stack) Stop() error {
 		errs = append(errs, s.Webhook.close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(s.folder))...)
+}
+
+// Send gives Alertmanager alerts as Prometheus does. One that has ended has an end (https://prometheus.io/docs/alerting/latest/alerts_api/).
+func (s *Stack) Send(ctx context.Context, alerts ...Alert) error {
+	var list []map[string]any
+	for _, a := range alerts {
+		alert := map[string]any{"labels": a.Labels, "annotations": a.Annotations, "startsAt": a.StartsAt}
+		if !a.EndsAt.IsZero() {
+			alert["endsAt"] = a.EndsAt
+		}
+		list = append(list, alert)
+	}
+	body, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	if answer, err := s.Alertmanager.Post(ctx, "/api/v2/alerts", body); err != nil {
+		return fmt.Errorf("send alerts: %w: %s", err, answer)
+	}
+	return nil
 }
 
 // Query evaluates an expression that gives a vector.
