@@ -118,10 +118,11 @@ func (r *Rig) Query(ctx context.Context, queries int, wait time.Duration) (answe
 }
 
 func query(c net.Conn, question string, wait time.Duration) (answered bool, err error) {
-	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+	if _, err := io.WriteString(c, question); err != nil {
 		return false, err
 	}
-	if _, err := io.WriteString(c, question); err != nil {
+	// Only now: on a busy machine a short wait can be over before the question is sent.
+	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return false, err
 	}
 	buf := make([]byte, 2048)
