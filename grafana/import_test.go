@@ -25,7 +25,7 @@ var everywhere = map[string][]string{
 		"red", "green", "purple", "orange", "blue", "text", "light-blue",
 		"dark-red", "dark-orange", "dark-purple",
 	},
-	"color mode": {"fixed", "thresholds", "palette-classic"},
+	"color mode": {"fixed", "thresholds", "palette-classic", "shades"},
 	"mapping":    {"value", "special"},
 	"calc":       {"lastNotNull"},
 	"refresh":    {"30s", "1m"}, // of those that the refresh picker offers; 5s is the least that a server allows by default

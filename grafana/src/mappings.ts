@@ -50,7 +50,7 @@ export const GUARD = words({
 
 /** active + 2 where requested differs + 4 where fixed, in the words of ethtool -k. */
 export const FEATURE = words({
-  0: ["off", "green"],
+  0: ["off", "text"],
   1: ["on", "blue"],
   2: ["off [requested on]", "orange"],
   3: ["on [requested off]", "orange"],
@@ -72,5 +72,7 @@ export const SUCCESS = words({
   1: ["not permitted", "orange"],
   0: ["failed", "red"],
 });
+
+export const UP = words({ 1: ["up", "text"], 0: ["down", "red"] });
 
 export const YESNO = words({ 1: ["yes", "blue"], 0: ["no", "text"] });

@@ -156,6 +156,9 @@ export const matching = (regexp: string, properties: Record<string, unknown>): O
   properties: Object.entries(properties).map(([id, value]) => ({ id, value })),
 });
 
+/** A single colour in shades: the lines are alike in what they mean. */
+export const shades = (color: string): FieldColorBuilder => new FieldColorBuilder().mode(FieldColorModeId.Shades).fixedColor(color);
+
 export const fixed = (color: string): Record<string, unknown> => ({ color: { mode: "fixed", fixedColor: color } });
 
 /** Cells in the colour of their value. */

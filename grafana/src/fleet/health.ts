@@ -1,7 +1,7 @@
 // Alerts, and whether the exporters themselves can be believed.
 import { FieldColorBuilder, FieldColorModeId, type DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { node, sel } from "../expr.js";
-import { words } from "../mappings.js";
+import { nothing, words } from "../mappings.js";
 import { POINTS, column, fixed, row, series, table, timeline, toNode } from "../panels.js";
 
 const height = 8;
@@ -34,10 +34,12 @@ const failing = table({
   why: "Every collector of every exporter got its answer.",
   description: "What these collectors would tell is missing, not 0. not permitted: the unit lacks a capability (conntrack and natrules: " +
     "CAP_NET_ADMIN, wire: CAP_NET_RAW). failed: see `journalctl -u vxlan_exporter` there.",
-}, [[`topk(100, max by (${node}, collector) ((${sel("vxlan_scrape_collector_success")} == 0) + on (${node}, job, collector) ${sel("vxlan_scrape_collector_not_permitted")}))`]],
-{ instance: "node", collector: "collector", Value: "why", cluster: "cluster" })
+}, [
+  [`topk(100, max by (${node}, collector) (${sel("vxlan_scrape_collector_success")} == 0))`],
+  [`topk(100, max by (${node}, collector) (${sel("vxlan_scrape_collector_not_permitted", 'collector=~"conntrack|natrules|wire"')} == 1))`],
+], { instance: "node", collector: "collector", "Value #B": "why", cluster: "cluster" }, ["Value #A"])
   .withOverride(column("node", toNode("node")))
-  .withOverride(column("why", { mappings: words({ 0: ["failed", "red"], 1: ["not permitted", "orange"] }), "custom.cellOptions": { type: "color-text" } }));
+  .withOverride(column("why", { mappings: [...words({ 1: ["not permitted", "orange"] }), ...nothing("failed", "red")], "custom.cellOptions": { type: "color-text" } }));
 
 export function health(d: DashboardBuilder): void {
   d.withRow(row("Alerts, and the exporters themselves"));

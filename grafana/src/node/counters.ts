@@ -1,7 +1,7 @@
 // The kernel's counters.
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { csumErrors, invalid, perMinute, sel } from "../expr.js";
-import { column, fixed, row, series } from "../panels.js";
+import { column, fixed, matching, row, series, shades } from "../panels.js";
 
 const height = 7;
 
@@ -11,7 +11,9 @@ const udp = series({
 }, [
   [perMinute(csumErrors, "family"), "InCsumErrors {{family}}"],
   [perMinute(sel("vxlan_host_udp_in_errors_total"), "family"), "InErrors {{family}}"],
-]);
+])
+  .withOverride(matching("^InCsumErrors", { ...fixed("red"), "custom.lineWidth": 3 }))
+  .withOverride(matching("^InErrors", { ...fixed("blue"), "custom.fillOpacity": 0 }));
 
 const conntrack = series({
   title: "Packets that connection tracking calls invalid", unit: "suffix: /min", width: 8, height, why: "no data: the kernel has no connection tracking",
@@ -21,7 +23,7 @@ const conntrack = series({
 const drops = series({
   title: "Drops of the VXLAN sockets", unit: "suffix: /min", width: 8, height, why: "no data: no VXLAN device is up, or /proc/net/udp could not be read",
   description: "With bad checksums: they are VXLAN's for certain. Stays 0 where connection tracking is active, which drops them first.",
-}, [[perMinute(sel("vxlan_socket_drops_total"), "family, port"), "{{family}} port {{port}}"]]);
+}, [[perMinute(sel("vxlan_socket_drops_total"), "family, port"), "{{family}} port {{port}}"]]).colorScheme(shades("red"));
 
 const syn = series({
   title: "TCP connections that wait for an answer", unit: "suffix: /min", width: 12, height, why: "no data: the host collector fails",
@@ -30,7 +32,7 @@ const syn = series({
 }, [
   [perMinute(sel("vxlan_host_tcp_syn_retransmits_total")), "SYN retransmits"],
   [perMinute(sel("vxlan_host_tcp_timeout_rehash_total")), "timeout rehash"],
-]);
+]).withOverride(column("SYN retransmits", fixed("orange"))).withOverride(column("timeout rehash", fixed("blue")));
 
 const inner = series({
   title: "Bad inner TCP checksums", unit: "suffix: /min", width: 12, height, why: "no data: this kernel does not count them",

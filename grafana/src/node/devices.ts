@@ -1,7 +1,7 @@
 // Devices and the NICs below, with their features.
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { dev, sel } from "../expr.js";
-import { FEATURE, words } from "../mappings.js";
+import { FEATURE, UP, words } from "../mappings.js";
 import { column, matrix, row, table } from "../panels.js";
 
 const on = "device, feature";
@@ -40,7 +40,8 @@ const nics = table({
   title: "NICs below", unit: "short", width: 12, height: 5, why: "No NIC below a VXLAN device was found.",
   description: "Variant C depends on driver and firmware: vmxnet3, ice and i40e have been reported. Do: compare with nodes that are well.",
 }, [[`max by (device, driver, firmware_version) (${sel("vxlan_underlay_info")})`], [`max by (device) (${sel("vxlan_underlay_up")})`]],
-{ device: "NIC", driver: "driver", firmware_version: "firmware", "Value #B": "link up" }, ["Value #A"]);
+{ device: "NIC", driver: "driver", firmware_version: "firmware", "Value #B": "link" }, ["Value #A"])
+  .withOverride(column("link", { mappings: UP, "custom.width": 80 }));
 
 const nicFeatures = matrix({
   title: "Features of the NICs below", unit: "short", width: 24, height: 5, why: "The NIC's features could not be read.",

@@ -14,7 +14,7 @@ const tracked = series({
 const natted = series({
   title: "VXLAN flows NATed now", unit: "short", width: 8, height, why,
   description: "Any snat is the cause of the failure. dnat is no known cause, and is not meant to happen to a tunnel. Do: `vxlan_exporter check` names the rule.",
-}, [[`sum by (family, port, nat) (${sel("vxlan_conntrack_nat_flows")})`, "{{nat}} {{family}} port {{port}}"]]);
+}, [[`sum by (family, port, nat) (${sel("vxlan_conntrack_nat_flows")})`, "{{nat}} {{family}} port {{port}}"]]).withOverride(matching("^snat", fixed("purple")));
 
 const fresh = series({
   title: "New NATed VXLAN flows", unit: "suffix: /min", width: 8, height, why,
@@ -22,7 +22,7 @@ const fresh = series({
 }, [
   [perMinute(sel("vxlan_conntrack_nat_flows_seen_total"), "family, port, nat"), "{{nat}} {{family}} port {{port}}"],
   [perMinute(sel("vxlan_conntrack_nat_flows_seen_overflow_total")), "not counted"],
-]);
+]).withOverride(matching("^snat", fixed("purple")));
 
 const table = lines({
   title: "Connection tracking table", unit: "short", width: 8, height, why: "no data: the kernel has no connection tracking",

@@ -25,10 +25,11 @@ func main() {
 	quiet := app.Flag("quiet", "Nothing fails for this long, at first.").Default("90s").Duration()
 	failing := app.Flag("failing", "It fails for this long.").Default("4m").Duration()
 	after := app.Flag("after", "One culprit goes on for this long, after the other was cured.").Default("90s").Duration()
+	healthy := app.Flag("healthy", "Nothing is wrong, and nothing fails.").Bool()
 	command := app.Arg("command", "What to run.").Required().Strings()
 	kingpin.MustParse(app.Parse(os.Args[1:]))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := play(ctx, *exporter, *interval, *quiet, *failing, *after, *command)
+	err := play(ctx, scene.Options{Exporter: *exporter, Interval: *interval, Healthy: *healthy}, *quiet, *failing, *after, *command)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "play:", err)
@@ -36,15 +37,14 @@ func main() {
 	}
 }
 
-func play(ctx context.Context, exporter string, interval, quiet, failing, after time.Duration, command []string) (err error) {
-	root, err := scrape.Root(ctx)
-	if err != nil {
+func play(ctx context.Context, o scene.Options, quiet, failing, after time.Duration, command []string) (err error) {
+	if o.Root, err = scrape.Root(ctx); err != nil {
 		return err
 	}
-	if exporter, err = filepath.Abs(exporter); err != nil {
+	if o.Exporter, err = filepath.Abs(o.Exporter); err != nil {
 		return err
 	}
-	s, err := scene.New(ctx, scene.Options{Exporter: exporter, Root: root, Interval: interval})
+	s, err := scene.New(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -56,11 +56,13 @@ func play(ctx context.Context, exporter string, interval, quiet, failing, after 
 	if err := hurt(ctx, s, failing); err != nil {
 		return err
 	}
-	cured := s.Failing[1]
-	if err := cured.SetTxChecksum(false); err != nil {
-		return err
+	if !o.Healthy {
+		cured := s.Failing[1]
+		if err := cured.SetTxChecksum(false); err != nil {
+			return err
+		}
+		s.Cured(cured)
 	}
-	s.Cured(cured)
 	if err := hurt(ctx, s, after); err != nil {
 		return err
 	}
