@@ -34,7 +34,7 @@ const guards = series({
     "reorder it. absent: nothing masquerades a mark. A node counts once for each family and backend it has rules in.",
 }, [[`sum by (state) (${sel("vxlan_nat_mark_guard")})`, "{{state}}"]])
   .maxDataPoints(POINTS)
-  .stacking(stacked())
+  .stacking(stacked()).lineWidth(0).fillOpacity(60) // a line of 0 would lie on top
   .withOverride(column("unguarded", fixed("red"))).withOverride(column("preempted", fixed("orange")))
   .withOverride(column("guarded", fixed("blue"))).withOverride(column("absent", fixed("text")));
 
@@ -45,8 +45,8 @@ const offload = series({
     "Do: find the odd ones in the table beside.",
 }, [[`label_replace(label_replace(count_values("is", ${feature}), "is", "on", "is", "1"), "is", "off", "is", "0")`, "{{is}}"]])
   .maxDataPoints(POINTS)
-  .stacking(stacked())
-  .withOverride(column("on", fixed("orange"))).withOverride(column("off", fixed("blue")));
+  .stacking(stacked()).lineWidth(0).fillOpacity(60) // a line of 0 would lie on top
+  .withOverride(column("on", fixed("blue"))).withOverride(column("off", fixed("text")));
 
 // The rarer of the two settings; with equal halves, those that have it on.
 const odd = `${feature} != on (cluster) group_left () (avg by (cluster) (${feature}) > bool 0.5)`;
@@ -58,7 +58,7 @@ const drift = table({
 }, [[`topk(100, ${odd})`]], { instance: "node", device: "device", Value: "tx-checksum-ip-generic", cluster: "cluster" },
 ["__name__", "job", "feature"])
   .withOverride(column("node", toNode("node")))
-  .withOverride(column("tx-checksum-ip-generic", { mappings: words({ 0: ["off", "blue"], 1: ["on", "orange"] }), "custom.cellOptions": { type: "color-text" } }));
+  .withOverride(column("tx-checksum-ip-generic", { mappings: words({ 0: ["off", "text"], 1: ["on", "blue"] }), "custom.cellOptions": { type: "color-text" } }));
 
 const kernels = table({
   title: "Kernels: does NAT spoil outer checksums?", unit: "short", width: 24, height: 6,

@@ -1,7 +1,7 @@
 // Devices and the NICs below, with their features.
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { dev, sel } from "../expr.js";
-import { FEATURE, UP, words } from "../mappings.js";
+import { FEATURE, UP } from "../mappings.js";
 import { column, matrix, row, table } from "../panels.js";
 
 const on = "device, feature";
@@ -25,10 +25,7 @@ const features = matrix({
   as("vxlan_device_udp_checksum_enabled", "udpcsum"),
   as("vxlan_device_udp6_zero_checksum_enabled", "udp6zerocsumtx", 'direction="tx"'),
   as("vxlan_device_udp6_zero_checksum_enabled", "udp6zerocsumrx", 'direction="rx"'),
-].map((q) => `(${q})`).join(" or "), "device", "feature", FEATURE)
-  .withOverride(column("tx-checksum-ip-generic", {
-    mappings: words({ 0: ["off", "green"], 1: ["on", "orange"], 2: ["off [requested on]", "orange"], 3: ["on [requested off]", "orange"], 4: ["off [fixed]", "green"], 5: ["on [fixed]", "orange"] }),
-  }));
+].map((q) => `(${q})`).join(" or "), "device", "feature", FEATURE);
 
 const info = table({
   title: "VXLAN devices", unit: "short", width: 12, height: 5, why: "No VXLAN device is in this network namespace.",
