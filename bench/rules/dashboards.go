@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"vxlan_exporter/grafana"
@@ -28,23 +28,24 @@ var (
 
 // asked is a query, and what its answers came to.
 type asked struct {
-	where   string
-	seconds float64 // median
-	series  int
-	bytes   int
+	where  string
+	cpu    time.Duration // of the server, on average
+	took   float64       // seconds, median
+	series int
+	bytes  int
 }
 
-// look refreshes all dashboards as somebody does who looks at them, and prints what that costs. Queries go one after the other; on an idle
-// machine their times add up to the time of one core.
-func look(ctx context.Context, o options, s *server, failing int) error {
+// look refreshes all dashboards as somebody does who looks at them, and prints what that costs a server that does nothing else.
+func look(ctx context.Context, o options, s *server, failing int) (err error) {
 	all, err := grafana.Load(o.dashboards)
 	if err != nil {
 		return err
 	}
-	usual, err := s.cpu(ctx, func() error { return pause(ctx, 20*time.Second) })
+	idle, err := s.copied(ctx, o.prometheus)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, idle.end()) }()
 	var errs []error
 	for _, d := range all {
 		for _, span := range o.shown {
@@ -54,46 +55,19 @@ func look(ctx context.Context, o options, s *server, failing int) error {
 			}
 			for _, one := range chosen {
 				view := grafana.View{Span: span, Scrape: 15 * time.Second, Instance: one}
-				var answers []asked
-				used, err := s.cpu(ctx, func() (err error) {
-					answers, err = refresh(ctx, s, d, view, o.repeat)
-					return err
-				})
+				answers, err := refresh(ctx, idle, d, view, o.repeat)
 				if err != nil {
 					return err
 				}
-				cpu := (used.seconds - usual.seconds/usual.took.Seconds()*used.took.Seconds()) / float64(o.repeat)
-				errs = append(errs, report(os.Stdout, o, d, view, failing, answers, cpu))
+				errs = append(errs, report(os.Stdout, o, d, view, failing, answers))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// cpuTime is what the server used, and in how long.
-type cpuTime struct {
-	seconds float64
-	took    time.Duration
-}
-
-// cpu says how much CPU time the server used while something was done.
-func (s *server) cpu(ctx context.Context, do func() error) (cpuTime, error) {
-	before, err := s.metrics(ctx)
-	if err != nil {
-		return cpuTime{}, err
-	}
-	began := time.Now()
-	if err := do(); err != nil {
-		return cpuTime{}, err
-	}
-	took := time.Since(began)
-	after, err := s.metrics(ctx)
-	const metric = "process_cpu_seconds_total"
-	return cpuTime{after[metric] - before[metric], took}, err
-}
-
 // refresh asks every query of a dashboard some times, those of its variables included.
-func refresh(ctx context.Context, s *server, d grafana.Dashboard, v grafana.View, repeat int) ([]asked, error) {
+func refresh(ctx context.Context, s *copied, d grafana.Dashboard, v grafana.View, repeat int) ([]asked, error) {
 	type request struct {
 		where, path string
 		values      func(now time.Time) url.Values
@@ -124,9 +98,13 @@ func refresh(ctx context.Context, s *server, d grafana.Dashboard, v grafana.View
 	for _, r := range requests {
 		a := asked{where: r.where}
 		var took []float64
+		before, err := s.cpu()
+		if err != nil {
+			return nil, err
+		}
 		for range repeat {
 			began := time.Now()
-			body, err := s.get(ctx, "/api/v1/"+r.path+"?"+r.values(began).Encode())
+			body, err := s.get(ctx, "/api/v1/"+r.path+"?"+r.values(s.at).Encode())
 			took = append(took, time.Since(began).Seconds())
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", r.where, err)
@@ -136,7 +114,11 @@ func refresh(ctx context.Context, s *server, d grafana.Dashboard, v grafana.View
 			}
 			a.bytes = len(body)
 		}
-		a.seconds = median(took)
+		after, err := s.cpu()
+		if err != nil {
+			return nil, err
+		}
+		a.cpu, a.took = (after-before)/time.Duration(repeat), median(took)
 		all = append(all, a)
 	}
 	return all, nil
@@ -163,53 +145,33 @@ func count(body []byte) (int, error) {
 	return len(values), err
 }
 
-// report prints the slowest queries and the sum of all, and says what is too much. The CPU time is without what the server used all the
-// time: on a busy machine it is what there is to compare.
-func report(w io.Writer, o options, d grafana.Dashboard, v grafana.View, failing int, answers []asked, cpu float64) error {
-	var total float64
+// report prints the dearest queries and the sum of all, and says what is too much. It judges CPU time: on a busy machine the rest is
+// others' doing.
+func report(w io.Writer, o options, d grafana.Dashboard, v grafana.View, failing int, answers []asked) error {
+	var took float64
+	var cpu time.Duration
 	var bytes int
 	var errs []error
 	for _, a := range answers {
-		total += a.seconds
-		bytes += a.bytes
-		if variable := d.UID + ": variable"; a.series > o.seriesLimit && a.where[:min(len(a.where), len(variable))] != variable {
+		cpu, took, bytes = cpu+a.cpu, took+a.took, bytes+a.bytes
+		if a.series > o.seriesLimit && !strings.HasPrefix(a.where, d.UID+": variable") {
 			errs = append(errs, fmt.Errorf("%w: %s: %d", errSeries, a.where, a.series))
 		}
 	}
-	if v.Span <= o.past && cpu > o.refreshLimit.Seconds() {
-		errs = append(errs, fmt.Errorf("%w: %s, %v: %.1f s of CPU time", errRefresh, d.UID, v.Span, cpu))
+	if v.Span <= o.past && cpu > o.refreshLimit {
+		errs = append(errs, fmt.Errorf("%w: %s, %v: %.1f s of CPU time", errRefresh, d.UID, v.Span, cpu.Seconds()))
 	}
 	node := "all"
 	if v.Instance != "" {
 		node = v.Instance
 	}
 	fmt.Fprintf(w, "%s, node %s, %v shown, %d of %d nodes failing: one refresh is %d queries, %d KB, %.2f s of CPU time, %.2f s one after the other\n\n",
-		d.UID, node, v.Span, failing, o.nodes, len(answers), bytes/1000, cpu, total)
-	slices.SortFunc(answers, func(a, b asked) int { return cmp.Compare(b.seconds, a.seconds) })
-	fmt.Fprintln(w, "| query | median | series | KB |\n|---|---|---|---|")
+		d.UID, node, v.Span, failing, o.nodes, len(answers), bytes/1000, cpu.Seconds(), took)
+	slices.SortFunc(answers, func(a, b asked) int { return cmp.Compare(b.cpu, a.cpu) })
+	fmt.Fprintln(w, "| query | CPU time | median | series | KB |\n|---|---|---|---|---|")
 	for _, a := range answers[:min(len(answers), o.slowest)] {
-		fmt.Fprintf(w, "| %s | %.0f ms | %d | %d |\n", a.where, a.seconds*1e3, a.series, a.bytes/1000)
+		fmt.Fprintf(w, "| %s | %d ms | %.0f ms | %d | %d |\n", a.where, a.cpu.Milliseconds(), a.took*1e3, a.series, a.bytes/1000)
 	}
 	fmt.Fprintln(w)
 	return errors.Join(errs...)
-}
-
-// get asks the server for a path.
-func (s *server) get(ctx context.Context, path string) ([]byte, error) {
-	select {
-	case err := <-s.exited:
-		s.exited <- err
-		return nil, fmt.Errorf("prometheus ended: %w", err)
-	default:
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return io.ReadAll(resp.Body)
 }

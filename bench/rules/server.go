@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +32,7 @@ scrape_configs:
 // server is a Prometheus that watches the fleet.
 type server struct {
 	url    string
+	data   string // its folder of blocks
 	cmd    *exec.Cmd
 	exited chan error
 }
@@ -52,6 +55,11 @@ func startServer(ctx context.Context, o options, f *fleet, fleetAddress, folder 
 	if err := backfill(ctx, o, f, folder, data); err != nil {
 		return nil, err
 	}
+	return runServer(ctx, o.prometheus, folder, data)
+}
+
+// runServer starts a server with the configuration in a folder, which gets its log, too.
+func runServer(ctx context.Context, prometheus, folder, data string) (*server, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
@@ -60,9 +68,9 @@ func startServer(ctx context.Context, o options, f *fleet, fleetAddress, folder 
 	if err != nil {
 		return nil, err
 	}
-	s := &server{url: "http://" + address, exited: make(chan error, 1)}
-	s.cmd = exec.Command(o.prometheus, //nolint:noctx // stop ends it in good order
-		"--config.file="+configFile, "--storage.tsdb.path="+data, "--web.listen-address="+address)
+	s := &server{url: "http://" + address, data: data, exited: make(chan error, 1)}
+	s.cmd = exec.Command(prometheus, //nolint:noctx // stop ends it in good order
+		"--config.file="+filepath.Join(folder, "prometheus.yml"), "--storage.tsdb.path="+data, "--web.listen-address="+address, "--web.enable-admin-api")
 	s.cmd.Stderr = log
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
@@ -86,6 +94,26 @@ func freeAddress(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
+}
+
+// get asks the server for a path.
+func (s *server) get(ctx context.Context, path string) ([]byte, error) {
+	select {
+	case err := <-s.exited:
+		s.exited <- err
+		return nil, fmt.Errorf("prometheus ended: %w", err)
+	default:
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return io.ReadAll(resp.Body)
 }
 
 // metrics are the server's own.

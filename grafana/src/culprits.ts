@@ -52,11 +52,10 @@ function peers(arrived: boolean): string {
   const as = (rows: string, sender: string, from: string): string =>
     `label_replace(label_replace(${rows}, "peer", "$1", "local", "(.+)"), "sender", "${sender}", "${from}", "(.+)")`;
   // An address that several nodes have: networks that do not see each other, watched as one cluster.
-  const several = `count by (cluster, local) (${local})`;
-  const owner =
-    `sum by (cluster, peer, sender) (${as(`(${local} and on (cluster, local) ${several} == 1)`, "$1", "instance")}` +
-    ` or ${as(`(${several} > 1)`, "several nodes", "local")})`;
-  return `topk(50, ${sums} * on (cluster, peer) group_left (sender) (${owner} ^ 0) or ${sums} unless on (cluster, peer) ${owner})`;
+  const several = `(count by (cluster, local) (${local}) > 1)`;
+  const owner = `(${as(`(${local} unless on (cluster, local) ${several})`, "$1", "instance")} or ${as(several, "several nodes", "local")})`;
+  return `topk(50, ${sums} * on (cluster, peer) group_left (sender) (${owner} ^ 0)` +
+    ` or ${sums} unless on (cluster, peer) label_replace(${local}, "peer", "$1", "local", "(.+)"))`;
 }
 
 /** Who sent bad packets to whom. */

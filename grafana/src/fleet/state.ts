@@ -10,13 +10,12 @@ const height = 8;
 
 const exposures = series({
   title: "Devices by exposure and variant", unit: "short", width: 12, height, why: "no data: no VXLAN device was judged",
-  description: "active: spoils packets now. exposed: the next connection that kube-proxy marks will. unknown: a condition could not be read. " +
+  description: "active: spoils packets now. exposed: the next connection that kube-proxy marks will. Not counted: clear and unknown ones. " +
     "Do: cure exposed devices by day: `vxlan_exporter check` there names the rule.",
-}, [[`sum by (variant, state) (${dev("vxlan_device_exposure", 'state!="clear"')})`, "{{state}}: {{variant}}"]])
+}, [[`sum by (variant, state) (${dev("vxlan_device_exposure", 'state=~"active|exposed"')})`, "{{state}}: {{variant}}"]])
   .maxDataPoints(POINTS)
   .withOverride(matching("^active: offloaded.*", fixed("red"))).withOverride(matching("^active: zero.*", fixed("dark-red")))
-  .withOverride(matching("^exposed: offloaded.*", fixed("orange"))).withOverride(matching("^exposed: zero.*", fixed("dark-orange")))
-  .withOverride(matching("^unknown: offloaded.*", fixed("purple"))).withOverride(matching("^unknown: zero.*", fixed("dark-purple")));
+  .withOverride(matching("^exposed: offloaded.*", fixed("orange"))).withOverride(matching("^exposed: zero.*", fixed("dark-orange")));
 
 const exposed = table({
   title: "Exposed or unknown now, the first 100", unit: "short", width: 12, height,
@@ -28,15 +27,13 @@ const exposed = table({
   .withOverride(column("variant", { mappings: VARIANT }));
 
 const guards = series({
-  title: "Nodes by state of kube-proxy's guard", unit: "short", width: 8, height,
+  title: "Nodes whose kube-proxy does not guard", unit: "short", width: 8, height,
   why: "no data: no NAT rules could be read (CAP_NET_ADMIN), or no node has any",
-  description: "guarded: the mark is cleared before MASQUERADE. unguarded: the old form; upgrade kube-proxy. preempted: another MASQUERADE runs ahead; " +
-    "reorder it. absent: nothing masquerades a mark. A node counts once for each family and backend it has rules in.",
-}, [[`sum by (state) (${sel("vxlan_nat_mark_guard")})`, "{{state}}"]])
+  description: "The mark is not cleared before MASQUERADE. unguarded: the old form; upgrade kube-proxy. preempted: another MASQUERADE runs ahead; " +
+    "reorder it. A node counts once for each family and backend it has such rules in.",
+}, [[`sum by (state) (${sel("vxlan_nat_mark_guard", 'state=~"unguarded|preempted"')})`, "{{state}}"]])
   .maxDataPoints(POINTS)
-  .stacking(stacked()).lineWidth(0).fillOpacity(60) // a line of 0 would lie on top
-  .withOverride(column("unguarded", fixed("red"))).withOverride(column("preempted", fixed("orange")))
-  .withOverride(column("guarded", fixed("blue"))).withOverride(column("absent", fixed("text")));
+  .withOverride(column("unguarded", fixed("red"))).withOverride(column("preempted", fixed("orange")));
 
 const feature = dev("vxlan_device_feature_active", 'feature="tx-checksum-ip-generic"');
 const offload = series({
@@ -61,11 +58,11 @@ const drift = table({
   .withOverride(column("tx-checksum-ip-generic", { mappings: words({ 0: ["off", "text"], 1: ["on", "blue"] }), "custom.cellOptions": { type: "color-text" } }));
 
 const kernels = table({
-  title: "Kernels: does NAT spoil outer checksums?", unit: "short", width: 24, height: 6,
-  why: "no data: the kernel collector is off",
-  description: "Nodes by verdict. By release, offloaded_checksum is never fixed; zero_checksum is where the fix of 5.7 or a backport is known. " +
+  title: "Kernels on which NAT spoils outer checksums, or may", unit: "short", width: 24, height: 6,
+  why: "Every kernel is known to be fixed, or the kernel collector is off.",
+  description: "Nodes by verdict; those of fixed kernels are not counted. By release, offloaded_checksum is never fixed; zero_checksum is where the fix of 5.7 or a backport is known. " +
     "evidence selftest: proven on the running kernel by `vxlan_exporter selftest --write`, which counts more.",
-}, [[`count by (variant, verdict, evidence) (${sel("vxlan_kernel_nat_checksum_bug")} == 1)`]],
+}, [[`count by (variant, verdict, evidence) (${sel("vxlan_kernel_nat_checksum_bug", 'verdict!="fixed"')} == 1)`]],
 { variant: "variant", verdict: "verdict", evidence: "evidence", Value: "nodes" });
 
 export function fleetState(d: DashboardBuilder): void {
