@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,6 +22,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	promcollectors "github.com/prometheus/client_golang/prometheus/collectors"
@@ -132,7 +135,7 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 	door := exporter.NewDoor(connections)
 	var h *http.Server
 	h = &http.Server{
-		Handler:           door.Inside(server.Handler()),
+		Handler:           door.Inside(server.Handler(), c.telemetryPath),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
 		ConnState:      connections.Follow,
@@ -177,13 +180,42 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		defer cancel()
 		drained <- h.Shutdown(drain)
 	}()
-	if err := web.ListenAndServe(h, c.web, logger); !errors.Is(err, http.ErrServerClosed) {
+	if err := c.listenAndServe(h, logger); !errors.Is(err, http.ErrServerClosed) {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("%w (is another exporter running? choose an address with --web.listen-address)", err)
 		}
 		return err
 	}
 	return <-drained
+}
+
+// listenAndServe listens as exporter-toolkit does. Where there may be TLS, handshakes take turns.
+func (c *serveConfig) listenAndServe(h *http.Server, logger *slog.Logger) error {
+	vsock := slices.ContainsFunc(*c.web.WebListenAddresses, func(a string) bool { return strings.HasPrefix(a, "vsock:") })
+	if *c.web.WebConfigFile == "" || vsock {
+		return web.ListenAndServe(h, c.web, logger)
+	}
+	var listeners []net.Listener
+	if *c.web.WebSystemdSocket {
+		var err error
+		if listeners, err = activation.Listeners(); err != nil || len(listeners) == 0 {
+			return cmp.Or(err, errors.New("no socket activation file descriptors found"))
+		}
+	} else {
+		for _, address := range *c.web.WebListenAddresses {
+			l, err := net.Listen("tcp", address)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = l.Close() }() // all is said by then
+			listeners = append(listeners, l)
+		}
+	}
+	handshakes := exporter.NewHandshakes(runtime.GOMAXPROCS(0))
+	for i, l := range listeners {
+		listeners[i] = handshakes.Of(l)
+	}
+	return web.ServeMultiple(listeners, h, c.web, logger)
 }
 
 // connectionLimit is how many connections there may be: with all of them open, the collectors must still be able to open their files.

@@ -27,7 +27,8 @@ const tellAgain = 10 * time.Minute
 // closed opens another.
 //
 // That is done apart for known connections, over which a request was let in, and for strangers', which have half the room each where
-// both are many: clients that have no password or end no handshake close none of those that have, and the other way round.
+// both are many: clients that have no password or end no handshake close none of those that have, and the other way round. Where there
+// are no passwords, those are known over which a scrape was answered.
 type Connections struct {
 	limit  int
 	logger *slog.Logger
@@ -79,6 +80,9 @@ func (c *Connections) Follow(conn net.Conn, state http.ConnState) {
 			_ = b.SetReadBuffer(readBuffer)
 			_ = b.SetWriteBuffer(writeBuffer)
 		}
+	}
+	if h, ok := below(conn).(*handshaking); ok && state != http.StateNew {
+		h.done()
 	}
 	if victim := c.follow(conn, state); victim != nil {
 		_ = below(victim).Close() // of TLS this is not the Close that waits for the client

@@ -83,14 +83,18 @@ func (d *Door) Outside(h http.Handler) http.Handler {
 	})
 }
 
-// Inside is what requests come to that were let in. Without Outside, where everybody is, nobody becomes known by that.
-func (d *Door) Inside(h http.Handler) http.Handler {
+// Inside is what requests come to that were let in. Without Outside, where everybody is, a connection becomes known by a scrape, a request
+// for the path given, once that is answered: what only holds connections open, or never reads, does not.
+func (d *Door) Inside(h http.Handler, scrapes string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if leave := passOf(r); leave != nil {
 			d.connections.let(connectionOf(r))
 			leave()
 		}
 		h.ServeHTTP(w, r)
+		if conn := connectionOf(r); conn != nil && r.URL.Path == scrapes {
+			d.connections.let(conn)
+		}
 	})
 }
 

@@ -43,7 +43,7 @@ func newSite() *site {
 			time.Sleep(time.Hour)
 		}
 		fmt.Fprint(w, "ok")
-	}))))
+	}), "/metrics")))
 	return s
 }
 
@@ -242,6 +242,36 @@ func TestStrangersCloseStrangers(t *testing.T) {
 	}
 	if len(c.open) != 0 || c.strange != 0 || len(c.origins) != 0 {
 		t.Errorf("remembered: %d connections, %d of strangers, %v", len(c.open), c.strange, c.origins)
+	}
+}
+
+// Where there are no passwords, a connection over which a scrape was answered outlives a flood from its own address.
+func TestScrapedConnectionStays(t *testing.T) {
+	c := NewConnections(8, slog.New(slog.DiscardHandler))
+	d := NewDoor(c)
+	h := d.Inside(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "/metrics")
+	asked := func(path string) *client {
+		conn := &client{address: "192.0.2.1"}
+		c.Follow(conn, http.StateNew)
+		c.Follow(conn, http.StateActive)
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil).WithContext(d.Context(t.Context(), conn)))
+		c.Follow(conn, http.StateIdle)
+		return conn
+	}
+	scraper, other := asked("/metrics"), asked("/-/healthy")
+	for range 100 {
+		asked("/")
+	}
+	if scraper.closed || !other.closed {
+		t.Errorf("closed: the scraper %v, another %v", scraper.closed, other.closed)
+	}
+	// Scrapers have half of the room, not all.
+	late := asked("/")
+	for range 100 {
+		asked("/metrics")
+	}
+	if !scraper.closed || late.closed {
+		t.Errorf("closed by scrapers: the first %v, what made another request %v", scraper.closed, late.closed)
 	}
 }
 

@@ -33,8 +33,8 @@ func TestLoadTLS(t *testing.T) {
 	x := target{Exporter: e, ns: ns, tls: client}
 	underLoad(t, u, x, []kind{
 		{"200 scrapers", func(ctx context.Context, t *testing.T, x target) { scrapers(ctx, t, x, 200) }},
-		{"50 clients, a handshake for each request", func(ctx context.Context, t *testing.T, x target) {
-			strangers(ctx, t, x, 50, true, func(int64) string { return "" })
+		{"200 clients, a handshake for each request", func(ctx context.Context, t *testing.T, x target) {
+			strangers(ctx, t, x, 200, true, func(int64) string { return "" })
 		}},
 		{"200 clients with one wrong password", func(ctx context.Context, t *testing.T, x target) {
 			strangers(ctx, t, x, 200, false, func(int64) string { return "wrong" })
@@ -54,7 +54,7 @@ func TestLoadTLS(t *testing.T) {
 	})
 }
 
-// strangers ask for the page without a right to it, as fast as they are refused: with the password for the i-th request, none if empty.
+// strangers ask for the page without a right to it, once at least, as fast as they are refused: with the password for the i-th request, none if empty.
 func strangers(ctx context.Context, t *testing.T, x target, n int, once bool, password func(i int64) string) {
 	var asked, refused, unanswered atomic.Int64
 	var wg sync.WaitGroup
@@ -62,7 +62,7 @@ func strangers(ctx context.Context, t *testing.T, x target, n int, once bool, pa
 		wg.Go(func() {
 			client := x.client(crowd, once)
 			defer client.CloseIdleConnections()
-			for ctx.Err() == nil {
+			for first := true; first || ctx.Err() == nil; first = false {
 				r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+scrape.Address+"/", nil)
 				if err != nil {
 					t.Error(err)

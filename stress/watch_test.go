@@ -41,13 +41,9 @@ func watched(t *testing.T, x target) *watch {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.memory(ctx) })
-	// One scraper keeps its connection, as Prometheus does, and is there before the load; one comes anew each time. Without passwords
-	// nothing tells one from a crowd that has its very address (docs/SECURITY.md).
-	keeps := third
-	if x.tls != nil {
-		keeps = crowd
-	}
-	for from, once := range map[string]bool{keeps: false, another: true} {
+	// One scraper has the crowd's very address, keeps its connection, as Prometheus does, and is there before the load; one comes anew
+	// each time, from an address of its own.
+	for from, once := range map[string]bool{crowd: false, another: true} {
 		client := x.client(from, once)
 		w.honest(client, from)
 		wg.Go(func() { w.scrape(ctx, client, from) })

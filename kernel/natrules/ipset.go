@@ -35,10 +35,11 @@ type setType struct {
 const maxSetTests = 256 // members asked for in one reading
 
 func newIPSets(ctx context.Context, open func() (Socket, error), openLegacy func(ipv6 bool) (LegacySocket, error)) *ipSets {
-	until := time.Now().Add(5 * time.Second)
-	if d, ok := ctx.Deadline(); ok && d.Before(until) {
-		until = d
+	wait := 5 * time.Second
+	if d, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(d)/2) // the other half is for what is judged without an answer
 	}
+	until := time.Now().Add(wait)
 	return &ipSets{
 		until: until, open: open, openLegacy: openLegacy,
 		names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{},
