@@ -40,7 +40,7 @@ const (
 )
 
 // Kinds of alert that all nodes of a fleet can have at once. One cluster has 104 such nodes, another 3. Later a node joins those of the
-// first, which Prometheus has ahead of all others, and takes no place from one that has its alert.
+// first, ahead of all others in Prometheus' order, and takes no place from one that has its alert.
 func TestAlertsOfAWholeFleet(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -70,25 +70,28 @@ func TestAlertsOfAWholeFleet(t *testing.T) {
 		"VxlanExporterDown": {
 			series: []string{`up{%s}`},
 			values: [2]int{1, 0}, after: 7,
-			more:   slices.Concat(repeat(`vxlan_exporter_build_info{%s}`, "large", 0, 105, "1x4"), repeat(`vxlan_exporter_build_info{%s}`, "small", 0, 3, "1x4")),
+			more: slices.Concat(repeat(`vxlan_exporter_build_info{%s}`, "large", 0, 105, "1x4"), repeat(`vxlan_exporter_build_info{%s}`, "small", 0, 3, "1x4")),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			without, with := c.values[0], c.values[1]
-			late := c.after + 2 // when the last node joins
+			const begin = 10
+			fires := begin + c.after
+			late := fires + 2
 			var series []any
 			for _, s := range c.series {
+				fail := fmt.Sprintf("%dx%d %dx600", without, begin*4, with)
 				series = slices.Concat(series,
-					repeat(s, "large", 0, 1, fmt.Sprintf("%dx%d %dx600", without, late*4, with)),
-					repeat(s, "large", 1, 105, fmt.Sprintf("%dx600", with)),
-					repeat(s, "small", 0, 3, fmt.Sprintf("%dx600", with)))
+					// It failed once, so that Prometheus knows what is recorded of it, and has it first.
+					repeat(s, "large", 0, 1, fmt.Sprintf("%dx4 %dx%d %dx600", with, without, late*4-5, with)),
+					repeat(s, "large", 1, 105, fail), repeat(s, "small", 0, 3, fail))
 			}
 			large, small := fmt.Sprintf(`alertname="%s",cluster="large"`, name), fmt.Sprintf(`alertname="%s",cluster="small"`, name)
-			end := late + c.after + 1
+			end := late + 2 // a place that is taken is an alert that has gone
 			runPromtool(t, slices.Concat(series, c.more),
-				count(c.after, large, "", most), count(c.after, small, "", 3), count(end, large, "", most), count(end, small, "", 3),
-				count(end, large, fmt.Sprintf(" and ALERTS offset %dm", end-c.after), most))
+				count(fires, large, "", most), count(fires, small, "", 3), count(end, large, "", most), count(end, small, "", 3),
+				count(end, large, fmt.Sprintf(" and ALERTS offset %dm", end-fires), most))
 		})
 	}
 }
