@@ -15,10 +15,9 @@ import (
 
 	"vxlan_exporter/lab"
 	"vxlan_exporter/lab/labtest"
+	"vxlan_exporter/lab/monitor"
 	"vxlan_exporter/lab/scrape"
 )
-
-const promtool = "../.cache/bin/promtool" // put there by lab/install-deps
 
 // What the exporter really publishes, on both nodes of the live failure, makes the alerts what they should be. The scrapes before it
 // stand for 5 minutes, those after it for the time since; lab/monitor has a real Prometheus for the time between.
@@ -115,7 +114,8 @@ func runPromtool(t *testing.T, series []any, tests ...map[string]any) {
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	promtool := filepath.Join(monitor.Programs(".."), "promtool")
 	if out, err := exec.CommandContext(t.Context(), promtool, "test", "rules", file).CombinedOutput(); err != nil {
-		t.Errorf("promtool: %v (missing? ./lab/install-deps)\n%s", err, out)
+		t.Errorf("promtool: %v (missing? make rules-check installs it)\n%s", err, out)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
 	"vxlan_exporter/lab"
@@ -49,8 +48,8 @@ func Listen(t testing.TB, n *lab.NS, address netip.AddrPort) net.Listener {
 	return l
 }
 
-// StartMonitor runs Prometheus, and what else the options name, as long as the test. The programs are those of lab/install-deps where
-// the options name no folder.
+// StartMonitor runs Prometheus, and what else the options name, as long as the test. The programs are those of monitor.Programs
+// where the options name no folder.
 func StartMonitor(t testing.TB, n *monitor.Network, o monitor.Options) *monitor.Stack {
 	t.Helper()
 	if o.Programs == "" {
@@ -58,7 +57,7 @@ func StartMonitor(t testing.TB, n *monitor.Network, o monitor.Options) *monitor.
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.Programs = filepath.Join(root, ".cache", "bin")
+		o.Programs = monitor.Programs(root)
 	}
 	s, err := monitor.Start(context.WithoutCancel(t.Context()), n, o)
 	if err != nil {

@@ -24,7 +24,7 @@ const (
 
 // Options say what runs.
 type Options struct {
-	Programs     string // folder with prometheus and alertmanager, as lab/install-deps fills .cache/bin
+	Programs     string // folder with prometheus and alertmanager: see the function Programs
 	Prometheus   string // configuration file; its rule files are those it names; empty: none runs, and alerts are sent with Send
 	Alertmanager string // configuration file; empty: neither Alertmanager nor webhook, and Prometheus' setting for it is not used
 	Hasten       int    // divides the waits of Alertmanager's routes; 0: they are as they stand
@@ -37,6 +37,15 @@ type Stack struct {
 	Webhook                  *Webhook
 
 	folder string
+}
+
+// Programs is the folder of the servers to test with, for a project in root: what VXLAN_TEST_PROGRAMS names, or where lab/install-deps puts
+// Debian's.
+func Programs(root string) string {
+	if folder := os.Getenv("VXLAN_TEST_PROGRAMS"); folder != "" {
+		return folder
+	}
+	return filepath.Join(root, ".cache", "bin")
 }
 
 // Start runs the stack in the network and waits until it is ready.

@@ -21,7 +21,7 @@ import (
 // Options of a scene.
 type Options struct {
 	Exporter string        // the exporter's binary
-	Root     string        // folder of the project: Prometheus in .cache/bin, configuration and rules in prometheus
+	Root     string        // folder of the project: configuration and rules in prometheus, Prometheus where monitor.Programs says
 	Healthy  bool          // the fixed rules everywhere, and nothing wrong with any exporter
 	Interval time.Duration // between scrapes
 	Cluster  string        // label of every node; empty: no such label anywhere, as in a site with one cluster
@@ -102,7 +102,7 @@ func (s *Scene) build(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.Stack, err = monitor.Start(ctx, s.Network, monitor.Options{
-		Programs: filepath.Join(o.Root, ".cache/bin"), Prometheus: config, Targets: s.targets,
+		Programs: monitor.Programs(o.Root), Prometheus: config, Targets: s.targets,
 	})
 	if err != nil {
 		return err
