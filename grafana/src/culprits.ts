@@ -11,13 +11,13 @@ const busiest = `topk(100, (sum by (${by}) (${rise(snatSeen, "$__range")}) > 0) 
 /** Only their nodes' rows are sent to the browser. */
 const listed = (rows: string): string => `${rows} and on (cluster, instance) ${busiest}`;
 
-// Of the whole shown time: a culprit keeps its name when its exporter falls silent.
-const devices = `max by (${by}, device) (last_over_time(${dev("vxlan_device_info")}[$__range]))`;
+// A culprit keeps its name for a while when its exporter falls silent.
+const devices = `max by (${by}, device) (last_over_time(${dev("vxlan_device_info")}[15m]))`;
 
 /** The rows, with their flows. A port that no device explains is named all the same. */
 export const culpritFlows =
   `${busiest} * on (${by}) group_right () ${devices}` +
-  ` or label_replace(${busiest} unless on (${by}) last_over_time(${sel("vxlan_device_info")}[$__range]), "device", "unknown", "", "")`;
+  ` or label_replace(${busiest} unless on (${by}) last_over_time(${sel("vxlan_device_info")}[15m]), "device", "unknown", "", "")`;
 
 /**
  * Variants whose exposure was active at some time, with what to type there. Devices that have none spoil nothing as far as is known:

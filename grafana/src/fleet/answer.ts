@@ -38,7 +38,7 @@ const stats = [
     description: "First bad checksum and first NATed VXLAN flow of the shown time. As old as the shown time: it began earlier; widen it. " +
       "Do: look for what was changed then: a CNI or kube-proxy upgrade, a firewall reload, new nodes.",
   }, [
-    [`min(${firstTime(`sum(${rise(csumErrors)} or ${rise(wireBadIn)}) > 0`)})`, "bad checksum"],
+    [`min(${firstTime(`sum(${rise(csumErrors)}) > 0 or sum(${rise(wireBadIn)}) > 0`)})`, "bad checksum"],
     [`min(${firstTime(`(sum(${rise(snatSeen)}) + sum(${snatNow})) > 0`)})`, "NATed flow"],
   ]).maxDataPoints(POINTS).thresholds(steps("blue")),
   stat({

@@ -1,11 +1,9 @@
-// What the fleet is like: exposure, rules, offload, kernels. Counts of nodes, never a line for each.
-import { StackingConfigBuilder, StackingMode } from "@grafana/grafana-foundation-sdk/common";
+// What the fleet is like: exposure, rules, offload, kernels. Counts and lists cut short, never a line for each node.
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { dev, sel } from "../expr.js";
 import { VARIANT, words } from "../mappings.js";
 import { POINTS, column, fixed, matching, row, series, table, toNode } from "../panels.js";
 
-const stacked = () => new StackingConfigBuilder().mode(StackingMode.Normal).group("A");
 const height = 8;
 
 const exposures = series({
@@ -26,24 +24,24 @@ const exposed = table({
   .withOverride(column("node", toNode("node")))
   .withOverride(column("variant", { mappings: VARIANT }));
 
-const guards = series({
-  title: "Nodes whose kube-proxy does not guard", unit: "short", width: 8, height,
-  why: "no data: no NAT rules could be read (CAP_NET_ADMIN), or no node has any",
+const guards = table({
+  title: "Nodes whose kube-proxy does not guard, the first 100", unit: "short", width: 8, height,
+  why: "Every kube-proxy clears its mark, or no NAT rules could be read (CAP_NET_ADMIN).",
   description: "The mark is not cleared before MASQUERADE. unguarded: the old form; upgrade kube-proxy. preempted: another MASQUERADE runs ahead; " +
-    "reorder it. A node counts once for each family and backend it has such rules in.",
-}, [[`sum by (state) (${sel("vxlan_nat_mark_guard", 'state=~"unguarded|preempted"')})`, "{{state}}"]])
-  .maxDataPoints(POINTS)
-  .withOverride(column("unguarded", fixed("red"))).withOverride(column("preempted", fixed("orange")));
+    "reorder it. A row for each family and backend. Since when: the node's dashboard.",
+}, [[`topk(100, max by (cluster, instance, family, backend, state) (${sel("vxlan_nat_mark_guard", 'state=~"unguarded|preempted"')} == 1))`]],
+{ instance: "node", state: "guard", family: "family", backend: "backend", cluster: "cluster" }, ["Value"])
+  .withOverride(column("node", toNode("node")));
 
 const feature = dev("vxlan_device_feature_active", 'feature="tx-checksum-ip-generic"');
 const offload = series({
-  title: "Devices by tx-checksum-ip-generic", unit: "short", width: 8, height, why: "no data: no features of VXLAN devices could be read",
-  description: "on: one of the failure's conditions. A fleet where some are on and some off has drifted: the CNI makes devices anew with it on. " +
+  title: "Part of the devices with tx-checksum-ip-generic on", unit: "percentunit", width: 8, height, why: "no data: no features of VXLAN devices could be read",
+  description: "On: one of the failure's conditions, and the default. Neither all nor none: the fleet has drifted; the CNI makes devices anew with it on. " +
     "Do: find the odd ones in the table beside.",
-}, [[`label_replace(label_replace(count_values("is", ${feature}), "is", "on", "is", "1"), "is", "off", "is", "0")`, "{{is}}"]])
+}, [[`avg(${feature})`, "on"]])
+  .max(1)
   .maxDataPoints(POINTS)
-  .stacking(stacked()).lineWidth(0).fillOpacity(60) // a line of 0 would lie on top
-  .withOverride(column("on", fixed("blue"))).withOverride(column("off", fixed("text")));
+  .withOverride(column("on", fixed("blue")));
 
 // The rarer of the two settings; with equal halves, those that have it on.
 const odd = `${feature} != on (cluster) group_left () (avg by (cluster) (${feature}) > bool 0.5)`;

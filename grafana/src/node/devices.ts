@@ -2,7 +2,7 @@
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { dev, sel } from "../expr.js";
 import { FEATURE, UP } from "../mappings.js";
-import { column, matrix, row, table } from "../panels.js";
+import { column, matching, matrix, row, table } from "../panels.js";
 
 const on = "device, feature";
 /** A gauge of the device as one more feature. */
@@ -31,7 +31,8 @@ const info = table({
   title: "VXLAN devices", unit: "short", width: 12, height: 5, why: "No VXLAN device is in this network namespace.",
   description: "As rtnetlink tells. external: each packet brings its own settings (Cilium), and udpcsum says nothing. An empty cell: not set, or the kernel does not tell.",
 }, [[`max by (device, vni, port, local, underlay, external) (${dev("vxlan_device_info")})`]],
-{ device: "device", vni: "VNI", port: "port", local: "local address", underlay: "underlay", external: "external" }, ["Value"]);
+{ device: "device", vni: "VNI", port: "port", local: "local address", underlay: "underlay", external: "external" }, ["Value"])
+  .withOverride(matching("VNI|port", { "custom.width": 80 })).withOverride(matching("device|underlay|external", { "custom.width": 105 }));
 
 const nics = table({
   title: "NICs below", unit: "short", width: 12, height: 5, why: "No NIC below a VXLAN device was found.",

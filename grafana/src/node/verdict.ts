@@ -66,8 +66,7 @@ const what = text({ title: "What to do on $instance", width: 10, height: 7, desc
 
 **For good:** kube-proxy 1.16.13, 1.17.9, 1.18.6, 1.19 or later, no other MASQUERADE ahead of it; then \`conntrack -D -p udp --dport PORT\`.
 
-Receives bad checksums, and NATs nothing? The sender is another node: [fleet](/d/vxlan-fleet/).
-[Runbook](\${runbook}/RUNBOOK.md)`);
+Receives bad checksums, and NATs nothing? See the [fleet](/d/vxlan-fleet/). [Runbook](\${runbook}/RUNBOOK.md)`);
 
 const correlation = lines({
   title: "Received bad checksums (up), and own NATed VXLAN flows (down)", unit: "suffix: /min", width: 12, height: 8,
