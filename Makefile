@@ -24,7 +24,7 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/.cache/bin
 GOLANGCI         := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 
-.PHONY: all build run test test-busy unit race lint demo bench golden deps fmt clean
+.PHONY: all build run test test-busy test-pages test-steady unit race lint demo bench golden deps fmt clean
 
 all: build
 
@@ -35,19 +35,23 @@ build: ## static binary in this folder
 run: build ## build and run the exporter on this node
 	./$(BINARY) $(ARGS)
 
-# Root: the tests make network namespaces and boot containers. What mostly waits runs beside what mostly computes.
+# Root: the tests make network namespaces, boot containers and, in QEMU, a kernel. What mostly waits runs beside what mostly computes.
 test: deps build lint ## install what the tests need, and run them all
 	./packaging/install-deps
 	./grafana/install-deps
-	+$(MAKE) --no-print-directory -j3 -Otarget test-busy e2e soak SOAK=5m
+	./kernels/install-deps
+	+$(MAKE) --no-print-directory -j3 -Otarget test-busy test-pages test-steady
 	./packaging/check-size $(BINARY)
 	@echo "make test: all passed"
 
-# One after the other.
-BUSY := unit rules-check grafana-check test-units test-packages test-licenses test-install-quick fuzz-smoke
+# Three lanes, each one after the other. What loads the machine itself comes when the first lane is at fuzzing, which knows no clock.
+test-busy:   LANE := unit rules-check grafana-check test-units test-packages test-licenses test-install-quick fuzz-smoke
+test-pages:  LANE := e2e test-kernels-quick
+test-steady: LANE := soak stress-smoke
+test-steady: export SOAK = 5m
 
-test-busy:
-	+set -e; for target in $(BUSY); do $(MAKE) --no-print-directory $$target; done
+test-busy test-pages test-steady:
+	+set -e; for target in $(LANE); do $(MAKE) --no-print-directory $$target; done
 
 race: ## the concurrent parts under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -count=1 ./exporter ./collectors ./kernel/conntrack ./kernel/packet ./guard
@@ -57,7 +61,7 @@ unit:
 
 lint: $(GOLANGCI)
 	$(GO) vet ./...
-	$(GOLANGCI) run
+	$(GOLANGCI) run --allow-parallel-runners
 
 $(GOLANGCI):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

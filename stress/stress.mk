@@ -6,7 +6,7 @@ SOAK   ?= 30m
 
 .PHONY: stress-smoke test-stress stress soak licenses test-licenses
 
-stress-smoke: deps ## load of 2 seconds each, and 400 devices (a minute)
+stress-smoke: deps ## load of 2 seconds each, and 400 devices (a minute; in make test)
 	$(GO) test -tags stress -count=1 -timeout 5m -run 'TestLoad|TestChurn/as_shipped' ./stress -args -load 2s -churns 400
 
 test-stress: deps ## load of 5 seconds each, and 1,500 devices, with the race detector too (needs a C compiler; five minutes; not beside other tests)
