@@ -31,7 +31,8 @@ const guards = table({
     "reorder it. A row for each family and backend. Since when: the node's dashboard.",
 }, [[`topk(100, max by (cluster, instance, family, backend, state) (${sel("vxlan_nat_mark_guard", 'state=~"unguarded|preempted"')} == 1))`]],
 { instance: "node", state: "guard", family: "family", backend: "backend", cluster: "cluster" }, ["Value"])
-  .withOverride(column("node", toNode("node")));
+  .withOverride(column("node", toNode("node")))
+  .withOverride(matching("guard|family|backend", { "custom.width": 90 }));
 
 const feature = dev("vxlan_device_feature_active", 'feature="tx-checksum-ip-generic"');
 const offload = series({
@@ -50,10 +51,10 @@ const drift = table({
   why: "All devices of each cluster are alike, or no features could be read.",
   description: "tx-checksum-ip-generic of these is not what most of their cluster's devices have. Do: find out what made them different: " +
     "a remedy typed by hand, a missing guard, another CNI version.",
-}, [[`topk(100, ${odd})`]], { instance: "node", device: "device", Value: "tx-checksum-ip-generic", cluster: "cluster" },
+}, [[`topk(100, ${odd})`]], { instance: "node", device: "device", Value: "offload", cluster: "cluster" },
 ["__name__", "job", "feature"])
   .withOverride(column("node", toNode("node")))
-  .withOverride(column("tx-checksum-ip-generic", { mappings: words({ 0: ["off", "text"], 1: ["on", "blue"] }), "custom.cellOptions": { type: "color-text" } }));
+  .withOverride(column("offload", { "custom.width": 80, mappings: words({ 0: ["off", "text"], 1: ["on", "blue"] }), "custom.cellOptions": { type: "color-text" } }));
 
 const kernels = table({
   title: "Kernels on which NAT spoils outer checksums, or may", unit: "short", width: 24, height: 6,
