@@ -60,7 +60,7 @@ func parse(args []string) (options, error) {
 	app.Flag("shown", "Time that dashboards show; of more than --past there is only that. Repeatable.").Default("1h").DurationListVar(&o.shown)
 	app.Flag("repeat", "Times that each query of a dashboard is run.").Default("3").IntVar(&o.repeat)
 	app.Flag("slowest", "Queries printed for each dashboard.").Default("10").IntVar(&o.slowest)
-	app.Flag("refresh-limit", "Most CPU time for a refresh of a dashboard that is no error.").Default("5s").DurationVar(&o.refreshLimit)
+	app.Flag("refresh-limit", "Most CPU time for a refresh of a dashboard that is no error.").Default("10s").DurationVar(&o.refreshLimit)
 	app.Flag("series-limit", "Most series or rows of a query that are no error.").Default("200").IntVar(&o.seriesLimit)
 	_, err := app.Parse(args)
 	if len(o.failing) == 0 {
