@@ -24,20 +24,15 @@ type copied struct {
 // copied takes a snapshot of the server and starts another with it.
 func (s *server) copied(ctx context.Context, prometheus string) (c *copied, err error) {
 	c = &copied{at: time.Now()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/v1/admin/tsdb/snapshot", nil)
+	body, err := s.ask(ctx, http.MethodPost, "/api/v1/admin/tsdb/snapshot")
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
 	var answer struct {
 		Error string
 		Data  struct{ Name string }
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.Data.Name == "" {
+	if err := json.Unmarshal(body, &answer); err != nil || answer.Data.Name == "" {
 		return nil, fmt.Errorf("snapshot: %w: %s", err, answer.Error)
 	}
 	if c.folder, err = os.MkdirTemp("", "vxlan-scale-copy-"); err != nil {

@@ -98,13 +98,18 @@ func freeAddress(ctx context.Context) (string, error) {
 
 // get asks the server for a path.
 func (s *server) get(ctx context.Context, path string) ([]byte, error) {
+	return s.ask(ctx, http.MethodGet, path)
+}
+
+// ask sends a request without a body.
+func (s *server) ask(ctx context.Context, method, path string) ([]byte, error) {
 	select {
 	case err := <-s.exited:
 		s.exited <- err
 		return nil, fmt.Errorf("prometheus ended: %w", err)
 	default:
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, s.url+path, nil)
 	if err != nil {
 		return nil, err
 	}
