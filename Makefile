@@ -30,7 +30,7 @@ all: build
 
 build: ## static binary in this folder
 	@echo 'go build -o $(BINARY) ($(VERSION))'
-	@$(GO) build $(BUILDFLAGS) -o $(BINARY) .
+	@$(GO) build $(BUILDFLAGS) -o $(BINARY) ./cmd/vxlan_exporter
 
 run: build ## build and run the exporter on this node
 	./$(BINARY) $(ARGS)
@@ -39,7 +39,7 @@ run: build ## build and run the exporter on this node
 test: deps build lint ## install what the tests need, and run them all
 	./packaging/install-deps
 	./grafana/install-deps
-	./kernels/install-deps
+	./test/kernels/install-deps
 	+$(MAKE) --no-print-directory -j3 -Otarget test-busy test-pages test-steady
 	./packaging/check-size $(BINARY)
 	@echo "make test: all passed"
@@ -54,7 +54,7 @@ test-busy test-pages test-steady:
 	+set -e; for target in $(LANE); do $(MAKE) --no-print-directory $$target; done
 
 race: ## the concurrent parts under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -count=1 ./exporter ./collectors ./kernel/conntrack ./kernel/packet ./guard
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./exporter ./collectors ./internal/kernel/conntrack ./internal/kernel/capture ./internal/guard
 
 unit:
 	$(GO) test -count=1 ./...
@@ -68,17 +68,17 @@ $(GOLANGCI):
 	mv $(TOOLS)/golangci-lint $@
 
 demo: deps build ## the live failure between two namespaces, with an exporter on each side
-	$(GO) run ./lab/rig demo --exporter ./$(BINARY)
+	$(GO) run ./test/lab/rig demo --exporter ./$(BINARY)
 
 bench: deps build ## paired comparisons of the readers
-	$(GO) test -run '^$$' -bench . -benchmem ./kernel/...
-	$(GO) run ./bench
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/kernel/...
+	$(GO) run ./test/bench
 
 golden: ## regenerate the golden exposition
-	$(GO) test . -run 'TestGolden|TestImitatedLinux310$$' -update
+	$(GO) test ./cmd/vxlan_exporter -run 'TestGolden|TestImitatedLinux310$$' -update
 
 deps: ## the programs that the tests compare with
-	./lab/install-deps
+	./test/lab/install-deps
 
 fmt: $(GOLANGCI)
 	$(GOLANGCI) fmt
@@ -88,9 +88,9 @@ clean:
 
 include packaging/packaging.mk
 include prometheus/prometheus.mk
-include fuzz/fuzz.mk
+include test/fuzz/fuzz.mk
 include grafana/grafana.mk
-include e2e/e2e.mk
-include kernels/kernels.mk
-include bench/wire/wire.mk
-include stress/stress.mk
+include test/e2e/e2e.mk
+include test/kernels/kernels.mk
+include test/bench/wire/wire.mk
+include test/load/load.mk

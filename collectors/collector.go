@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // Collector is one source of the node's state.

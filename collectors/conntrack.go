@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"vxlan_exporter/kernel/conntrack"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/conntrack"
+	"vxlan_exporter/internal/node"
 
 	"golang.org/x/sys/unix"
 )

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // Bounds of the pause between two scans, whatever nf_conntrack_udp_timeout says, and its value in the kernel's default of 30 s

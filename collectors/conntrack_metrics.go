@@ -3,7 +3,7 @@ package collectors
 import (
 	"strconv"
 
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 
 	"github.com/prometheus/client_golang/prometheus"
 )

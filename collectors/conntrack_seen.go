@@ -4,7 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 
-	"vxlan_exporter/kernel/conntrack"
+	"vxlan_exporter/internal/kernel/conntrack"
 )
 
 const (

@@ -3,7 +3,7 @@ package collectors
 import (
 	"testing"
 
-	"vxlan_exporter/kernel/conntrack"
+	"vxlan_exporter/internal/kernel/conntrack"
 
 	"golang.org/x/sys/unix"
 )

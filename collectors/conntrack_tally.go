@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"vxlan_exporter/kernel/conntrack"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/conntrack"
+	"vxlan_exporter/internal/node"
 )
 
 // maxEvidence is how many NATed flows are kept to be shown.

@@ -17,9 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"vxlan_exporter/kernel/conntrack/conntracktest"
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/conntrack/conntracktest"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/lab/labtest"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"

@@ -10,9 +10,9 @@ import (
 	"regexp"
 	"slices"
 
-	"vxlan_exporter/kernel/ethtool"
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
 )
 
 // DeviceConfig says what the device collector reads and publishes. The zero value reads the process's network namespace.

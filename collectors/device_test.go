@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"vxlan_exporter/fuzz/bound"
-	"vxlan_exporter/kernel/ethtool"
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/fuzz/bound"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"

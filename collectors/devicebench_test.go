@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/lab/labtest"
 )
 
 // BenchmarkDevices is one look at many VXLAN devices over one NIC, and at the NIC. cpu-ms/op is user and system time.

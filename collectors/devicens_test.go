@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"testing"
 
-	"vxlan_exporter/kernel/ethtool"
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/lab/labtest"
 
 	"golang.org/x/sys/unix"
 )

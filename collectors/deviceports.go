@@ -3,7 +3,7 @@ package collectors
 import (
 	"slices"
 
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // DefaultPort is the kernel's own VXLAN port (drivers/net/vxlan/vxlan_core.c, vxlan_port), which flannel keeps. IANA's is 4789.

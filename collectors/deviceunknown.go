@@ -3,7 +3,7 @@ package collectors
 import (
 	"errors"
 
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // errDevicesUnknown is the failure of a collector that looks at what is below the devices.

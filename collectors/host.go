@@ -8,8 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/kernel/procnet"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/procnet"
+	"vxlan_exporter/internal/node"
 )
 
 // Host reads the counters of the whole network namespace from /proc/net. It needs no privilege.

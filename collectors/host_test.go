@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // observed is a collector together with what it found, so that its exposition can be tested.

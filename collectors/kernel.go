@@ -11,15 +11,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/kernel/release"
-	"vxlan_exporter/node"
-	"vxlan_exporter/selftest/store"
+	"vxlan_exporter/internal/kernel/kernelversion"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/internal/selftest/store"
 )
 
 // KernelConfig says where a Kernel collector reads.
 type KernelConfig struct {
 	Proc         string   // usually /proc
-	OSRelease    []string // the first that exists is read; usually release.OSReleasePaths()
+	OSRelease    []string // the first that exists is read; usually kernelversion.OSReleasePaths()
 	SelfTestFile string   // what the selftest command stored; empty: look for none
 }
 
@@ -28,7 +28,7 @@ type KernelConfig struct {
 type Kernel struct {
 	cfg KernelConfig
 	// What is true until the next boot is read once. Observe is never called twice at the same time.
-	info   *release.Info
+	info   *kernelversion.Info
 	bootID string
 
 	bug *prometheus.Desc
@@ -53,7 +53,7 @@ func (c *Kernel) Observe(context.Context, *node.Node) (Fill, error) {
 	var infoErr, bootErr, testErr error
 	if c.info != nil {
 		k.Info = *c.info
-	} else if k.Info, infoErr = release.Read(c.cfg.Proc, c.cfg.OSRelease...); infoErr == nil {
+	} else if k.Info, infoErr = kernelversion.Read(c.cfg.Proc, c.cfg.OSRelease...); infoErr == nil {
 		info := k.Info
 		c.info = &info
 	}
@@ -102,8 +102,8 @@ func (c *Kernel) Describe(ch chan<- *prometheus.Desc) { ch <- c.bug }
 
 // Publish writes the verdicts on both variants.
 func (c *Kernel) Publish(n *node.Node, ch chan<- prometheus.Metric) {
-	c.publish(ch, node.ZeroChecksum, release.ZeroChecksum(n.Kernel.Info).Verdict, "release")
-	c.publish(ch, node.OffloadedChecksum, release.OffloadedChecksum(n.Kernel.Info).Verdict, "release")
+	c.publish(ch, node.ZeroChecksum, kernelversion.ZeroChecksum(n.Kernel.Info).Verdict, "release")
+	c.publish(ch, node.OffloadedChecksum, kernelversion.OffloadedChecksum(n.Kernel.Info).Verdict, "release")
 	if t := n.Kernel.SelfTest; t != nil {
 		for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
 			c.publish(ch, variant, selfTestVerdict(t.Results, variant), "selftest")
@@ -112,7 +112,7 @@ func (c *Kernel) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 }
 
 func (c *Kernel) publish(ch chan<- prometheus.Metric, variant, verdict, evidence string) {
-	for _, v := range []string{release.Affected, release.Fixed, release.Unknown} {
+	for _, v := range []string{kernelversion.Affected, kernelversion.Fixed, kernelversion.Unknown} {
 		gauge(ch, c.bug, BoolValue(v == verdict), variant, v, evidence)
 	}
 }
@@ -120,14 +120,14 @@ func (c *Kernel) publish(ch chan<- prometheus.Metric, variant, verdict, evidence
 // selfTestVerdict joins the families of one variant: affected when one is, fixed when one is and none is affected (a kernel without
 // IPv6 is judged by IPv4 alone), else unknown.
 func selfTestVerdict(results []node.SelfTestResult, variant string) string {
-	verdict := release.Unknown
+	verdict := kernelversion.Unknown
 	for _, r := range results {
 		switch {
 		case r.Variant != variant:
-		case r.Verdict == release.Affected:
-			return release.Affected
-		case r.Verdict == release.Fixed:
-			verdict = release.Fixed
+		case r.Verdict == kernelversion.Affected:
+			return kernelversion.Affected
+		case r.Verdict == kernelversion.Fixed:
+			verdict = kernelversion.Fixed
 		}
 	}
 	return verdict

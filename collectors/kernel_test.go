@@ -9,9 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/kernel/release"
-	"vxlan_exporter/node"
-	"vxlan_exporter/selftest/store"
+	"vxlan_exporter/internal/kernel/kernelversion"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/internal/selftest/store"
 )
 
 const testBootID = "0a1b2c3d-0000-4000-8000-000000000001"
@@ -67,7 +67,7 @@ func (p publisher) Describe(ch chan<- *prometheus.Desc) { p.c.Describe(ch) }
 func (p publisher) Collect(ch chan<- prometheus.Metric) { p.c.Publish(p.n, ch) }
 
 func TestKernelRunning(t *testing.T) {
-	n, err := observeKernel(t, KernelConfig{Proc: "/proc", OSRelease: release.OSReleasePaths()})
+	n, err := observeKernel(t, KernelConfig{Proc: "/proc", OSRelease: kernelversion.OSReleasePaths()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +97,10 @@ func TestKernelBySelfTest(t *testing.T) {
 	sums := &node.Sums{Field: 1, Correct: 2, SourcePort: 3, SourcePortPreNAT: 4}
 	cfg := kernelFixture(t, "6.18.44", "#1 SMP")
 	test := node.SelfTest{Time: time.Unix(1, 0), BootID: testBootID, Release: "6.18.44", Results: []node.SelfTestResult{
-		{Variant: node.ZeroChecksum, Family: node.IPv4, Verdict: release.Fixed, Evidence: sums},
-		{Variant: node.ZeroChecksum, Family: node.IPv6, Verdict: release.Unknown, Reason: "no IPv6"},
-		{Variant: node.OffloadedChecksum, Family: node.IPv4, Verdict: release.Fixed, Evidence: sums},
-		{Variant: node.OffloadedChecksum, Family: node.IPv6, Verdict: release.Affected, Evidence: sums},
+		{Variant: node.ZeroChecksum, Family: node.IPv4, Verdict: kernelversion.Fixed, Evidence: sums},
+		{Variant: node.ZeroChecksum, Family: node.IPv6, Verdict: kernelversion.Unknown, Reason: "no IPv6"},
+		{Variant: node.OffloadedChecksum, Family: node.IPv4, Verdict: kernelversion.Fixed, Evidence: sums},
+		{Variant: node.OffloadedChecksum, Family: node.IPv6, Verdict: kernelversion.Affected, Evidence: sums},
 	}}
 	if err := store.Write(cfg.SelfTestFile, test); err != nil {
 		t.Fatal(err)
@@ -138,11 +138,11 @@ func TestKernelBySelfTest(t *testing.T) {
 
 func TestSelfTestVerdict(t *testing.T) {
 	for _, c := range []struct{ v4, v6, want string }{
-		{release.Fixed, release.Fixed, release.Fixed},
-		{release.Fixed, release.Affected, release.Affected},
-		{release.Affected, release.Unknown, release.Affected},
-		{release.Unknown, release.Fixed, release.Fixed},
-		{release.Unknown, release.Unknown, release.Unknown},
+		{kernelversion.Fixed, kernelversion.Fixed, kernelversion.Fixed},
+		{kernelversion.Fixed, kernelversion.Affected, kernelversion.Affected},
+		{kernelversion.Affected, kernelversion.Unknown, kernelversion.Affected},
+		{kernelversion.Unknown, kernelversion.Fixed, kernelversion.Fixed},
+		{kernelversion.Unknown, kernelversion.Unknown, kernelversion.Unknown},
 	} {
 		results := []node.SelfTestResult{
 			{Variant: node.ZeroChecksum, Family: node.IPv4, Verdict: c.v4},
@@ -151,7 +151,7 @@ func TestSelfTestVerdict(t *testing.T) {
 		if got := selfTestVerdict(results, node.ZeroChecksum); got != c.want {
 			t.Errorf("%v: %s", c, got)
 		}
-		if got := selfTestVerdict(results, node.OffloadedChecksum); got != release.Unknown {
+		if got := selfTestVerdict(results, node.OffloadedChecksum); got != kernelversion.Unknown {
 			t.Errorf("no result: %s", got)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"vxlan_exporter/fuzz/bound"
+	"vxlan_exporter/test/fuzz/bound"
 )
 
 // FuzzBootID: a boot id is a UUID that stands in the file, or an error.

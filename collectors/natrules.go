@@ -9,9 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/kernel/natrules"
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
 )
 
 // DefaultNATRulesMinInterval suits NATRulesConfig.MinInterval.

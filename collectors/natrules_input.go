@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"vxlan_exporter/kernel/natrules"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/node"
 )
 
 // deviceKey is what the judgement of a port's rules depends on; a change makes it stale at once.

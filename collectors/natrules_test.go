@@ -12,10 +12,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/kernel/natrules"
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/lab/labtest"
 )
 
 const natFixed = `*nat

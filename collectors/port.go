@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // Port stands in for Device when that is switched off: the ports that flags name are then all that is known, on both families.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/kernel/procnet"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/procnet"
+	"vxlan_exporter/internal/node"
 )
 
 // Socket reads the drops of the kernel's VXLAN sockets. It needs no privilege.

@@ -8,9 +8,9 @@ import (
 	"regexp"
 	"slices"
 
-	"vxlan_exporter/kernel/ethtool"
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
 )
 
 // UnderlayConfig says what the underlay collector reads and publishes. The zero value reads the process's network namespace.

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"vxlan_exporter/kernel/ethtool"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/node"
 )
 
 func TestUnderlayPublishes(t *testing.T) {

@@ -4,8 +4,8 @@ import (
 	"maps"
 	"slices"
 
-	"vxlan_exporter/kernel/ethtool"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/node"
 
 	"github.com/prometheus/client_golang/prometheus"
 )

@@ -14,9 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vxlan_exporter/kernel/packet"
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/capture"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
 )
 
 // WireConfig says how the packet probe works. The zero value of a field stands for what it says.
@@ -31,7 +31,7 @@ type WireConfig struct {
 	// Devices finds the VXLAN devices when a link event tells of a new one; nil: they are found by Observe alone.
 	Devices Collector
 	Listen  func() (rtnl.Events, error) // nil: rtnetlink, in the network namespace of the thread that calls Observe first
-	Open    packet.Opener               // nil: packet.Open, in the network namespace of the thread that calls Observe
+	Open    capture.Opener              // nil: capture.Open, in the network namespace of the thread that calls Observe
 }
 
 const (
@@ -68,7 +68,7 @@ type Wire struct {
 	listening bool      // to link events
 	looked    time.Time // when the newest look because of an event began
 	watches   map[string]*wireWatch
-	past      packet.Stats // of watches that have ended
+	past      capture.Stats // of watches that have ended
 	stopped   bool
 }
 
@@ -144,7 +144,7 @@ func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	}
 	c.listen()
 	families, err := c.heedDevices(known)
-	if len(c.watches) == 0 && c.past == (packet.Stats{}) && err != nil {
+	if len(c.watches) == 0 && c.past == (capture.Stats{}) && err != nil {
 		return nil, err // never saw anything: there are no counts, not even 0
 	}
 	w := c.snapshot(slices.Sorted(maps.Keys(families)))
@@ -191,7 +191,7 @@ func (c *Wire) follow(targets []string) error {
 			if err == nil {
 				err = w.capture.Update(c.currentPorts())
 			}
-			if err == nil || errors.Is(err, packet.ErrDown) {
+			if err == nil || errors.Is(err, capture.ErrDown) {
 				continue // while it is down, fewer interfaces are watched: no failure
 			}
 			errs = append(errs, fmt.Errorf("wire: %w (started anew)", err), c.drop(name))
@@ -216,7 +216,7 @@ func (c *Wire) follow(targets []string) error {
 
 // watch begins to watch an interface.
 func (c *Wire) watch(name string) error {
-	capture, err := packet.NewCapture(packet.Config{
+	capture, err := capture.NewCapture(capture.Config{
 		Interface: name, Ports: c.currentPorts(), Ratio: c.sampler.current(), Open: c.cfg.Open,
 		Gather: min(wireGather, wireQueue*time.Second/time.Duration(c.cfg.MaxPacketsPerSecond)),
 	})
@@ -250,14 +250,14 @@ func (c *Wire) currentPorts() []uint16 {
 
 func (c *Wire) snapshot(families []string) *node.Wire {
 	w := &node.Wire{Interfaces: []string{}}
-	total, duty := c.past, packet.Duty{In: 1, Out: 1}
+	total, duty := c.past, capture.Duty{In: 1, Out: 1}
 	for _, name := range slices.Sorted(maps.Keys(c.watches)) {
 		watch := c.watches[name]
 		if watch.capture.Up() {
 			w.Interfaces = append(w.Interfaces, name)
 		}
 		d := watch.capture.Duty()
-		duty = packet.Duty{In: min(duty.In, d.In), Out: min(duty.Out, d.Out)}
+		duty = capture.Duty{In: min(duty.In, d.In), Out: min(duty.Out, d.Out)}
 		s := watch.capture.Stats()
 		total.Captured += s.Captured
 		total.Lost += s.Lost

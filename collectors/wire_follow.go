@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"time"
 
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
 )
 
 // wireFollowGap is the least time between two looks at the devices because of link events: a CNI makes many at once.

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/kernel/packet"
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/capture"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/lab/labtest"
 )
 
 // devicesOf is the device collector inside a namespace, as an exporter there has it.
@@ -36,9 +36,9 @@ func TestWireFollowsDevices(t *testing.T) {
 	}
 	var opened atomic.Int32
 	devices := devicesOf{collectors.NewDevice(collectors.DeviceConfig{}), ns}
-	c := collectors.NewWire(collectors.WireConfig{Devices: devices, Open: func() (s packet.Socket, err error) {
+	c := collectors.NewWire(collectors.WireConfig{Devices: devices, Open: func() (s capture.Socket, err error) {
 		opened.Add(1)
-		ns.Do(func() error { s, err = packet.Open(); return nil })
+		ns.Do(func() error { s, err = capture.Open(); return nil })
 		return s, err
 	}})
 	startWire(t, c)
@@ -105,7 +105,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 func send(t *testing.T, ns *labtest.NS, name string, frame []byte) {
 	t.Helper()
 	ns.Do(func() error {
-		s, err := packet.Open()
+		s, err := capture.Open()
 		if err != nil {
 			return err
 		}

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/lab"
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/lab"
+	"vxlan_exporter/test/lab/labtest"
 )
 
 // wireNode is the probe of one node of a rig.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"vxlan_exporter/kernel/procnet"
+	"vxlan_exporter/internal/kernel/procnet"
 )
 
 const (

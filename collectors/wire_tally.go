@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"vxlan_exporter/kernel/packet"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/capture"
+	"vxlan_exporter/internal/node"
 )
 
 const (
@@ -47,9 +47,9 @@ func newWireTally(maxPeers int, now func() time.Time) *wireTally {
 }
 
 // add counts a packet that was seen on an interface, and reports whether it is bad.
-func (t *wireTally) add(iface string, p packet.Packet) bool {
-	v := packet.Judge(p.Frame, p.Meta)
-	if v.Reason == packet.NotUDP {
+func (t *wireTally) add(iface string, p capture.Packet) bool {
+	v := capture.Judge(p.Frame, p.Meta)
+	if v.Reason == capture.NotUDP {
 		return false // the filter lets none of these pass; of a frame that is cut off before its ports nothing can be said
 	}
 	direction, peer := directionIn, v.Source.Addr()
@@ -67,7 +67,7 @@ func (t *wireTally) add(iface string, p packet.Packet) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.packets[wireKey{family, direction, string(v.Kind)}] += weight
-	if v.Kind != packet.Bad {
+	if v.Kind != capture.Bad {
 		return false
 	}
 	t.bad[badKey{t.peer(peer), string(v.Variant)}] += weight
@@ -105,9 +105,9 @@ func (t *wireTally) store(w *node.Wire, families []string) {
 	defer t.mu.Unlock()
 	for _, family := range families {
 		for _, direction := range []string{directionIn, directionOut} {
-			for _, k := range packet.Kinds() {
+			for _, k := range capture.Kinds() {
 				// The filter keeps packets without a checksum from us, so they are not counted.
-				if k != packet.Zero {
+				if k != capture.Zero {
 					t.packets[wireKey{family, direction, string(k)}] += 0
 				}
 			}

@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/kernel/packet"
-	"vxlan_exporter/kernel/rtnl"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/kernel/capture"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
 )
 
 // wirePublisher publishes one observation.
@@ -87,20 +87,20 @@ vxlan_wire_sample_ratio{direction="out"} 0.125
 
 func TestWireObserveErrors(t *testing.T) {
 	abroad := int32(3)
-	refused := func() (packet.Socket, error) {
+	refused := func() (capture.Socket, error) {
 		return nil, fmt.Errorf("open: %w", os.NewSyscallError("socket", unix.EPERM))
 	}
 	opened := 0
 	for name, tt := range map[string]struct {
 		known  *node.Node
-		open   packet.Opener
+		open   capture.Opener
 		status node.Status
 		says   string
 	}{
 		"no devices": {known: knownWith(), status: node.None, says: "no VXLAN device"},
 		"not permitted, once": {
 			known: knownWith("eth0", "eth1", "eth2"), status: node.NotPermitted, says: "operation not permitted",
-			open: func() (packet.Socket, error) { opened++; return refused() },
+			open: func() (capture.Socket, error) { opened++; return refused() },
 		},
 		"no underlay": {known: knownWith(""), status: node.Unsupported, says: "vxlan0"},
 		"underlay abroad": {
@@ -121,7 +121,7 @@ func TestWireObserveErrors(t *testing.T) {
 		})
 	}
 	// An interface that is gone hides no failure of another.
-	c := collectors.NewWire(collectors.WireConfig{Open: func() (packet.Socket, error) { return &onlyGone{newScript()}, nil }})
+	c := collectors.NewWire(collectors.WireConfig{Open: func() (capture.Socket, error) { return &onlyGone{newScript()}, nil }})
 	if _, err := c.Observe(t.Context(), knownWith("eth0", "gone0")); node.Classify(err) != node.Failed || !errors.Is(err, unix.EIO) {
 		t.Errorf("one gone and one broken: %v", err)
 	}
@@ -133,11 +133,11 @@ func TestWireObserveErrors(t *testing.T) {
 // onlyGone is a socket that fails, in a namespace without gone0.
 type onlyGone struct{ *script }
 
-func (*onlyGone) Interface(name string) (packet.Interface, error) {
+func (*onlyGone) Interface(name string) (capture.Interface, error) {
 	if name == "gone0" {
-		return packet.Interface{}, fmt.Errorf("%w: %w", unix.ENODEV, fs.ErrNotExist)
+		return capture.Interface{}, fmt.Errorf("%w: %w", unix.ENODEV, fs.ErrNotExist)
 	}
-	return packet.Interface{}, unix.EIO
+	return capture.Interface{}, unix.EIO
 }
 
 // script is a socket that hands over given packets, then waits.
@@ -152,19 +152,19 @@ func newScript() *script {
 	return &script{packets: make(chan []byte, 1000), closed: make(chan struct{}), mtu: 1500}
 }
 
-func (s *script) open() (packet.Socket, error) { return s, nil }
-func (s *script) Interface(string) (packet.Interface, error) {
-	return packet.Interface{Index: 1, MTU: s.mtu, Up: true}, nil
+func (s *script) open() (capture.Socket, error) { return s, nil }
+func (s *script) Interface(string) (capture.Interface, error) {
+	return capture.Interface{Index: 1, MTU: s.mtu, Up: true}, nil
 }
 func (s *script) SetFilter([]bpf.RawInstruction) error      { return nil }
 func (s *script) Bind(int) error                            { return nil }
 func (s *script) Stats() (packets, drops uint32, err error) { return 0, 0, nil }
 func (s *script) IgnoreOutgoing(bool) error                 { return nil }
 func (s *script) Rest(int) error                            { return nil }
-func (s *script) Counts(int) (packet.Counts, error)         { return packet.Counts{}, nil }
+func (s *script) Counts(int) (capture.Counts, error)        { return capture.Counts{}, nil }
 func (s *script) Close() error                              { close(s.closed); return nil }
 
-func (s *script) Receive(into []packet.Message) (n int, err error) {
+func (s *script) Receive(into []capture.Message) (n int, err error) {
 	select {
 	case p := <-s.packets:
 		m := &into[0]
@@ -250,7 +250,7 @@ func TestWireWeighs(t *testing.T) {
 func TestWireRestarts(t *testing.T) {
 	var scripts []*script
 	broken := errors.New("broken")
-	c := collectors.NewWire(collectors.WireConfig{Open: func() (packet.Socket, error) {
+	c := collectors.NewWire(collectors.WireConfig{Open: func() (capture.Socket, error) {
 		s := newScript()
 		scripts = append(scripts, s)
 		if len(scripts) == 1 {
@@ -287,7 +287,7 @@ type breaks struct {
 	n   int
 }
 
-func (b *breaks) Receive(into []packet.Message) (n int, err error) {
+func (b *breaks) Receive(into []capture.Message) (n int, err error) {
 	if b.n++; b.n > 1 {
 		return 0, b.err
 	}
@@ -298,7 +298,7 @@ func (b *breaks) Receive(into []packet.Message) (n int, err error) {
 func TestWireFollowsUnderlays(t *testing.T) {
 	sockets := 0
 	open := map[*script]bool{}
-	c := collectors.NewWire(collectors.WireConfig{Open: func() (packet.Socket, error) {
+	c := collectors.NewWire(collectors.WireConfig{Open: func() (capture.Socket, error) {
 		s := newScript()
 		s.packets <- badFrame(netip.MustParseAddr("10.0.0.1"))
 		open[s] = true

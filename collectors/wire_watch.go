@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"vxlan_exporter/kernel/packet"
-	"vxlan_exporter/kernel/procnet"
+	"vxlan_exporter/internal/kernel/capture"
+	"vxlan_exporter/internal/kernel/procnet"
 )
 
 const (
@@ -19,7 +19,7 @@ const (
 // wireWatch reads the packets of one interface.
 type wireWatch struct {
 	name    string
-	capture *packet.Capture
+	capture *capture.Capture
 	ports   func() []uint16 // as known last
 	closed  chan struct{}
 	done    chan struct{}
@@ -30,17 +30,17 @@ type wireWatch struct {
 func (w *wireWatch) run(c *Wire) {
 	defer close(w.done)
 	counted := 0
-	count := func(p packet.Packet) {
+	count := func(p capture.Packet) {
 		counted++
 		if c.tally.add(w.name, p) {
 			c.suspicion.bad(time.Now())
 		}
 	}
-	conf := packet.WindowsConfig{
+	conf := capture.WindowsConfig{
 		Handled:   func() (uint64, error) { return procnet.Processed(filepath.Join(c.cfg.Proc, "net/softnet_stat")) },
 		Suspected: c.suspicion.suspected,
 	}
-	windows := packet.NewWindows(w.capture, conf)
+	windows := capture.NewWindows(w.capture, conf)
 	for {
 		deadline := windows.Next()
 		if idle := time.Now().Add(wireIdle); c.sampler.current() < c.sampler.top && idle.Before(deadline) {
@@ -57,7 +57,7 @@ func (w *wireWatch) run(c *Wire) {
 		switch {
 		case w.isClosed():
 			return
-		case errors.Is(err, packet.ErrDown):
+		case errors.Is(err, capture.ErrDown):
 			c.cfg.Logger.Warn("wire: interface is down", "interface", w.name, "err", err)
 			if err := w.wait(); err != nil {
 				w.err = err
@@ -67,7 +67,7 @@ func (w *wireWatch) run(c *Wire) {
 				return
 			}
 			c.cfg.Logger.Info("wire: interface is up again", "interface", w.name)
-			windows = packet.NewWindows(w.capture, conf)
+			windows = capture.NewWindows(w.capture, conf)
 		case err != nil:
 			w.err = err
 			return
@@ -81,7 +81,7 @@ func (w *wireWatch) wait() error {
 	defer t.Stop()
 	for {
 		err := w.capture.Update(w.ports())
-		if !errors.Is(err, packet.ErrDown) {
+		if !errors.Is(err, capture.ErrDown) {
 			return err
 		}
 		select {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // held is a page that is rendered as long as the test wants.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"vxlan_exporter/fuzz/bound"
+	"vxlan_exporter/test/fuzz/bound"
 )
 
 // FuzzScrapeRequest: whatever timeout and choice of collectors a scraper sends, the look has a deadline that is ahead and bounded.

@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/diagnosis"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
 )
 
 // Publisher turns an observation into metrics. Its descriptions are made once.

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // DefaultTimeout bounds an observation that nobody gave a deadline.

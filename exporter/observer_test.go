@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // fake is a collector that does what its functions say.

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 func newServer(t *testing.T, change func(*Config), rest ...*fake) (*Server, *httptest.Server) {

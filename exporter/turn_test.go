@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // A look that begins too late still asks every collector that is free: none is said to hang that does not.

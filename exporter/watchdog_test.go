@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/node"
+	"vxlan_exporter/internal/node"
 )
 
 // systemd is the receiving end of sd_notify: it remembers when it was told what.

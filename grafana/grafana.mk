@@ -20,5 +20,5 @@ grafana-test: deps grafana-check ## the same, and every query run against a Prom
 grafana-pictures: deps build grafana ## pictures of the dashboards, into docs/images
 	./grafana/install-deps pictures
 	cd grafana/pictures && node build.mjs
-	$(GO) run ./lab/scene/play --exporter=./$(BINARY) -- node grafana/pictures/src/collect.mjs grafana/dashboards grafana/pictures/build 5
+	$(GO) run ./test/lab/scene/play --exporter=./$(BINARY) -- node grafana/pictures/src/collect.mjs grafana/dashboards grafana/pictures/build 5
 	./grafana/pictures/render

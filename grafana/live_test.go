@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"vxlan_exporter/grafana"
-	"vxlan_exporter/lab/scene"
-	"vxlan_exporter/lab/scrape"
+	"vxlan_exporter/test/lab/scene"
+	"vxlan_exporter/test/lab/scrape"
 )
 
 // interval between scrapes: a second is too short for a busy machine.

@@ -14,7 +14,7 @@ BUILT := $(foreach arch,$(ARCHES),.cache/build/$(arch)/vxlan_exporter)
 .PHONY: $(BUILT)
 $(BUILT): .cache/build/%/vxlan_exporter:
 	@echo 'go build -o $@ ($(VERSION))'
-	@GOOS=linux GOARCH=$* $(GO) build $(BUILDFLAGS) -o $@ .
+	@GOOS=linux GOARCH=$* $(GO) build $(BUILDFLAGS) -o $@ ./cmd/vxlan_exporter
 
 $(NFPM):
 	GOBIN=$(TOOLS) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)

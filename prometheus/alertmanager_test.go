@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/lab/monitor"
+	"vxlan_exporter/test/lab/labtest"
+	"vxlan_exporter/test/lab/monitor"
 )
 
 // hasten makes minutes of prometheus/alertmanager.yml 3 seconds: a page comes after 0.5 s and is looked at again every 6, a ticket

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"vxlan_exporter/lab/scrape"
+	"vxlan_exporter/test/lab/scrape"
 )
 
 // A rule that cannot be evaluated pages nobody: "many-to-many matching not allowed", "duplicate series for the match group", "vector
@@ -63,7 +63,7 @@ func publishedLabels(t *testing.T) map[string]map[string][]string {
 			used[m] = true
 		}
 	}
-	m, err := scrape.Parse(strings.NewReader(read(t, "../testdata/metrics.txt")))
+	m, err := scrape.Parse(strings.NewReader(read(t, "../cmd/vxlan_exporter/testdata/metrics.txt")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,4 +21,4 @@ endif
 
 # On a machine that does nothing else: a busy one would measure itself.
 bench-rules: deps ## what the rules cost with 5,000 nodes in a real Prometheus (a quarter of an hour)
-	$(GO) run ./bench/rules $(ARGS)
+	$(GO) run ./test/bench/rules $(ARGS)

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"vxlan_exporter/lab"
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/lab/scrape"
+	"vxlan_exporter/test/lab"
+	"vxlan_exporter/test/lab/labtest"
+	"vxlan_exporter/test/lab/scrape"
 )
 
 // What the runbook tells to type, typed on the live failure: what confirms it confirms it, and what is to stop it stops it and can be

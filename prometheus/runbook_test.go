@@ -54,7 +54,7 @@ func TestRunbookNamesExist(t *testing.T) {
 			t.Errorf("%s: no rule records it", name)
 		}
 	}
-	scrape := read(t, "../testdata/metrics.txt")
+	scrape := read(t, "../cmd/vxlan_exporter/testdata/metrics.txt")
 	for _, feature := range regexp.MustCompile(`tx-[a-z_-]+`).FindAllString(runbook, -1) {
 		if !strings.Contains(scrape, `feature="`+feature+`"`) {
 			t.Errorf("%s: the exporter shows no such feature", feature)

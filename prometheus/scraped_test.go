@@ -13,14 +13,14 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"vxlan_exporter/lab"
-	"vxlan_exporter/lab/labtest"
-	"vxlan_exporter/lab/monitor"
-	"vxlan_exporter/lab/scrape"
+	"vxlan_exporter/test/lab"
+	"vxlan_exporter/test/lab/labtest"
+	"vxlan_exporter/test/lab/monitor"
+	"vxlan_exporter/test/lab/scrape"
 )
 
 // What the exporter really publishes, on both nodes of the live failure, makes the alerts what they should be. The scrapes before it
-// stand for 5 minutes, those after it for the time since; lab/monitor has a real Prometheus for the time between.
+// stand for 5 minutes, those after it for the time since; test/lab/monitor has a real Prometheus for the time between.
 func TestAlertsOnTheLiveFailure(t *testing.T) {
 	t.Parallel()
 	program, err := scrape.Build(t.Context(), t.TempDir())
@@ -52,7 +52,7 @@ func TestAlertsOnTheLiveFailure(t *testing.T) {
 // Every kind of series that the exporter has goes through the rules without an error; see testdata/metrics.txt.
 func TestRulesTakeEveryMetric(t *testing.T) {
 	t.Parallel()
-	m, err := scrape.Parse(strings.NewReader(read(t, "../testdata/metrics.txt")))
+	m, err := scrape.Parse(strings.NewReader(read(t, "../cmd/vxlan_exporter/testdata/metrics.txt")))
 	if err != nil {
 		t.Fatal(err)
 	}

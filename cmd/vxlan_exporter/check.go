@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/exporter"
+	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/report"
+)
+
+// lookTimeout bounds one look at the node by the check command.
+const lookTimeout = 20 * time.Second
+
+type checkConfig struct {
+	output   string
+	interval time.Duration
+	from     string
+}
+
+func addCheck(app *kingpin.Application, s *sources, commands map[string]command) {
+	cmd := app.Command("check", "Look at this node and say what is wrong, why, and what to type. Exit status: 0 healthy, 1 exposed, 2 failing now, 3 could not tell.")
+	c := &checkConfig{}
+	cmd.Flag("output", "text for a person, json to judge elsewhere (see --from).").Default("text").EnumVar(&c.output, "text", "json")
+	cmd.Flag("interval", "How far apart the counters are read twice; 0s looks once, without rates.").Default("5s").DurationVar(&c.interval)
+	cmd.Flag("from", "Judge an observation saved with --output=json instead of this node; - for standard input.").PlaceHolder("FILE").StringVar(&c.from)
+	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) { return check(c, s) }
+}
+
+// check prints the report and returns the exit status that its verdict stands for. What kept it from looking is "could not tell".
+func check(c *checkConfig, s *sources) (int, error) {
+	look, err := c.look(s)
+	if err != nil {
+		return 0, &exitError{err, diagnosis.Unknown.ExitStatus()}
+	}
+	d := diagnosis.Judge(look)
+	if c.output == "json" {
+		err = report.JSON(os.Stdout, look, d)
+	} else {
+		err = report.Text(os.Stdout, look, d, report.TextOptions{Color: colour(os.Stdout)})
+	}
+	if err != nil {
+		return 0, &exitError{fmt.Errorf("write the report: %w", err), diagnosis.Unknown.ExitStatus()}
+	}
+	return d.State.ExitStatus(), nil
+}
+
+func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
+	if c.from != "" {
+		return c.saved()
+	}
+	if c.interval < 0 {
+		return diagnosis.Look{}, fmt.Errorf("--interval=%s: must not be negative", c.interval)
+	}
+	s.conntrackInterval = 0                            // both looks scan
+	set, err := s.build(slog.New(slog.DiscardHandler)) // the report itself says what could not be read
+	if err != nil {
+		return diagnosis.Look{}, err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	once := func() *exporter.Observation {
+		ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+		defer cancel()
+		return set.observer.Observe(ctx)
+	}
+	first := once().Node
+	if c.interval == 0 {
+		return diagnosis.Look{Now: first}, nil
+	}
+	if terminal(os.Stderr) {
+		fmt.Fprintf(os.Stderr, "Looking twice, %s apart, to see which counters rise ...\r", c.interval)
+		defer fmt.Fprint(os.Stderr, "\x1b[K") // clears the line
+	}
+	select {
+	case <-time.After(c.interval):
+	case <-ctx.Done():
+		return diagnosis.Look{}, fmt.Errorf("interrupted")
+	}
+	return diagnosis.Look{Before: first, Now: once().Node}, nil
+}
+
+func (c *checkConfig) saved() (diagnosis.Look, error) {
+	var r io.Reader = os.Stdin
+	if c.from != "-" {
+		f, err := os.Open(c.from)
+		if err != nil {
+			return diagnosis.Look{}, fmt.Errorf("--from: %w", err)
+		}
+		defer f.Close()
+		r = f
+	}
+	look, err := diagnosis.ReadLook(r)
+	if err != nil {
+		return look, fmt.Errorf("--from=%s: %w", c.from, err)
+	}
+	return look, nil
+}
+
+// colour follows no-color.org and leaves dumb terminals and files alone.
+func colour(f *os.File) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && terminal(f)
+}
+
+func terminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// page renders the same report for the browser.
+func page(metricsPath string, logger *slog.Logger) exporter.PageFunc {
+	return func(w http.ResponseWriter, seen, earlier *exporter.Observation) {
+		look := diagnosis.Look{Now: seen.Node}
+		if earlier != nil {
+			look.Before = earlier.Node
+		}
+		h := w.Header()
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", report.ContentSecurityPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		// Relative, so that the page works behind a proxy that adds a prefix.
+		err := report.HTML(w, look, diagnosis.Judge(look), report.PageOptions{MetricsPath: metricsPath[1:], Version: version.Version})
+		if err != nil {
+			logger.Error("status page cannot be written", "err", err)
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"vxlan_exporter/internal/selftest"
+	"vxlan_exporter/internal/selftest/store"
+)
+
+// selfTestTimeout bounds the self-test; it takes well under a second on a healthy kernel.
+const selfTestTimeout = 10 * time.Second
+
+func addSelfTest(app *kingpin.Application, s *sources, commands map[string]command) {
+	cmd := app.Command("selftest", "Prove, in throwaway network namespaces, whether NAT on this running kernel spoils outer VXLAN checksums (root).")
+	output := cmd.Flag("output", "text or json.").Default("text").Enum("text", "json")
+	write := cmd.Flag("write", "Store the result for the exporter (see --selftest.file).").PlaceHolder("FILE").String()
+	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		ctx, cancel := context.WithTimeout(ctx, selfTestTimeout)
+		defer cancel()
+		result, err := selftest.Run(ctx, selftest.Options{Proc: s.proc})
+		if err != nil {
+			return 0, err
+		}
+		show := selftest.Print
+		if *output == "json" {
+			show = selftest.PrintJSON
+		}
+		if err := show(os.Stdout, result); err != nil {
+			return 0, fmt.Errorf("write the result: %w", err)
+		}
+		if *write == "" {
+			return 0, nil
+		}
+		return 0, store.Write(*write, result)
+	}
+}

@@ -1,0 +1,142 @@
+package diagnosis
+
+import (
+	"fmt"
+
+	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/node"
+)
+
+// natCondition: would NAT change the outer packet's source?
+type natCondition struct {
+	condition
+	rule    *natrules.Rule
+	reason  natrules.Why
+	change  natrules.Change
+	unread  bool // nobody knows, so it is taken to hold
+	flows   bool // NATed flows decide, whatever the rules say
+	against bool // and the rules say otherwise
+}
+
+func (j *judge) natCondition(key portKey) natCondition {
+	c := j.ruleCondition(key)
+	if n := j.flows[key].SNAT; n > 0 {
+		c.against = c.holds == no
+		c.holds, c.flows, c.unread = yes, true, false
+	}
+	return c
+}
+
+func (j *judge) ruleCondition(key portKey) natCondition {
+	o, ok := j.outer[key]
+	if !ok {
+		if r, read := j.reading(readRules); read && r.Status == node.None {
+			return natCondition{condition: condition{no, "there are no NAT rules", Evidence{"NAT rules", "none"}}, reason: natrules.WhyNoRule, change: natrules.NoChange}
+		}
+		if j.noConntrack() {
+			why := "connection tracking is not loaded, so nothing can be NATed"
+			return natCondition{condition: condition{no, why, Evidence{"conntrack", "none"}}, reason: natrules.WhyNoRule, change: natrules.NoChange}
+		}
+		return unreadRules(j.because(readRules), nil)
+	}
+	switch o.Change {
+	case natrules.NoChange:
+		if why := j.unread[key.family]; why != "" && o.Why != natrules.WhyNotrack {
+			return unreadRules(why, o.Rule)
+		}
+		return natCondition{
+			condition: condition{no, keepsClear(o.Why), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
+		}
+	case natrules.PortChange, natrules.AddrChange:
+		return natCondition{
+			condition: condition{yes, natWhy(o), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
+		}
+	default:
+		why := j.unread[key.family]
+		switch {
+		case why != "":
+		case o.Rule != nil:
+			why = "a rule could not be understood: " + o.Rule.Text
+		default:
+			why = j.because(readRules)
+		}
+		return unreadRules(why, o.Rule)
+	}
+}
+
+func unreadRules(why string, rule *natrules.Rule) natCondition {
+	return natCondition{
+		condition: condition{yes, "the NAT rules could not be judged (" + why + ")", Evidence{"NAT rules", "not judged: " + why}},
+		rule:      rule, reason: natrules.WhyUnread, change: natrules.UnsureChange, unread: true,
+	}
+}
+
+// unreadRulesets says by family which backend's rules were refused or failed.
+func unreadRulesets(all []natrules.Ruleset) map[string]string {
+	unread := map[string]string{}
+	for _, r := range all {
+		if s := node.Status(r.Status); unread[r.Family] != "" || (s != node.NotPermitted && s != node.Failed) {
+			continue
+		}
+		why := r.Error
+		if why == "" {
+			why = r.Status
+		}
+		unread[r.Family] = r.Backend + " rules: " + why
+	}
+	return unread
+}
+
+// noConntrack reports whether the node is known to have no connection tracking. A /proc with parts hidden looks alike, so the
+// counters must have been read and must not know it either.
+func (j *judge) noConntrack() bool {
+	r, ok := j.reading(readConntrack)
+	return ok && r.Status == node.None && j.now.Host.UDP4.InDatagrams != nil && j.now.Host.ConntrackInvalid == nil
+}
+
+func keepsClear(why natrules.Why) string {
+	switch why {
+	case natrules.WhyGuard:
+		return "the masquerade mark is cleared before MASQUERADE"
+	case natrules.WhyMarkReset:
+		return "the mark is cleared for the VXLAN port on the way out"
+	case natrules.WhyNotrack:
+		return "the VXLAN port is not tracked, so NAT cannot touch it"
+	case natrules.WhyNotRandom:
+		return "MASQUERADE keeps the source port"
+	case natrules.WhyNoRule:
+		return "no NAT rule matches the outer packets"
+	default:
+		return "the NAT rules leave the outer packets alone"
+	}
+}
+
+func natWhy(o natrules.Outer) string {
+	what := "source port"
+	if o.Change == natrules.AddrChange {
+		what = "source address"
+	}
+	switch o.Why {
+	case natrules.WhyPreempted:
+		return "a rule that runs before any guard, or needs no mark, NATs the outer packets (" + what + ")"
+	case natrules.WhyUnguarded:
+		return "the mark set for the inner packet makes the outer one be masqueraded (" + what + ")"
+	default:
+		return "the rules NAT the outer packets (" + what + ")"
+	}
+}
+
+func ruleEvidence(o natrules.Outer) Evidence {
+	if o.Rule == nil {
+		return Evidence{"NAT rules", fmt.Sprintf("%s (%s)", o.Change, o.Why)}
+	}
+	return Evidence{"rule", quote(o.Rule)}
+}
+
+// quote shows a rule with its table, in the words of iptables-save or nft.
+func quote(r *natrules.Rule) string {
+	if r.Table == "" {
+		return r.Text
+	}
+	return r.Table + ": " + r.Text
+}

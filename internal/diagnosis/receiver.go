@@ -1,0 +1,184 @@
+package diagnosis
+
+import (
+	"fmt"
+	"strings"
+
+	"vxlan_exporter/internal/node"
+)
+
+// receivers judges the receiving half: do bad UDP checksums arrive, and are they VXLAN's? The kernel counts them for the whole
+// namespace, whatever the port, so it takes a second counter to say whose they are:
+//
+//	                               InCsumErrors   conntrack invalid   drops of the VXLAN socket
+//	no connection tracking         rises          –                   rises (not for UDP lengths up to 76)
+//	connection tracking            rises          rises               stands still
+//	and INVALID dropped in INPUT   stands still   rises               stands still
+func (j *judge) receivers() {
+	quiet := true
+	for _, family := range families {
+		c := j.counter(keyUDPCsum + family)
+		switch {
+		case c.rises():
+			quiet = false
+			j.badChecksums(family, c)
+		case !j.carries[family]:
+		case c.Total == nil:
+			quiet = false
+			j.raise(Unknown)
+			if j.succeeded(readHost) || len(j.now.Readings) == 0 {
+				j.add(Finding{
+					Code: CodeReadingMissing, Severity: Warning, Family: family,
+					Summary: "This kernel does not count bad UDP checksums over " + family + ", or it could not be read: whether any arrive cannot be told.",
+				})
+			}
+		case *c.Total > 0:
+			quiet = quiet && c.still()
+			j.add(Finding{
+				Code: CodeErrorsEarlier, Severity: Info, Family: family,
+				Summary: "Bad UDP checksums have arrived since boot, but none were seen to arrive in this look. A stalled connection sends one every 1 to 32 s, " +
+					"so a longer look may show them.",
+				Evidence: []Evidence{c.evidence()},
+				Remedies: []Remedy{{
+					Title: "Look for longer", Commands: []string{"vxlan_exporter check --interval=60s"},
+					Effect: "long enough for every retransmit but the last", Cost: "none", Diagnostic: true,
+				}},
+			})
+		}
+	}
+	inv := j.counter(keyInvalid)
+	switch {
+	case !j.carriesVXLAN() || !quiet:
+	case inv.rises():
+		j.invalidOnly(inv)
+	default:
+		summary := "No bad UDP checksum arrived between the two looks."
+		if _, _, ok := j.look.Interval(); !ok {
+			summary = "No bad UDP checksum has arrived since boot."
+		}
+		j.add(Finding{Code: CodeNoErrors, Severity: Good, Summary: summary})
+	}
+}
+
+func (j *judge) badChecksums(family string, c Counter) {
+	var drops uint64
+	still, evidence := true, []Evidence{c.evidence()}
+	for _, s := range j.counters {
+		if s.key != keyDrops+family {
+			continue
+		}
+		drops += s.delta()
+		still = still && s.still()
+		evidence = append(evidence, s.evidence())
+	}
+	inv := j.counter(keyInvalid)
+	if inv.Total != nil {
+		evidence = append(evidence, inv.evidence())
+	}
+	if tcp := j.counter(keyTCPCsum); tcp.rises() {
+		evidence = append(evidence, tcp.evidence())
+	}
+	tracked, flows := j.tracked(family)
+	if tracked {
+		evidence = append(evidence, Evidence{"tracked VXLAN flows (" + family + ")", fmt.Sprint(flows)})
+	}
+	bad := count(c.delta(), "UDP packet") + " with a bad checksum arrived over " + family
+	f := Finding{Family: family, Evidence: evidence}
+	switch {
+	case !j.carries[family] && j.succeeded(readDevices) && j.succeeded(readSockets):
+		f.Code, f.Severity = CodeErrorsElsewhere, Warning
+		f.Summary = bad + ", and nothing here receives VXLAN over " + family + ": they are not VXLAN's."
+	case j.carries[family] && drops > 0:
+		j.raise(Failing)
+		f.Code, f.Severity = CodeVXLANErrors, Critical
+		f.Summary = bad + ", and the VXLAN socket dropped " + fmt.Sprint(drops) + ": they are VXLAN's. Some sender spoils them; this node only sees the damage."
+		f.Remedies = j.askSenders(family)
+	case j.carries[family] && inv.delta()*10 >= c.delta()*8 && flows > 0:
+		// Connection tracking drops the packet's state before the socket could count it, so the port is not known.
+		j.raise(Failing)
+		f.Code, f.Severity = CodeVXLANErrorsLikely, Critical
+		f.Summary = bad + ", connection tracking called " + fmt.Sprint(inv.delta()) + " packets invalid, and this node carries VXLAN: most likely they are VXLAN's. " +
+			"This node cannot prove it, since with connection tracking no counter knows the port: look at the senders."
+		f.Remedies = j.askSenders(family)
+	case j.carries[family] && still && len(j.now.Sockets) > 0 && (inv.still() || j.noConntrack()):
+		f.Code, f.Severity = CodeErrorsElsewhere, Warning
+		f.Summary = bad + ", but neither the VXLAN socket nor connection tracking counted any: they went to another port " +
+			"(or were tunnel packets of less than 77 bytes, which the socket does not count)."
+	default:
+		j.raise(Unknown)
+		f.Code, f.Severity = CodeErrorsUnclear, Warning
+		f.Summary = bad + ". This node cannot tell whose they are: " + j.unclear(tracked, flows, inv) + ". Look at the senders."
+		f.Remedies = j.askSenders(family)
+	}
+	j.add(f)
+}
+
+// unclear says what is missing for an answer.
+func (j *judge) unclear(tracked bool, flows uint64, inv Counter) string {
+	switch {
+	case !j.carriesVXLAN():
+		return "its VXLAN devices and sockets could not be read"
+	case inv.Total == nil:
+		return "its connection tracking counters could not be read"
+	case !inv.rises():
+		return "connection tracking did not count them, and the VXLAN socket's drops are not known"
+	case !tracked:
+		return "its VXLAN flows could not be read"
+	case flows == 0:
+		return "no VXLAN flow is tracked here"
+	default:
+		return "connection tracking counted only " + fmt.Sprint(inv.delta()) + " invalid packets"
+	}
+}
+
+// tracked sums the tracked flows to VXLAN ports of one family; ok is false when none of them could be looked at.
+func (j *judge) tracked(family string) (ok bool, flows uint64) {
+	for key, p := range j.flows {
+		if key.family == family {
+			ok, flows = true, flows+p.Flows
+		}
+	}
+	return ok, flows
+}
+
+// askSenders: the cause is on the nodes that send. A capture here shows which ones, since a received checksum is final.
+func (j *judge) askSenders(family string) []Remedy {
+	r := []Remedy{{
+		Title: "Look at the nodes that send", Commands: []string{"sudo vxlan_exporter check"},
+		Effect: "run it on the other nodes: the one that is exposed with NATed flows says what to do", Cost: "none", Diagnostic: true,
+	}}
+	var ports []string
+	for _, p := range j.now.Ports {
+		if (family == node.IPv4 && p.IPv4) || (family == node.IPv6 && p.IPv6) {
+			ports = append(ports, fmt.Sprintf("dst port %d", p.Port))
+		}
+	}
+	if len(ports) == 0 || len(ports) > 8 {
+		return r
+	}
+	words := "udp and (%s) and udp[6:2] != 0"
+	if family == node.IPv6 {
+		words = "ip6 and udp and (%s) and ip6[46:2] != 0"
+	}
+	return append(r, Remedy{
+		Title:    "See which senders they come from",
+		Commands: []string{"timeout 60 tcpdump -vv -ni any -c 500 '" + fmt.Sprintf(words, strings.Join(ports, " or ")) + "' | grep 'bad udp cksum'"},
+		Effect:   "lines with \"bad udp cksum\" name the sender; on a receiver the checksum is final, unlike on a sender",
+		Cost:     "a capture of up to 500 packets", Diagnostic: true,
+	})
+}
+
+func (j *judge) invalidOnly(inv Counter) {
+	j.add(Finding{
+		Code: CodeInvalidOnly, Severity: Warning,
+		Summary: "Connection tracking calls packets invalid while no bad UDP checksum is counted. On a node whose firewall drops INVALID packets, as firewalld does, " +
+			"this is the only trace that bad VXLAN checksums leave; it rises for other reasons too.",
+		Evidence: []Evidence{inv.evidence(), j.counter(keyUDPCsum + node.IPv4).evidence(), j.counter(keyUDPCsum + node.IPv6).evidence()},
+		Remedies: []Remedy{{
+			Title:    "Let the kernel log invalid UDP packets",
+			Commands: []string{"sysctl net.netfilter.nf_conntrack_log_invalid=17", "sleep 30; dmesg | grep -c 'bad checksum'", "sysctl net.netfilter.nf_conntrack_log_invalid=0"},
+			Effect:   "\"bad checksum\" lines with a VXLAN destination port prove it (17 is UDP's protocol number)",
+			Cost:     "one kernel log line for each invalid UDP packet while it is on", Diagnostic: true,
+		}},
+	})
+}

@@ -1,0 +1,91 @@
+package diagnosis
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"vxlan_exporter/internal/node"
+)
+
+// wireRecent is how old a captured bad packet may be to speak of now. A stalled connection sends one every 1 to 32 s.
+const wireRecent = time.Minute
+
+// Directions of a captured packet.
+const (
+	directionIn  = "in"
+	directionOut = "out"
+)
+
+// wire judges what the packet probe saw. A bad packet on the wire needs no attribution: it names its sender, and it is seen before any
+// firewall or connection tracking can hide it.
+func (j *judge) wire() {
+	if j.now.Wire == nil || len(j.now.Wire.Samples) == 0 {
+		return
+	}
+	recent := slices.DeleteFunc(slices.Clone(j.now.Wire.Samples), func(p node.BadPacket) bool { return j.now.Time.Sub(p.Time) > wireRecent })
+	if len(recent) == 0 {
+		newest := j.now.Wire.Samples[0]
+		j.add(Finding{
+			Code: CodeWireEarlier, Severity: Info, Variant: newest.Variant,
+			Summary: fmt.Sprintf("The packet probe has seen bad VXLAN packets, the last one %s ago: %s.",
+				j.now.Time.Sub(newest.Time).Round(time.Second), captured(newest)),
+		})
+		return
+	}
+	for _, direction := range []string{directionIn, directionOut} {
+		var peers []string
+		var first *node.BadPacket
+		var evidence []Evidence
+		for i, p := range recent {
+			if p.Direction != direction {
+				continue
+			}
+			peer := p.Source.Addr().String()
+			if direction == directionOut {
+				peer = p.Destination.Addr().String()
+			}
+			if first == nil {
+				first = &recent[i]
+			}
+			if !slices.Contains(peers, peer) {
+				peers = append(peers, peer)
+				evidence = append(evidence, Evidence{"bad packet", captured(p)})
+			}
+		}
+		if first == nil {
+			continue
+		}
+		j.raise(Failing)
+		f := Finding{
+			Code: CodeWireBad, Severity: Critical, Device: first.Interface, Port: first.Destination.Port(), Variant: first.Variant,
+			Family: family(first), Evidence: evidence,
+		}
+		if direction == directionIn {
+			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") arrive from " + list(peers) + "."
+			f.Remedies = []Remedy{{
+				Title: "Look at the sender, " + list(peers), Commands: []string{"sudo vxlan_exporter check"},
+				Effect: "typed on that node, it says which device and rule spoil the packets, and what to type there", Cost: "none", Diagnostic: true,
+			}}
+		} else {
+			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") leave this node for " + list(peers) + "."
+		}
+		j.add(f)
+	}
+}
+
+// captured quotes a bad packet.
+func captured(p node.BadPacket) string {
+	s := fmt.Sprintf("%s to %s on %s, checksum %#04x instead of %#04x", p.Source, p.Destination, p.Interface, p.Field, p.Correct)
+	if p.SourcePortPreNAT != 0 {
+		s += fmt.Sprintf(", source port %d before NAT", p.SourcePortPreNAT)
+	}
+	return s
+}
+
+func family(p *node.BadPacket) string {
+	if p.Source.Addr().Unmap().Is6() {
+		return node.IPv6
+	}
+	return node.IPv4
+}

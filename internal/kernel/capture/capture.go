@@ -1,0 +1,277 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Packet is a captured packet. Frame is valid until the next one.
+type Packet struct {
+	Frame []byte
+	Meta  Meta
+	Ratio float64 // the part of all such packets that is seen: the sampling ratio, and the part of the time in which they are watched
+}
+
+// Stats counts since the Capture was made.
+type Stats struct {
+	Captured   uint64 // packets that were handed over
+	Lost       uint64 // packets that passed the filter and found the queue full (PACKET_STATISTICS, tp_drops)
+	Unreadable uint64 // packets the kernel cannot describe in a struct virtio_net_hdr and throws away when they are read (EINVAL)
+}
+
+// ErrDown means that the interface is down or gone; Update takes it up again when it is back.
+var ErrDown = errors.New("interface is down or gone")
+
+const (
+	// maxWhole is the longest packet handed over whole: any IP packet but a jumbogram.
+	maxWhole = 1<<16 + etherHeader + maxVLANTags*vlanTag
+	// defaultMTU is assumed for an interface that states none: the largest in common use.
+	defaultMTU = 9000
+)
+
+// Capture watches one interface. Read is for one goroutine; all else may be called from any.
+type Capture struct {
+	name   string
+	gather time.Duration
+	sock   Socket
+
+	room    []Message // for the packets of one receive
+	longest int       // packet that there is room for
+	flowing bool      // the last Read has seen packets
+	timer   *time.Timer
+	closed  chan struct{}
+	closing sync.Once
+
+	binding  sync.Mutex // held while the socket is bound anew, which takes some 10 ms; never taken with mu held
+	resting  bool       // bound so that it sees nothing
+	ignoring bool       // of outgoing packets
+
+	mu     sync.Mutex
+	iface  Interface
+	filter Filter // in force
+	down   bool   // the kernel has said so; the socket must be bound again
+	duty   Duty
+	stats  Stats
+}
+
+// Config says what to capture.
+type Config struct {
+	Interface string
+	Ports     []uint16 // VXLAN destination ports
+	Ratio     float64  // sampling ratio to begin with; 1: all packets
+	// Gather is how long packets are left to pile up: waking for each would cost more than judging it.
+	Gather time.Duration
+	Open   Opener // nil: Open
+}
+
+// NewCapture begins to watch an interface. The error of an interface that is not there satisfies fs.ErrNotExist, that of a missing
+// privilege fs.ErrPermission.
+func NewCapture(cfg Config) (*Capture, error) {
+	if cfg.Open == nil {
+		cfg.Open = Open
+	}
+	sock, err := cfg.Open()
+	if err != nil {
+		return nil, err
+	}
+	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, duty: always(), timer: time.NewTimer(0), closed: make(chan struct{})}
+	if err := c.start(cfg.Ports, cfg.Ratio); err != nil {
+		return nil, errors.Join(fmt.Errorf("capture on %s: %w", c.name, err), sock.Close())
+	}
+	return c, nil
+}
+
+func (c *Capture) start(ports []uint16, ratio float64) error {
+	iface, err := c.sock.Interface(c.name)
+	if err != nil {
+		return err
+	}
+	// The filter before the binding: else the queue fills with what passes in between.
+	if err := c.attach(filterFor(iface, ports, ratio, false)); err != nil {
+		return err
+	}
+	if err := c.sock.Bind(iface.Index); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	c.iface, c.down = iface, !iface.Up
+	return nil
+}
+
+func filterFor(i Interface, ports []uint16, ratio float64, noRandom bool) Filter {
+	mtu := i.MTU
+	if mtu <= 0 {
+		mtu = defaultMTU
+	}
+	return Filter{Ports: slices.Clone(ports), Link: i.Link, MaxLength: min(MaxLength(i.Link, mtu), maxWhole), Ratio: ratio, NoRandom: noRandom}
+}
+
+// attach puts f in force. The kernel changes from one program to the next without a gap.
+func (c *Capture) attach(f Filter) error {
+	program, err := f.Program()
+	if err != nil {
+		return err
+	}
+	err = c.sock.SetFilter(program)
+	if errors.Is(err, unix.EINVAL) && f.Ratio < 1 && !f.NoRandom {
+		f.NoRandom = true
+		return c.attach(f)
+	}
+	if err != nil {
+		return fmt.Errorf("attach filter: %w", err)
+	}
+	c.filter = f
+	return nil
+}
+
+// Update follows changes of the interface and takes over the ports. It returns ErrDown while the interface is down or gone.
+func (c *Capture) Update(ports []uint16) error {
+	c.binding.Lock()
+	defer c.binding.Unlock()
+	iface, err := c.sock.Interface(c.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.explain(fmt.Errorf("%w: %w", unix.ENODEV, err))
+	}
+	if err != nil {
+		return fmt.Errorf("capture on %s: %w", c.name, err)
+	}
+	bind, err := c.update(iface, ports)
+	if err != nil {
+		return fmt.Errorf("capture on %s: %w", c.name, err)
+	}
+	if bind {
+		if err := c.sock.Bind(iface.Index); err != nil {
+			return c.explain(fmt.Errorf("bind: %w", err))
+		}
+		c.resting = false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.iface, c.down = iface, !iface.Up; c.down {
+		return fmt.Errorf("capture on %s: %w", c.name, ErrDown)
+	}
+	return nil
+}
+
+// update takes over ports and properties, and reports whether the socket must be bound anew.
+func (c *Capture) update(iface Interface, ports []uint16) (bind bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := filterFor(iface, ports, c.filter.Ratio, c.filter.NoRandom)
+	if !slices.Equal(f.Ports, c.filter.Ports) || f.Link != c.filter.Link || f.MaxLength != c.filter.MaxLength {
+		err = c.attach(f)
+	}
+	return c.down || iface.Index != c.iface.Index, err
+}
+
+// Up reports whether the interface was up when last seen.
+func (c *Capture) Up() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.down
+}
+
+// Stats returns the counters.
+func (c *Capture) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats
+}
+
+// Duty is the part of the time in which packets are seen.
+func (c *Capture) Duty() Duty {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.duty
+}
+
+func (c *Capture) setDuty(d Duty) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.duty = d
+}
+
+func (c *Capture) counts() (Counts, error) { return c.sock.Counts(c.index()) }
+
+func (c *Capture) index() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.iface.Index
+}
+
+// see makes the socket see what comes in or not, and what goes out.
+func (c *Capture) see(in, out bool) error {
+	c.binding.Lock()
+	defer c.binding.Unlock()
+	if !in {
+		if c.resting {
+			return nil
+		}
+		if err := c.sock.Rest(c.index()); err != nil {
+			return c.explain(fmt.Errorf("bind: %w", err))
+		}
+		c.resting = true
+		return nil
+	}
+	if c.ignoring == out {
+		if err := c.sock.IgnoreOutgoing(!out); err != nil {
+			return c.explain(fmt.Errorf("PACKET_IGNORE_OUTGOING: %w", err))
+		}
+		c.ignoring = !out
+	}
+	if c.resting {
+		if err := c.sock.Bind(c.index()); err != nil {
+			return c.explain(fmt.Errorf("bind: %w", err))
+		}
+		c.resting = false
+	}
+	return nil
+}
+
+// Ratio is the sampling ratio in force.
+func (c *Capture) Ratio() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.filter.EffectiveRatio()
+}
+
+// SetRatio changes the sampling ratio and hands over what is queued, which was picked under the one before. For the goroutine that
+// reads.
+func (c *Capture) SetRatio(ratio float64, each func(Packet)) error {
+	c.mu.Lock()
+	before := c.filter.EffectiveRatio()
+	f := c.filter
+	f.Ratio = ratio
+	var err error
+	if ratio != c.filter.Ratio {
+		err = c.attach(f)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("capture on %s: %w", c.name, err)
+	}
+	_, err = c.drain(before, each)
+	return err
+}
+
+// explain turns the kernel's word for an interface that went away into ErrDown.
+func (c *Capture) explain(err error) error {
+	if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		c.mu.Lock()
+		c.down = true
+		c.mu.Unlock()
+		return fmt.Errorf("capture on %s: %w: %w", c.name, ErrDown, err)
+	}
+	return fmt.Errorf("capture on %s: %w", c.name, err)
+}
+
+// Close ends the capture; a Read that waits returns.
+func (c *Capture) Close() error {
+	c.closing.Do(func() { close(c.closed) })
+	return c.sock.Close()
+}

@@ -1,0 +1,53 @@
+package capture
+
+import "time"
+
+// load finds out how much of the time a NIC may be watched.
+type load struct {
+	capture *Capture
+	handled func() (uint64, error)
+
+	at     time.Time // of the look before; zero: there was none
+	before Counts
+	stack  uint64
+	low    bool // the rates were far from too high
+}
+
+// Counts are packets that an interface has received and sent.
+type Counts struct{ Received, Sent uint64 }
+
+// duty looks at the rates since the last look. A NIC that does not tell is better watched all the time than never.
+func (l *load) duty(now time.Time) Duty {
+	counts, err := l.capture.counts()
+	if err != nil {
+		l.at = time.Time{}
+		return always()
+	}
+	at, before, stack := l.at, l.before, l.stack
+	l.at, l.before, l.stack, l.low = now, counts, 0, false
+	if l.handled != nil {
+		if n, err := l.handled(); err == nil { // what it would tell only makes the rate smaller
+			l.stack = n
+		}
+	}
+	if at.IsZero() || !now.After(at) || counts.Received < before.Received || counts.Sent < before.Sent {
+		return always()
+	}
+	seconds := now.Sub(at).Seconds()
+	in, out := float64(counts.Received-before.Received)/seconds, float64(counts.Sent-before.Sent)/seconds
+	if stack != 0 && l.stack > stack {
+		in = min(in, float64(l.stack-stack)/seconds)
+	}
+	l.low = max(in, out) < FullRate/4
+	d := Duty{share(in, seenReceived), share(out, seenSent)}
+	d.Out = min(d.In, d.Out) // what is sent is not seen while nothing is
+	return d
+}
+
+// share is the part of the time in which a rate may be seen.
+func share(rate, seen float64) float64 {
+	if d := seen / rate; rate > FullRate && d <= maxDuty {
+		return d
+	}
+	return 1
+}

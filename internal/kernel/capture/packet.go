@@ -1,0 +1,46 @@
+// Package capture captures VXLAN packets on the NICs that carry them and judges their outer UDP checksum. The kernel sorts out the
+// packets that are of interest (filter.go), an AF_PACKET socket brings them (socket.go, capture.go), and a pure function judges
+// each of them (judge.go).
+package capture
+
+// Ethernet types, include/uapi/linux/if_ether.h.
+const (
+	etherIPv4 = 0x0800
+	etherIPv6 = 0x86dd
+	etherVLAN = 0x8100 // 802.1Q
+	etherQinQ = 0x88a8 // 802.1ad
+	etherOldQ = 0x9100 // stacked tags before 802.1ad
+)
+
+// IP protocols, include/uapi/linux/in.h and in6.h.
+const (
+	protoHopByHop    = 0
+	protoTCP         = 6
+	protoUDP         = 17
+	protoRouting     = 43
+	protoFragment    = 44
+	protoDestination = 60
+)
+
+const (
+	etherHeader = 14
+	vlanTag     = 4
+	maxVLANTags = 2 // in the frame; one more may stand beside it, in the socket buffer
+	ipv4Header  = 20
+	ipv6Header  = 40
+	udpHeader   = 8
+	vxlanHeader = 8 // RFC 7348, section 5
+
+	// maxExtensions bounds the walk over IPv6 extension headers. Linux itself puts none before VXLAN's UDP header; RFC 8200,
+	// section 4.1, allows each once, and six exist.
+	maxExtensions = 6
+)
+
+// Link is the framing of an interface's packets.
+type Link uint8
+
+// The framings. Any other link layer is not understood.
+const (
+	Ethernet Link = iota
+	RawIP         // no link-layer header: WireGuard, tun and other tunnels
+)

@@ -1,0 +1,135 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxBatch bounds what one Read hands over; the queue holds fewer.
+	maxBatch = 4096
+	// While nothing comes, the queue is looked at idleLook times less often, and never more often than every minLook.
+	idleLook = 2
+	minLook  = 10 * time.Millisecond
+)
+
+// Batch is what one Read saw.
+type Batch struct {
+	Passed int           // packets that passed the filter, lost ones included
+	Took   time.Duration // that the Read took, and as much of the time in which nothing is watched as belongs to it
+}
+
+// Read hands over the packets that are queued when it looks: once Gather has passed, and
+// then again as long as there are none, but not after the deadline. The error is ErrDown when the interface went away,
+// os.ErrClosed after Close.
+func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err error) {
+	ratio, first, duty := c.Ratio(), time.Now(), c.Duty()
+	for b.Passed == 0 {
+		pause := c.gather
+		if !c.flowing {
+			pause = max(pause*idleLook, minLook)
+		}
+		// In a window, as many packets come as else in the whole cycle.
+		pause = time.Duration(float64(pause) * duty.In)
+		last := false
+		// Half as long again is not worth a look of its own, and at rest nothing can come.
+		if left := time.Until(deadline); !deadline.IsZero() && (left <= pause*3/2 || c.atRest()) {
+			pause, last = left, true
+		}
+		if !c.sleep(pause) {
+			return b, fmt.Errorf("capture on %s: %w", c.name, os.ErrClosed)
+		}
+		if b.Passed, err = c.drain(ratio, each); err != nil {
+			return b, err
+		}
+		if c.flowing = b.Passed > 0; last {
+			break
+		}
+	}
+	_, drops, err := c.sock.Stats()
+	if err != nil {
+		return b, c.explain(fmt.Errorf("PACKET_STATISTICS: %w", err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Lost += uint64(drops)
+	b.Passed += int(drops)
+	b.Took = time.Duration(float64(time.Since(first)) / duty.In)
+	return b, nil
+}
+
+func (c *Capture) atRest() bool {
+	c.binding.Lock()
+	defer c.binding.Unlock()
+	return c.resting
+}
+
+// sleep returns false when the capture is closed before d has passed.
+func (c *Capture) sleep(d time.Duration) bool {
+	if d > 0 {
+		c.timer.Reset(d)
+		select {
+		case <-c.timer.C:
+		case <-c.closed:
+		}
+	}
+	select {
+	case <-c.closed:
+		return false
+	default:
+		return true
+	}
+}
+
+// drain hands over what is queued.
+func (c *Capture) drain(ratio float64, each func(Packet)) (n int, err error) {
+	for range maxBatch {
+		got, err := c.receive(ratio, each)
+		if errors.Is(err, unix.EAGAIN) {
+			return n, nil
+		}
+		if err != nil {
+			return n, c.explain(err)
+		}
+		if n += got; n >= maxBatch {
+			break
+		}
+	}
+	return n, nil
+}
+
+// receive takes packets from the queue. One that is unreadable counts.
+func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error) {
+	c.mu.Lock()
+	iface, duty, longest := c.iface, c.duty, c.filter.MaxLength // the filter cuts off what is longer
+	c.mu.Unlock()
+	if c.room == nil || c.longest != longest {
+		c.room, c.longest = newMessages(longest), longest
+	}
+	got, err = c.sock.Receive(c.room)
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.stats.Unreadable++
+		return 1, nil
+	case err != nil:
+		return 0, err
+	}
+	for i := range c.room[:got] {
+		p := c.room[i].packet()
+		p.Meta.Link, p.Meta.MTU = iface.Link, iface.MTU
+		if p.Ratio = ratio * duty.In; p.Meta.Outgoing {
+			p.Ratio = ratio * duty.Out
+		}
+		each(p)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Captured += uint64(got) // now that they are counted by whoever reads
+	return got, nil
+}

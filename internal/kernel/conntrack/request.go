@@ -1,0 +1,103 @@
+package conntrack
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nlattr"
+)
+
+// Numbers of ctnetlink (include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h). The filter's bits are not in a uapi
+// header: CTA_FILTER_F_* in net/netfilter/nf_internals.h.
+const (
+	msgNew      = unix.NFNL_SUBSYS_CTNETLINK << 8   // IPCTNL_MSG_CT_NEW
+	msgGet      = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
+	msgGetStats = unix.NFNL_SUBSYS_CTNETLINK<<8 | 5 // IPCTNL_MSG_CT_GET_STATS
+
+	ctaTupleOrig  = 1
+	ctaTupleReply = 2
+	ctaStatus     = 3
+	ctaID         = 12
+	ctaZone       = 18
+	ctaFilter     = 25
+
+	ctaTupleIP    = 1
+	ctaTupleProto = 2
+	ctaTupleZone  = 3
+
+	ctaIPv4Src = 1
+	ctaIPv4Dst = 2
+	ctaIPv6Src = 3
+	ctaIPv6Dst = 4
+
+	ctaProtoNum     = 1
+	ctaProtoSrcPort = 2
+	ctaProtoDstPort = 3
+
+	ctaFilterOrigFlags = 1
+
+	filterProtoNum = 1 << 3 // CTA_FILTER_F_CTA_PROTO_NUM
+	filterDstPort  = 1 << 5 // CTA_FILTER_F_CTA_PROTO_DST_PORT
+
+	nlaTypeMask = 0x3fff // without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+	nlaNested   = 0x8000
+
+	sizeofNlMsghdr = 16
+	sizeofNfGenMsg = 4
+)
+
+// dump is one request to the kernel.
+type dump struct {
+	family uint8  // AF_UNSPEC: all
+	udp    bool   // ask for UDP only
+	port   uint16 // ask for this original destination port only; needs udp
+}
+
+// filtered reports whether the request asks for a part of the family only. The mere family is a filter since 2.6.21, and sets no
+// flag before 5.8.
+func (d dump) filtered() bool { return d.udp }
+
+// appendRequest appends the request for d. A filter is honoured since 5.8 (cb8aa9a3affb, "netfilter: ctnetlink: add kernel side
+// filtering for dump") and silently ignored before; it must name a family.
+func appendRequest(b []byte, d dump, seq, portID uint32) []byte {
+	start := len(b)
+	b = appendHeader(b, msgGet, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, seq, portID, d.family)
+	if d.udp {
+		flags := uint32(filterProtoNum)
+		if d.port != 0 {
+			flags |= filterDstPort
+		}
+		b, tuple := openAttr(b, ctaTupleOrig)
+		b, proto := openAttr(b, ctaTupleProto)
+		b = nlattr.Append(b, ctaProtoNum, []byte{unix.IPPROTO_UDP})
+		if d.port != 0 {
+			b = nlattr.Append(b, ctaProtoDstPort, []byte{byte(d.port >> 8), byte(d.port)})
+		}
+		closeAttr(b, proto)
+		closeAttr(b, tuple)
+		b, filter := openAttr(b, ctaFilter)
+		b = nlattr.Append(b, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, flags)) // host order, unlike all else here
+		closeAttr(b, filter)
+		binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
+		return b
+	}
+	return b
+}
+
+func appendHeader(b []byte, typ, flags uint16, seq, portID uint32, family uint8) []byte {
+	b = binary.NativeEndian.AppendUint32(b, sizeofNlMsghdr+sizeofNfGenMsg)
+	b = binary.NativeEndian.AppendUint16(b, typ)
+	b = binary.NativeEndian.AppendUint16(b, flags)
+	b = binary.NativeEndian.AppendUint32(b, seq)
+	b = binary.NativeEndian.AppendUint32(b, portID)
+	return append(b, family, unix.NFNETLINK_V0, 0, 0)
+}
+
+func openAttr(b []byte, typ uint16) ([]byte, int) {
+	at := len(b)
+	b = binary.NativeEndian.AppendUint16(b, 0)
+	return binary.NativeEndian.AppendUint16(b, typ|nlaNested), at
+}
+
+func closeAttr(b []byte, at int) { binary.NativeEndian.PutUint16(b[at:], uint16(len(b)-at)) }

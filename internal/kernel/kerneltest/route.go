@@ -1,0 +1,156 @@
+package kerneltest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nlattr"
+	"vxlan_exporter/internal/kernel/rtnl"
+)
+
+// Indices of the devices, and the address of the NIC.
+const (
+	nicIndex       = 2
+	flannelIndex   = 4
+	byAddressIndex = 5
+)
+
+// Address is the NIC's, and both tunnels'.
+func Address() netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 77, 1}) }
+
+// Remote is where both tunnels send.
+func Remote() netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 77, 2}) }
+
+// OpenSurroundings is an rtnl.Opener, for what natrules reads by it.
+func (k *Kernel) OpenSurroundings() (rtnl.Socket, error) {
+	s, err := k.messages(Surroundings, k.surroundings)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// listOf is the interface that a request over a socket of Surroundings asks.
+func listOf(m netlink.Message) Source {
+	if m.Header.Type == unix.RTM_GETNEXTHOP {
+		return Nexthops
+	}
+	return Surroundings
+}
+
+// surroundings answers the dumps of addresses, of forwarding databases, of routes and of nexthop objects (struct ndmsg, struct rtmsg,
+// struct nhmsg).
+func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
+	var out []netlink.Message
+	add := func(kind netlink.HeaderType, data []byte) {
+		out = append(out, netlink.Message{Header: netlink.Header{Type: kind}, Data: data})
+	}
+	for _, index := range []uint32{flannelIndex, byAddressIndex} {
+		number := binary.NativeEndian.AppendUint32(nil, index)
+		switch m.Header.Type {
+		case unix.RTM_GETADDR:
+			return k.route(m)
+		case unix.RTM_GETNEIGH:
+			b := append(append([]byte{unix.AF_BRIDGE, 0, 0, 0}, number...), 0, 0, 0, 0)
+			add(unix.RTM_NEWNEIGH, nlattr.Append(b, unix.NDA_DST, Remote().AsSlice()))
+		case unix.RTM_GETROUTE:
+			b := []byte{unix.AF_INET, 24, 0, 0, unix.RT_TABLE_MAIN, 0, 0, unix.RTN_UNICAST, 0, 0, 0, 0}
+			kind := uint16(unix.RTA_OIF)
+			if k.ByOverlay {
+				kind = 30 // RTA_NH_ID; an object has its interface's number
+			}
+			add(unix.RTM_NEWROUTE, nlattr.Append(nlattr.Append(b, unix.RTA_DST, []byte{10, 244, byte(index), 0}), kind, number))
+		case unix.RTM_GETNEXTHOP:
+			b := nlattr.Append([]byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}, unix.NHA_ID, number)
+			add(unix.RTM_NEWNEXTHOP, nlattr.Append(b, unix.NHA_OIF, number))
+		default:
+			return nil, unix.EOPNOTSUPP
+		}
+	}
+	return out, nil
+}
+
+// OpenRoute is an rtnl.Opener.
+func (k *Kernel) OpenRoute() (rtnl.Socket, error) {
+	s, err := k.messages(Route, k.route)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (k *Kernel) route(m netlink.Message) ([]netlink.Message, error) {
+	dump := m.Header.Flags&netlink.Dump == netlink.Dump
+	var out []netlink.Message
+	switch {
+	case m.Header.Type == unix.RTM_GETADDR:
+		b := append([]byte{unix.AF_INET, 24, 0, 0}, binary.NativeEndian.AppendUint32(nil, nicIndex)...)
+		b = nlattr.Append(nlattr.Append(b, unix.IFA_ADDRESS, Address().AsSlice()), unix.IFA_LOCAL, Address().AsSlice())
+		out = append(out, netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWADDR}, Data: b})
+	case dump:
+		if k.Old { // sends what is no VXLAN device too
+			out = append(out, k.link(1, "lo", nil), k.link(nicIndex, NIC, nil))
+		}
+		out = append(out, k.links()...)
+	default:
+		index := binary.NativeEndian.Uint32(m.Data[4:])
+		all := append(k.links(), k.link(1, "lo", nil), k.link(nicIndex, NIC, nil))
+		for _, l := range all {
+			name, _, _ := bytes.Cut(l.Data[unix.SizeofIfInfomsg+4:], []byte{0})
+			asked := index != 0 && binary.NativeEndian.Uint32(l.Data[4:]) == index ||
+				bytes.Contains(m.Data[unix.SizeofIfInfomsg:], append(bytes.Clone(name), 0))
+			if asked && !k.isGone(string(name)) {
+				return []netlink.Message{l}, nil
+			}
+		}
+		return nil, unix.ENODEV
+	}
+	return out, nil
+}
+
+func (k *Kernel) links() []netlink.Message {
+	be := func(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
+	u32 := func(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+	var out []netlink.Message
+	for _, d := range []struct {
+		name             string
+		index, vni, link uint32
+		port             uint16
+	}{{Flannel, flannelIndex, 1, nicIndex, Port}, {ByAddress, byAddressIndex, 5, 0, IANAPort}} {
+		if k.isGone(d.name) {
+			continue
+		}
+		// IFLA_VXLAN_ID 1, _LINK 3, _LOCAL 4, _PORT 15, _UDP_CSUM 18, _UDP_ZERO_CSUM6_TX 19, _RX 20, _COLLECT_METADATA 25.
+		data := nlattr.Append(nil, 1, u32(d.vni))
+		if d.link != 0 {
+			data = nlattr.Append(data, 3, u32(d.link))
+		}
+		data = nlattr.Append(nlattr.Append(data, 4, Address().AsSlice()), 15, be(d.port))
+		if !k.Old {
+			data = nlattr.Append(data, 18, []byte{1})
+			data = nlattr.Append(data, 19, []byte{0})
+			data = nlattr.Append(data, 20, []byte{0})
+			data = nlattr.Append(data, 25, []byte{0})
+		}
+		out = append(out, k.link(d.index, d.name, data))
+	}
+	return out
+}
+
+// link is an RTM_NEWLINK message; vxlan is IFLA_INFO_DATA of a VXLAN device, nil of another.
+func (k *Kernel) link(index uint32, name string, vxlan []byte) netlink.Message {
+	b := append(make([]byte, 4), binary.NativeEndian.AppendUint32(nil, index)...)
+	b = binary.NativeEndian.AppendUint32(b, unix.IFF_UP|unix.IFF_LOWER_UP)
+	b = append(b, 0, 0, 0, 0)
+	b = nlattr.Append(b, unix.IFLA_IFNAME, name+"\x00")
+	b = nlattr.Append(b, unix.IFLA_MTU, binary.NativeEndian.AppendUint32(nil, 1500))
+	if vxlan != nil {
+		info := nlattr.Append(nlattr.Append(nil, unix.IFLA_INFO_KIND, "vxlan\x00"), unix.IFLA_INFO_DATA, vxlan)
+		b = nlattr.Append(b, unix.IFLA_LINKINFO, info)
+	}
+	return netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWLINK}, Data: b}
+}

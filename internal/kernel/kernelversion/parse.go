@@ -1,0 +1,150 @@
+package kernelversion
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// version is VERSION.PATCHLEVEL.SUBLEVEL of the kernel's Makefile.
+type version [3]int
+
+func (v version) less(w version) bool { return compare(v[:], w[:]) < 0 }
+
+func (v version) String() string {
+	return strconv.Itoa(v[0]) + "." + strconv.Itoa(v[1]) + "." + strconv.Itoa(v[2])
+}
+
+// kernel is a release string taken apart: 4.18.0-193.10.1.el8_2.x86_64 is base 4.18.0, build 193.10.1, tag el8_2.x86_64.
+type kernel struct {
+	Info
+	base   version
+	suffix string // all that follows the base
+	build  []int  // the numbers after the first dash
+	tag    string // what follows them
+}
+
+// maxRelease is the longest release a kernel can have: __NEW_UTS_LEN (include/uapi/linux/utsname.h).
+const maxRelease = 64
+
+// parse takes a release apart. It fails on one that does not begin with two or three numbers.
+func parse(info Info) (kernel, bool) {
+	k := kernel{Info: info}
+	if len(info.Release) > maxRelease {
+		return k, false
+	}
+	base, rest := numbers(info.Release, 3)
+	if len(base) < 2 {
+		return k, false
+	}
+	copy(k.base[:], base)
+	if rest != "" && !strings.ContainsRune("-+.~_", rune(rest[0])) {
+		return k, false
+	}
+	k.suffix = rest
+	if after, ok := strings.CutPrefix(rest, "-"); ok {
+		k.build, k.tag = numbers(after, 4)
+		k.tag = strings.TrimLeft(k.tag, ".-")
+	}
+	return k, true
+}
+
+// numbers reads up to limit numbers that are joined by single dots from the front of s, and returns the rest of s. A number that is
+// followed by a letter belongs to the rest ("7a").
+func numbers(s string, limit int) (found []int, rest string) {
+	for rest = s; len(found) < limit; {
+		next := rest
+		if len(found) > 0 {
+			var ok bool
+			if next, ok = strings.CutPrefix(rest, "."); !ok {
+				break
+			}
+		}
+		end := 0
+		for end < len(next) && next[end] >= '0' && next[end] <= '9' {
+			end++
+		}
+		// Nine digits are more than any kernel's number has, and fit an int.
+		if end == 0 || end > 9 || end < len(next) && isLetter(next[end]) {
+			break
+		}
+		n, err := strconv.Atoi(next[:end])
+		if err != nil {
+			break
+		}
+		found, rest = append(found, n), next[end:]
+	}
+	return found, rest
+}
+
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+
+// compare orders two lists of numbers; a list that ends first counts as filled with zeros.
+func compare(a, b []int) int {
+	for i := range max(len(a), len(b)) {
+		x, y := 0, 0
+		if i < len(a) {
+			x = a[i]
+		}
+		if i < len(b) {
+			y = b[i]
+		}
+		if x != y {
+			if x < y {
+				return -1
+			}
+			return 1
+		}
+	}
+	return 0
+}
+
+// hasTag reports whether the release's tag is t or begins with it: el8 covers el8, el8_2.x86_64 and el8.x86_64, not el8uek.
+func (k kernel) hasTag(t string) bool {
+	after, ok := strings.CutPrefix(k.tag, t)
+	return ok && (after == "" || strings.ContainsRune("._+", rune(after[0])))
+}
+
+// debianVersion finds the upstream part of a Debian package version in uname -v: "#1 SMP Debian 4.19.118-2+deb10u1 (2020-06-07)".
+func (k kernel) debianVersion() (version, bool) {
+	words := strings.Fields(k.Version)
+	for i, word := range words {
+		if word != "Debian" || i+1 == len(words) {
+			continue
+		}
+		n, rest := numbers(words[i+1], 3)
+		if len(n) < 2 || !strings.HasPrefix(rest, "-") {
+			return version{}, false
+		}
+		var v version
+		copy(v[:], n)
+		return v, true
+	}
+	return version{}, false
+}
+
+// built finds the build's date in uname -v: "Thu Jun 4 11:29:14 UTC 2020", Debian's "(2020-06-07)", or Proxmox's
+// "(Sat, 15 Feb 2020 15:34:24 +0100)".
+func (k kernel) built() (time.Time, bool) {
+	words := strings.Fields(k.Version)
+	for i, word := range words {
+		if t, err := time.Parse(time.DateOnly, strings.Trim(word, "()")); err == nil {
+			return t, true
+		}
+		if len(word) != len("Jan") || i+1 == len(words) {
+			continue
+		}
+		if i > 0 {
+			if t, err := time.Parse("2 Jan 2006", words[i-1]+" "+word+" "+words[i+1]); err == nil {
+				return t, true
+			}
+		}
+		// The time of day and the zone stand between the day and the year; neither matters here, and the zone may be missing.
+		for _, year := range words[min(i+3, len(words)):min(i+5, len(words))] {
+			if t, err := time.Parse("Jan 2 2006", word+" "+words[i+1]+" "+year); err == nil {
+				return t, true
+			}
+		}
+	}
+	return time.Time{}, false
+}

@@ -1,0 +1,101 @@
+package natrules
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/test/lab/labtest"
+)
+
+const serviceRules = 50_000
+
+// bigTable is kube-proxy's nat table of a large cluster, with its fixed KUBE-POSTROUTING: two rules in KUBE-SERVICES, a chain of
+// three and a chain of two for every service, with the comments that make up most of its size.
+func bigTable() string {
+	var chains, rules strings.Builder
+	for i := range serviceRules / 7 {
+		ip := fmt.Sprintf("10.%d.%d.%d", 96+i>>16, i>>8&255, i&255)
+		fmt.Fprintf(&chains, ":KUBE-SVC-%d - [0:0]\n:KUBE-SEP-%d - [0:0]\n", i, i)
+		fmt.Fprintf(&rules, `-A KUBE-SERVICES -d %[2]s/32 -p tcp -m comment --comment "default/svc-%[1]d:http cluster IP" -m tcp --dport 80 -j KUBE-SVC-%[1]d
+-A KUBE-SERVICES -d %[2]s/32 -p udp -m comment --comment "default/svc-%[1]d:udp cluster IP" -m udp --dport 80 -j KUBE-SVC-%[1]d
+-A KUBE-SVC-%[1]d ! -s 10.244.0.0/16 -d %[2]s/32 -p tcp -m tcp --dport 80 -j KUBE-MARK-MASQ
+-A KUBE-SVC-%[1]d -m statistic --mode random --probability 0.5 -j KUBE-SEP-%[1]d
+-A KUBE-SVC-%[1]d -j KUBE-SEP-%[1]d
+-A KUBE-SEP-%[1]d -s 10.244.1.1/32 -j KUBE-MARK-MASQ
+-A KUBE-SEP-%[1]d -p tcp -m tcp -j DNAT --to-destination 10.244.1.1:80
+`, i, ip)
+	}
+	return "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n" + chains.String() +
+		strings.SplitAfterN(kubeFixed, "\n", 2)[0] + "-A OUTPUT -j KUBE-SERVICES\n-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000\n" +
+		strings.SplitAfterN(kubeFixed, "\n", 2)[1] + rules.String() + "COMMIT\n"
+}
+
+func cpu() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_THREAD, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// peak is the process's largest resident set since it was last reset, in KiB.
+func peak(t testing.TB, reset bool) int {
+	if reset {
+		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	n, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestBigTables reads 50,000 service rules within the cost that is promised, and finds the guard among them.
+func TestBigTables(t *testing.T) {
+	for _, backend := range []string{Legacy, NFT} {
+		t.Run(backend, func(t *testing.T) {
+			ns := labtest.New(t, "big")
+			ns.RunInput(bigTable(), "iptables-"+backend+"-restore")
+			in := Input{Ports: []Port{{Port: vxlanPort, IPv4: true}}}
+			best, most := time.Hour, 0
+			ns.Do(func() error {
+				r := NewReader(Config{ProcNet: "/proc/thread-self/net"})
+				for range 5 {
+					runtime.GC()
+					idle := peak(t, true)
+					start := cpu()
+					s, err := r.Read(context.Background(), in)
+					if err != nil {
+						return err
+					}
+					best = min(best, cpu()-start)
+					most = max(most, peak(t, false)-idle)
+					if g := findRuleset(s, familyIPv4, backend); g.Guard != Guarded || g.RandomFully == nil || !*g.RandomFully {
+						t.Errorf("judged %+v", g)
+					}
+				}
+				return nil
+			})
+			t.Logf("%s: %v of CPU, %d KiB above idle", backend, best, most)
+			if best > 50*time.Millisecond {
+				t.Errorf("reading took %v of CPU, more than 50 ms", best)
+			}
+			if most > 8<<10 {
+				t.Errorf("reading took %d KiB above idle, more than 8 MiB", most)
+			}
+		})
+	}
+}

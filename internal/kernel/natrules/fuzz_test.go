@@ -1,0 +1,313 @@
+package natrules
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/test/fuzz/bound"
+	"vxlan_exporter/test/lab/labtest"
+)
+
+// memoryBlob is a table in memory, true or forged.
+type memoryBlob []byte
+
+func (m memoryBlob) at(off, n int) ([]byte, error) {
+	if off < 0 || n < 0 || off+n > len(m) {
+		return nil, errLegacy
+	}
+	return m[off : off+n], nil
+}
+
+func (memoryBlob) torn() bool { return false }
+func (memoryBlob) close()     {}
+
+func fuzzPorts() []Port {
+	local := netip.MustParseAddr("192.168.77.1")
+	return []Port{{
+		Port: vxlanPort, IPv4: true, IPv6: true, Local: []netip.Addr{local}, Inner: []netip.Addr{local},
+		Underlays: []Interface{{Name: "eth0", Index: 2, Addrs: []netip.Addr{local}}}, Devices: []Interface{{Name: "flannel.1", Index: 3}},
+	}}
+}
+
+// Bounds on what is allocated for an input. A walk keeps states and steps, both bounded, whatever the size of the rules.
+const (
+	perByte = 4 << 10
+	fixed   = 64 << 20
+)
+
+// judgeAll judges rulesets that hold bases, and writes every quote. What is judged must be one of the answers that there are, for
+// every packet, and what it is said to rest on must be among the rules.
+func judgeAll(t testing.TB, bases []*base) {
+	t.Helper()
+	var sets []*ruleset
+	for _, family := range []string{familyIPv4, familyIPv6} {
+		sets = append(sets, &ruleset{family: family, backend: Legacy, status: statusOK, bases: bases, postrouting: kubePostrouting(bases)})
+	}
+	s := judge(Input{Ports: fuzzPorts()}, sets)
+	texts := map[string]bool{}
+	for _, r := range allRules(bases) {
+		texts[r.text()] = true
+	}
+	if len(s.Rulesets) != 2 || len(s.Outer) != 2 {
+		t.Fatalf("%d rulesets and %d outer packets of two families", len(s.Rulesets), len(s.Outer))
+	}
+	for _, r := range s.Rulesets {
+		if !slices.Contains([]Guard{Guarded, Unguarded, Preempted, Absent, CannotTell}, r.Guard) {
+			t.Errorf("guard %q", r.Guard)
+		}
+		for _, q := range r.Quotes {
+			if !texts[q.Text] {
+				t.Errorf("no rule reads %q", q.Text)
+			}
+		}
+	}
+	for _, o := range s.Outer {
+		if !slices.Contains([]Change{NoChange, PortChange, AddrChange, UnsureChange}, o.Change) || o.Why == "" || o.Port != vxlanPort {
+			t.Errorf("outer packet %+v", o)
+		}
+		if o.Rule != nil && !texts[o.Rule.Text] {
+			t.Errorf("no rule reads %q", o.Rule.Text)
+		}
+	}
+}
+
+// allRules are the rules of bases and of every chain that they lead to, as far as they were read.
+func allRules(bases []*base) (all []*rule) {
+	seen := map[*chain]bool{}
+	var add func(c *chain)
+	add = func(c *chain) {
+		if c == nil || seen[c] {
+			return
+		}
+		seen[c] = true
+		for _, r := range c.rules {
+			all = append(all, r)
+			add(r.to)
+		}
+	}
+	for _, b := range bases {
+		add(b.chain)
+	}
+	return all
+}
+
+// FuzzLegacy walks forged tables: struct ipt_getinfo, then entries.
+func FuzzLegacy(f *testing.F) {
+	for _, six := range []bool{false, true} {
+		for _, rules := range []string{"", kubeOld, kubeFixed} {
+			f.Add(legacySeed(f, six, rules), six)
+		}
+	}
+	f.Add(make([]byte, 200), false)
+	f.Fuzz(func(t *testing.T, b []byte, six bool) {
+		if len(b) < legacyInfoLen {
+			return
+		}
+		info, err := parseLegacyInfo(b[:legacyInfoLen])
+		if err != nil {
+			return
+		}
+		var bases []*base
+		bound.Read(t, len(b), perByte, fixed, func() {
+			table := info // as it is before anything is read
+			table.blob, table.ipv6, table.layout = memoryBlob(b[legacyInfoLen:]), six, layoutOf(six)
+			table.chains, bases = map[int]*chain{}, nil
+			for _, hook := range []int{hookOutput, hookPostrouting} {
+				if base, err := table.base(hook); err == nil {
+					bases = append(bases, base)
+				}
+			}
+			judgeAll(t, bases)
+		})
+		for _, r := range allRules(bases) {
+			if r.chain.table != info.name {
+				t.Errorf("a rule of table %q in %q", r.chain.table, info.name)
+			}
+		}
+	})
+}
+
+// legacySeed is a real table.
+func legacySeed(t testing.TB, six bool, rules string) []byte {
+	ns := labtest.New(t, "seed")
+	program := "iptables-legacy-restore"
+	if six {
+		program = "ip6tables-legacy-restore"
+	}
+	ns.RunInput("*nat\n"+rules+"COMMIT\n", program)
+	var seed []byte
+	ns.Do(func() error {
+		table, err := openLegacy(openLegacySocket, "nat", six)
+		if err != nil {
+			return err
+		}
+		defer table.close()
+		b := make([]byte, legacyInfoLen)
+		copy(b, table.name)
+		put := func(off int, n uint32) { binary.NativeEndian.PutUint32(b[off:], n) }
+		put(32, table.validHooks)
+		for h := range table.hookEntry {
+			put(36+4*h, table.hookEntry[h])
+			put(56+4*h, table.underflow[h])
+		}
+		put(80, uint32(table.size))
+		entries, err := table.blob.at(0, table.size)
+		seed = slices.Concat(b, entries)
+		return err
+	})
+	return seed
+}
+
+// FuzzNFT parses forged rules, chains and sets: every way in which bytes of nf_tables come in.
+func FuzzNFT(f *testing.F) {
+	for _, seed := range nftSeeds(f) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		bound.Read(t, len(b), perByte, fixed, func() { judgeNFT(t, b) })
+	})
+}
+
+// judgeNFT takes b for the expressions of a rule, for a chain and for an element of a set.
+func judgeNFT(t *testing.T, b []byte) {
+	tables := &nftables{chains: map[chainKey]*chain{}, sets: map[setKey]*nftSet{}}
+	for _, family := range []uint8{nfInet, nfIPv4, nfIPv6} {
+		parseBase(family, b)
+		k := chainKey{tableKey{family, "t"}, "c"}
+		post := &base{chain: tables.chain(k), hook: hookPostrouting, priority: prioNATSrc, nat: true}
+		out := &base{chain: post.chain, hook: hookOutput, priority: -300}
+		set := tables.set(setKey{k.tableKey, "__set0"})
+		*set = nftSet{loaded: true, interval: len(b)%2 == 0, elements: []setElement{parseElement(b)}}
+		if set.interval {
+			set.pair()
+		}
+		rules := []*rule{tables.rule(k, post.chain, 0, b)}
+		post.rules, post.loaded = rules, true
+		// Sets and chains that the rule names are not there: nothing is asked of the kernel.
+		for key, s := range tables.sets {
+			if key.set != "__set0" {
+				s.loaded, s.err = true, errNoNFTables
+			}
+		}
+		for _, c := range tables.chains {
+			if !c.loaded {
+				c.loaded, c.rules = true, rules
+			}
+		}
+		judgeAll(t, []*base{out, post})
+	}
+}
+
+// nftSeeds are the expressions of real rules, native and of iptables-nft.
+func nftSeeds(t testing.TB) [][]byte {
+	ns := labtest.New(t, "seed")
+	ns.RunInput("*nat\n"+kubeFixed+kubeOldRule+"COMMIT\n*filter\n-A OUTPUT -p udp -m multiport --dports 1,8472 -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n", "iptables-nft-restore")
+	ns.RunInput(`table inet x {
+	chain o {
+		type filter hook output priority -300
+		udp dport { 1, 8472 } notrack
+		udp dport 8000-9000 meta mark set mark or 1
+		udp dport vmap { 1 : accept, 8472 : return }
+		ct state new ct mark 1 counter limit rate 1/second log accept
+		ip saddr 10.0.0.0/8 fib saddr type local reject
+	}
+	chain p {
+		type nat hook postrouting priority 100
+		ip daddr { 10.0.0.0/8, 192.168.0.0/16 } udp dport 8472 masquerade to :1-2 random
+		oifname "e*" udp dport 8472 snat ip to 1.2.3.4-1.2.3.5:6-7 persistent
+		meta mark & 1 == 1 goto q
+	}
+	chain q { numgen random mod 2 == 1 masquerade; }
+}
+`, "nft", "-f", "-")
+	var seeds [][]byte
+	ns.Do(func() error {
+		conn, err := dialNFT(context.Background(), openSocket)
+		if err != nil {
+			return err
+		}
+		defer conn.close()
+		for _, kind := range []uint16{msgGetRule, msgGetChain} {
+			err = errors.Join(err, conn.ask(request{kind: kind, family: unix.AF_UNSPEC, dump: true}, func(_ uint8, b []byte) bool {
+				seeds = append(seeds, bytes.Clone(b))
+				if expressions := parseNested(b)[4]; expressions != nil {
+					seeds = append(seeds, bytes.Clone(expressions))
+				}
+				return true
+			}))
+		}
+		return err
+	})
+	return seeds
+}
+
+const kubeOldRule = "-A POSTROUTING -p udp -m mark --mark 0x4000/0x4000 -j SNAT --to-source 1.2.3.4:5-6 --random\n"
+
+// TestForged walks tables whose offsets lie, and rules that loop.
+func TestForged(t *testing.T) {
+	seed := legacySeed(t, false, kubeFixed)
+	for off := legacyInfoLen; off+4 <= len(seed); off += 2 {
+		for _, lie := range []uint16{0, 1, 0xffff, 0x7fff, uint16(off)} {
+			b := bytes.Clone(seed)
+			binary.NativeEndian.PutUint16(b[off:], lie)
+			table, err := parseLegacyInfo(b[:legacyInfoLen])
+			if err != nil {
+				t.Fatal(err)
+			}
+			table.blob, table.layout = memoryBlob(b[legacyInfoLen:]), layoutOf(false)
+			base, err := table.base(hookPostrouting)
+			if err != nil {
+				continue // refused: as good
+			}
+			judgeAll(t, []*baseChain{base})
+		}
+	}
+}
+
+type baseChain = base
+
+// TestLoops: the kernel refuses rules that loop, but a reader must not hang on what it is told.
+func TestLoops(t *testing.T) {
+	jump := func(kind verdictKind, to *chain) step {
+		return func(*machine) effect { return ends(verdict{kind: kind, chain: to}) }
+	}
+	maybeFlip := func(m *machine) effect {
+		m.state.mark = m.state.mark.assign(m.state.mark.bits+1, ^uint32(0))
+		return matched(maybe)
+	}
+	for _, kind := range []verdictKind{verdictJump, verdictGoto} {
+		a, b := &chain{name: "a", loaded: true}, &chain{name: "b", loaded: true}
+		text := func() string { return "-A a" }
+		a.rules = []*rule{{chain: a, steps: []step{jump(kind, b)}, text: text}}
+		b.rules = []*rule{{chain: b, steps: []step{jump(kind, a)}, text: text}}
+		bases := []*base{{chain: a, hook: hookPostrouting, nat: true}}
+		s := judge(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{family: familyIPv4, backend: Legacy, status: statusOK, bases: bases}})
+		if o := s.Outer[0]; o.Change != UnsureChange || o.Rule == nil {
+			t.Errorf("loop: %+v", o)
+		}
+		// Chains that double the work and the states at every step.
+		var last *chain
+		for range 40 {
+			c := &chain{name: "c", loaded: true}
+			for range 4 {
+				c.rules = append(c.rules, &rule{chain: c, steps: []step{maybeFlip}, text: text})
+				if last != nil {
+					c.rules = append(c.rules, &rule{chain: c, steps: []step{jump(kind, last)}, text: text})
+				}
+			}
+			last = c
+		}
+		bases = []*base{{chain: last, hook: hookPostrouting, nat: true}}
+		s = judge(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{family: familyIPv4, backend: Legacy, status: statusOK, bases: bases}})
+		if o := s.Outer[0]; o.Change != UnsureChange && kind == verdictJump { // a goto leaves the chain: 40 flips are not too many
+			t.Errorf("explosion: %+v", o)
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package natrules
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/test/lab/labtest"
+)
+
+const (
+	testMark  = 0x4000
+	vxlanPort = 8472
+	outerPort = 40000 // the only source port the tunnel uses: what arrives with another was rewritten
+)
+
+// oracle is two namespaces and a tunnel from a to b. It sends a marked packet into the tunnel and sees at b where the outer packet
+// came from.
+type oracle struct {
+	t            testing.TB
+	a, b         *labtest.NS
+	ipv6         bool
+	local        netip.Addr
+	listen       int
+	inner        int
+	legacy       bool // legacy tables were written to
+	overlay      netip.Prefix
+	port         Port
+	conntrack    *netlink.Handle
+	innerPort    atomic.Uint32
+	innerAddress netip.Addr
+}
+
+func newOracle(t testing.TB, ipv6 bool) *oracle {
+	t.Helper()
+	o := &oracle{t: t, a: labtest.New(t, "nat-a"), b: labtest.New(t, "nat-b"), ipv6: ipv6}
+	o.local = netip.MustParseAddr("192.168.77.1")
+	remote, bits := netip.MustParseAddr("192.168.77.2"), 24
+	o.overlay, o.innerAddress = netip.MustParsePrefix("10.244.1.0/24"), netip.MustParseAddr("10.244.1.2")
+	own := "10.244.0.0/32"
+	if ipv6 {
+		o.local, remote, bits = netip.MustParseAddr("fd77::1"), netip.MustParseAddr("fd77::2"), 64
+		o.overlay, o.innerAddress = netip.MustParsePrefix("fd44:1::/64"), netip.MustParseAddr("fd44:1::2")
+		own = "fd44::/128"
+	}
+	o.a.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", o.b.Name)
+	for ns, addr := range map[*labtest.NS]netip.Addr{o.a: o.local, o.b: remote} {
+		ns.Run("ip", "addr", "add", fmt.Sprintf("%s/%d", addr, bits), "dev", "eth0", "nodad")
+		ns.Run("ip", "link", "set", "eth0", "up")
+	}
+	o.a.Run("ip", "link", "add", "flannel.1", "address", "02:00:00:00:00:01", "type", "vxlan", "id", "1", "dstport", fmt.Sprint(vxlanPort),
+		"local", o.local.String(), "dev", "eth0", "remote", remote.String(), "nolearning", "srcport", fmt.Sprint(outerPort), fmt.Sprint(outerPort+1))
+	o.a.Run("sysctl", "-qw", "net.ipv6.conf.flannel/1.router_solicitations=0")
+	o.a.Run("ip", "addr", "add", own, "dev", "flannel.1", "nodad")
+	o.a.Run("ip", "link", "set", "flannel.1", "up")
+	o.a.Run("ip", "route", "add", o.overlay.String(), "dev", "flannel.1")
+	o.a.Run("ip", "neigh", "add", o.innerAddress.String(), "lladdr", "02:00:00:00:00:02", "dev", "flannel.1", "nud", "permanent")
+	o.port = Port{
+		Port: vxlanPort, IPv4: !ipv6, IPv6: ipv6, Local: []netip.Addr{o.local}, Inner: []netip.Addr{o.local}, Remotes: []netip.Addr{remote},
+		Underlays: []Interface{{Name: "eth0", Addrs: []netip.Addr{o.local}}}, Devices: []Interface{{Name: "flannel.1", Addrs: []netip.Addr{netip.MustParsePrefix(own).Addr()}}},
+		Overlay: []netip.Prefix{o.overlay},
+	}
+	o.b.Do(func() (err error) {
+		o.listen, err = udpSocket(ipv6, remote, vxlanPort, 0)
+		return err
+	})
+	o.a.Do(func() (err error) {
+		if o.inner, err = udpSocket(ipv6, o.local, 0, testMark); err != nil {
+			return err
+		}
+		o.conntrack, err = netlink.NewHandle(unix.NETLINK_NETFILTER)
+		return err
+	})
+	t.Cleanup(func() {
+		_ = unix.Close(o.listen)
+		_ = unix.Close(o.inner)
+		o.conntrack.Close()
+	})
+	for range 20 { // until the link is up
+		if _, dropped := o.probe(true); !dropped {
+			return o
+		}
+	}
+	t.Fatal("nothing comes through the tunnel")
+	return nil
+}
+
+func udpSocket(ipv6 bool, addr netip.Addr, port int, mark int) (int, error) {
+	family := unix.AF_INET
+	if ipv6 {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	wait := unix.NsecToTimeval((2 * time.Second).Nanoseconds())
+	if mark == 0 {
+		wait = unix.NsecToTimeval((100 * time.Millisecond).Nanoseconds())
+	}
+	return fd, errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, mark),
+		unix.Bind(fd, sockaddr(addr, port)))
+}
+
+func sockaddr(addr netip.Addr, port int) unix.Sockaddr {
+	if addr.Is6() {
+		return &unix.SockaddrInet6{Addr: addr.As16(), Port: port}
+	}
+	return &unix.SockaddrInet4{Addr: addr.As4(), Port: port}
+}
+
+// probe sends one inner packet, with or without the mark, as the first of a flow, and returns what NAT did to the outer packet.
+// dropped: nothing arrived.
+func (o *oracle) probe(mark bool) (change Change, dropped bool) {
+	o.t.Helper()
+	family := netlink.InetFamily(unix.AF_INET)
+	if o.ipv6 {
+		family = unix.AF_INET6
+	}
+	m := 0
+	if mark {
+		m = testMark
+	}
+	for range 10 {
+		for { // what is left of earlier probes
+			if _, _, err := unix.Recvfrom(o.listen, make([]byte, 2048), unix.MSG_DONTWAIT); err != nil {
+				break
+			}
+		}
+		if _, err := o.conntrack.ConntrackDeleteFilters(netlink.ConntrackTable, family, everyFlow{}); err != nil {
+			o.t.Fatalf("flush conntrack: %v", err)
+		}
+		if err := unix.SetsockoptInt(o.inner, unix.SOL_SOCKET, unix.SO_MARK, m); err != nil {
+			o.t.Fatal(err)
+		}
+		cookie := fmt.Sprintf("probe-%d", o.innerPort.Add(1))
+		if err := unix.Sendto(o.inner, []byte(cookie), 0, sockaddr(o.innerAddress, 9999)); errors.Is(err, unix.EPERM) {
+			return NoChange, true
+		} else if err != nil {
+			o.t.Fatalf("send: %v", err)
+		}
+		b := make([]byte, 2048)
+		n, from, err := unix.Recvfrom(o.listen, b, 0)
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		case err != nil:
+			o.t.Fatal(err)
+		case strings.HasSuffix(string(b[:n]), cookie):
+			return o.changeOf(from), false
+		}
+		// Something else of the namespace's own (neighbour discovery) went first, and has the flow entry now: again.
+	}
+	return NoChange, true
+}
+
+func (o *oracle) changeOf(from unix.Sockaddr) Change {
+	var addr netip.Addr
+	var port int
+	switch s := from.(type) {
+	case *unix.SockaddrInet4:
+		addr, port = netip.AddrFrom4(s.Addr), s.Port
+	case *unix.SockaddrInet6:
+		addr, port = netip.AddrFrom16(s.Addr), s.Port
+	}
+	switch {
+	case addr != o.local:
+		return AddrChange
+	case port != outerPort:
+		return PortChange
+	default:
+		return NoChange
+	}
+}
+
+type everyFlow struct{}
+
+func (everyFlow) MatchConntrackFlow(*netlink.ConntrackFlow) bool { return true }
+
+// read reads and judges the rules of a.
+func (o *oracle) read() (State, error) {
+	var s State
+	var err error
+	o.a.Do(func() error {
+		r := NewReader(Config{ProcNet: "/proc/thread-self/net"})
+		s, err = r.Read(context.Background(), Input{Ports: []Port{o.port}})
+		return nil
+	})
+	return s, err
+}
+
+// reset removes every rule.
+func (o *oracle) reset() {
+	o.t.Helper()
+	o.a.Run("nft", "flush", "ruleset")
+	if o.legacy {
+		o.restore(Legacy, map[string]string{"raw": "", "mangle": "", "nat": "", "filter": ""})
+		o.legacy = false
+	}
+}
+
+func TestMain(m *testing.M) {
+	if _, err := net.InterfaceByName("lo"); err != nil || os.Getuid() != 0 {
+		fmt.Fprintln(os.Stderr, "these tests need root")
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}

@@ -1,0 +1,139 @@
+package rtnl
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nlattr"
+)
+
+// NIC is what RTM_GETLINK says of any network device.
+type NIC struct {
+	Index   int
+	Name    string
+	Up      bool // IFF_UP: switched on by the administrator
+	Running bool // IFF_LOWER_UP: the driver has carrier
+	MTU     uint32
+}
+
+// NIC reads the device with this index. The error of a device that is gone satisfies fs.ErrNotExist.
+func (c *Conn) NIC(index int) (NIC, error) {
+	b := make([]byte, unix.SizeofIfInfomsg, 32)
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	return c.nic(b, fmt.Sprintf("index %d", index))
+}
+
+// NICByName reads the device of this name. The error of a device that is gone satisfies fs.ErrNotExist.
+func (c *Conn) NICByName(name string) (NIC, error) {
+	if name == "" || len(name) >= unix.IFNAMSIZ {
+		return NIC{}, fmt.Errorf("rtnetlink: link %q: no such name can be: %w", name, fs.ErrNotExist)
+	}
+	b := make([]byte, unix.SizeofIfInfomsg, 64)
+	return c.nic(nlattr.Append(b, unix.IFLA_IFNAME, name+"\x00"), fmt.Sprintf("%q", name))
+}
+
+func (c *Conn) nic(request []byte, what string) (NIC, error) {
+	request = nlattr.Append(request, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
+	data, err := c.get(unix.RTM_GETLINK, unix.RTM_NEWLINK, request)
+	if errors.Is(err, unix.ENODEV) {
+		return NIC{}, fmt.Errorf("rtnetlink: link %s: %w: %w", what, err, fs.ErrNotExist)
+	}
+	if err == nil && data == nil {
+		err = errMalformed
+	}
+	if err != nil {
+		return NIC{}, fmt.Errorf("rtnetlink: link %s: %w", what, err)
+	}
+	nic, err := parseNIC(data)
+	if err != nil {
+		return NIC{}, fmt.Errorf("rtnetlink: link %s: %w", what, err)
+	}
+	return nic, nil
+}
+
+func parseNIC(data []byte) (nic NIC, err error) {
+	if len(data) < unix.SizeofIfInfomsg {
+		return nic, errMalformed
+	}
+	nic.Index, nic.Up = linkHeader(data)
+	nic.Running = binary.NativeEndian.Uint32(data[8:])&unix.IFF_LOWER_UP != 0
+	err = eachAttr(data[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			nic.Name = text(v)
+		case unix.IFLA_MTU:
+			nic.MTU, err = u32(v)
+		}
+		return err
+	})
+	if err == nil && (nic.Index <= 0 || nic.Name == "") {
+		err = errMalformed
+	}
+	return nic, err
+}
+
+// Owners finds the interfaces that bear the given addresses, by one RTM_GETADDR dump per address family. An address that two
+// interfaces bear goes to the one with the lower index; an address that none bears is missing in the result.
+func (c *Conn) Owners(addrs []netip.Addr) (map[netip.Addr]int, error) {
+	owners := make(map[netip.Addr]int)
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		wanted := make(map[netip.Addr]bool)
+		for _, a := range addrs {
+			if a.IsValid() && a.Is4() == (family == unix.AF_INET) {
+				wanted[a.WithZone("")] = true
+			}
+		}
+		if len(wanted) == 0 {
+			continue
+		}
+		request := make([]byte, unix.SizeofIfAddrmsg)
+		request[0] = family
+		var bad error
+		err := c.Dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, request, func() { bad = nil }, func(data []byte) error {
+			a, index, err := parseAddr(data)
+			if i, ok := owners[a]; err == nil && wanted[a] && (!ok || index < i) {
+				owners[a] = index
+			}
+			if err != nil {
+				bad = err
+			}
+			return nil
+		})
+		if err = errors.Join(err, bad); err != nil {
+			return owners, fmt.Errorf("rtnetlink: dump addresses of family %d: %w", family, err)
+		}
+	}
+	return owners, nil
+}
+
+// parseAddr reads an RTM_NEWADDR message: struct ifaddrmsg (family u8, prefixlen u8, flags u8, scope u8, index u32) and its
+// attributes. IFA_LOCAL is the interface's own address where a peer stands in IFA_ADDRESS; IPv6 sends it only then.
+func parseAddr(data []byte) (a netip.Addr, index int, err error) {
+	if len(data) < unix.SizeofIfAddrmsg {
+		return a, 0, errMalformed
+	}
+	index = int(int32(binary.NativeEndian.Uint32(data[4:])))
+	size := 4
+	if data[0] == unix.AF_INET6 {
+		size = 16
+	}
+	var local, remote netip.Addr
+	err = eachAttr(data[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) (err error) {
+		switch typ {
+		case unix.IFA_LOCAL:
+			local, err = address(v, size)
+		case unix.IFA_ADDRESS:
+			remote, err = address(v, size)
+		}
+		return err
+	})
+	if local.IsValid() {
+		return local, index, err
+	}
+	return remote, index, err
+}

@@ -1,0 +1,241 @@
+// Package node holds what one look at a node found, as plain data. Collectors fill it; metrics, diagnosis, the check command and
+// the status page are pure functions of it. It is also the format of a saved observation (JSON), so a field is only ever added.
+package node
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/kernelversion"
+	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/kernel/procnet"
+	"vxlan_exporter/internal/kernel/rtnl"
+)
+
+// Schema is the version of the saved observation's format.
+const Schema = 1
+
+// Address families as they stand in labels.
+const (
+	IPv4 = "ipv4"
+	IPv6 = "ipv6"
+)
+
+// Variants of the failure that a VXLAN device can be exposed to.
+const (
+	ZeroChecksum      = "zero_checksum"      // A: outer checksum off, NAT turns the zero field into 0xffff
+	OffloadedChecksum = "offloaded_checksum" // B: outer checksum on, NAT spoils the sum that offload still has to finish
+)
+
+// Node is one observation of one node's network namespace.
+type Node struct {
+	Schema   int       `json:"schema"`
+	Time     time.Time `json:"time"`     // when the look began
+	Hostname string    `json:"hostname"` // kernel.hostname
+	Exporter string    `json:"exporter"` // version of the program that looked
+
+	Readings map[string]Reading `json:"readings"` // outcome by collector name
+
+	Kernel    Kernel           `json:"kernel"`
+	Host      Host             `json:"host"`
+	Sockets   []procnet.Socket `json:"sockets,omitempty"` // the kernel's own VXLAN sockets
+	Devices   []Device         `json:"devices,omitempty"`
+	Underlays []Underlay       `json:"underlays,omitempty"`
+	Ports     []Port           `json:"ports,omitempty"` // every VXLAN port looked for
+	Conntrack Conntrack        `json:"conntrack"`
+	NATRules  natrules.State   `json:"nat_rules"`
+	Wire      *Wire            `json:"wire,omitempty"` // nil when the probe is off
+}
+
+// Kernel says which kernel this is and what is known of its NAT checksum bugs.
+type Kernel struct {
+	kernelversion.Info
+	BootID   string    `json:"boot_id,omitempty"`  // /proc/sys/kernel/random/boot_id
+	SelfTest *SelfTest `json:"selftest,omitempty"` // stored result of the self-test, when it is of this boot and release
+
+	SelfTestError string `json:"selftest_error,omitempty"` // why a stored result is not used; empty when none is stored
+}
+
+// Host holds the counters of the whole network namespace. nil: this kernel has no such field, or the line could not be read.
+type Host struct {
+	UDP4 UDPCounters `json:"udp4"` // /proc/net/snmp, line Udp
+	UDP6 UDPCounters `json:"udp6"` // /proc/net/snmp6, Udp6*
+
+	TCPInCsumErrors  *uint64 `json:"tcp_in_csum_errors,omitempty"` // /proc/net/snmp, Tcp InCsumErrors (IPv4 and IPv6 together)
+	TCPSynRetrans    *uint64 `json:"tcp_syn_retrans,omitempty"`    // /proc/net/netstat, TcpExt TCPSynRetrans
+	TCPTimeouts      *uint64 `json:"tcp_timeouts,omitempty"`       // /proc/net/netstat, TcpExt TCPTimeouts
+	TCPTimeoutRehash *uint64 `json:"tcp_timeout_rehash,omitempty"` // /proc/net/netstat, TcpExt TcpTimeoutRehash
+
+	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"` // /proc/net/stat/nf_conntrack, invalid, all CPUs
+}
+
+// UDPCounters are the kernel's UDP counters of one address family (RFC 4113 and Linux's own).
+type UDPCounters struct {
+	InDatagrams  *uint64 `json:"in_datagrams,omitempty"`
+	InErrors     *uint64 `json:"in_errors,omitempty"`
+	InCsumErrors *uint64 `json:"in_csum_errors,omitempty"`
+	NoPorts      *uint64 `json:"no_ports,omitempty"`
+}
+
+// Device is a VXLAN device with its offload features.
+type Device struct {
+	rtnl.Link
+	Underlay      string           `json:"underlay,omitempty"` // name of the NIC below, when the kernel says or an address tells
+	Features      ethtool.Features `json:"features,omitempty"`
+	FeaturesError string           `json:"features_error,omitempty"` // why Features is empty
+}
+
+// Underlay is a NIC below one or more VXLAN devices.
+type Underlay struct {
+	Index         int              `json:"index"`
+	Name          string           `json:"name"`
+	MTU           uint32           `json:"mtu,omitempty"`
+	Driver        ethtool.Driver   `json:"driver"`
+	LinkUp        *bool            `json:"link_up,omitempty"`
+	Features      ethtool.Features `json:"features,omitempty"`
+	FeaturesError string           `json:"features_error,omitempty"`
+	PrivateFlags  map[string]bool  `json:"private_flags,omitempty"` // those that name a checksum
+}
+
+// Port is a UDP port that carries VXLAN, and the address families of the underlay it is used on.
+type Port struct {
+	Port   uint16 `json:"port"`
+	IPv4   bool   `json:"ipv4"`
+	IPv6   bool   `json:"ipv6"`
+	Device bool   `json:"device"` // a device uses it; false: only a flag names it
+}
+
+// Families lists the families of p in label form.
+func (p Port) Families() []string {
+	var f []string
+	if p.IPv4 {
+		f = append(f, IPv4)
+	}
+	if p.IPv6 {
+		f = append(f, IPv6)
+	}
+	return f
+}
+
+// Conntrack holds what the connection tracking table says of the VXLAN ports. Ports is empty when no scan has ever completed; the
+// Reading of the collector says why.
+type Conntrack struct {
+	Entries    *uint64        `json:"entries,omitempty"`        // net.netfilter.nf_conntrack_count, this namespace
+	Limit      *uint64        `json:"limit,omitempty"`          // net.netfilter.nf_conntrack_max
+	Buckets    *uint64        `json:"buckets,omitempty"`        // net.netfilter.nf_conntrack_buckets, all namespaces
+	UDPTimeout *time.Duration `json:"udp_timeout_ns,omitempty"` // net.netfilter.nf_conntrack_udp_timeout
+
+	Ports    []ConntrackPort `json:"ports,omitempty"`
+	NATFlows []NATFlow       `json:"nat_flows,omitempty"` // the first few, as evidence
+	Scan     *Scan           `json:"scan,omitempty"`
+
+	// SeenOverflow counts NATed flows that SeenSNAT and SeenDNAT leave out, because more live at a time than are remembered. One
+	// flow may be counted several times.
+	SeenOverflow uint64 `json:"seen_overflow,omitempty"`
+}
+
+// ConntrackPort counts the tracked flows whose original destination is one VXLAN port.
+type ConntrackPort struct {
+	Family   string `json:"family"`
+	Port     uint16 `json:"port"`
+	Flows    uint64 `json:"flows"`     // tracked now
+	SNAT     uint64 `json:"snat"`      // of these, with the source rewritten
+	DNAT     uint64 `json:"dnat"`      // of these, with the destination rewritten
+	SeenSNAT uint64 `json:"seen_snat"` // distinct source-NATed flows since the exporter started
+	SeenDNAT uint64 `json:"seen_dnat"`
+}
+
+// NATFlow is one NATed VXLAN flow: what was sent, and what left (the reply tuple turned round).
+type NATFlow struct {
+	Source         netip.AddrPort `json:"source"`
+	Destination    netip.AddrPort `json:"destination"`
+	NATSource      netip.AddrPort `json:"nat_source"`
+	NATDestination netip.AddrPort `json:"nat_destination"`
+	Zone           uint16         `json:"zone,omitempty"`
+}
+
+// Scan describes the conntrack scan that Conntrack.Ports comes from.
+type Scan struct {
+	Time           time.Time     `json:"time"` // when it ended
+	Duration       time.Duration `json:"duration_ns"`
+	LongestReceive time.Duration `json:"longest_receive_ns"` // longest single receive: softirqs of that CPU were held off for it
+	Entries        uint64        `json:"entries"`            // entries the kernel sent
+	Filtered       bool          `json:"filtered"`           // the kernel filtered for us
+	Strategy       string        `json:"strategy"`           // full, filter or port
+	Stale          bool          `json:"stale"`              // a later scan failed; this is the last complete one
+}
+
+// SelfTest is the stored result of the self-test: what NAT on this very kernel does to an outer checksum.
+type SelfTest struct {
+	Time    time.Time        `json:"time"`
+	BootID  string           `json:"boot_id"`
+	Release string           `json:"release"`
+	Results []SelfTestResult `json:"results"`
+}
+
+// SelfTestResult is the verdict on one variant and one underlay family.
+type SelfTestResult struct {
+	Variant  string `json:"variant"` // zero_checksum or offloaded_checksum
+	Family   string `json:"family"`
+	Verdict  string `json:"verdict"`          // affected, fixed or unknown
+	Reason   string `json:"reason,omitempty"` // why it is unknown
+	Evidence *Sums  `json:"evidence,omitempty"`
+}
+
+// Sums are the numbers read from one outer packet after NAT.
+type Sums struct {
+	Field            uint16 `json:"field"`               // UDP checksum field on the wire
+	Correct          uint16 `json:"correct"`             // what it should be
+	SourcePort       uint16 `json:"source_port"`         // source port on the wire
+	SourcePortPreNAT uint16 `json:"source_port_pre_nat"` // source port before NAT
+}
+
+// Device returns the device called name.
+func (n *Node) Device(name string) (Device, bool) {
+	i := slices.IndexFunc(n.Devices, func(d Device) bool { return d.Name == name })
+	if i < 0 {
+		return Device{}, false
+	}
+	return n.Devices[i], true
+}
+
+// Wire is what the packet probe saw on the underlay NICs since it started. Numbers of sampled packets are scaled up by the sampling
+// ratio that held when each was seen.
+type Wire struct {
+	Interfaces     []string    `json:"interfaces"`       // those that are watched
+	SampleRatio    float64     `json:"sample_ratio"`     // of the incoming packets with a checksum, the part that is looked at now; 1: all
+	SampleRatioOut float64     `json:"sample_ratio_out"` // the same of outgoing ones
+	Captured       uint64      `json:"captured"`         // packets looked at
+	Lost           uint64      `json:"lost"`             // packets the kernel could not queue for us (PACKET_STATISTICS tp_drops)
+	Packets        []WireCount `json:"packets,omitempty"`
+	Bad            []WirePeer  `json:"bad,omitempty"`
+	Samples        []BadPacket `json:"samples,omitempty"` // the last bad packets, newest first
+}
+
+// WireCount counts packets of one family, direction and verdict.
+type WireCount struct {
+	Family    string  `json:"family"`
+	Direction string  `json:"direction"` // in or out
+	Verdict   string  `json:"verdict"`
+	Packets   float64 `json:"packets"`
+}
+
+// WirePeer counts bad packets by their sender (in) or receiver (out) and variant.
+type WirePeer struct {
+	Peer    string  `json:"peer"` // address, or "other" past the limit
+	Variant string  `json:"variant"`
+	Packets float64 `json:"packets"`
+}
+
+// BadPacket is one bad packet as it stood on the wire.
+type BadPacket struct {
+	Time        time.Time      `json:"time"`
+	Interface   string         `json:"interface"`
+	Direction   string         `json:"direction"`
+	Source      netip.AddrPort `json:"source"`
+	Destination netip.AddrPort `json:"destination"`
+	Variant     string         `json:"variant"`
+	Sums
+}

@@ -1,0 +1,250 @@
+// Package report shows a diagnosis and the observation it rests on: as text for a terminal, as JSON, and as a page for a browser.
+// It only renders: what it is given it neither reads nor judges. Names and error texts in an observation may come from anybody, so
+// none reaches the reader with its control characters in force.
+package report
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
+)
+
+// Most rows shown of what a node may have hundreds of. The JSON report has all.
+const (
+	maxDevices         = 40
+	maxFindingsPerCode = 8
+	maxSteps           = 24
+	maxRows            = 64 // of any other table, and of the notes below one
+)
+
+// model is what all renderers show, in plain words.
+type model struct {
+	State    diagnosis.State
+	Headline string
+	Facts    []pair // of the look itself: node, time, kernel
+	Findings []diagnosis.Finding
+	Omitted  []string // what the caps left out
+	Tables   []table
+	Steps    []step
+}
+
+type pair struct{ Name, Value string }
+
+// table is one section of what was observed.
+type table struct {
+	ID      string
+	Title   string
+	Columns []column
+	Rows    [][]cell
+	Notes   []pair // lines below; Name may be empty
+}
+
+type column struct {
+	Name  string
+	Right bool
+}
+
+type cell struct {
+	Text string
+	Tone tone
+}
+
+// tone is how a cell or a word is to be taken, in the words of the diagnosis's severities.
+type tone string
+
+const (
+	plain tone = ""
+	good  tone = "ok"
+	warn  tone = "warning"
+	bad   tone = "critical"
+	faint tone = "faint"
+)
+
+// step is a remedy with the findings it is for.
+type step struct {
+	diagnosis.Remedy
+	For     string
+	devices []string
+}
+
+func newModel(l diagnosis.Look, d diagnosis.Diagnosis) model {
+	m := model{State: d.State, Headline: d.Headline}
+	if l.Now == nil {
+		return m
+	}
+	m.Facts = facts(l)
+	m.Findings, m.Omitted = findings(d.Findings)
+	m.Tables = []table{devices(l.Now, d), flows(l.Now), rules(l.Now), wire(l.Now), kernel(l.Now), counters(l), missing(l.Now)}
+	m.Tables = slices.DeleteFunc(m.Tables, func(t table) bool { return len(t.Rows) == 0 && len(t.Notes) == 0 })
+	var omitted int
+	if m.Steps, omitted = steps(d.Findings); omitted > 0 {
+		m.Omitted = append(m.Omitted, strconv.Itoa(omitted)+" more remedies are in the JSON report")
+	}
+	for i := range m.Tables {
+		m.Tables[i].limit()
+	}
+	return m
+}
+
+func facts(l diagnosis.Look) []pair {
+	n := l.Now
+	f := []pair{{"node", n.Hostname}, {"time", n.Time.UTC().Format("2006-01-02 15:04:05 UTC")}}
+	if span, _, ok := l.Interval(); ok {
+		f = append(f, pair{"looks", "2, " + span.Round(100*time.Millisecond).String() + " apart"})
+	} else {
+		f = append(f, pair{"looks", "1"})
+	}
+	if n.Kernel.Release != "" {
+		f = append(f, pair{"kernel", n.Kernel.Release})
+	}
+	if n.Exporter != "" {
+		f = append(f, pair{"vxlan_exporter", n.Exporter})
+	}
+	return f
+}
+
+// findings leaves out what the section on readings shows, and caps what hundreds of devices would repeat.
+func findings(all []diagnosis.Finding) (kept []diagnosis.Finding, omitted []string) {
+	perCode := map[diagnosis.Code]int{}
+	for _, f := range all {
+		if f.Code == diagnosis.CodeReadingMissing && f.Family == "" {
+			continue
+		}
+		perCode[f.Code]++
+		if perCode[f.Code] <= maxFindingsPerCode {
+			kept = append(kept, f)
+		}
+	}
+	for _, code := range diagnosis.Codes() {
+		if n := perCode[code] - maxFindingsPerCode; n > 0 {
+			omitted = append(omitted, strconv.Itoa(n)+" more findings "+string(code)+" are in the JSON report")
+		}
+	}
+	return kept, omitted
+}
+
+// steps gathers the remedies of all findings, each once: what changes something first, then what only looks.
+func steps(all []diagnosis.Finding) (list []step, omitted int) {
+	at, seen := map[string]int{}, map[[2]string]bool{}
+	for _, f := range all {
+		if f.Severity == diagnosis.Good {
+			continue
+		}
+		for _, r := range f.Remedies {
+			key := r.Title + "\x00" + strings.Join(r.Commands, "\x00") + "\x00" + strings.Join(r.Also, "\x00")
+			i, ok := at[key]
+			if !ok {
+				i = len(list)
+				at[key] = i
+				list = append(list, step{Remedy: r})
+			}
+			if f.Device != "" && !seen[[2]string{key, f.Device}] {
+				seen[[2]string{key, f.Device}] = true
+				list[i].devices = append(list[i].devices, f.Device)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b step) int { return cmp.Compare(truth(a.Diagnostic), truth(b.Diagnostic)) })
+	if omitted = len(list) - maxSteps; omitted > 0 {
+		list = list[:maxSteps]
+	}
+	for i, s := range list {
+		list[i].For = strings.Join(s.devices[:min(len(s.devices), 3)], ", ")
+		if more := len(s.devices) - 3; more > 0 {
+			list[i].For += " and " + strconv.Itoa(more) + " more"
+		}
+	}
+	return list, max(omitted, 0)
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func stateTone(s diagnosis.State) tone {
+	switch s {
+	case diagnosis.Healthy, diagnosis.Clear:
+		return good
+	case diagnosis.Failing, diagnosis.Active:
+		return bad
+	default:
+		return warn
+	}
+}
+
+// stateWords is a state as a heading.
+func stateWords(s diagnosis.State) string {
+	switch s {
+	case diagnosis.Healthy:
+		return "Healthy"
+	case diagnosis.Exposed:
+		return "Exposed"
+	case diagnosis.Failing:
+		return "Failing now"
+	default:
+		return "Could not tell"
+	}
+}
+
+// remedyLines says what a remedy does and costs, in the order in which one asks.
+func remedyLines(r diagnosis.Remedy) []pair {
+	var list []pair
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, pair{name, value})
+		}
+	}
+	add("effect", r.Effect)
+	add("cost", r.Cost)
+	add("lasts", r.Persist)
+	switch {
+	case r.Diagnostic:
+	case len(r.Also) > 0:
+		add("stalled", "connections that have stalled already need this as well")
+	case r.CuresStalled:
+		add("stalled", "connections that have stalled already recover too")
+	default:
+		add("stalled", "connections that have stalled already may not recover")
+	}
+	return list
+}
+
+// limit cuts what is longer than anybody reads.
+func (t *table) limit() {
+	more := max(len(t.Rows)-maxRows, 0) + max(len(t.Notes)-maxRows, 0)
+	t.Rows, t.Notes = t.Rows[:min(len(t.Rows), maxRows)], t.Notes[:min(len(t.Notes), maxRows)]
+	if more > 0 {
+		t.Notes = append(t.Notes, pair{"", "and " + strconv.Itoa(more) + " more lines; the JSON report has all"})
+	}
+}
+
+// worstFirst sorts devices by what threatens them, keeping the kernel's order otherwise.
+func worstFirst(n *node.Node, state map[string]diagnosis.State) []node.Device {
+	rank := func(d node.Device) int {
+		worst := 4
+		for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+			switch state[d.Name+"\x00"+v] {
+			case diagnosis.Active:
+				worst = min(worst, 0)
+			case diagnosis.Exposed:
+				worst = min(worst, 1)
+			case diagnosis.Unknown:
+				worst = min(worst, 2)
+			default:
+				worst = min(worst, 3)
+			}
+		}
+		return worst
+	}
+	list := slices.Clone(n.Devices)
+	slices.SortStableFunc(list, func(a, b node.Device) int { return cmp.Compare(rank(a), rank(b)) })
+	return list
+}

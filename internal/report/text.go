@@ -1,0 +1,249 @@
+package report
+
+import (
+	"bufio"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"vxlan_exporter/internal/diagnosis"
+)
+
+// TextOptions say how the text report is to look.
+type TextOptions struct {
+	Color bool // with ANSI colours (SGR sequences)
+	Width int  // columns; 0: 80, and never less than 40
+}
+
+// Text writes the report for a terminal. No line is longer than the width, but for a word of a command that has no blank to break at.
+func Text(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o TextOptions) error {
+	b := bufio.NewWriter(w)
+	t := &text{w: b, color: o.Color, width: o.Width}
+	if t.width == 0 {
+		t.width = 80
+	}
+	t.width = max(t.width, 40)
+	t.report(newModel(l, d))
+	return b.Flush()
+}
+
+// text writes lines that fit. bufio.Writer keeps the first error, so none is looked at on the way.
+type text struct {
+	w     *bufio.Writer
+	color bool
+	width int
+}
+
+func (t *text) report(m model) {
+	t.line(t.paint(stateTone(m.State), strings.ToUpper(stateWords(m.State)), true))
+	t.wrap("", m.Headline)
+	t.line("")
+	t.facts(m.Facts)
+	if len(m.Findings) > 0 {
+		t.title("Findings")
+		for _, f := range m.Findings {
+			t.finding(f)
+		}
+		for _, s := range m.Omitted {
+			t.wrap("  ", s)
+		}
+	}
+	for _, tab := range m.Tables {
+		t.title(tab.Title)
+		t.table(tab)
+	}
+	if len(m.Steps) > 0 {
+		t.title("What to type")
+		for i, s := range m.Steps {
+			t.step(i+1, s)
+		}
+	}
+}
+
+func (t *text) line(s string) {
+	_, _ = t.w.WriteString(strings.TrimRight(s, " "))
+	_ = t.w.WriteByte('\n')
+}
+
+func (t *text) title(s string) {
+	t.line("")
+	t.line(t.paint(plain, strings.ToUpper(s), true))
+}
+
+func (t *text) facts(list []pair) {
+	var parts []string
+	for _, p := range list {
+		parts = append(parts, p.Name+" "+clean(p.Value))
+	}
+	t.wrap("", strings.Join(parts, ", "))
+}
+
+// label is how a severity stands in front of its finding; all are equally wide.
+func label(s diagnosis.Severity) string {
+	return (strings.ToUpper(string(s)) + "         ")[:8]
+}
+
+func (t *text) finding(f diagnosis.Finding) {
+	head := "  " + t.paint(tone(f.Severity), label(f.Severity), f.Severity == diagnosis.Critical) + "  "
+	const indent = "            "
+	if f.Severity == diagnosis.Good {
+		t.wrapFirst(head, indent, f.Summary)
+		return
+	}
+	t.line(head + t.paint(faint, string(f.Code), false))
+	t.wrap(indent, f.Summary) // its evidence stands in the sections below
+}
+
+func (t *text) pair(indent string, p pair) {
+	if p.Name == "" {
+		t.wrap(indent, p.Value)
+		return
+	}
+	name := clean(p.Name) + ": "
+	t.wrapFirst(indent+t.paint(faint, name, false), indent+"  ", p.Value)
+}
+
+func (t *text) step(i int, s step) {
+	title := s.Title
+	if s.For != "" {
+		title += " (" + s.For + ")"
+	}
+	t.wrapFirst("  "+number(uint64(i))+". ", "     ", title)
+	for _, c := range s.Commands {
+		t.command(c)
+	}
+	for _, p := range remedyLines(s.Remedy) {
+		t.wrapFirst("     "+t.paint(faint, p.Name+": ", false), "       ", p.Value)
+	}
+	for _, c := range s.Also {
+		t.command(c)
+	}
+}
+
+// command writes a command in lines that the shell puts together again. Its words came quoted already.
+func (t *text) command(c string) {
+	const prompt, more = "     $ ", "         "
+	lead := prompt
+	rest := shellWords(clean(c))
+	for len(rest) > 0 {
+		line := rest[0]
+		rest = rest[1:]
+		for len(rest) > 0 && len(lead)+width(line)+1+width(rest[0])+2 <= t.width {
+			line += " " + rest[0]
+			rest = rest[1:]
+		}
+		if len(rest) > 0 {
+			line += ` \`
+		}
+		t.line(lead + t.paint(plain, line, true))
+		lead = more
+	}
+}
+
+// shellWords splits a command at the blanks that stand outside quotes.
+func shellWords(s string) []string {
+	var words []string
+	var quoted, escaped, ansi bool
+	start := 0
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case escaped:
+			escaped = false
+		case c == '\\' && (!quoted || ansi):
+			escaped = true
+		case c == '\'':
+			ansi = !quoted && i > 0 && s[i-1] == '$'
+			quoted = !quoted
+		case c == ' ' && !quoted:
+			if i > start {
+				words = append(words, s[start:i])
+			}
+			start = i + 1
+		}
+	}
+	if start < len(s) {
+		words = append(words, s[start:])
+	}
+	return words
+}
+
+func (t *text) wrap(indent, s string) { t.wrapFirst(indent, indent, s) }
+
+// wrapFirst breaks s at blanks so that it fits between indent and the width; the first line begins with first.
+func (t *text) wrapFirst(first, indent, s string) {
+	line, room, empty := first, t.room(first), true
+	for word := range strings.FieldsSeq(clean(s)) {
+		for {
+			need := width(word)
+			if !empty {
+				need++
+			}
+			if need <= room {
+				break
+			}
+			if !empty {
+				t.line(line)
+				line, room, empty = indent, t.room(indent), true
+				continue
+			}
+			head, tail := cut(word, room) // a word wider than the line
+			t.line(line + head)
+			line, room, word = indent, t.room(indent), tail
+		}
+		if !empty {
+			line, room = line+" ", room-1
+		}
+		line, room, empty = line+word, room-width(word), false
+	}
+	if !empty || line != indent {
+		t.line(line)
+	}
+}
+
+// room is how much fits behind lead: never so little that a text has no end.
+func (t *text) room(lead string) int { return max(t.width-visible(lead), 8) }
+
+func width(s string) int { return utf8.RuneCountInString(s) }
+
+// visible is the width of s without its colours.
+func visible(s string) int {
+	n, in := 0, false
+	for _, r := range s {
+		switch {
+		case r == '\x1b':
+			in = true
+		case in:
+			in = r != 'm'
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+// cut splits s after n characters.
+func cut(s string, n int) (head, tail string) {
+	for i := range s {
+		if n == 0 {
+			return s[:i], s[i:]
+		}
+		n--
+	}
+	return s, ""
+}
+
+// paint puts s in the colour of a tone: ECMA-48 SGR, the eight basic colours, which every terminal scheme keeps readable.
+func (t *text) paint(k tone, s string, bold bool) string {
+	if !t.color || s == "" {
+		return s
+	}
+	code := map[tone]string{good: "32", warn: "33", bad: "31", tone(diagnosis.Info): "36", faint: "2"}[k]
+	if bold {
+		code = strings.TrimSuffix("1;"+code, ";")
+	}
+	if code == "" {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}

@@ -1,0 +1,174 @@
+package report
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/node"
+)
+
+var update = flag.Bool("update", false, "write the golden files in testdata")
+
+func textOf(t *testing.T, l diagnosis.Look, o TextOptions) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Text(&b, l, diagnosis.Judge(l), o); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (go test ./report -update writes it)", err)
+	}
+	if string(want) != got {
+		t.Errorf("%s differs (go test ./report -update, then look at the diff):\n%s", path, got)
+	}
+}
+
+func TestTextGolden(t *testing.T) {
+	for name, look := range looks() {
+		t.Run(name, func(t *testing.T) {
+			if got := diagnosis.Judge(look).State; string(got) != name {
+				t.Fatalf("the look is %s", got)
+			}
+			golden(t, name+".txt", textOf(t, look, TextOptions{}))
+		})
+	}
+}
+
+func TestTextColourOnlyAsAsked(t *testing.T) {
+	for name, look := range looks() {
+		mono, colour := textOf(t, look, TextOptions{}), textOf(t, look, TextOptions{Color: true})
+		if strings.ContainsRune(mono, 0x1b) {
+			t.Errorf("%s has an escape sequence without colour", name)
+		}
+		if !strings.Contains(colour, "\x1b[1;3") {
+			t.Errorf("%s has no colour", name)
+		}
+		if stripped := uncolour(colour); stripped != mono {
+			t.Errorf("%s: colours change the layout:\n%s\n%s", name, stripped, mono)
+		}
+	}
+}
+
+func uncolour(s string) string {
+	var b strings.Builder
+	in := false
+	for _, r := range s {
+		switch {
+		case r == 0x1b:
+			in = true
+		case in:
+			in = r != 'm'
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// hostile has text in every place that an observation leaves to others.
+func hostile(evil string) diagnosis.Look {
+	l := looks()["failing"]
+	for _, n := range []*node.Node{l.Before, l.Now} {
+		n.Hostname, n.Exporter, n.Kernel.Release, n.Kernel.Version = evil, evil, evil, evil
+		n.Kernel.OS = map[string]string{"PRETTY_NAME": evil}
+		n.Devices[0].Name, n.Devices[0].Underlay = evil, evil
+		n.Devices[0].FeaturesError = evil
+		n.Readings[evil] = node.Reading{Status: node.Status(evil), Error: evil}
+		n.Readings["kernel"] = node.Reading{Status: node.Failed, Error: evil}
+		n.Sockets[0].Family = evil
+		n.Conntrack.Ports = append(n.Conntrack.Ports, node.ConntrackPort{Family: evil, Port: 1, SNAT: 1, DNAT: 1})
+		n.NATRules.Rulesets[1] = natrules.Ruleset{Family: evil, Backend: evil, Status: evil, Error: evil, Guard: natrules.Guard(evil)}
+		n.NATRules.Outer[0].Why, n.NATRules.Outer[0].Rule.Text, n.NATRules.Outer[0].Rule.Table = natrules.Why(evil), evil, evil
+		n.Underlays[0].Name, n.Underlays[0].Driver.Name = evil, evil
+	}
+	return l
+}
+
+func TestTextNeutralisesTerminals(t *testing.T) {
+	for _, evil := range []string{"\x1b[2J\x1b]0;owned\x07", "a\nCRITICAL", "\r\rok", "\u202ereversed\u202c", "\xff\xfe", "\u009b31m", strings.Repeat("long", 5000), "nul\x00", ""} {
+		got := textOf(t, hostile(evil), TextOptions{})
+		for i, r := range got {
+			if r == utf8.RuneError || (r != '\n' && !unicode.IsPrint(r)) {
+				t.Fatalf("%q reaches the terminal as %q", evil, got[max(0, i-20):i+10])
+			}
+		}
+		if strings.Contains(got, "\nCRITICAL") {
+			t.Errorf("%q makes a line of its own", evil)
+		}
+	}
+}
+
+func TestTextFitsTheWidth(t *testing.T) {
+	list := looks()
+	list["hostile"] = hostile("x y")
+	list["long names"] = hostile("averyveryverylongnamewithoutblanks")
+	for name, look := range list {
+		for _, columns := range []int{40, 80, 132} {
+			for line := range strings.Lines(textOf(t, look, TextOptions{Width: columns})) {
+				line = strings.TrimSuffix(line, "\n")
+				// At 40 columns a table may have to be wider, and a quoted word of a command cannot be broken.
+				if utf8.RuneCountInString(line) > columns && columns >= 80 && !strings.Contains(line, "'") {
+					t.Errorf("%s: %d columns: %q", name, columns, line)
+				}
+				if strings.HasSuffix(line, " ") {
+					t.Errorf("%s: blank at the end of %q", name, line)
+				}
+			}
+		}
+	}
+}
+
+func TestTextCapsWhatRepeats(t *testing.T) {
+	l := looks()["exposed"]
+	d := l.Now.Devices[0]
+	for i := range 500 {
+		d.Name = "flannel." + strconv.Itoa(i+2)
+		l.Now.Devices = append(l.Now.Devices, d)
+	}
+	got := textOf(t, l, TextOptions{})
+	if n := strings.Count(got, "\n"); n > 400 {
+		t.Errorf("%d lines", n)
+	}
+	if !strings.Contains(got, "and 461 more") || !strings.Contains(got, "493 more findings nat_could_spoil") || !strings.Contains(got, "more remedies are in the JSON report") {
+		t.Errorf("nothing says what was left out:\n%s", got)
+	}
+}
+
+func TestCommandsSurviveWrapping(t *testing.T) {
+	command := `timeout 60 tcpdump -vv -ni any -c 500 'udp and (dst port 8472 or dst port 4789) and udp[6:2] != 0' | grep -B1 'bad udp cksum' | $'a \' b' | head`
+	var b bytes.Buffer
+	if err := Text(&b, diagnosis.Look{Now: oneNode(0)}, diagnosis.Diagnosis{
+		State: diagnosis.Failing, Findings: []diagnosis.Finding{{Severity: diagnosis.Critical, Remedies: []diagnosis.Remedy{{Commands: []string{command}}}}},
+	}, TextOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(b.String(), "     $ ")
+	joined := strings.Join(strings.Fields(strings.ReplaceAll(strings.Split(after, "\n     effect")[0], "\\\n", " ")), " ")
+	if !strings.HasPrefix(joined, command) {
+		t.Errorf("typed back: %s\nwant: %s", joined, command)
+	}
+}

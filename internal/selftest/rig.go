@@ -1,0 +1,237 @@
+package selftest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/node"
+)
+
+// Ports of the outer packets. The source port tells which packets are NATed, and into what.
+const (
+	vxlanPort   = 4789  // RFC 7348
+	plainSource = 50000 // these are left alone
+	natSource   = 50100 // these are NATed
+	natPort     = 40001
+)
+
+// Names of the devices; they exist in the throwaway namespace alone.
+const (
+	nearDevice = "vxst-near"
+	farDevice  = "vxst-far"
+)
+
+// The datagram inside: to the discard port, with a text that the other traffic of a new device does not have.
+const (
+	innerPort = 9
+	innerText = "vxlan_exporter selftest"
+)
+
+// attempts and patience bound the wait for a packet, which takes microseconds: all of it happens in the call that sends.
+const (
+	attempts = 3
+	patience = 200 * time.Millisecond
+)
+
+// rig is two ends of a wire in one namespace. VXLAN devices send out of the near end; what arrives at the far end is captured there
+// and dropped.
+type rig struct {
+	proc      string
+	deadline  time.Time
+	route     *rtnetlink
+	capture   *capture
+	near, far int // indexes
+	devices   uint8
+	underlays map[string]error // by family: what came of preparing it
+}
+
+func newRig(ctx context.Context, proc string) (*rig, error) {
+	r := &rig{proc: proc, underlays: map[string]error{}}
+	r.deadline, _ = ctx.Deadline()
+	var err error
+	if err = checkConntrack(proc); err != nil {
+		return nil, err
+	}
+	if r.route, err = dialRoute(r.deadline); err != nil {
+		return nil, err
+	}
+	if r.capture, err = newCapture(); err != nil {
+		r.close()
+		return nil, err
+	}
+	if r.near, r.far, err = r.route.newVeth(nearDevice, farDevice); err != nil {
+		r.close()
+		return nil, fmt.Errorf("no veth devices: %w", err)
+	}
+	// Tried before NAT is, so that a node without VXLAN gets no connection tracking loaded.
+	local, remote := endpoints(node.IPv4)
+	if _, err := r.route.newVXLAN(vxlan{name: "vxst-0", local: local.Addr(), remote: remote, sourcePort: plainSource}); err != nil {
+		r.close()
+		return nil, fmt.Errorf("no VXLAN: %w", err)
+	}
+	for _, device := range []string{nearDevice, farDevice} {
+		if err := finishChecksums(device); err != nil {
+			r.close()
+			return nil, fmt.Errorf("%s: %w", device, err)
+		}
+	}
+	for _, index := range []int{r.near, r.far} {
+		if err := r.route.setUp(index); err != nil {
+			r.close()
+			return nil, fmt.Errorf("veth up: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// checkConntrack protects nodes with old kernels: up to 4.9, loading connection tracking switches it on in every namespace at
+// once, the node's own included. From 4.10 on it is switched on only where a rule asks for it (net/netfilter/nf_conntrack_proto.c,
+// nf_ct_netns_get). The file is there, in every namespace, when the module is loaded.
+func checkConntrack(proc string) error {
+	if _, err := os.Stat(filepath.Join(proc, "sys/net/netfilter/nf_conntrack_max")); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(proc, "sys/kernel/osrelease"))
+	if err != nil {
+		return err
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(string(text), "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("kernel release %q: %w", text, err)
+	}
+	if major < 4 || major == 4 && minor < 10 {
+		return errors.New("connection tracking is not loaded, and loading it would switch it on for the whole node on this kernel")
+	}
+	return nil
+}
+
+func (r *rig) close() {
+	if r.capture != nil {
+		r.capture.close()
+	}
+	if r.route != nil {
+		_ = r.route.conn.Close()
+	}
+}
+
+// measure sends one packet that is not NATed and one that is, and judges what came out.
+func (r *rig) measure(ctx context.Context, variant, family string) (node.SelfTestResult, error) {
+	if err := r.underlay(family); err != nil {
+		return node.SelfTestResult{}, err
+	}
+	control, err := r.send(ctx, variant, family, plainSource)
+	if err != nil {
+		return node.SelfTestResult{}, fmt.Errorf("without NAT: %w", err)
+	}
+	nat, err := r.send(ctx, variant, family, natSource)
+	if err != nil {
+		return node.SelfTestResult{}, fmt.Errorf("with NAT: %w", err)
+	}
+	return judge(variant, family, control, nat), nil
+}
+
+// underlay prepares a family once: address, neighbour, NAT rule.
+func (r *rig) underlay(family string) error {
+	if err, done := r.underlays[family]; done {
+		return err
+	}
+	err := r.newUnderlay(family)
+	r.underlays[family] = err
+	return err
+}
+
+func (r *rig) newUnderlay(family string) error {
+	local, remote := endpoints(family)
+	if family == node.IPv6 {
+		if err := enableIPv6(r.proc, nearDevice); err != nil {
+			// Only its text: a /proc that may not be written is no lack of privilege.
+			return errors.New("no IPv6: " + err.Error())
+		}
+	}
+	if err := r.route.newAddr(r.near, local); err != nil {
+		return fmt.Errorf("no %s: address: %w", family, err)
+	}
+	if err := r.route.newNeighbour(r.near, remote); err != nil {
+		return fmt.Errorf("no %s: neighbour: %w", family, err)
+	}
+	if err := addNAT(r.deadline, afOf(remote), natSource, vxlanPort, natPort); err != nil {
+		return fmt.Errorf("no NAT by nf_tables for %s (modules nf_tables, nft_chain_nat, nft_nat): %w", family, err)
+	}
+	return nil
+}
+
+// endpoints are addresses for documentation (RFC 5737, RFC 3849): nobody has them.
+func endpoints(family string) (local netip.Prefix, remote netip.Addr) {
+	if family == node.IPv6 {
+		return netip.MustParsePrefix("2001:db8::1/64"), netip.MustParseAddr("2001:db8::2")
+	}
+	return netip.MustParsePrefix("192.0.2.1/24"), netip.MustParseAddr("192.0.2.2")
+}
+
+// send makes a VXLAN device whose packets leave from sourcePort, sends a datagram through it from an ordinary socket, and returns
+// what was seen of it.
+func (r *rig) send(ctx context.Context, variant, family string, sourcePort uint16) (observation, error) {
+	r.devices++
+	local, remote := endpoints(family)
+	v := vxlan{
+		name: fmt.Sprintf("vxst-%d", r.devices), vni: uint32(r.devices), local: local.Addr(), remote: remote,
+		checksum: variant == node.OffloadedChecksum, sourcePort: sourcePort,
+	}
+	index, err := r.route.newVXLAN(v)
+	if err != nil {
+		return observation{}, fmt.Errorf("no VXLAN: %w", err)
+	}
+	// Inner addresses: 198.18.0.0/15 is for benchmarks (RFC 2544); each device has a subnet of its own.
+	inner := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, r.devices, 1}), 30)
+	if err := errors.Join(r.route.newAddr(index, inner), r.route.setUp(index), r.route.newNeighbour(index, inner.Addr().Next())); err != nil {
+		return observation{}, fmt.Errorf("VXLAN device: %w", err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return observation{}, fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(fd)
+	to := &unix.SockaddrInet4{Port: innerPort, Addr: inner.Addr().Next().As4()}
+	for range attempts {
+		if err := unix.Sendto(fd, []byte(innerText), unix.MSG_DONTWAIT, to); err != nil {
+			return observation{}, fmt.Errorf("send: %w", err)
+		}
+		o, seen, err := r.watch(ctx, index, v.vni)
+		if err != nil || seen {
+			return o, err
+		}
+	}
+	return observation{}, errors.New("no packet came out")
+}
+
+// watch captures until the datagram with that VNI has been seen on its device and at the far end, or patience runs out.
+func (r *rig) watch(ctx context.Context, index int, vni uint32) (o observation, seen bool, err error) {
+	deadline := time.Now().Add(patience)
+	for {
+		f, err := r.capture.next(ctx, deadline)
+		if f == nil || err != nil {
+			return o, false, err
+		}
+		if !bytes.HasSuffix(f.data, []byte(innerText)) {
+			continue // IPv6 announces itself on every new device
+		}
+		switch {
+		case f.index == index && f.outgoing:
+			o.partial = f.notReady
+		case f.index == r.far && !f.outgoing:
+			if out, ok := parseOuter(f.data); ok && out.vni == vni {
+				o.outer, o.notReady = out, f.notReady
+				return o, true, nil
+			}
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package selftest
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"vxlan_exporter/internal/kernel/kernelversion"
+	"vxlan_exporter/internal/node"
+)
+
+// measureWith measures one variant over IPv4 in a rig where nft(8) has been given more rules.
+func measureWith(t *testing.T, variant, rules string) (result node.SelfTestResult, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	err = inNamespace(func() error {
+		r, err := newRig(ctx, "/proc")
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		// A program started from this thread is in its namespace.
+		cmd := exec.CommandContext(ctx, "nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(rules)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		result, err = r.measure(ctx, variant, node.IPv4)
+		return err
+	})
+	return result, err
+}
+
+// TestImitatedZeroChecksumBug imitates a kernel before the fix: after NAT the empty field holds 0xffff.
+func TestImitatedZeroChecksumBug(t *testing.T) {
+	got, err := measureWith(t, node.ZeroChecksum,
+		"table ip bug { chain c { type filter hook postrouting priority 200; udp sport 40001 @th,48,16 set 0xffff; }; }")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Verdict != kernelversion.Affected || got.Evidence.Field != 0xffff || got.Evidence.SourcePort != natPort {
+		t.Errorf("%+v %+v", got, got.Evidence)
+	}
+}
+
+func TestNotTracked(t *testing.T) {
+	for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+		got, err := measureWith(t, variant, "table ip no { chain c { type filter hook output priority -300; udp dport 4789 notrack; }; }")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Verdict != kernelversion.Unknown || !strings.Contains(got.Reason, "not NATed") {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// TestSpoiltWithoutNAT has a rig whose packets are bad in any case: no verdict on NAT can be drawn from it.
+func TestSpoiltWithoutNAT(t *testing.T) {
+	for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+		got, err := measureWith(t, variant, "table ip bad { chain c { type filter hook postrouting priority 200; udp dport 4789 @th,48,16 set 0x1234; }; }")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Verdict != kernelversion.Unknown || !strings.Contains(got.Reason, "without NAT the checksum is 0x1234") {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+func TestNothingComesOut(t *testing.T) {
+	start := time.Now()
+	_, err := measureWith(t, node.ZeroChecksum, "table ip gone { chain c { type filter hook output priority 0; udp dport 4789 drop; }; }")
+	if err == nil || !strings.Contains(err.Error(), "without NAT: no packet came out") {
+		t.Error(err)
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("took %v to give up", d)
+	}
+}

@@ -1,0 +1,214 @@
+package churn
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/test/lab"
+)
+
+// Churn makes devices in a namespace.
+type Churn struct {
+	route    *netlink.Conn
+	features ethtool.IoctlSocket
+	last     Device
+	made     atomic.Uint32
+}
+
+// Open prepares a churn in the namespace. Close ends it.
+func Open(n *lab.NS) (*Churn, error) {
+	var c Churn
+	err := n.Do(func() (err error) {
+		if c.route, err = netlink.Dial(unix.NETLINK_ROUTE, nil); err != nil {
+			return err
+		}
+		c.features, err = ethtool.OpenIoctl()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("churn: %w", err)
+	}
+	return &c, nil
+}
+
+// Close closes the sockets.
+func (c *Churn) Close() error { return errors.Join(c.route.Close(), c.features.Close()) }
+
+// Made is the VNI of the newest device.
+func (c *Churn) Made() Device { return Device(c.made.Load()) }
+
+// group is the device group of a batch: all of a group are deleted by one request, for one wait until the kernel has let go of them.
+const group = 77
+
+// Batch makes n devices, brings every other one up, renames them and deletes them all. It stops early when ctx ends, and deletes what is
+// there in any case.
+func (c *Churn) Batch(ctx context.Context, n int) (err error) {
+	defer func() {
+		_, deleted := c.do(unix.RTM_DELLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.Uint32(unix.IFLA_GROUP, group) })
+		if deleted != nil {
+			err = errors.Join(err, fmt.Errorf("churn: delete a batch: %w", deleted))
+		}
+	}()
+	reused := map[string]Device{}
+	for range n {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.last++
+		c.made.Store(uint32(c.last))
+		d := c.last
+		if err := c.Make(d, group); err != nil {
+			return err
+		}
+		// The device before it gives up a name that is used again, by renaming or by its end.
+		if before, taken := reused[d.Settled()]; taken {
+			if err := c.giveUp(before); err != nil {
+				return err
+			}
+		}
+		if d%7 == 0 {
+			reused[d.Settled()] = d
+		}
+		if err := c.rename(d.Fresh(), d.Settled()); err != nil {
+			return err
+		}
+		if d%2 == 0 {
+			if err := c.up(d.Settled()); err != nil {
+				return err
+			}
+		}
+		if d%7 != 0 && d.IsRenamed() {
+			if err := c.rename(d.Settled(), d.Renamed()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Churn) giveUp(d Device) error {
+	if d.IsRenamed() {
+		return c.rename(d.Settled(), d.Renamed())
+	}
+	return c.Delete(d.Settled())
+}
+
+// Attributes of IFLA_VXLAN (include/uapi/linux/if_link.h).
+const (
+	vxlanID       = 1
+	vxlanLocal    = 4
+	vxlanLearning = 7
+	vxlanPort     = 15
+	vxlanLocal6   = 17
+	vxlanUDPCsum  = 18
+)
+
+// Make makes a device under its fresh name, in a device group, and sets its features.
+func (c *Churn) Make(d Device, group uint32) error {
+	_, err := c.do(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, link(0, 0), func(ae *netlink.AttributeEncoder) {
+		ae.String(unix.IFLA_IFNAME, d.Fresh())
+		ae.Uint32(unix.IFLA_GROUP, group)
+		ae.Nested(unix.IFLA_LINKINFO, func(ae *netlink.AttributeEncoder) error {
+			ae.String(unix.IFLA_INFO_KIND, "vxlan")
+			ae.Nested(unix.IFLA_INFO_DATA, func(ae *netlink.AttributeEncoder) error {
+				ae.Uint32(vxlanID, uint32(d))
+				ae.Bytes(vxlanPort, binary.BigEndian.AppendUint16(nil, d.Port()))
+				attr := uint16(vxlanLocal)
+				if d.IPv6() {
+					attr = vxlanLocal6
+				}
+				ae.Bytes(attr, netip.MustParseAddr(d.Local()).AsSlice())
+				ae.Uint8(vxlanLearning, 0)
+				ae.Uint8(vxlanUDPCsum, uint8(b2u(d.UDPChecksum()))) //nolint:gosec // 0 or 1
+				return nil
+			})
+			return nil
+		})
+	})
+	if err == nil && !d.TxChecksum() {
+		err = ethtool.SetTxChecksum(c.features, d.Fresh(), false)
+	}
+	if err != nil {
+		return fmt.Errorf("churn: make %s: %w", d.Fresh(), err)
+	}
+	return nil
+}
+
+// Settle gives a fresh device its settled name.
+func (c *Churn) Settle(d Device) error { return c.rename(d.Fresh(), d.Settled()) }
+
+func (c *Churn) rename(from, to string) error {
+	index, err := c.index(from)
+	if err == nil {
+		_, err = c.do(unix.RTM_NEWLINK, 0, link(index, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, to) })
+	}
+	if err != nil {
+		return fmt.Errorf("churn: rename %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
+func (c *Churn) up(name string) error {
+	if _, err := c.do(unix.RTM_NEWLINK, 0, link(0, unix.IFF_UP), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) }); err != nil {
+		return fmt.Errorf("churn: bring %s up: %w", name, err)
+	}
+	return nil
+}
+
+// Delete deletes one device.
+func (c *Churn) Delete(name string) error {
+	if _, err := c.do(unix.RTM_DELLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) }); err != nil {
+		return fmt.Errorf("churn: delete %s: %w", name, err)
+	}
+	return nil
+}
+
+func (c *Churn) index(name string) (uint32, error) {
+	answer, err := c.do(unix.RTM_GETLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) })
+	if err != nil {
+		return 0, err
+	}
+	if len(answer) == 0 || len(answer[0].Data) < unix.SizeofIfInfomsg {
+		return 0, fmt.Errorf("no link %s", name)
+	}
+	return binary.NativeEndian.Uint32(answer[0].Data[4:]), nil
+}
+
+// do sends a request and waits until it is done.
+func (c *Churn) do(kind netlink.HeaderType, flags netlink.HeaderFlags, fixed []byte, f func(*netlink.AttributeEncoder)) ([]netlink.Message, error) {
+	ae := netlink.NewAttributeEncoder()
+	f(ae)
+	b, err := ae.Encode()
+	if err != nil {
+		return nil, err
+	}
+	flags |= netlink.Request
+	if kind != unix.RTM_GETLINK {
+		flags |= netlink.Acknowledge
+	}
+	return c.route.Execute(netlink.Message{Header: netlink.Header{Type: kind, Flags: flags}, Data: append(fixed, b...)})
+}
+
+// link is struct ifinfomsg; flags are those to switch on.
+func link(index, flags uint32) []byte {
+	b := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(b[4:], index)
+	binary.NativeEndian.PutUint32(b[8:], flags)
+	binary.NativeEndian.PutUint32(b[12:], flags)
+	return b
+}
+
+func b2u(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,50 @@
+// Package labtest gives tests the namespaces of package lab. A test that cannot have them fails; it never skips.
+package labtest
+
+import (
+	"testing"
+
+	"vxlan_exporter/test/lab"
+)
+
+// NS is a namespace that lives as long as the test.
+type NS struct {
+	*lab.NS
+	t testing.TB
+}
+
+// New makes a network namespace for t.
+func New(t testing.TB, name string) *NS {
+	t.Helper()
+	n, err := lab.NewNS(name)
+	if err != nil {
+		t.Fatalf("this test needs root and network namespaces: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &NS{n, t}
+}
+
+// Run runs a command in the namespace, fails the test when it fails, and returns its output.
+func (n *NS) Run(args ...string) string { n.t.Helper(); return n.RunInput("", args...) }
+
+// RunInput is Run with something on standard input.
+func (n *NS) RunInput(stdin string, args ...string) string {
+	n.t.Helper()
+	out, err := n.NS.RunInput(stdin, args...)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return out
+}
+
+// Do calls f on a thread in the namespace and fails the test with its error.
+func (n *NS) Do(f func() error) {
+	n.t.Helper()
+	if err := n.NS.Do(f); err != nil {
+		n.t.Fatal(err)
+	}
+}
