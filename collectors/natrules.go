@@ -70,7 +70,7 @@ func NewNATRules(c NATRulesConfig) *NATRules {
 	}
 	return &NATRules{
 		conf: c,
-		guard: desc("nat", "mark_guard", "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables "+
+		guard: desc("nat", "masquerade_mark_state", "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables "+
 			"IPT_SO_GET_ENTRIES) before a packet that carries it is masqueraded. 1 for the state that holds; all 0 when it cannot be told.",
 			"family", "backend", "state"),
 		random: desc("nat", "random_fully", "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which "+
@@ -124,8 +124,8 @@ func (c *NATRules) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 		if node.Status(r.Status) != node.OK {
 			continue
 		}
-		for _, g := range []natrules.Guard{natrules.Guarded, natrules.Unguarded, natrules.Preempted, natrules.Absent} {
-			gauge(ch, c.guard, BoolValue(r.Guard == g), r.Family, r.Backend, string(g))
+		for _, g := range []natrules.MarkState{natrules.MarkCleared, natrules.MarkKept, natrules.MarkBypassed, natrules.MarkAbsent} {
+			gauge(ch, c.guard, BoolValue(r.MarkState == g), r.Family, r.Backend, string(g))
 		}
 		if r.RandomFully != nil {
 			gauge(ch, c.random, BoolValue(*r.RandomFully), r.Family, r.Backend)

@@ -113,18 +113,18 @@ func TestNATRulesMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="absent"} 0
-vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="guarded"} 0
-vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="preempted"} 0
-vxlan_nat_mark_guard{backend="legacy",family="ipv4",state="unguarded"} 1
-vxlan_nat_mark_guard{backend="legacy",family="ipv6",state="absent"} 0
-vxlan_nat_mark_guard{backend="legacy",family="ipv6",state="guarded"} 0
-vxlan_nat_mark_guard{backend="legacy",family="ipv6",state="preempted"} 0
-vxlan_nat_mark_guard{backend="legacy",family="ipv6",state="unguarded"} 1
-vxlan_nat_mark_guard{backend="nft",family="ipv4",state="absent"} 0
-vxlan_nat_mark_guard{backend="nft",family="ipv4",state="guarded"} 1
-vxlan_nat_mark_guard{backend="nft",family="ipv4",state="preempted"} 0
-vxlan_nat_mark_guard{backend="nft",family="ipv4",state="unguarded"} 0
+	const want = `vxlan_nat_masquerade_mark_state{backend="legacy",family="ipv4",state="absent"} 0
+vxlan_nat_masquerade_mark_state{backend="legacy",family="ipv4",state="bypassed"} 0
+vxlan_nat_masquerade_mark_state{backend="legacy",family="ipv4",state="cleared"} 0
+vxlan_nat_masquerade_mark_state{backend="legacy",family="ipv4",state="kept"} 1
+vxlan_nat_masquerade_mark_state{backend="legacy",family="ipv6",state="absent"} 0
+vxlan_nat_masquerade_mark_state{backend="legacy",family="ipv6",state="bypassed"} 0
+vxlan_nat_masquerade_mark_state{backend="legacy",family="ipv6",state="cleared"} 0
+vxlan_nat_masquerade_mark_state{backend="legacy",family="ipv6",state="kept"} 1
+vxlan_nat_masquerade_mark_state{backend="nft",family="ipv4",state="absent"} 0
+vxlan_nat_masquerade_mark_state{backend="nft",family="ipv4",state="bypassed"} 0
+vxlan_nat_masquerade_mark_state{backend="nft",family="ipv4",state="cleared"} 1
+vxlan_nat_masquerade_mark_state{backend="nft",family="ipv4",state="kept"} 0
 vxlan_nat_random_fully{backend="legacy",family="ipv4"} 0
 vxlan_nat_random_fully{backend="legacy",family="ipv6"} 0
 vxlan_nat_random_fully{backend="nft",family="ipv4"} 1`
@@ -225,10 +225,10 @@ func TestNATRulesInterval(t *testing.T) {
 	now := time.Now()
 	reader := newCountingReader()
 	c := NewNATRules(NATRulesConfig{MinInterval: DefaultNATRulesMinInterval, Reader: reader, Now: func() time.Time { return now }})
-	guard := func() natrules.Guard {
+	guard := func() natrules.MarkState {
 		for _, r := range n.NATRules.Rulesets {
 			if r.Family == node.IPv4 && r.Backend == natrules.NFT {
-				return r.Guard
+				return r.MarkState
 			}
 		}
 		return ""
@@ -238,16 +238,16 @@ func TestNATRulesInterval(t *testing.T) {
 		change func()
 		after  time.Duration
 		reads  int
-		guard  natrules.Guard
+		guard  natrules.MarkState
 	}{
-		{"first", nil, 0, 1, natrules.Guarded},
-		{"soon after", nil, time.Second, 1, natrules.Guarded},
-		{"rules changed a moment ago", func() { ns.RunInput(natOld, "iptables-nft-restore") }, time.Second, 1, natrules.Guarded},
-		{"a sixth of the interval later", nil, 8 * time.Second, 2, natrules.Unguarded},
-		{"nothing changed", nil, 50 * time.Second, 2, natrules.Unguarded},
-		{"after the interval", nil, 11 * time.Second, 3, natrules.Unguarded},
-		{"another device", func() { n.Devices[0].Index += 100 }, time.Second, 4, natrules.Unguarded},
-		{"the clock went back", nil, -time.Hour, 5, natrules.Unguarded},
+		{"first", nil, 0, 1, natrules.MarkCleared},
+		{"soon after", nil, time.Second, 1, natrules.MarkCleared},
+		{"rules changed a moment ago", func() { ns.RunInput(natOld, "iptables-nft-restore") }, time.Second, 1, natrules.MarkCleared},
+		{"a sixth of the interval later", nil, 8 * time.Second, 2, natrules.MarkKept},
+		{"nothing changed", nil, 50 * time.Second, 2, natrules.MarkKept},
+		{"after the interval", nil, 11 * time.Second, 3, natrules.MarkKept},
+		{"another device", func() { n.Devices[0].Index += 100 }, time.Second, 4, natrules.MarkKept},
+		{"the clock went back", nil, -time.Hour, 5, natrules.MarkKept},
 	} {
 		if step.change != nil {
 			step.change()

@@ -63,7 +63,7 @@ func TestOneCausePagesOnce(t *testing.T) {
 		return d.count("ticket", "ticket-first") == 1 && d.count("ticket", "other") == 1 && d.count("ticket", "") == 1
 	})
 	// The page comes when the ticket was told already.
-	d.send(page("ticket-first", "a"), alert("VxlanMarkGuardMissing", "warning", "outer_nat", "ticket-first", "b"))
+	d.send(page("ticket-first", "a"), alert("VxlanMasqueradeMarkKept", "warning", "outer_nat", "ticket-first", "b"))
 	d.wait("the page after the ticket", func() bool { return d.count("page", "ticket-first") == 1 })
 	// Alertmanager does not tell the end of what is muted: docs/RUNBOOK.md says so.
 	d.send(ended(told))

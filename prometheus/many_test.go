@@ -55,9 +55,9 @@ func TestAlertsOfAWholeFleet(t *testing.T) {
 			more: slices.Concat(repeat(device, "large", 0, 105, "1x600"), repeat(device, "small", 0, 3, "1x600"),
 				repeat(dropped, "large", 200, 201, "0+1x600"), repeat(dropped, "small", 200, 201, "0+1x600")),
 		},
-		"VxlanOuterNat":         {series: []string{nated}, values: [2]int{0, 1}, after: 3},
-		"VxlanDeviceExposed":    {series: []string{exposed}, values: [2]int{0, 1}, after: 62},
-		"VxlanMarkGuardMissing": {series: []string{`vxlan_nat_mark_guard{%s,family="ipv4",backend="nft",state="unguarded"}`}, values: [2]int{0, 1}, after: 17},
+		"VxlanOuterNat":           {series: []string{nated}, values: [2]int{0, 1}, after: 3},
+		"VxlanDeviceExposed":      {series: []string{exposed}, values: [2]int{0, 1}, after: 62},
+		"VxlanMasqueradeMarkKept": {series: []string{`vxlan_nat_masquerade_mark_state{%s,family="ipv4",backend="nft",state="kept"}`}, values: [2]int{0, 1}, after: 17},
 		"VxlanSelftestAffected": {
 			series: []string{`vxlan_kernel_nat_checksum_bug{%s,variant="zero_checksum",verdict="affected",evidence="selftest"}`},
 			values: [2]int{0, 1}, after: 7,

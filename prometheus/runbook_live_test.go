@@ -28,8 +28,8 @@ func TestRunbookOnTheLiveFailure(t *testing.T) {
 	nat := confirm(t, "VxlanOuterNat")
 	s.expect(s.A, nat[0], "dport=8472", "[UNREPLIED]", "src="+s.UnderlayB.String())
 	s.expect(s.A, nat[1], "NATed: "+s.NodeA.String(), "--random-fully")
-	guard := confirm(t, "VxlanMarkGuardMissing")
-	s.expect(s.A, guard[0], "unguarded")
+	guard := confirm(t, "VxlanMasqueradeMarkKept")
+	s.expect(s.A, guard[0], "kept")
 	s.expect(s.A, strings.Replace(guard[1], "iptables-save", "iptables-legacy-save", 1), "-A KUBE-POSTROUTING", "-j MASQUERADE --random-fully")
 
 	for what, stop := range map[string][2]string{

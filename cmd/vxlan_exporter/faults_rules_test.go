@@ -84,9 +84,9 @@ func surroundingsFaults() []fault {
 // is sent into the tunnels may then be one that does not.
 func nexthopFaults() []fault {
 	const exposure = `vxlan_device_exposure{device="vxlan5",state="%s",variant="offloaded_checksum"}`
-	const guard = `vxlan_nat_mark_guard{backend="nft",family="ipv4",state="%s"}`
+	const guard = `vxlan_nat_masquerade_mark_state{backend="nft",family="ipv4",state="%s"}`
 	worse := outcome{changed: "vxlan_nat_random_fully", becomes: map[string]float64{
-		fmt.Sprintf(exposure, "clear"): 0, fmt.Sprintf(exposure, "exposed"): 1, fmt.Sprintf(guard, "absent"): 0, fmt.Sprintf(guard, "unguarded"): 1,
+		fmt.Sprintf(exposure, "clear"): 0, fmt.Sprintf(exposure, "exposed"): 1, fmt.Sprintf(guard, "absent"): 0, fmt.Sprintf(guard, "kept"): 1,
 	}}
 	byOverlay := func(k *kerneltest.Kernel) { k.ByOverlay = true }
 	all := onNetlink(kerneltest.Nexthops, func(name string, status node.Status, f *fault) {

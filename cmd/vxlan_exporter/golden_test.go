@@ -86,7 +86,7 @@ func TestGolden(t *testing.T) {
 		t.Errorf("the exposition is not %s (make golden writes it anew); first difference:\n%s", goldenFile, firstDifference(string(got), string(want)))
 	}
 	// promtool is the judge of names, types and help texts.
-	lint := exec.Command(".cache/bin/promtool", "check", "metrics")
+	lint := exec.Command("../../.cache/bin/promtool", "check", "metrics")
 	lint.Stdin = bytes.NewReader(got)
 	if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics (make deps brings it): %v\n%s", err, out)

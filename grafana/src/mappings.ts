@@ -41,10 +41,10 @@ export const NODE = words({
 });
 
 export const GUARD = words({
-  4: ["unguarded", "red"],
-  3: ["preempted", "red"],
+  4: ["kept", "red"],
+  3: ["bypassed", "red"],
   2: ["no mark rule", "blue"],
-  1: ["guarded", "green"],
+  1: ["cleared", "green"],
   0: ["not understood", "purple"],
 });
 

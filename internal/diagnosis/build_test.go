@@ -43,10 +43,10 @@ func ordinary(changes ...change) *node.Node {
 		},
 		NATRules: natrules.State{
 			Rulesets: []natrules.Ruleset{
-				{Family: node.IPv4, Backend: natrules.Legacy, Status: "ok", Guard: natrules.Guarded, Mark: 0x4000},
-				{Family: node.IPv4, Backend: natrules.NFT, Status: "none", Guard: natrules.Absent},
+				{Family: node.IPv4, Backend: natrules.Legacy, Status: "ok", MarkState: natrules.MarkCleared, Mark: 0x4000},
+				{Family: node.IPv4, Backend: natrules.NFT, Status: "none", MarkState: natrules.MarkAbsent},
 			},
-			Outer: []natrules.Outer{{Family: node.IPv4, Port: 8472, Change: natrules.NoChange, Why: natrules.WhyGuard}},
+			Outer: []natrules.Outer{{Family: node.IPv4, Port: 8472, Change: natrules.NoChange, Why: natrules.WhyCleared}},
 		},
 	}
 	for _, name := range []string{"device", "underlay", "host", "socket", "conntrack", "natrules", "kernel"} {
@@ -182,7 +182,7 @@ func outer(c natrules.Change, why natrules.Why, rule *natrules.Rule) change {
 }
 
 func oldRules() change {
-	return outer(natrules.PortChange, natrules.WhyUnguarded, &natrules.Rule{
+	return outer(natrules.PortChange, natrules.WhyKept, &natrules.Rule{
 		Role: "masquerade", Table: "nat", Chain: "KUBE-POSTROUTING",
 		Text: "-A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully",
 	})
@@ -190,20 +190,20 @@ func oldRules() change {
 
 func notRandom() change { return outer(natrules.NoChange, natrules.WhyNotRandom, nil) }
 
-func preempted() change {
-	return outer(natrules.PortChange, natrules.WhyPreempted, &natrules.Rule{
-		Role: "preempting", Table: "nat", Chain: "POSTROUTING", Text: "-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE --random-fully",
+func bypassed() change {
+	return outer(natrules.PortChange, natrules.WhyBypassed, &natrules.Rule{
+		Role: "bypass", Table: "nat", Chain: "POSTROUTING", Text: "-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE --random-fully",
 	})
 }
 
 func snatOfAddress() change {
-	return outer(natrules.AddrChange, natrules.WhyPreempted, &natrules.Rule{
-		Role: "preempting", Table: "nat", Chain: "POSTROUTING", Text: "-A POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.9",
+	return outer(natrules.AddrChange, natrules.WhyBypassed, &natrules.Rule{
+		Role: "bypass", Table: "nat", Chain: "POSTROUTING", Text: "-A POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.9",
 	})
 }
 
 func nftOldRules() change {
-	return outer(natrules.PortChange, natrules.WhyUnguarded, &natrules.Rule{
+	return outer(natrules.PortChange, natrules.WhyKept, &natrules.Rule{
 		Role: "masquerade", Table: "ip kube-proxy", Chain: "nat-postrouting", Text: "meta mark & 0x00004000 == 0x00004000 masquerade fully-random",
 	})
 }

@@ -62,11 +62,11 @@ func variantCases() []testCase {
 			state: Healthy, a: Clear, b: Clear, codes: []Code{CodeClear}, not: []Code{CodeOffloadAlone},
 			says: []string{"the masquerade mark is cleared before MASQUERADE"},
 		}},
-		{"B: fixed rules, but another MASQUERADE runs first", once(newKernel(), preempted(), flows(9, 1)), want{
+		{"B: fixed rules, but another MASQUERADE runs first", once(newKernel(), bypassed(), flows(9, 1)), want{
 			state: Failing, b: Active, codes: []Code{CodeNATSpoils}, types: []string{offCommand, notrackCommand},
 			shuns: []string{"--set-xmark"}, says: []string{"-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE --random-fully", "Move or narrow"},
 		}},
-		{"B: preempted, no NATed flow yet", once(preempted()), want{state: Exposed, b: Exposed, shuns: []string{"--set-xmark"}}},
+		{"B: bypassed, no NATed flow yet", once(bypassed()), want{state: Exposed, b: Exposed, shuns: []string{"--set-xmark"}}},
 		{"B: SNAT of the address alone", once(snatOfAddress(), flows(2, 2)), want{
 			state: Failing, b: Active, says: []string{"source address"}, shuns: []string{"--set-xmark"},
 		}},
@@ -176,7 +176,7 @@ func trapCases() []testCase {
 		{"a rule not understood is quoted", once(outer(natrules.UnsureChange, natrules.WhyUnread, &natrules.Rule{
 			Role: "not_understood", Table: "nat", Text: "-A POSTROUTING -m bpf --bytecode 1 -j MASQUERADE",
 		})), want{state: Exposed, b: Exposed, codes: []Code{CodeExposedUnread}, says: []string{"-m bpf --bytecode 1"}}},
-		{"guarded in nft, but the legacy rules were refused", once(func(n *node.Node) {
+		{"cleared in nft, but the legacy rules were refused", once(func(n *node.Node) {
 			n.NATRules.Rulesets[0].Status, n.NATRules.Rulesets[0].Error = string(node.NotPermitted), "ip_tables: operation not permitted"
 		}), want{state: Exposed, b: Exposed, says: []string{"ip_tables: operation not permitted"}}},
 		{"no connection tracking on the node: nothing can be NATed", once(rulesRefused(), noConntrack()), want{
@@ -202,7 +202,7 @@ func trapCases() []testCase {
 			types: []string{offCommand},
 		}},
 		{"external device, tx checksum off", once(external(), txOff(), oldRules(), flows(6, 2)), want{state: Healthy, a: Clear, b: Clear}},
-		{"external device, both families guarded", once(external(), func(n *node.Node) {
+		{"external device, both families cleared", once(external(), func(n *node.Node) {
 			n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{Family: node.IPv6, Port: 8472, Change: natrules.NoChange, Why: natrules.WhyNoRule})
 		}), want{state: Healthy, a: Clear, b: Clear}},
 		{"device moved here from another namespace", once(movedHere(), oldRules(), flows(6, 2)), want{
@@ -235,7 +235,7 @@ func trapCases() []testCase {
 			n.Devices[1].Features[0].Active, n.Devices[1].Features[0].Requested = false, false
 		}), want{state: Failing, b: Active, also: map[string]State{"flannel.2 offloaded_checksum": Clear}}},
 		{"devices on different ports: only the one with NATed flows is active", once(oldRules(), flows(6, 2), second("cali", func(d *node.Device) { d.Port = 4789 }), func(n *node.Node) {
-			n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{Family: node.IPv4, Port: 4789, Change: natrules.PortChange, Why: natrules.WhyUnguarded})
+			n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{Family: node.IPv4, Port: 4789, Change: natrules.PortChange, Why: natrules.WhyKept})
 			n.Conntrack.Ports = append(n.Conntrack.Ports, node.ConntrackPort{Family: node.IPv4, Port: 4789, Flows: 3})
 		}), want{state: Failing, b: Active, also: map[string]State{"cali offloaded_checksum": Exposed}, not: []Code{CodeSharedPort}}},
 		{"flows of the other family do not count", once(oldRules(), func(n *node.Node) {
@@ -362,10 +362,10 @@ func remedyCases() []testCase {
 			state: Failing, b: Active, codes: []Code{CodeRulesContradicted}, types: []string{deleteCommand},
 		}},
 		{"remedy: mark reset and flows deleted", once(live, outer(natrules.NoChange, natrules.WhyMarkReset, nil), flows(4, 0)), want{state: Healthy, b: Clear}},
-		{"remedy: fixed rules, stalled connections still NATed", once(live, outer(natrules.NoChange, natrules.WhyGuard, nil)), want{
+		{"remedy: fixed rules, stalled connections still NATed", once(live, outer(natrules.NoChange, natrules.WhyCleared, nil)), want{
 			state: Failing, b: Active, types: []string{deleteCommand},
 		}},
-		{"remedy: fixed rules and flows deleted", once(live, outer(natrules.NoChange, natrules.WhyGuard, nil), flows(4, 0)), want{state: Healthy, b: Clear}},
+		{"remedy: fixed rules and flows deleted", once(live, outer(natrules.NoChange, natrules.WhyCleared, nil), flows(4, 0)), want{state: Healthy, b: Clear}},
 		{"remedy: MASQUERADE without random-fully", once(live, notRandom(), flows(4, 0)), want{state: Healthy, b: Clear}},
 		{"remedy: NOTRACK", once(live, outer(natrules.NoChange, natrules.WhyNotrack, nil), flows(0, 0)), want{state: Healthy, b: Clear, codes: []Code{CodeNotracked}}},
 		{"remedy: noudpcsum where A is fixed", once(live, noudpcsum()), want{state: Healthy, a: Clear, b: Clear}},

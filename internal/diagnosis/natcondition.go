@@ -96,7 +96,7 @@ func (j *judge) noConntrack() bool {
 
 func keepsClear(why natrules.Why) string {
 	switch why {
-	case natrules.WhyGuard:
+	case natrules.WhyCleared:
 		return "the masquerade mark is cleared before MASQUERADE"
 	case natrules.WhyMarkReset:
 		return "the mark is cleared for the VXLAN port on the way out"
@@ -117,9 +117,9 @@ func natWhy(o natrules.Outer) string {
 		what = "source address"
 	}
 	switch o.Why {
-	case natrules.WhyPreempted:
+	case natrules.WhyBypassed:
 		return "a rule that runs before any guard, or needs no mark, NATs the outer packets (" + what + ")"
-	case natrules.WhyUnguarded:
+	case natrules.WhyKept:
 		return "the mark set for the inner packet makes the outer one be masqueraded (" + what + ")"
 	default:
 		return "the rules NAT the outer packets (" + what + ")"

@@ -70,7 +70,7 @@ func offloadOff(device string) Remedy {
 func (j *judge) ruleRemedies(v verdict) []Remedy {
 	var r []Remedy
 	switch v.nat.reason {
-	case natrules.WhyUnguarded:
+	case natrules.WhyKept:
 		r = append(r, Remedy{
 			Title:        "Upgrade kube-proxy",
 			Effect:       "1.16.13, 1.17.9, 1.18.6 and 1.19 and later clear the mark before MASQUERADE; new connections work",
@@ -78,13 +78,13 @@ func (j *judge) ruleRemedies(v verdict) []Remedy {
 			CuresStalled: true, Also: deleteFlows(v.key).Commands,
 			Persist: "for good, unless another rule that masquerades is put ahead of KUBE-POSTROUTING",
 		}, j.markReset(v))
-	case natrules.WhyPreempted:
-		r = append(r, preempting(v))
+	case natrules.WhyBypassed:
+		r = append(r, bypassing(v))
 	}
 	return append(r, notrack(v, v.nat.rule))
 }
 
-func preempting(v verdict) Remedy {
+func bypassing(v verdict) Remedy {
 	what := "the rule that NATs the tunnel's packets"
 	if v.nat.rule != nil {
 		what = "the rule " + quote(v.nat.rule)

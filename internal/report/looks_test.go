@@ -47,11 +47,11 @@ func oneNode(seconds int) *node.Node {
 		},
 		NATRules: natrules.State{
 			Rulesets: []natrules.Ruleset{
-				{Family: node.IPv4, Backend: natrules.Legacy, Status: "none", Guard: natrules.Absent},
-				{Family: node.IPv4, Backend: natrules.NFT, Status: "ok", Guard: natrules.Guarded, Mark: 0x4000, RandomFully: new(true)},
+				{Family: node.IPv4, Backend: natrules.Legacy, Status: "none", MarkState: natrules.MarkAbsent},
+				{Family: node.IPv4, Backend: natrules.NFT, Status: "ok", MarkState: natrules.MarkCleared, Mark: 0x4000, RandomFully: new(true)},
 			},
-			Outer: []natrules.Outer{{Family: node.IPv4, Port: 8472, Change: natrules.NoChange, Why: natrules.WhyGuard, Rule: &natrules.Rule{
-				Role: "guard", Table: "nat", Chain: "KUBE-POSTROUTING", Text: "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+			Outer: []natrules.Outer{{Family: node.IPv4, Port: 8472, Change: natrules.NoChange, Why: natrules.WhyCleared, Rule: &natrules.Rule{
+				Role: "clears", Table: "nat", Chain: "KUBE-POSTROUTING", Text: "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
 			}}},
 		},
 	}
@@ -62,8 +62,8 @@ func oneNode(seconds int) *node.Node {
 }
 
 func oldRules(n *node.Node) {
-	n.NATRules.Rulesets[1].Guard = natrules.Unguarded
-	n.NATRules.Outer[0] = natrules.Outer{Family: node.IPv4, Port: 8472, Change: natrules.PortChange, Why: natrules.WhyUnguarded, Rule: &natrules.Rule{
+	n.NATRules.Rulesets[1].MarkState = natrules.MarkKept
+	n.NATRules.Outer[0] = natrules.Outer{Family: node.IPv4, Port: 8472, Change: natrules.PortChange, Why: natrules.WhyKept, Rule: &natrules.Rule{
 		Role: "masquerade", Table: "nat", Chain: "KUBE-POSTROUTING",
 		Text: `-A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully`,
 	}}

@@ -144,10 +144,10 @@ func outcome(n *node.Node, name string) string {
 
 func rules(n *node.Node) table {
 	t := table{ID: "rules", Title: "NAT rules", Columns: []column{
-		{Name: "family"}, {Name: "backend"}, {Name: "read"}, {Name: "guard"}, {Name: "mark"}, {Name: "random-fully"},
+		{Name: "family"}, {Name: "backend"}, {Name: "read"}, {Name: "masquerade mark"}, {Name: "mark"}, {Name: "random-fully"},
 	}}
 	for _, r := range n.NATRules.Rulesets {
-		guard, mark, random := string(r.Guard), "-", "-"
+		guard, mark, random := string(r.MarkState), "-", "-"
 		if r.Status != string(node.OK) {
 			guard = "-"
 		}
@@ -158,10 +158,10 @@ func rules(n *node.Node) table {
 			random = map[bool]string{true: "yes", false: "no"}[*r.RandomFully]
 		}
 		row := cells(r.Family, r.Backend, r.Status, guard, mark, random)
-		switch r.Guard {
-		case natrules.Guarded:
+		switch r.MarkState {
+		case natrules.MarkCleared:
 			row[3].Tone = good
-		case natrules.Unguarded, natrules.Preempted, natrules.CannotTell:
+		case natrules.MarkKept, natrules.MarkBypassed, natrules.MarkUnknown:
 			row[3].Tone = warn
 		}
 		if guard == "-" {

@@ -39,9 +39,9 @@ func TestVerdictAndReality(t *testing.T) {
 					"notrack":               {rules: lab.RulesOld, random: true, udp: true, tx: true, notrack: true},
 					"mark reset in filter":  {rules: lab.RulesOld, random: true, udp: true, tx: true, reset: lab.MarkResetFilter},
 					"mark reset in mangle":  {rules: lab.RulesOld, random: true, udp: true, tx: true, reset: lab.MarkResetMangle},
-					"preempted, not random": {rules: lab.RulesPreempted, udp: true, tx: true},
-					"preempted, tx off":     {rules: lab.RulesPreempted, random: true, udp: true},
-					"preempted, notrack":    {rules: lab.RulesPreempted, random: true, udp: true, tx: true, notrack: true},
+					"bypassed, not random": {rules: lab.RulesBypassed, udp: true, tx: true},
+					"bypassed, tx off":     {rules: lab.RulesBypassed, random: true, udp: true},
+					"bypassed, notrack":    {rules: lab.RulesBypassed, random: true, udp: true, tx: true, notrack: true},
 					"fixed, noudpcsum":      {rules: lab.RulesFixed, random: true, tx: true},
 					"fixed, not random":     {rules: lab.RulesFixed, udp: true, tx: true},
 				} {

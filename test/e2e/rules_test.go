@@ -26,16 +26,16 @@ func TestRulesAndReality(t *testing.T) {
 					backend lab.Backend
 					fails   bool
 				}{
-					{lab.RulesOld, "unguarded", backend, true},
-					{lab.RulesFixed, "guarded", backend, false},
-					{lab.RulesPreempted, "preempted", backend, true},
-					{lab.RulesFlannel, "preempted", backend, true},
-					{lab.RulesFlannelKube, "guarded", backend, false},
-					{lab.RulesDocker, "guarded", backend, false},
-					{lab.RulesIPVS, "guarded", backend, false},
+					{lab.RulesOld, "kept", backend, true},
+					{lab.RulesFixed, "cleared", backend, false},
+					{lab.RulesBypassed, "bypassed", backend, true},
+					{lab.RulesFlannel, "bypassed", backend, true},
+					{lab.RulesFlannelKube, "cleared", backend, false},
+					{lab.RulesDocker, "cleared", backend, false},
+					{lab.RulesIPVS, "cleared", backend, false},
 					{lab.RulesNone, absent, backend, false},
-					{lab.RulesNFTables, "guarded", lab.NFT, false},
-					{lab.RulesNFTablesOld, "unguarded", lab.NFT, true},
+					{lab.RulesNFTables, "cleared", lab.NFT, false},
+					{lab.RulesNFTablesOld, "kept", lab.NFT, true},
 				} {
 					if err := n.SetRules(c.rules, true); err != nil {
 						t.Fatal(err)
@@ -50,13 +50,13 @@ func TestRulesAndReality(t *testing.T) {
 					t.Run(string(c.rules), func(t *testing.T) {
 						after := n.sender.Scrape()
 						guard := func(state string) string {
-							return series("vxlan_nat_mark_guard", "family="+string(family), "backend="+string(c.backend), "state="+state)
+							return series("vxlan_nat_masquerade_mark_state", "family="+string(family), "backend="+string(c.backend), "state="+state)
 						}
 						is(t, after, map[string]float64{exposure("offloaded_checksum", "active"): boolValue(c.fails)})
 						if c.rules == lab.RulesFlannel && family == lab.IPv6 {
 							// The inner packet, IPv4, is the one that is masqueraded too early; the rules of IPv6 are in order.
-							is(t, after, map[string]float64{series("vxlan_nat_mark_guard", "family=ipv4", "backend="+string(c.backend), "state=preempted"): 1})
-							c.guard = "guarded"
+							is(t, after, map[string]float64{series("vxlan_nat_masquerade_mark_state", "family=ipv4", "backend="+string(c.backend), "state=bypassed"): 1})
+							c.guard = "cleared"
 						}
 						if c.guard != "" {
 							is(t, after, map[string]float64{guard(c.guard): 1})

@@ -28,7 +28,7 @@ func TestUnprivileged(t *testing.T) {
 		is(t, m, map[string]float64{series("vxlan_scrape_collector_success", "collector="+collector): 0})
 	}
 	for _, s := range m.Names() {
-		if contains(s, "vxlan_conntrack_flows", "vxlan_conntrack_nat_flows", "vxlan_nat_mark_guard") {
+		if contains(s, "vxlan_conntrack_flows", "vxlan_conntrack_nat_flows", "vxlan_nat_masquerade_mark_state") {
 			t.Errorf("%s is %g, but nobody could look", s, m[s])
 		}
 	}

@@ -64,7 +64,7 @@ func TestRules(t *testing.T) {
 		r := labtest.NewRig(t, o)
 		tested := map[lab.Rules]bool{}
 		for rules, failing := range map[lab.Rules]bool{
-			lab.RulesNone: false, lab.RulesOld: true, lab.RulesFixed: false, lab.RulesPreempted: true, lab.RulesFlannel: true,
+			lab.RulesNone: false, lab.RulesOld: true, lab.RulesFixed: false, lab.RulesBypassed: true, lab.RulesFlannel: true,
 			lab.RulesFlannelKube: false, lab.RulesDocker: false, lab.RulesIPVS: false, lab.RulesNFTables: false, lab.RulesNFTablesOld: true,
 		} {
 			tested[rules] = true

@@ -16,9 +16,9 @@ const (
 	RulesOld   Rules = "old"   // kube-proxy before 1.16.13, 1.17.9, 1.18.6: the mark stays on
 	RulesFixed Rules = "fixed" // kube-proxy since: the mark is cleared before MASQUERADE
 
-	// RulesPreempted: the fixed form, behind a MASQUERADE of everything that leaves for outside the pods' network. It matches
+	// RulesBypassed: the fixed form, behind a MASQUERADE of everything that leaves for outside the pods' network. It matches
 	// the outer packet itself, marked or not.
-	RulesPreempted Rules = "fixed-preempted"
+	RulesBypassed Rules = "fixed-bypassed"
 	// RulesFlannel: the fixed form, behind flannel's own chain as it was before flannel learnt to leave kube-proxy's mark alone.
 	// It masquerades the inner packet, which so never reaches KUBE-POSTROUTING and keeps its mark: the outer packet is
 	// masqueraded by the fixed form itself.
@@ -36,7 +36,7 @@ const (
 // AllRules lists every rule form.
 func AllRules() []Rules {
 	return []Rules{
-		RulesNone, RulesOld, RulesFixed, RulesPreempted, RulesFlannel, RulesFlannelKube, RulesDocker,
+		RulesNone, RulesOld, RulesFixed, RulesBypassed, RulesFlannel, RulesFlannelKube, RulesDocker,
 		RulesIPVS, RulesNFTables, RulesNFTablesOld,
 	}
 }

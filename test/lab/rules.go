@@ -107,7 +107,7 @@ func (r *Rig) postroutingRules(f Family) string {
 		return v.Replace(kube + `-A KUBE-POSTROUTING -m comment --comment "Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose" -m set --match-set ` +
 			loopBackSet(f) + ` dst,dst,src -j MASQUERADE
 ` + clearing)
-	case RulesPreempted:
+	case RulesBypassed:
 		return v.Replace(`-A POSTROUTING ! -d {cluster} -m comment --comment "masquerade what leaves the cluster" -j MASQUERADE{random}
 ` + fixed)
 	case RulesFlannel, RulesFlannelKube:

@@ -27,10 +27,10 @@ const exposed = table({
 const guards = table({
   title: "Nodes whose kube-proxy does not guard, the first 100", unit: "short", width: 8, height,
   why: "Every kube-proxy clears its mark, or no NAT rules could be read (CAP_NET_ADMIN).",
-  description: "The mark is not cleared before MASQUERADE. unguarded: the old form; upgrade kube-proxy. preempted: another MASQUERADE runs ahead; " +
+  description: "The mark is not cleared before MASQUERADE. kept: the old form; upgrade kube-proxy. bypassed: another MASQUERADE runs ahead; " +
     "reorder it. A row for each family and backend. Since when: the node's dashboard.",
-}, [[`topk(100, max by (cluster, instance, family, backend, state) (${sel("vxlan_nat_mark_guard", 'state=~"unguarded|preempted"')} == 1))`]],
-{ instance: "node", state: "guard", family: "family", backend: "backend", cluster: "cluster" }, ["Value"])
+}, [[`topk(100, max by (cluster, instance, family, backend, state) (${sel("vxlan_nat_masquerade_mark_state", 'state=~"kept|bypassed"')} == 1))`]],
+{ instance: "node", state: "masquerade mark", family: "family", backend: "backend", cluster: "cluster" }, ["Value"])
   .withOverride(column("node", toNode("node")))
   .withOverride(matching("guard|family|backend", { "custom.width": 90 }));
 

@@ -9,8 +9,8 @@ const why = "no data: no NAT rules here, or not readable (CAP_NET_ADMIN; legacy 
 
 const guards = timeline({
   title: "kube-proxy's guard over time", unit: "short", width: 10, height, why,
-  description: "By family of the inner packet and by backend. guarded: the mark is cleared before MASQUERADE. unguarded: kube-proxy's old rules. " +
-    "preempted: another MASQUERADE or SNAT runs ahead. Do: `vxlan_exporter check` quotes the rule that decides.",
+  description: "By family of the inner packet and by backend. cleared: the mark is cleared before MASQUERADE. kept: kube-proxy's old rules. " +
+    "bypassed: another MASQUERADE or SNAT runs ahead. Do: `vxlan_exporter check` quotes the rule that decides.",
 }, [[guard("family, backend"), "{{family}} {{backend}}"]], GUARD);
 
 const random = timeline({

@@ -32,7 +32,7 @@ const stats = [
   }, [[`sum by (variant) (${dev("vxlan_device_exposure", 'state="active"')})`, "{{variant}}"]]).thresholds(steps("green", [1, "red"])),
   stat({
     title: "kube-proxy's guard", unit: "short", width: 4, height, why: "no data: NAT rules not readable (CAP_NET_ADMIN), or there are none",
-    description: "The worst over families and backends. unguarded: kube-proxy's old rules keep the mark. preempted: another MASQUERADE or SNAT " +
+    description: "The worst over families and backends. kept: kube-proxy's old rules keep the mark. bypassed: another MASQUERADE or SNAT " +
       "runs ahead of the guard. Do: upgrade kube-proxy, or reorder the rules.",
   }, [[`max(${guard("family, backend")})`]], GUARD),
 ];

@@ -83,7 +83,7 @@ func TestBigTables(t *testing.T) {
 					}
 					best = min(best, cpu()-start)
 					most = max(most, peak(t, false)-idle)
-					if g := findRuleset(s, familyIPv4, backend); g.Guard != Guarded || g.RandomFully == nil || !*g.RandomFully {
+					if g := findRuleset(s, familyIPv4, backend); g.MarkState != MarkCleared || g.RandomFully == nil || !*g.RandomFully {
 						t.Errorf("judged %+v", g)
 					}
 				}

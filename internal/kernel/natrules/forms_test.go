@@ -11,7 +11,7 @@ import (
 type form struct {
 	name   string
 	tables map[string]string
-	guard  Guard
+	guard  MarkState
 	random *bool
 	change Change
 	why    Why
@@ -40,39 +40,39 @@ func forms() []form {
 		return map[string]string{"nat": natRules, table: rules}
 	}
 	return []form{
-		{"empty", nat(""), Absent, nil, NoChange, WhyNoRule},
-		{"fixed", nat(kubeFixed), Guarded, isTrue, NoChange, WhyGuard},
-		{"old", nat(kubeOld), Unguarded, isTrue, PortChange, WhyUnguarded},
-		{"old without random", nat(strings.ReplaceAll(kubeOld, " --random-fully", "")), Unguarded, isFalse, NoChange, WhyNotRandom},
-		{"old with random", nat(strings.ReplaceAll(kubeOld, "random-fully", "random")), Unguarded, isFalse, PortChange, WhyUnguarded},
-		{"fixed without random", nat(strings.ReplaceAll(kubeFixed, " --random-fully", "")), Guarded, isFalse, NoChange, WhyGuard},
+		{"empty", nat(""), MarkAbsent, nil, NoChange, WhyNoRule},
+		{"fixed", nat(kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
+		{"old", nat(kubeOld), MarkKept, isTrue, PortChange, WhyKept},
+		{"old without random", nat(strings.ReplaceAll(kubeOld, " --random-fully", "")), MarkKept, isFalse, NoChange, WhyNotRandom},
+		{"old with random", nat(strings.ReplaceAll(kubeOld, "random-fully", "random")), MarkKept, isFalse, PortChange, WhyKept},
+		{"fixed without random", nat(strings.ReplaceAll(kubeFixed, " --random-fully", "")), MarkCleared, isFalse, NoChange, WhyCleared},
 		{
-			"preempted by all", nat("-A POSTROUTING -j MASQUERADE --random-fully\n" + kubeFixed),
-			Preempted, isTrue, PortChange, WhyPreempted,
+			"bypassed by all", nat("-A POSTROUTING -j MASQUERADE --random-fully\n" + kubeFixed),
+			MarkBypassed, isTrue, PortChange, WhyBypassed,
 		},
 		{
-			"preempted without random", nat("-A POSTROUTING -j MASQUERADE\n" + kubeFixed),
-			Preempted, isTrue, NoChange, WhyNotRandom,
+			"bypassed without random", nat("-A POSTROUTING -j MASQUERADE\n" + kubeFixed),
+			MarkBypassed, isTrue, NoChange, WhyNotRandom,
 		},
 		{
-			"preempted inside the overlay only", nat("-A POSTROUTING ! -s {cluster} -d {cluster} -j MASQUERADE --random-fully\n" + kubeFixed),
-			Preempted, isTrue, PortChange, WhyPreempted,
+			"bypassed inside the overlay only", nat("-A POSTROUTING ! -s {cluster} -d {cluster} -j MASQUERADE --random-fully\n" + kubeFixed),
+			MarkBypassed, isTrue, PortChange, WhyBypassed,
 		},
 		{
 			"masquerade after the guard", nat(kubeFixed + "-A POSTROUTING -o eth0 -j MASQUERADE --random-fully\n"),
-			Guarded, isTrue, PortChange, WhyPreempted,
+			MarkCleared, isTrue, PortChange, WhyBypassed,
 		},
 		{
 			"masquerade of the outer packet before the guard", nat("-A POSTROUTING -o eth0 -j MASQUERADE --random-fully\n" + kubeFixed),
-			Preempted, isTrue, PortChange, WhyPreempted,
+			MarkBypassed, isTrue, PortChange, WhyBypassed,
 		},
 		{
 			"docker", nat("-A POSTROUTING -s {docker} ! -o docker0 -j MASQUERADE\n" + kubeFixed),
-			Guarded, isTrue, NoChange, WhyGuard,
+			MarkCleared, isTrue, NoChange, WhyCleared,
 		},
 		{
 			"docker-like on the node's own network", nat("-A POSTROUTING -s {node} ! -o docker0 -j MASQUERADE --random-fully\n" + kubeFixed),
-			Preempted, isTrue, PortChange, WhyPreempted,
+			MarkBypassed, isTrue, PortChange, WhyBypassed,
 		},
 		{
 			"flannel", nat(`:FLANNEL-POSTRTG - [0:0]
@@ -83,7 +83,7 @@ func forms() []form {
 -A FLANNEL-POSTRTG ! -s {cluster} -d {pods} -m comment --comment "flanneld masq" -j RETURN
 -A FLANNEL-POSTRTG -s {cluster} ! -d {multicast} -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
 -A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
-` + kubeFixed), Guarded, isTrue, NoChange, WhyGuard,
+` + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared,
 		},
 		{
 			"flannel without its return", nat(`:FLANNEL-POSTRTG - [0:0]
@@ -91,7 +91,7 @@ func forms() []form {
 -A FLANNEL-POSTRTG -s {pods} -d {cluster} -m comment --comment "flanneld masq" -j RETURN
 -A FLANNEL-POSTRTG -s {cluster} ! -d {multicast} -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
 -A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
-` + kubeFixed), Preempted, isTrue, PortChange, WhyPreempted,
+` + kubeFixed), MarkBypassed, isTrue, PortChange, WhyBypassed,
 		},
 		{
 			"calico tunnel address", nat(`:cali-POSTROUTING - [0:0]
@@ -99,23 +99,23 @@ func forms() []form {
 -A POSTROUTING -m comment --comment "cali:O3lYWMrLQYEMJtB5" -j cali-POSTROUTING
 -A cali-POSTROUTING -m comment --comment "cali:NVWj2T9ZcFn_1PEg" -j cali-nat-outgoing
 -A cali-POSTROUTING -o flannel.1 -m comment --comment "cali:SXWvdsbh4Mw7wOln" -m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL -j MASQUERADE --random-fully
-` + kubeFixed), Preempted, isTrue, PortChange, WhyPreempted,
+` + kubeFixed), MarkBypassed, isTrue, PortChange, WhyBypassed,
 		},
-		{"reset in filter", with("filter", "-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0x4000\n", kubeOld), Unguarded, isTrue, NoChange, WhyMarkReset},
-		{"reset in mangle", with("mangle", "-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0xffffffff\n", kubeOld), Unguarded, isTrue, NoChange, WhyMarkReset},
-		{"reset in mangle POSTROUTING", with("mangle", "-A POSTROUTING -p udp -m multiport --dports 4789,8472 -j MARK --and-mark 0xffffbfff\n", kubeOld), Unguarded, isTrue, NoChange, WhyMarkReset},
-		{"reset for another port", with("mangle", "-A OUTPUT -p udp -m udp --dport 4789 -j MARK --set-xmark 0x0/0x4000\n", kubeOld), Unguarded, isTrue, PortChange, WhyUnguarded},
-		{"reset of another bit", with("filter", "-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0x8000\n", kubeOld), Unguarded, isTrue, PortChange, WhyUnguarded},
-		{"reset that is never reached", with("filter", "-A OUTPUT -o eth+ -j ACCEPT\n-A OUTPUT -p udp --dport 8472 -j MARK --set-xmark 0x0/0x4000\n", kubeOld), Unguarded, isTrue, PortChange, WhyUnguarded},
-		{"reset in nat OUTPUT", nat("-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0x4000\n" + kubeOld), Unguarded, isTrue, NoChange, WhyGuard},
-		{"notrack", with("raw", "-A OUTPUT -p udp -m udp --dport 8472 -j CT --notrack\n", kubeOld), Unguarded, isTrue, NoChange, WhyNotrack},
-		{"NOTRACK", with("raw", "-A OUTPUT -p udp -m udp --dport 8472 -j NOTRACK\n", "-A POSTROUTING -j MASQUERADE --random-fully\n"), Absent, nil, NoChange, WhyNotrack},
-		{"notrack of another port", with("raw", "-A OUTPUT -p udp -m udp --dport 8473 -j NOTRACK\n", kubeOld), Unguarded, isTrue, PortChange, WhyUnguarded},
-		{"snat to itself", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {local}\n" + kubeFixed), Guarded, isTrue, NoChange, WhyGuard},
-		{"snat to itself at random", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {local} --random\n" + kubeFixed), Preempted, isTrue, PortChange, WhyPreempted},
-		{"snat to another", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {other}\n" + kubeFixed), Preempted, isTrue, AddrChange, WhyPreempted},
-		{"snat to a range around itself", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {low}-{high}\n"), Absent, nil, NoChange, WhyNotRandom},
-		{"masquerade to ports", nat("-A POSTROUTING -p udp -j MASQUERADE --to-ports 1024-2048\n"), Absent, nil, PortChange, WhyPreempted},
+		{"reset in filter", with("filter", "-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0x4000\n", kubeOld), MarkKept, isTrue, NoChange, WhyMarkReset},
+		{"reset in mangle", with("mangle", "-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0xffffffff\n", kubeOld), MarkKept, isTrue, NoChange, WhyMarkReset},
+		{"reset in mangle POSTROUTING", with("mangle", "-A POSTROUTING -p udp -m multiport --dports 4789,8472 -j MARK --and-mark 0xffffbfff\n", kubeOld), MarkKept, isTrue, NoChange, WhyMarkReset},
+		{"reset for another port", with("mangle", "-A OUTPUT -p udp -m udp --dport 4789 -j MARK --set-xmark 0x0/0x4000\n", kubeOld), MarkKept, isTrue, PortChange, WhyKept},
+		{"reset of another bit", with("filter", "-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0x8000\n", kubeOld), MarkKept, isTrue, PortChange, WhyKept},
+		{"reset that is never reached", with("filter", "-A OUTPUT -o eth+ -j ACCEPT\n-A OUTPUT -p udp --dport 8472 -j MARK --set-xmark 0x0/0x4000\n", kubeOld), MarkKept, isTrue, PortChange, WhyKept},
+		{"reset in nat OUTPUT", nat("-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0x4000\n" + kubeOld), MarkKept, isTrue, NoChange, WhyCleared},
+		{"notrack", with("raw", "-A OUTPUT -p udp -m udp --dport 8472 -j CT --notrack\n", kubeOld), MarkKept, isTrue, NoChange, WhyNotrack},
+		{"NOTRACK", with("raw", "-A OUTPUT -p udp -m udp --dport 8472 -j NOTRACK\n", "-A POSTROUTING -j MASQUERADE --random-fully\n"), MarkAbsent, nil, NoChange, WhyNotrack},
+		{"notrack of another port", with("raw", "-A OUTPUT -p udp -m udp --dport 8473 -j NOTRACK\n", kubeOld), MarkKept, isTrue, PortChange, WhyKept},
+		{"snat to itself", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {local}\n" + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
+		{"snat to itself at random", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {local} --random\n" + kubeFixed), MarkBypassed, isTrue, PortChange, WhyBypassed},
+		{"snat to another", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {other}\n" + kubeFixed), MarkBypassed, isTrue, AddrChange, WhyBypassed},
+		{"snat to a range around itself", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {low}-{high}\n"), MarkAbsent, nil, NoChange, WhyNotRandom},
+		{"masquerade to ports", nat("-A POSTROUTING -p udp -j MASQUERADE --to-ports 1024-2048\n"), MarkAbsent, nil, PortChange, WhyBypassed},
 		{"nested", nat(`:A - [0:0]
 :B - [0:0]
 :C - [0:0]
@@ -127,15 +127,15 @@ func forms() []form {
 -A B -j MASQUERADE --random-fully
 -A C -o nowhere -j ACCEPT
 -A C -m mark --mark 0x4000/0x4000 -j ACCEPT
-` + kubeFixed), Guarded, isTrue, PortChange, WhyPreempted},
-		{"only marked by another mark", nat("-A POSTROUTING -m mark --mark 0x2000/0x2000 -j MASQUERADE --random-fully\n" + kubeFixed), Guarded, isTrue, NoChange, WhyGuard},
-		{"exact mark", nat("-A POSTROUTING -m mark --mark 0x4000 -j MASQUERADE --random-fully\n"), Unguarded, isTrue, PortChange, WhyUnguarded},
-		{"a match that is not understood", nat("-A POSTROUTING -m u32 --u32 \"0x0&0x0=0x0\" -j MASQUERADE --random-fully\n"), Absent, nil, UnsureChange, WhyUnread},
-		{"connmark restored", nat("-A POSTROUTING -j CONNMARK --restore-mark\n" + kubeOld), Absent, nil, NoChange, WhyGuard},
-		{"policy", nat(":POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -m addrtype --src-type LOCAL -m addrtype ! --dst-type LOCAL -j MASQUERADE --random-fully\n"), Absent, nil, PortChange, WhyPreempted},
-		{"new flows", nat("-A POSTROUTING -m conntrack --ctstate NEW -m comment --comment x -j MASQUERADE --random-fully\n"), Absent, nil, PortChange, WhyPreempted},
-		{"established flows", nat("-A POSTROUTING -m conntrack --ctstate ESTABLISHED,RELATED -j MASQUERADE --random-fully\n"), Absent, nil, NoChange, WhyNoRule},
-		{"physdev", nat("-A POSTROUTING -m physdev --physdev-is-bridged -j MASQUERADE --random-fully\n" + kubeFixed), Guarded, isTrue, NoChange, WhyGuard},
+` + kubeFixed), MarkCleared, isTrue, PortChange, WhyBypassed},
+		{"only marked by another mark", nat("-A POSTROUTING -m mark --mark 0x2000/0x2000 -j MASQUERADE --random-fully\n" + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
+		{"exact mark", nat("-A POSTROUTING -m mark --mark 0x4000 -j MASQUERADE --random-fully\n"), MarkKept, isTrue, PortChange, WhyKept},
+		{"a match that is not understood", nat("-A POSTROUTING -m u32 --u32 \"0x0&0x0=0x0\" -j MASQUERADE --random-fully\n"), MarkAbsent, nil, UnsureChange, WhyUnread},
+		{"connmark restored", nat("-A POSTROUTING -j CONNMARK --restore-mark\n" + kubeOld), MarkAbsent, nil, NoChange, WhyCleared},
+		{"policy", nat(":POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -m addrtype --src-type LOCAL -m addrtype ! --dst-type LOCAL -j MASQUERADE --random-fully\n"), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"new flows", nat("-A POSTROUTING -m conntrack --ctstate NEW -m comment --comment x -j MASQUERADE --random-fully\n"), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"established flows", nat("-A POSTROUTING -m conntrack --ctstate ESTABLISHED,RELATED -j MASQUERADE --random-fully\n"), MarkAbsent, nil, NoChange, WhyNoRule},
+		{"physdev", nat("-A POSTROUTING -m physdev --physdev-is-bridged -j MASQUERADE --random-fully\n" + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
 	}
 }
 
@@ -220,8 +220,8 @@ func (o *oracle) check(s State, backend string, f form) {
 	t := o.t
 	t.Helper()
 	r := findRuleset(s, o.family(), backend)
-	if r.Guard != f.guard {
-		t.Errorf("guard %s, want %s; quotes %+v", r.Guard, f.guard, r.Quotes)
+	if r.MarkState != f.guard {
+		t.Errorf("guard %s, want %s; quotes %+v", r.MarkState, f.guard, r.Quotes)
 	}
 	switch {
 	case (r.RandomFully == nil) != (f.random == nil):

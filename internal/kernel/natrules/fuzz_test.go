@@ -59,8 +59,8 @@ func judgeAll(t testing.TB, bases []*base) {
 		t.Fatalf("%d rulesets and %d outer packets of two families", len(s.Rulesets), len(s.Outer))
 	}
 	for _, r := range s.Rulesets {
-		if !slices.Contains([]Guard{Guarded, Unguarded, Preempted, Absent, CannotTell}, r.Guard) {
-			t.Errorf("guard %q", r.Guard)
+		if !slices.Contains([]MarkState{MarkCleared, MarkKept, MarkBypassed, MarkAbsent, MarkUnknown}, r.MarkState) {
+			t.Errorf("guard %q", r.MarkState)
 		}
 		for _, q := range r.Quotes {
 			if !texts[q.Text] {

@@ -116,11 +116,11 @@ func (j *judgement) ports(family string) []*Port {
 
 // guarding is how one ruleset treats the masquerade mark.
 type guarding struct {
-	guard       Guard
+	guard       MarkState
 	masquerade  *rule // masquerades packets because of the mark
 	randomFully bool
 	cleared     *rule // takes the mark away before
-	preempting  *rule
+	bypassing   *rule
 	unclear     *rule
 	randomKnown bool
 }
@@ -129,25 +129,25 @@ type guarding struct {
 // of them that an unmarked packet never meets is the one that masquerades the mark.
 func (j *judgement) guard(r *ruleset) guarding {
 	if !r.readable() {
-		return guarding{guard: CannotTell}
+		return guarding{guard: MarkUnknown}
 	}
-	worst := guarding{guard: Absent}
+	worst := guarding{guard: MarkAbsent}
 	for _, port := range j.ports(r.family) {
 		g := j.guardFor(r, port, false)
 		if ambiguous(j.bases(r.family, false)) {
 			if h := j.guardFor(r, port, true); h.guard != g.guard {
-				g.guard, g.unclear = CannotTell, orRule(g.preempting, h.preempting)
+				g.guard, g.unclear = MarkUnknown, orRule(g.bypassing, h.bypassing)
 			}
 		}
-		if worst.guard == Absent || guardRank(g.guard) > guardRank(worst.guard) {
+		if worst.guard == MarkAbsent || guardRank(g.guard) > guardRank(worst.guard) {
 			worst = g
 		}
 	}
 	return worst
 }
 
-func guardRank(g Guard) int {
-	return slices.Index([]Guard{Absent, Guarded, CannotTell, Preempted, Unguarded}, g)
+func guardRank(g MarkState) int {
+	return slices.Index([]MarkState{MarkAbsent, MarkCleared, MarkUnknown, MarkBypassed, MarkKept}, g)
 }
 
 func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
@@ -158,18 +158,18 @@ func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
 	marked, unmarked := j.passing(inner, port, own, j.mark), j.passing(inner, port, own, 0)
 	at := slices.IndexFunc(marked, func(p passed) bool { return !p.nat.unsure && !meets(unmarked, p.rule) })
 	if at < 0 {
-		g := guarding{guard: Absent}
+		g := guarding{guard: MarkAbsent}
 		if i := slices.IndexFunc(marked, func(p passed) bool { return p.nat.unsure }); i >= 0 { // it may be the one
-			g = guarding{guard: CannotTell, unclear: marked[i].rule}
+			g = guarding{guard: MarkUnknown, unclear: marked[i].rule}
 		}
 		return g
 	}
 	p := marked[at]
-	g := guarding{guard: Unguarded, masquerade: p.rule, randomFully: p.nat.randomFully(), randomKnown: true}
+	g := guarding{guard: MarkKept, masquerade: p.rule, randomFully: p.nat.randomFully(), randomKnown: true}
 	if p.state.mark.masked(0, j.mark) != yes {
 		return g
 	}
-	g.guard, g.cleared = Guarded, p.state.cleared
+	g.guard, g.cleared = MarkCleared, p.state.cleared
 	all := j.bases(r.family, other)
 	unmarked = j.passing(inner, port, postrouting(all), 0)
 	for _, p := range j.passing(inner, port, postrouting(all), j.mark) {
@@ -180,21 +180,21 @@ func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
 		case p.nat.unsure, p.doubt != nil:
 			g.unclear = orRule(g.unclear, p.rule)
 		case meets(unmarked, p.rule):
-			g.preempting = orRule(g.preempting, p.rule)
+			g.bypassing = orRule(g.bypassing, p.rule)
 		}
 	}
-	g.preempting = orRule(g.preempting, j.preemptsOuter(port, all, six, g.masquerade))
+	g.bypassing = orRule(g.bypassing, j.bypassesOuter(port, all, six, g.masquerade))
 	switch {
-	case g.preempting != nil:
-		g.guard = Preempted
+	case g.bypassing != nil:
+		g.guard = MarkBypassed
 	case g.unclear != nil:
-		g.guard = CannotTell
+		g.guard = MarkUnknown
 	}
 	return g
 }
 
-// preemptsOuter finds a rule that changes the source of an outer packet, marked or not, before masquerade would.
-func (j *judgement) preemptsOuter(port *Port, bases []*base, six bool, masquerade *rule) *rule {
+// bypassesOuter finds a rule that changes the source of an outer packet, marked or not, before masquerade would.
+func (j *judgement) bypassesOuter(port *Port, bases []*base, six bool, masquerade *rule) *rule {
 	outer := outerPacket(port, six)
 	unmarked := j.passing(outer, port, bases, 0)
 	for _, p := range j.passing(outer, port, bases, j.mark) {
@@ -221,7 +221,7 @@ func (j *judgement) passing(p *packet, port *Port, bases []*base, mark uint32) [
 }
 
 func (j *judgement) publish(r *ruleset, g guarding) Ruleset {
-	p := Ruleset{Family: r.family, Backend: r.backend, Status: r.status, Guard: g.guard}
+	p := Ruleset{Family: r.family, Backend: r.backend, Status: r.status, MarkState: g.guard}
 	if r.err != nil {
 		p.Error = r.err.Error()
 	}
@@ -239,12 +239,12 @@ func (j *judgement) publish(r *ruleset, g guarding) Ruleset {
 			p.Quotes = append(p.Quotes, *r.quote(role))
 		}
 	}
-	quote(RoleGuard, g.cleared)
+	quote(RoleClears, g.cleared)
 	quote(RoleMasquerade, g.masquerade)
-	if g.guard == Preempted {
-		quote(RolePreempting, g.preempting)
+	if g.guard == MarkBypassed {
+		quote(RoleBypass, g.bypassing)
 	}
-	if g.guard == CannotTell {
+	if g.guard == MarkUnknown {
 		quote(RoleNotUnderstood, g.unclear)
 	}
 	return p
@@ -252,9 +252,9 @@ func (j *judgement) publish(r *ruleset, g guarding) Ruleset {
 
 // Roles of a quoted rule.
 const (
-	RoleGuard         = "guard"
+	RoleClears        = "clears"
 	RoleMasquerade    = "masquerade"
-	RolePreempting    = "preempting"
+	RoleBypass        = "bypass"
 	RoleMarkReset     = "mark_reset"
 	RoleNotrack       = "notrack"
 	RoleNotUnderstood = "not_understood"

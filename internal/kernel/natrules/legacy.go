@@ -35,7 +35,7 @@ func legacyNames(procNet string, ipv6 bool, g *gate) (map[string]bool, error) {
 	path := filepath.Join(procNet, file)
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Absent because there is no ip_tables, or because all of /proc/net is hidden (systemd's ProcSubset=pid)?
+		// MarkAbsent because there is no ip_tables, or because all of /proc/net is hidden (systemd's ProcSubset=pid)?
 		if _, err := os.Stat(filepath.Join(procNet, "dev")); err != nil {
 			return nil, fmt.Errorf("legacy tables: %s: %w (hidden)", path, fs.ErrPermission)
 		}

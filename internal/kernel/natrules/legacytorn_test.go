@@ -39,15 +39,15 @@ func TestLegacyReplaced(t *testing.T) {
 			},
 		})
 		s, err := reader.Read(t.Context(), natrules.Input{Ports: []natrules.Port{{Port: 8472, IPv4: true}}})
-		want := natrules.Ruleset{Status: "ok", Guard: natrules.Unguarded}
+		want := natrules.Ruleset{Status: "ok", MarkState: natrules.MarkKept}
 		if times == 3 {
-			want = natrules.Ruleset{Status: "failed", Guard: natrules.CannotTell}
+			want = natrules.Ruleset{Status: "failed", MarkState: natrules.MarkUnknown}
 		}
 		if errors.Is(err, unix.EAGAIN) != (times == 3) || asked != min(times+1, 3) {
 			t.Errorf("replaced %d times: %d readings, %v", times, asked, err)
 		}
 		for _, r := range s.Rulesets {
-			if r.Backend == natrules.Legacy && r.Family == "ipv4" && (r.Status != want.Status || r.Guard != want.Guard) {
+			if r.Backend == natrules.Legacy && r.Family == "ipv4" && (r.Status != want.Status || r.MarkState != want.MarkState) {
 				t.Errorf("replaced %d times: %+v", times, r)
 			}
 		}

@@ -33,30 +33,30 @@ func nativeForms() []form {
 `
 	oldKube := strings.NewReplacer("meta mark set meta mark ^ 0x4000\n", "\n").Replace(kube)
 	return []form{
-		{"kube-proxy", nft(kube), Guarded, isTrue, NoChange, WhyGuard},
-		{"kube-proxy old", nft(oldKube), Unguarded, isTrue, PortChange, WhyUnguarded},
+		{"kube-proxy", nft(kube), MarkCleared, isTrue, NoChange, WhyCleared},
+		{"kube-proxy old", nft(oldKube), MarkKept, isTrue, PortChange, WhyKept},
 		{
-			"kube-proxy preempted", nft(kube + "table {ip} other { chain post { type nat hook postrouting priority 90; masquerade fully-random; }; }\n"),
-			Preempted, isTrue, PortChange, WhyPreempted,
+			"kube-proxy bypassed", nft(kube + "table {ip} other { chain post { type nat hook postrouting priority 90; masquerade fully-random; }; }\n"),
+			MarkBypassed, isTrue, PortChange, WhyBypassed,
 		},
 		{
 			"younger chain of the same priority", nft(kube + "table inet other { chain post { type nat hook postrouting priority 100; masquerade random; }; }\n"),
-			CannotTell, isTrue, PortChange, WhyPreempted,
+			MarkUnknown, isTrue, PortChange, WhyBypassed,
 		},
 		{
 			"older chain of the same priority", nft("table inet other { chain post { type nat hook postrouting priority 100; oifname \"flannel*\" masquerade random; }; }\n" + kube),
-			CannotTell, isTrue, UnsureChange, WhyUnread,
+			MarkUnknown, isTrue, UnsureChange, WhyUnread,
 		},
 		{
 			"same priority, no matter", nft(kube + "table inet other { chain post { type nat hook postrouting priority 100; {ip} saddr {docker} masquerade random; }; }\n"),
-			Guarded, isTrue, NoChange, WhyGuard,
+			MarkCleared, isTrue, NoChange, WhyCleared,
 		},
-		{"notrack", nft(oldKube + "table inet raw2 { chain out { type filter hook output priority raw; udp dport { 4789, 8472 } notrack; }; }\n"), Unguarded, isTrue, NoChange, WhyNotrack},
-		{"notrack too late", nft(oldKube + "table inet raw2 { chain out { type filter hook output priority mangle; udp dport 8472 notrack; }; }\n"), Unguarded, isTrue, PortChange, WhyUnguarded},
-		{"mark reset", nft(oldKube + "table inet m { chain out { type route hook output priority mangle; udp dport 8000-9000 meta mark set meta mark & 0xffffbfff; }; }\n"), Unguarded, isTrue, NoChange, WhyMarkReset},
-		{"mark set to 0", nft(oldKube + "table {ip} m { chain out { type filter hook postrouting priority 0; meta l4proto udp th dport 8472 counter meta mark set 0; }; }\n"), Unguarded, isTrue, NoChange, WhyMarkReset},
-		{"mark reset after NAT", nft(oldKube + "table {ip} m { chain out { type filter hook postrouting priority 150; udp dport 8472 meta mark set 0; }; }\n"), Unguarded, isTrue, PortChange, WhyUnguarded},
-		{"dormant", nft(strings.Replace(oldKube, "kube-proxy {", "kube-proxy { flags dormant;", 1)), Absent, nil, NoChange, WhyNoRule},
+		{"notrack", nft(oldKube + "table inet raw2 { chain out { type filter hook output priority raw; udp dport { 4789, 8472 } notrack; }; }\n"), MarkKept, isTrue, NoChange, WhyNotrack},
+		{"notrack too late", nft(oldKube + "table inet raw2 { chain out { type filter hook output priority mangle; udp dport 8472 notrack; }; }\n"), MarkKept, isTrue, PortChange, WhyKept},
+		{"mark reset", nft(oldKube + "table inet m { chain out { type route hook output priority mangle; udp dport 8000-9000 meta mark set meta mark & 0xffffbfff; }; }\n"), MarkKept, isTrue, NoChange, WhyMarkReset},
+		{"mark set to 0", nft(oldKube + "table {ip} m { chain out { type filter hook postrouting priority 0; meta l4proto udp th dport 8472 counter meta mark set 0; }; }\n"), MarkKept, isTrue, NoChange, WhyMarkReset},
+		{"mark reset after NAT", nft(oldKube + "table {ip} m { chain out { type filter hook postrouting priority 150; udp dport 8472 meta mark set 0; }; }\n"), MarkKept, isTrue, PortChange, WhyKept},
+		{"dormant", nft(strings.Replace(oldKube, "kube-proxy {", "kube-proxy { flags dormant;", 1)), MarkAbsent, nil, NoChange, WhyNoRule},
 		{"flannel", nft(kube + `table {ip} flannel {
 	chain postrtg {
 		type nat hook postrouting priority 90
@@ -66,7 +66,7 @@ func nativeForms() []form {
 		{ip} saddr != {cluster} {ip} daddr {cluster} masquerade fully-random
 	}
 }
-`), Guarded, isTrue, NoChange, WhyGuard},
+`), MarkCleared, isTrue, NoChange, WhyCleared},
 		{"calico sets", nft(kube + `table {ip} calico {
 	set masq { type {addr}; flags interval; elements = { {cluster} }; }
 	set every { type {addr}; flags interval; elements = { {cluster}, {docker} }; }
@@ -75,7 +75,7 @@ func nativeForms() []form {
 		{ip} saddr @masq {ip} daddr != @every masquerade fully-random
 	}
 }
-`), Guarded, isTrue, NoChange, WhyGuard},
+`), MarkCleared, isTrue, NoChange, WhyCleared},
 		{"set that holds the node", nft(kube + `table {ip} calico {
 	set masq { type {addr}; flags interval; elements = { {node} }; }
 	chain post {
@@ -83,7 +83,7 @@ func nativeForms() []form {
 		{ip} saddr @masq masquerade fully-random
 	}
 }
-`), Preempted, isTrue, PortChange, WhyPreempted},
+`), MarkBypassed, isTrue, PortChange, WhyBypassed},
 		{"vmap", nft(`table inet v {
 	chain a { masquerade fully-random; }
 	chain b { return; }
@@ -93,22 +93,22 @@ func nativeForms() []form {
 		udp dport vmap { 4789 : jump b, 8472 : jump a }
 	}
 }
-`), Absent, nil, PortChange, WhyPreempted},
-		{"snat", nft("table {ip} s { chain post { type nat hook postrouting priority srcnat; oifname eth0 snat to {other}; }; }\n"), Absent, nil, AddrChange, WhyPreempted},
-		{"snat to itself", nft("table {ip} s { chain post { type nat hook postrouting priority srcnat; oifname eth0 snat to {local}; }; }\n"), Absent, nil, NoChange, WhyNotRandom},
-		{"snat of the port", nft("table {ip} s { chain post { type nat hook postrouting priority srcnat; udp dport 8472 snat to :1024-2048; }; }\n"), Absent, nil, PortChange, WhyPreempted},
-		{"masquerade to ports", nft("table {ip} s { chain post { type nat hook postrouting priority srcnat; udp dport 8472 masquerade to :1024-2048; }; }\n"), Absent, nil, PortChange, WhyPreempted},
-		{"fib", nft("table inet s { chain post { type nat hook postrouting priority srcnat; fib saddr type local fib daddr type != local ct state new masquerade random; }; }\n"), Absent, nil, PortChange, WhyPreempted},
-		{"drop first", nft(oldKube + "table inet s { chain out { type filter hook output priority 0; policy drop; meta l4proto != udp accept; }; }\n"), Unguarded, isTrue, NoChange, WhyNoRule},
-		{"numgen", nft("table inet s { chain post { type nat hook postrouting priority srcnat; numgen random mod 2 == 0 masquerade random; }; }\n"), Absent, nil, UnsureChange, WhyUnread},
-		{"limit without effect", nft(kube + "table inet s { chain out { type filter hook output priority 0; limit rate 1/second counter; }; }\n"), Guarded, isTrue, NoChange, WhyGuard},
+`), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"snat", nft("table {ip} s { chain post { type nat hook postrouting priority srcnat; oifname eth0 snat to {other}; }; }\n"), MarkAbsent, nil, AddrChange, WhyBypassed},
+		{"snat to itself", nft("table {ip} s { chain post { type nat hook postrouting priority srcnat; oifname eth0 snat to {local}; }; }\n"), MarkAbsent, nil, NoChange, WhyNotRandom},
+		{"snat of the port", nft("table {ip} s { chain post { type nat hook postrouting priority srcnat; udp dport 8472 snat to :1024-2048; }; }\n"), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"masquerade to ports", nft("table {ip} s { chain post { type nat hook postrouting priority srcnat; udp dport 8472 masquerade to :1024-2048; }; }\n"), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"fib", nft("table inet s { chain post { type nat hook postrouting priority srcnat; fib saddr type local fib daddr type != local ct state new masquerade random; }; }\n"), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"drop first", nft(oldKube + "table inet s { chain out { type filter hook output priority 0; policy drop; meta l4proto != udp accept; }; }\n"), MarkKept, isTrue, NoChange, WhyNoRule},
+		{"numgen", nft("table inet s { chain post { type nat hook postrouting priority srcnat; numgen random mod 2 == 0 masquerade random; }; }\n"), MarkAbsent, nil, UnsureChange, WhyUnread},
+		{"limit without effect", nft(kube + "table inet s { chain out { type filter hook output priority 0; limit rate 1/second counter; }; }\n"), MarkCleared, isTrue, NoChange, WhyCleared},
 		{"goto", nft(`table {ip} s {
 	chain c { oifname "nothing" drop; }
 	chain b { goto c; masquerade random; }
 	chain a { meta mark != 0xffff jump b; iifname "lo" accept; masquerade fully-random; }
 	chain post { type nat hook postrouting priority srcnat; meta protocol {ip} jump a; }
 }
-`), Absent, nil, PortChange, WhyPreempted},
+`), MarkAbsent, nil, PortChange, WhyBypassed},
 	}
 }
 
@@ -163,10 +163,10 @@ func TestIPVSForm(t *testing.T) {
 		ipvs := "-A POSTROUTING -m set --match-set " + loopback + " dst,dst,src -j MASQUERADE\n" + kubeFixed
 		tables := func(rules string) map[string]string { return map[string]string{"nat": rules} }
 		for _, f := range []form{
-			{"ipvs", tables(ipvs), Guarded, isTrue, NoChange, WhyGuard},
-			{"calico", tables("-A POSTROUTING -m set --match-set " + pools + " src -m set ! --match-set " + pools + " dst -j MASQUERADE --random-fully\n" + kubeFixed), Guarded, isTrue, NoChange, WhyGuard},
-			{"not in the pools", tables("-A POSTROUTING -m set ! --match-set " + pools + " src -j MASQUERADE --random-fully\n" + kubeFixed), Preempted, isTrue, PortChange, WhyPreempted},
-			{"the node itself", tables("-A POSTROUTING -m set --match-set nodes src -j MASQUERADE --random-fully\n" + kubeFixed), Preempted, isTrue, PortChange, WhyPreempted},
+			{"ipvs", tables(ipvs), MarkCleared, isTrue, NoChange, WhyCleared},
+			{"calico", tables("-A POSTROUTING -m set --match-set " + pools + " src -m set ! --match-set " + pools + " dst -j MASQUERADE --random-fully\n" + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
+			{"not in the pools", tables("-A POSTROUTING -m set ! --match-set " + pools + " src -j MASQUERADE --random-fully\n" + kubeFixed), MarkBypassed, isTrue, PortChange, WhyBypassed},
+			{"the node itself", tables("-A POSTROUTING -m set --match-set nodes src -j MASQUERADE --random-fully\n" + kubeFixed), MarkBypassed, isTrue, PortChange, WhyBypassed},
 		} {
 			for _, backend := range []string{Legacy, NFT} {
 				t.Run(backend+"/"+strings.ReplaceAll(f.name, " ", "_"), func(t *testing.T) {

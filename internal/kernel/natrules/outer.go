@@ -62,11 +62,11 @@ func firstDoubt(fates []exit) *rule {
 
 // inner is what is left of the mark on the packets that enter the VXLAN devices.
 type inner struct {
-	kept       truth
-	cleared    *rule // the rule that takes it away
-	early      bool  // outside a nat chain
-	preempting *rule // the rule that ended the packet's way through nat before the guard
-	doubt      *rule
+	kept      truth
+	cleared   *rule // the rule that takes it away
+	early     bool  // outside a nat chain
+	bypassing *rule // the rule that ended the packet's way through nat before the guard
+	doubt     *rule
 }
 
 // enclosed judges the mark of marked inner packets of one family once they are through POSTROUTING.
@@ -91,7 +91,7 @@ func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, othe
 		}
 		keep = true
 		if f.kind == exitNAT && !slices.Contains(masquerade, f.rule) {
-			in.preempting = f.rule
+			in.bypassing = f.rule
 		}
 	}
 	switch {
@@ -122,7 +122,7 @@ func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guardin
 	if o.Change == NoChange && o.Why != WhyNotrack || o.Change == "" {
 		for _, r := range j.rulesets {
 			// Rules of the other family matter only where it is their guard that keeps the mark away.
-			if !r.readable() && (r.family == family || o.Why == WhyGuard) {
+			if !r.readable() && (r.family == family || o.Why == WhyCleared) {
 				o.Change, o.Why, o.Rule = UnsureChange, WhyUnread, nil
 			}
 		}
@@ -189,11 +189,11 @@ func explain(marked, plain outcome, in inner) Outer {
 	case PortChange, AddrChange:
 		switch {
 		case worse.rule == plain.rule:
-			return Outer{Change: worse.change, Why: WhyPreempted, Rule: quoteOf(RolePreempting, worse.rule)}
-		case in.preempting != nil:
-			return Outer{Change: worse.change, Why: WhyPreempted, Rule: quoteOf(RolePreempting, in.preempting)}
+			return Outer{Change: worse.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, worse.rule)}
+		case in.bypassing != nil:
+			return Outer{Change: worse.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, in.bypassing)}
 		default:
-			return Outer{Change: worse.change, Why: WhyUnguarded, Rule: quoteOf(RoleMasquerade, worse.rule)}
+			return Outer{Change: worse.change, Why: WhyKept, Rule: quoteOf(RoleMasquerade, worse.rule)}
 		}
 	}
 	o := Outer{Change: NoChange}
@@ -203,11 +203,11 @@ func explain(marked, plain outcome, in inner) Outer {
 	case in.kept == no && in.early, in.kept != no && s.cleared != nil && s.resetEarly:
 		o.Why, o.Rule = WhyMarkReset, quoteOf(RoleMarkReset, orRule(in.cleared, s.cleared))
 	case in.kept == no:
-		o.Why, o.Rule = WhyGuard, quoteOf(RoleGuard, in.cleared)
+		o.Why, o.Rule = WhyCleared, quoteOf(RoleClears, in.cleared)
 	case worse.nat:
 		o.Why, o.Rule = WhyNotRandom, quoteOf(RoleMasquerade, worse.rule)
 	case s.cleared != nil:
-		o.Why, o.Rule = WhyGuard, quoteOf(RoleGuard, s.cleared)
+		o.Why, o.Rule = WhyCleared, quoteOf(RoleClears, s.cleared)
 	default:
 		o.Why = WhyNoRule
 	}

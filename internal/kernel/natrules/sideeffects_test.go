@@ -26,8 +26,8 @@ func TestReadingLeavesNothingBehind(t *testing.T) {
 			return err
 		}
 		for _, r := range s.Rulesets {
-			if r.Status != statusNone || r.Guard != Absent {
-				t.Errorf("%s %s: %s, %s", r.Family, r.Backend, r.Status, r.Guard)
+			if r.Status != statusNone || r.MarkState != MarkAbsent {
+				t.Errorf("%s %s: %s, %s", r.Family, r.Backend, r.Status, r.MarkState)
 			}
 		}
 		for _, o := range s.Outer {
@@ -83,7 +83,7 @@ func TestWithoutCapability(t *testing.T) {
 				t.Errorf("uid %d: error %v", user, err)
 			}
 			for _, backend := range []string{Legacy, NFT} {
-				if r := findRuleset(s, familyIPv4, backend); r.Status != statusNotPermitted || r.Guard != CannotTell || r.Error == "" {
+				if r := findRuleset(s, familyIPv4, backend); r.Status != statusNotPermitted || r.MarkState != MarkUnknown || r.Error == "" {
 					t.Errorf("uid %d: %s: %+v", user, backend, r)
 				}
 			}

@@ -21,28 +21,28 @@ type Ruleset struct {
 	Status  string `json:"status"`  // ok, none (no NAT rules there), not_permitted, unsupported or failed: the values of node.Status
 	Error   string `json:"error,omitempty"`
 
-	Guard       Guard  `json:"guard"`
-	Mark        uint32 `json:"mark,omitempty"`         // the masquerade mark found (or given); 0 when none
-	RandomFully *bool  `json:"random_fully,omitempty"` // of the rule that masquerades the mark; nil when there is none
-	Quotes      []Rule `json:"quotes,omitempty"`       // the rules the judgement rests on
+	MarkState   MarkState `json:"masquerade_mark"`
+	Mark        uint32    `json:"mark,omitempty"`         // the masquerade mark found (or given); 0 when none
+	RandomFully *bool     `json:"random_fully,omitempty"` // of the rule that masquerades the mark; nil when there is none
+	Quotes      []Rule    `json:"quotes,omitempty"`       // the rules the judgement rests on
 }
 
-// Guard says whether a packet that carries the masquerade mark has it cleared before it can be masqueraded again.
-type Guard string
+// MarkState says whether a packet that carries the masquerade mark has it cleared before it can be masqueraded again.
+type MarkState string
 
-// The states of the guard.
+// The states of the masquerade mark.
 const (
-	Guarded   Guard = "guarded"   // the mark is cleared before MASQUERADE: kube-proxy's fixed form
-	Unguarded Guard = "unguarded" // marked packets are masqueraded with the mark left on: the old form
-	Preempted Guard = "preempted" // guarded, but another MASQUERADE or SNAT that the outer packet matches runs first
-	Absent    Guard = "absent"    // no rule masquerades a mark
-	// CannotTell: a rule on the way could not be understood. It has no state of its own in the metric: all states are 0.
-	CannotTell Guard = "unknown"
+	MarkCleared  MarkState = "cleared"  // the mark is cleared before MASQUERADE: kube-proxy's fixed form
+	MarkKept     MarkState = "kept"     // marked packets are masqueraded with the mark left on: the old form
+	MarkBypassed MarkState = "bypassed" // cleared for some packets, but another MASQUERADE or SNAT that the outer packet matches runs first
+	MarkAbsent   MarkState = "absent"   // no rule masquerades a mark
+	// MarkUnknown: a rule on the way could not be understood. It has no state of its own in the metric: all states are 0.
+	MarkUnknown MarkState = "unknown"
 )
 
 // Rule is a rule quoted for a person.
 type Rule struct {
-	Role  string `json:"role"` // guard, masquerade, preempting, mark_reset, notrack, not_understood
+	Role  string `json:"role"` // guard, masquerade, bypassing, mark_reset, notrack, not_understood
 	Table string `json:"table"`
 	Chain string `json:"chain"`
 	Text  string `json:"text"` // in iptables-save or nft syntax
@@ -73,12 +73,12 @@ type Why string
 
 // The reasons.
 const (
-	WhyGuard     Why = "guard"      // the mark is cleared before the rule that would masquerade
+	WhyCleared   Why = "cleared"    // the mark is cleared before the rule that would masquerade
 	WhyMarkReset Why = "mark_reset" // the mark is cleared for the VXLAN port on the way out
 	WhyNotrack   Why = "notrack"    // the VXLAN port is not tracked
 	WhyNoRule    Why = "no_rule"    // no rule NATs it
 	WhyNotRandom Why = "not_random" // masqueraded, but the source port is kept
-	WhyUnguarded Why = "unguarded"  // masqueraded because of the mark
-	WhyPreempted Why = "preempted"  // NATed by a rule that runs before the guard, or has nothing to do with the mark
+	WhyKept      Why = "kept"       // masqueraded because of the mark
+	WhyBypassed  Why = "bypassed"   // NATed by a rule that runs before the mark is cleared, or has nothing to do with the mark
 	WhyUnread    Why = "unread"     // rules not read or not understood
 )

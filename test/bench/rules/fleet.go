@@ -102,7 +102,7 @@ func (f *fleet) values(node int, age time.Duration) map[string]float64 {
 		seen  = `vxlan_conntrack_nat_flows_seen_total{family="ipv4",nat="snat",port="8472"}`
 		csum  = `vxlan_host_udp_in_csum_errors_total{family="ipv4"}`
 		state = `vxlan_device_exposure{device="flannel.1",state=%q,variant="offloaded_checksum"}`
-		guard = `vxlan_nat_mark_guard{backend="legacy",family=%q,state=%q}`
+		guard = `vxlan_nat_masquerade_mark_state{backend="legacy",family=%q,state=%q}`
 	)
 	if node < int(f.failing.Load()) {
 		v[seen] = float64(int(seconds) / 30)
@@ -112,7 +112,7 @@ func (f *fleet) values(node int, age time.Duration) map[string]float64 {
 	v[nat], v[seen] = 0, 0
 	v[fmt.Sprintf(state, "active")], v[fmt.Sprintf(state, "clear")] = 0, 1
 	for _, family := range []string{"ipv4", "ipv6"} {
-		v[fmt.Sprintf(guard, family, "unguarded")], v[fmt.Sprintf(guard, family, "guarded")] = 0, 1
+		v[fmt.Sprintf(guard, family, "kept")], v[fmt.Sprintf(guard, family, "cleared")] = 0, 1
 	}
 	return v
 }

@@ -22,7 +22,7 @@ func TestStack(t *testing.T) {
 	binary, err := scrape.Build(ctx, t.TempDir())
 	must(t, err)
 	o := lab.LiveFailure()
-	o.Rules = lab.RulesPreempted // masquerades whatever leaves the cluster
+	o.Rules = lab.RulesBypassed // masquerades whatever leaves the cluster
 	r := labtest.NewRig(t, o)
 	network := labtest.NewNetwork(t)
 
