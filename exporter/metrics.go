@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/collectors"
-	"vxlan_exporter/internal/diagnosis"
 	"vxlan_exporter/internal/node"
 )
 
@@ -14,7 +13,7 @@ import (
 type Publisher struct {
 	collectors                      []collectors.Collector
 	success, notPermitted, duration *prometheus.Desc
-	exposure                        *prometheus.Desc
+	exposure                        *collectors.Exposure
 }
 
 // NewPublisher makes a publisher of the metrics of cs, of how they fared, and of the judgement on the devices.
@@ -30,9 +29,7 @@ func NewPublisher(cs []collectors.Collector) *Publisher {
 		notPermitted: d("scrape", "collector_not_permitted",
 			"Whether the kernel refused the collector's reading for want of a capability.", "collector"),
 		duration: d("scrape", "collector_duration_seconds", "Time the collector took.", "collector"),
-		exposure: d("device", "exposure",
-			"Whether the device is exposed to a variant of the checksum failure: clear (a condition is known to be absent), exposed (all conditions hold), active (and NATed flows are there), unknown (a condition could not be read).",
-			"device", "variant", "state"),
+		exposure: collectors.NewExposure(),
 	}
 }
 
@@ -49,12 +46,13 @@ type scrape struct {
 
 // Describe sends all descriptions, those of collectors that are not kept too.
 func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{s.success, s.notPermitted, s.duration, s.exposure} {
+	for _, d := range []*prometheus.Desc{s.success, s.notPermitted, s.duration} {
 		ch <- d
 	}
 	for _, c := range s.collectors {
 		c.Describe(ch)
 	}
+	s.exposure.Describe(ch)
 }
 
 // Collect writes the metrics.
@@ -72,13 +70,8 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 			c.Publish(s.seen.Node, ch)
 		}
 	}
-	if !s.keep("device") || !s.seen.Answered["device"] {
-		return
-	}
-	for _, e := range diagnosis.Exposures(s.seen.Node) {
-		for _, state := range []diagnosis.State{diagnosis.Clear, diagnosis.Exposed, diagnosis.Active, diagnosis.Unknown} {
-			ch <- prometheus.MustNewConstMetric(s.exposure, prometheus.GaugeValue, collectors.BoolValue(e.State == state), collectors.DeviceLabel(e.Device), e.Variant, string(state))
-		}
+	if s.keep("device") && s.seen.Answered["device"] {
+		s.exposure.Publish(s.seen.Node, ch)
 	}
 }
 

@@ -63,7 +63,7 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 	if c.interval < 0 {
 		return diagnosis.Look{}, fmt.Errorf("--interval=%s: must not be negative", c.interval)
 	}
-	s.conntrackInterval = 0                            // both looks scan
+	s.ConntrackMinInterval = 0                         // both looks scan
 	set, err := s.build(slog.New(slog.DiscardHandler)) // the report itself says what could not be read
 	if err != nil {
 		return diagnosis.Look{}, err

@@ -20,6 +20,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"vxlan_exporter/collectors"
 	"vxlan_exporter/exporter"
 	"vxlan_exporter/internal/kernel/kerneltest"
 	"vxlan_exporter/internal/kernel/natrules"
@@ -60,14 +61,14 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	s.wire.Open = k.OpenPacket
-	s.kernel = openers{
-		route: k.OpenRoute, ioctl: k.OpenIoctl, generic: k.OpenGeneric, conntrack: k.OpenConntrack,
-		rules: natrules.NewReader(natrules.Config{
+	s.Wire.Open = k.OpenPacket
+	s.Open = collectors.Openers{
+		Route: k.OpenRoute, Ioctl: k.OpenIoctl, Generic: k.OpenGeneric, Conntrack: k.OpenConntrack,
+		Rules: natrules.NewReader(natrules.Config{
 			Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root,
 			OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy, OpenIPSets: k.OpenIPSets,
 		}),
-		surroundings: k.OpenSurroundings,
+		Surroundings: k.OpenSurroundings,
 	}
 	logger := slog.New(slog.NewTextHandler(m.log, nil))
 	set, err := s.build(logger)

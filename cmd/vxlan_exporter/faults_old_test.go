@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/collectors"
 	"vxlan_exporter/internal/kernel/kerneltest"
 	"vxlan_exporter/internal/node"
 )
@@ -41,9 +42,9 @@ func TestImitatedLinux310(t *testing.T) {
 	if text.String() != string(want) {
 		t.Errorf("the exposition is not %s (make golden writes it anew); first difference:\n%s", oldFile, firstDifference(text.String(), string(want)))
 	}
-	for _, c := range collectorNames() {
-		if got[`vxlan_scrape_collector_success{collector="`+c.name+`"}`] != 1 {
-			t.Errorf("%s fails", c.name)
+	for _, c := range collectors.Kinds() {
+		if got[`vxlan_scrape_collector_success{collector="`+c.Name+`"}`] != 1 {
+			t.Errorf("%s fails", c.Name)
 		}
 	}
 	for _, absent := range []string{

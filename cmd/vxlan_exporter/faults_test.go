@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/collectors"
 	"vxlan_exporter/internal/kernel/kerneltest"
 	"vxlan_exporter/internal/node"
 	"vxlan_exporter/test/lab/scrape"
@@ -245,11 +246,11 @@ func TestEveryCollectorHasFaults(t *testing.T) {
 			tried[name]++
 		}
 	}
-	for _, c := range collectorNames() {
-		if tried[c.name] < 3 {
-			t.Errorf("%d faults are tried on collector %s", tried[c.name], c.name)
+	for _, c := range collectors.Kinds() {
+		if tried[c.Name] < 3 {
+			t.Errorf("%d faults are tried on collector %s", tried[c.Name], c.Name)
 		}
-		delete(tried, c.name)
+		delete(tried, c.Name)
 	}
 	for name := range tried {
 		t.Errorf("there is no collector %s", name)

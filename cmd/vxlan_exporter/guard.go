@@ -31,7 +31,7 @@ func addGuard(app *kingpin.Application, s *sources, commands map[string]command)
 	commands[cmd.FullCommand()] = func(logger *slog.Logger) (int, error) {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		s.natInterval = min(s.natInterval, guardRulesInterval)
+		s.NATRulesMinInterval = min(s.NATRulesMinInterval, guardRulesInterval)
 		set, err := s.build(logger)
 		if err != nil {
 			return 0, err

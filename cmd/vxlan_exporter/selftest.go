@@ -27,7 +27,7 @@ func addSelfTest(app *kingpin.Application, s *sources, commands map[string]comma
 		defer stop()
 		ctx, cancel := context.WithTimeout(ctx, selfTestTimeout)
 		defer cancel()
-		result, err := selftest.Run(ctx, selftest.Options{Proc: s.proc})
+		result, err := selftest.Run(ctx, selftest.Options{Proc: s.Proc})
 		if err != nil {
 			return 0, err
 		}
