@@ -32,18 +32,18 @@ func TestVerdictAndReality(t *testing.T) {
 					t.Errorf("%d of %d rule forms stall: the rig does not tell them apart", stalls, len(lab.AllRules()))
 				}
 				for name, c := range map[string]combination{
-					"not random":            {rules: lab.RulesOld, udp: true, tx: true},
-					"tx off":                {rules: lab.RulesOld, random: true, udp: true},
-					"noudpcsum":             {rules: lab.RulesOld, random: true, tx: true},
-					"noudpcsum, tx off":     {rules: lab.RulesOld, random: true},
-					"notrack":               {rules: lab.RulesOld, random: true, udp: true, tx: true, notrack: true},
-					"mark reset in filter":  {rules: lab.RulesOld, random: true, udp: true, tx: true, reset: lab.MarkResetFilter},
-					"mark reset in mangle":  {rules: lab.RulesOld, random: true, udp: true, tx: true, reset: lab.MarkResetMangle},
+					"not random":           {rules: lab.RulesOld, udp: true, tx: true},
+					"tx off":               {rules: lab.RulesOld, random: true, udp: true},
+					"noudpcsum":            {rules: lab.RulesOld, random: true, tx: true},
+					"noudpcsum, tx off":    {rules: lab.RulesOld, random: true},
+					"notrack":              {rules: lab.RulesOld, random: true, udp: true, tx: true, notrack: true},
+					"mark reset in filter": {rules: lab.RulesOld, random: true, udp: true, tx: true, reset: lab.MarkResetFilter},
+					"mark reset in mangle": {rules: lab.RulesOld, random: true, udp: true, tx: true, reset: lab.MarkResetMangle},
 					"bypassed, not random": {rules: lab.RulesBypassed, udp: true, tx: true},
 					"bypassed, tx off":     {rules: lab.RulesBypassed, random: true, udp: true},
 					"bypassed, notrack":    {rules: lab.RulesBypassed, random: true, udp: true, tx: true, notrack: true},
-					"fixed, noudpcsum":      {rules: lab.RulesFixed, random: true, tx: true},
-					"fixed, not random":     {rules: lab.RulesFixed, udp: true, tx: true},
+					"fixed, noudpcsum":     {rules: lab.RulesFixed, random: true, tx: true},
+					"fixed, not random":    {rules: lab.RulesFixed, udp: true, tx: true},
 				} {
 					n.verdict(t, name, c)
 				}
