@@ -11,7 +11,7 @@ var errDevicesUnknown = errors.New("which VXLAN devices there are could not be r
 
 // devicesUnknown tells "no device" from "could not look", for those that would otherwise take the first for an answer.
 func devicesUnknown(known *node.Node) error {
-	if r, ok := known.Readings["device"]; ok && !r.Succeeded() && len(known.Devices) == 0 {
+	if r, ok := known.Results["device"]; ok && !r.Succeeded() && len(known.Devices) == 0 {
 		return errDevicesUnknown
 	}
 	return nil

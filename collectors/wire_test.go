@@ -115,7 +115,7 @@ func TestWireObserveErrors(t *testing.T) {
 			if fill != nil {
 				t.Error("something was found")
 			}
-			if r := node.NewReading(err, 0); r.Status != tt.status || !strings.Contains(r.Error, tt.says) || strings.Count(r.Error, tt.says) != 1 {
+			if r := node.NewResult(err, 0); r.Status != tt.status || !strings.Contains(r.Error, tt.says) || strings.Count(r.Error, tt.says) != 1 {
 				t.Errorf("%+v", r)
 			}
 		})

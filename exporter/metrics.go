@@ -62,7 +62,7 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 		if !s.keep(name) {
 			continue
 		}
-		r := s.seen.Node.Readings[name]
+		r := s.seen.Node.Results[name]
 		ch <- prometheus.MustNewConstMetric(s.success, prometheus.GaugeValue, collectors.BoolValue(r.Succeeded()), name)
 		ch <- prometheus.MustNewConstMetric(s.notPermitted, prometheus.GaugeValue, collectors.BoolValue(r.Status == node.NotPermitted), name)
 		ch <- prometheus.MustNewConstMetric(s.duration, prometheus.GaugeValue, r.Duration.Seconds(), name)

@@ -137,7 +137,7 @@ func (o *Observer) begin(ctx context.Context) *look {
 		done: make(chan struct{}), now: o.now, answered: map[string]bool{}, pending: map[string]time.Time{},
 		node: node.Node{
 			Schema: node.Schema, Time: start, Hostname: hostname, Exporter: version.Version,
-			Readings: map[string]node.Reading{},
+			Results: map[string]node.Result{},
 		},
 	}
 	for _, c := range o.Collectors() {
@@ -181,7 +181,7 @@ func (o *Observer) run(l *look, deadline time.Time) {
 	l.close()
 	seen := l.snapshot()
 	for _, s := range o.slots() {
-		if r := seen.Node.Readings[s.collector.Name()]; r.Status != node.Failed || deadline.Sub(seen.Node.Time) >= patient {
+		if r := seen.Node.Results[s.collector.Name()]; r.Status != node.Failed || deadline.Sub(seen.Node.Time) >= patient {
 			o.logChange(s, r)
 		}
 	}
@@ -201,7 +201,7 @@ type configured interface{ ConfiguredPorts() []node.Port }
 // the failure of one reader must not make the others look in other places, or in none. They are not published.
 func (o *Observer) knownTo(l *look) *node.Node {
 	known := l.snapshot().Node
-	if known.Devices == nil && !known.Readings[o.first.collector.Name()].Succeeded() {
+	if known.Devices == nil && !known.Results[o.first.collector.Name()].Succeeded() {
 		if c, ok := o.first.collector.(configured); ok && o.known.Ports == nil {
 			o.known.Ports = c.ConfiguredPorts()
 		}
@@ -233,12 +233,12 @@ func (o *Observer) observe(ctx context.Context, l *look, s *slot, known *node.No
 		name, start := s.collector.Name(), o.now()
 		if !s.enter(ctx, start) {
 			// Another try would only pile up goroutines.
-			l.answer(name, nil, node.NewReading(fmt.Errorf("%s: %w", name, s.inTheWay(o.now())), 0))
+			l.answer(name, nil, node.NewResult(fmt.Errorf("%s: %w", name, s.inTheWay(o.now())), 0))
 			return
 		}
 		fill, err := o.protect(ctx, s, known)
 		s.leave()
-		l.answer(name, fill, node.NewReading(err, o.now().Sub(start)))
+		l.answer(name, fill, node.NewResult(err, o.now().Sub(start)))
 	}()
 	return done
 }
@@ -305,7 +305,7 @@ func (s *slot) busy() (since time.Time, ok bool) {
 }
 
 // answer stores what a collector found, unless the look has ended: then the collector has failed already.
-func (l *look) answer(name string, fill collectors.Fill, r node.Reading) {
+func (l *look) answer(name string, fill collectors.Fill, r node.Result) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -316,7 +316,7 @@ func (l *look) answer(name string, fill collectors.Fill, r node.Reading) {
 		fill(&l.node)
 		l.answered[name] = true
 	}
-	l.node.Readings[name] = r
+	l.node.Results[name] = r
 }
 
 // close ends the look: whoever has not answered has failed.
@@ -324,14 +324,14 @@ func (l *look) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	l.failPending(l.node.Readings)
+	l.failPending(l.node.Results)
 }
 
-func (l *look) failPending(readings map[string]node.Reading) {
+func (l *look) failPending(readings map[string]node.Result) {
 	now := l.now()
 	for name, start := range l.pending {
 		d := now.Sub(start)
-		readings[name] = node.NewReading(fmt.Errorf("%s: no answer within %s: %w", name, d.Round(time.Millisecond), context.DeadlineExceeded), d)
+		readings[name] = node.NewResult(fmt.Errorf("%s: no answer within %s: %w", name, d.Round(time.Millisecond), context.DeadlineExceeded), d)
 	}
 }
 
@@ -340,15 +340,15 @@ func (l *look) snapshot() *Observation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.node
-	n.Readings = maps.Clone(l.node.Readings)
+	n.Results = maps.Clone(l.node.Results)
 	if !l.closed {
-		l.failPending(n.Readings)
+		l.failPending(n.Results)
 	}
 	return &Observation{Node: &n, Answered: maps.Clone(l.answered)}
 }
 
 // logChange logs a collector's status once, when it is not what it was.
-func (o *Observer) logChange(s *slot, r node.Reading) {
+func (o *Observer) logChange(s *slot, r node.Result) {
 	s.mu.Lock()
 	before := s.logged
 	s.logged = r.Status

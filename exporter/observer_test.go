@@ -99,7 +99,7 @@ func TestDevicesAreKnownToTheOthers(t *testing.T) {
 	if len(seen) != 1 || seen[0].Port != 8472 {
 		t.Errorf("the second collector saw ports %v", seen)
 	}
-	if len(got.Node.Ports) != 1 || !got.Answered["c"] || got.Node.Readings["c"].Status != node.OK {
+	if len(got.Node.Ports) != 1 || !got.Answered["c"] || got.Node.Results["c"].Status != node.OK {
 		t.Errorf("observation %+v", got)
 	}
 }
@@ -126,7 +126,7 @@ func TestErrorsCostTheirOwnCollectorOnly(t *testing.T) {
 		"broken": node.Failed, "partly": node.Failed, "panics": node.Failed,
 	}
 	for name, status := range want {
-		if r := got.Node.Readings[name]; r.Status != status {
+		if r := got.Node.Results[name]; r.Status != status {
 			t.Errorf("%s: %+v, want %s", name, r, status)
 		}
 		if answered := name == "device" || name == "fine" || name == "partly"; got.Answered[name] != answered {
@@ -178,10 +178,10 @@ func TestHungCollector(t *testing.T) {
 			if d, want := time.Since(start), map[bool]time.Duration{true: 2 * time.Second, false: grace}[i == 0]; d != want {
 				t.Errorf("look %d took %s, want %s", i, d, want)
 			}
-			if r := got.Node.Readings["hung"]; r.Status != node.Failed || got.Answered["hung"] {
+			if r := got.Node.Results["hung"]; r.Status != node.Failed || got.Answered["hung"] {
 				t.Errorf("look %d: hung: %+v", i, r)
 			}
-			if r := got.Node.Readings["fine"]; r.Status != node.OK {
+			if r := got.Node.Results["fine"]; r.Status != node.OK {
 				t.Errorf("look %d: fine: %+v", i, r)
 			}
 			synctest.Wait()
@@ -192,7 +192,7 @@ func TestHungCollector(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		got := observe(t, o, 2*time.Second)
-		if r := got.Node.Readings["hung"]; r.Status != node.OK {
+		if r := got.Node.Results["hung"]; r.Status != node.OK {
 			t.Errorf("after its release: %+v", r)
 		}
 		if n := strings.Count(log.String(), "level=WARN"); n != 1 {
@@ -235,7 +235,7 @@ func TestConcurrentCallersShareOneLook(t *testing.T) {
 		caller := func(timeout time.Duration, want bool) {
 			start := time.Now()
 			got := observe(t, o, timeout)
-			if ok := got.Node.Readings["slow"].Succeeded(); ok != want || time.Since(start) != min(timeout, time.Second) {
+			if ok := got.Node.Results["slow"].Succeeded(); ok != want || time.Since(start) != min(timeout, time.Second) {
 				t.Errorf("success %v after %s", ok, time.Since(start))
 			}
 			if len(got.Node.Ports) != 1 {
@@ -263,7 +263,7 @@ func TestCallersInAHurryCutNobodyShort(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		got := observe(t, o, 5*time.Second)
-		if r := got.Node.Readings["slow"]; !r.Succeeded() || time.Since(start) > 1100*time.Millisecond {
+		if r := got.Node.Results["slow"]; !r.Succeeded() || time.Since(start) > 1100*time.Millisecond {
 			t.Errorf("%+v after %s", r, time.Since(start))
 		}
 		if n := slow.calls.Load(); n != 2 {
@@ -279,7 +279,7 @@ func TestCallersInAHurryCutNoDevicesShort(t *testing.T) {
 		o := NewObserver(slog.New(slog.DiscardHandler), device, &fake{name: "fine", observe: filled})
 		go observe(t, o, 1500*time.Millisecond)
 		synctest.Wait()
-		if r := observe(t, o, 5*time.Second).Node.Readings["slow"]; !r.Succeeded() {
+		if r := observe(t, o, 5*time.Second).Node.Results["slow"]; !r.Succeeded() {
 			t.Errorf("%+v", r)
 		}
 		if n := device.calls.Load(); n != 2 {
@@ -294,11 +294,11 @@ func TestScraperInAHurryDoesNotFillTheLog(t *testing.T) {
 		log := &logBuffer{}
 		o := newObserver(log, slowly())
 		for range 5 {
-			if r := observe(t, o, time.Millisecond).Node.Readings["slow"]; r.Succeeded() {
+			if r := observe(t, o, time.Millisecond).Node.Results["slow"]; r.Succeeded() {
 				t.Errorf("%+v", r)
 			}
 			synctest.Wait()
-			if r := observe(t, o, 5*time.Second).Node.Readings["slow"]; !r.Succeeded() {
+			if r := observe(t, o, 5*time.Second).Node.Results["slow"]; !r.Succeeded() {
 				t.Errorf("%+v", r)
 			}
 		}
@@ -315,8 +315,8 @@ func TestCallerThatHangsUpSpoilsNobodysLook(t *testing.T) {
 		go o.Observe(ctx)
 		synctest.Wait()
 		cancel()
-		if got := observe(t, o, 5*time.Second); !got.Node.Readings["slow"].Succeeded() {
-			t.Errorf("reading %+v", got.Node.Readings["slow"])
+		if got := observe(t, o, 5*time.Second); !got.Node.Results["slow"].Succeeded() {
+			t.Errorf("reading %+v", got.Node.Results["slow"])
 		}
 	})
 }
@@ -330,8 +330,8 @@ func TestHungDeviceReaderLeavesTimeForTheOthers(t *testing.T) {
 		o := NewObserver(slog.New(slog.DiscardHandler), first, &fake{name: "fine", observe: filled})
 		start := time.Now()
 		got := observe(t, o, 4*time.Second)
-		if !got.Node.Readings["fine"].Succeeded() || got.Node.Readings["device"].Status != node.Failed {
-			t.Errorf("readings %+v", got.Node.Readings)
+		if !got.Node.Results["fine"].Succeeded() || got.Node.Results["device"].Status != node.Failed {
+			t.Errorf("readings %+v", got.Node.Results)
 		}
 		if d := time.Since(start); d > 2*time.Second {
 			t.Errorf("took %s", d)

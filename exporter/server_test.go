@@ -23,7 +23,7 @@ func newServer(t *testing.T, change func(*Config), rest ...*fake) (*Server, *htt
 		Observer: newObserver(&logBuffer{}, rest...), Self: prometheus.NewRegistry(), TelemetryPath: "/metrics",
 		TimeoutOffset: 500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 		Page: func(w http.ResponseWriter, seen, _ *Observation) {
-			fmt.Fprint(w, "page of ", len(seen.Node.Readings), " readings")
+			fmt.Fprint(w, "page of ", len(seen.Node.Results), " readings")
 		},
 	}
 	if change != nil {

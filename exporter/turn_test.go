@@ -23,9 +23,9 @@ func TestNothingHangsWhereTimeIsUp(t *testing.T) {
 		const looks = 100 // a choice between two that are ready is made at random
 		for i := range looks {
 			l := &look{done: make(chan struct{}), now: time.Now, answered: map[string]bool{}, pending: map[string]time.Time{}}
-			l.node.Readings = map[string]node.Reading{}
+			l.node.Results = map[string]node.Result{}
 			<-o.observe(ctx, l, o.rest[0], &node.Node{})
-			if r := l.node.Readings["had"]; !l.answered["had"] || strings.Contains(r.Error, "hanging") {
+			if r := l.node.Results["had"]; !l.answered["had"] || strings.Contains(r.Error, "hanging") {
 				t.Fatalf("look %d: %+v", i, r)
 			}
 		}
@@ -46,7 +46,7 @@ func TestHangingSince(t *testing.T) {
 		observe(t, o, 2*time.Second)
 		time.Sleep(time.Minute)
 		got := observe(t, o, 2*time.Second)
-		if r := got.Node.Readings["hung"]; r.Error != "hung: an earlier reading has been hanging for 1m2s" {
+		if r := got.Node.Results["hung"]; r.Error != "hung: an earlier reading has been hanging for 1m2s" {
 			t.Errorf("%+v", r)
 		}
 		close(release)
@@ -55,7 +55,7 @@ func TestHangingSince(t *testing.T) {
 		s := o.rest[0]
 		s.turn <- struct{}{} // as between a reading's end and the next one's beginning
 		got = observe(t, o, 2*time.Second)
-		if r := got.Node.Readings["hung"]; r.Status != node.Failed || r.Error != "hung: an earlier reading has only just come back" {
+		if r := got.Node.Results["hung"]; r.Status != node.Failed || r.Error != "hung: an earlier reading has only just come back" {
 			t.Errorf("%+v", r)
 		}
 		<-s.turn

@@ -62,7 +62,7 @@ func readNode(t *testing.T) *node.Node {
 func TestGolden(t *testing.T) {
 	n := readNode(t)
 	answered := map[string]bool{}
-	for name := range n.Readings {
+	for name := range n.Results {
 		answered[name] = true
 	}
 	registry := prometheus.NewPedanticRegistry()

@@ -42,7 +42,7 @@ func addGuard(app *kingpin.Application, s *sources, commands map[string]command)
 			ctx, cancel := context.WithTimeout(ctx, guardLookTimeout)
 			defer cancel()
 			n := set.observer.Observe(ctx).Node
-			if r := n.Readings["device"]; !r.Succeeded() {
+			if r := n.Results["device"]; !r.Succeeded() {
 				return nil, fmt.Errorf("which devices are exposed: %s", r.Error)
 			}
 			return exposedDevices(diagnosis.Exposures(n)), nil

@@ -19,7 +19,7 @@ type change func(*node.Node)
 func ordinary(changes ...change) *node.Node {
 	n := &node.Node{
 		Schema: node.Schema, Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Hostname: "node-a", Exporter: "1.0.0",
-		Readings: map[string]node.Reading{},
+		Results: map[string]node.Result{},
 		Kernel: node.Kernel{Info: kernelversion.Info{
 			Release: "6.1.0-18-amd64", Version: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1 (2024-02-01)", Machine: "x86_64",
 			OS: map[string]string{"ID": "debian", "VERSION_ID": "12", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
@@ -50,7 +50,7 @@ func ordinary(changes ...change) *node.Node {
 		},
 	}
 	for _, name := range []string{"device", "underlay", "host", "socket", "conntrack", "natrules", "kernel"} {
-		n.Readings[name] = node.Reading{Status: node.OK}
+		n.Results[name] = node.Result{Status: node.OK}
 	}
 	for _, c := range changes {
 		c(n)
@@ -210,7 +210,7 @@ func nftOldRules() change {
 
 func rulesRefused() change {
 	return func(n *node.Node) {
-		n.Readings["natrules"] = node.Reading{Status: node.NotPermitted, Error: "natrules: operation not permitted (needs CAP_NET_ADMIN)"}
+		n.Results["natrules"] = node.Result{Status: node.NotPermitted, Error: "natrules: operation not permitted (needs CAP_NET_ADMIN)"}
 		n.NATRules = natrules.State{}
 	}
 }
@@ -230,20 +230,20 @@ func flows(tracked, snat uint64) change {
 
 func flowsRefused() change {
 	return func(n *node.Node) {
-		n.Readings["conntrack"] = node.Reading{Status: node.NotPermitted, Error: "conntrack: dump ipv4: operation not permitted (needs CAP_NET_ADMIN)"}
+		n.Results["conntrack"] = node.Result{Status: node.NotPermitted, Error: "conntrack: dump ipv4: operation not permitted (needs CAP_NET_ADMIN)"}
 		n.Conntrack = node.Conntrack{}
 	}
 }
 
 func noConntrack() change {
 	return func(n *node.Node) {
-		n.Readings["conntrack"] = node.Reading{Status: node.None, Error: "no such file"}
+		n.Results["conntrack"] = node.Result{Status: node.None, Error: "no such file"}
 		n.Conntrack, n.Host.ConntrackInvalid = node.Conntrack{}, nil
 	}
 }
 
 func reading(name string, s node.Status, text string) change {
-	return func(n *node.Node) { n.Readings[name] = node.Reading{Status: s, Error: text} }
+	return func(n *node.Node) { n.Results[name] = node.Result{Status: s, Error: text} }
 }
 
 func noDevices() change {

@@ -87,8 +87,8 @@ func underlayFamilies(d node.Device) []string {
 func (j *judge) carriesVXLAN() bool { return j.carries[node.IPv4] || j.carries[node.IPv6] }
 
 // reading finds a collector's outcome.
-func (j *judge) reading(name string) (node.Reading, bool) {
-	r, ok := j.now.Readings[name]
+func (j *judge) reading(name string) (node.Result, bool) {
+	r, ok := j.now.Results[name]
 	return r, ok
 }
 

@@ -42,14 +42,14 @@ func Lost(name string) string {
 }
 
 // Missing reports whether an outcome leaves a gap worth telling. The packet probe is off unless asked for.
-func Missing(name string, r node.Reading) bool {
+func Missing(name string, r node.Result) bool {
 	return !r.Succeeded() && (name != "wire" || r.Status != node.Disabled)
 }
 
 // readings reports what could not be read, and decides whether a verdict is possible without it.
 func (j *judge) readings() {
-	for _, name := range slices.Sorted(maps.Keys(j.now.Readings)) {
-		r := j.now.Readings[name]
+	for _, name := range slices.Sorted(maps.Keys(j.now.Results)) {
+		r := j.now.Results[name]
 		if !Missing(name, r) {
 			continue
 		}

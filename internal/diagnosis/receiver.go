@@ -26,7 +26,7 @@ func (j *judge) receivers() {
 		case c.Total == nil:
 			quiet = false
 			j.raise(Unknown)
-			if j.succeeded(readHost) || len(j.now.Readings) == 0 {
+			if j.succeeded(readHost) || len(j.now.Results) == 0 {
 				j.add(Finding{
 					Code: CodeReadingMissing, Severity: Warning, Family: family,
 					Summary: "This kernel does not count bad UDP checksums over " + family + ", or it could not be read: whether any arrive cannot be told.",

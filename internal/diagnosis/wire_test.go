@@ -18,7 +18,7 @@ func probed(direction string, ago time.Duration) change {
 		if direction == directionOut {
 			p.Source, p.Destination = netip.MustParseAddrPort("10.0.0.1:38876"), netip.MustParseAddrPort("10.0.0.3:8472")
 		}
-		n.Readings["wire"] = node.Reading{Status: node.OK}
+		n.Results["wire"] = node.Result{Status: node.OK}
 		n.Wire = &node.Wire{Interfaces: []string{"eth0"}, SampleRatio: 1, Samples: []node.BadPacket{p}}
 	}
 }

@@ -1,5 +1,5 @@
-// Package node holds what one look at a node found, as plain data. Collectors fill it; metrics, diagnosis, the check command and
-// the status page are pure functions of it. It is also the format of a saved observation (JSON), so a field is only ever added.
+// Package node holds an observation of a node, as plain data. Collectors fill it; metrics, diagnosis, the check command and the
+// status page are pure functions of it. It is also the format of a saved observation (JSON), so a field is only ever added.
 package node
 
 import (
@@ -32,21 +32,21 @@ const (
 // Node is one observation of one node's network namespace.
 type Node struct {
 	Schema   int       `json:"schema"`
-	Time     time.Time `json:"time"`     // when the look began
+	Time     time.Time `json:"time"`     // when the observation began
 	Hostname string    `json:"hostname"` // kernel.hostname
-	Exporter string    `json:"exporter"` // version of the program that looked
+	Exporter string    `json:"exporter"` // version of the program that observed
 
-	Readings map[string]Reading `json:"readings"` // outcome by collector name
+	Results map[string]Result `json:"results"` // outcome by collector name
 
 	Kernel    Kernel           `json:"kernel"`
 	Host      Host             `json:"host"`
 	Sockets   []procnet.Socket `json:"sockets,omitempty"` // the kernel's own VXLAN sockets
 	Devices   []Device         `json:"devices,omitempty"`
 	Underlays []Underlay       `json:"underlays,omitempty"`
-	Ports     []Port           `json:"ports,omitempty"` // every VXLAN port looked for
+	Ports     []Port           `json:"ports,omitempty"` // every VXLAN port in use or configured
 	Conntrack Conntrack        `json:"conntrack"`
 	NATRules  natrules.State   `json:"nat_rules"`
-	Wire      *Wire            `json:"wire,omitempty"` // nil when the probe is off
+	Wire      *Wire            `json:"wire,omitempty"` // nil when the collector is off
 }
 
 // Kernel says which kernel this is and what is known of its NAT checksum bugs.
@@ -120,7 +120,7 @@ func (p Port) Families() []string {
 }
 
 // Conntrack holds what the connection tracking table says of the VXLAN ports. Ports is empty when no scan has ever completed; the
-// Reading of the collector says why.
+// Result of the collector says why.
 type Conntrack struct {
 	Entries    *uint64        `json:"entries,omitempty"`        // net.netfilter.nf_conntrack_count, this namespace
 	Limit      *uint64        `json:"limit,omitempty"`          // net.netfilter.nf_conntrack_max
@@ -147,7 +147,7 @@ type ConntrackPort struct {
 	SeenDNAT uint64 `json:"seen_dnat"`
 }
 
-// NATFlow is one NATed VXLAN flow: what was sent, and what left (the reply tuple turned round).
+// NATFlow is one NATed VXLAN flow: what was sent, and what left (the reply tuple, reversed).
 type NATFlow struct {
 	Source         netip.AddrPort `json:"source"`
 	Destination    netip.AddrPort `json:"destination"`
@@ -201,13 +201,13 @@ func (n *Node) Device(name string) (Device, bool) {
 	return n.Devices[i], true
 }
 
-// Wire is what the packet probe saw on the underlay NICs since it started. Numbers of sampled packets are scaled up by the sampling
-// ratio that held when each was seen.
+// Wire is what the wire collector captured on the underlay NICs since it started. Numbers of sampled packets are scaled up by the
+// sampling ratio in force when each was captured.
 type Wire struct {
-	Interfaces     []string    `json:"interfaces"`       // those that are watched
-	SampleRatio    float64     `json:"sample_ratio"`     // of the incoming packets with a checksum, the part that is looked at now; 1: all
+	Interfaces     []string    `json:"interfaces"`       // NICs with a capture
+	SampleRatio    float64     `json:"sample_ratio"`     // share of incoming packets with a checksum that is judged now; 1: all
 	SampleRatioOut float64     `json:"sample_ratio_out"` // the same of outgoing ones
-	Captured       uint64      `json:"captured"`         // packets looked at
+	Captured       uint64      `json:"captured"`         // packets judged
 	Lost           uint64      `json:"lost"`             // packets the kernel could not queue for us (PACKET_STATISTICS tp_drops)
 	Packets        []WireCount `json:"packets,omitempty"`
 	Bad            []WirePeer  `json:"bad,omitempty"`
@@ -229,7 +229,7 @@ type WirePeer struct {
 	Packets float64 `json:"packets"`
 }
 
-// BadPacket is one bad packet as it stood on the wire.
+// BadPacket is one bad packet as captured.
 type BadPacket struct {
 	Time        time.Time      `json:"time"`
 	Interface   string         `json:"interface"`

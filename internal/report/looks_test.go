@@ -20,7 +20,7 @@ func oneNode(seconds int) *node.Node {
 	}
 	n := &node.Node{
 		Schema: node.Schema, Time: time.Date(2026, 3, 1, 12, 0, seconds, 0, time.UTC), Hostname: "worker-3", Exporter: "1.0.0",
-		Readings: map[string]node.Reading{},
+		Results: map[string]node.Result{},
 		Kernel: node.Kernel{BootID: "5b1c", Info: kernelversion.Info{
 			Release: "6.18.0", Version: "#1 SMP PREEMPT_DYNAMIC Mon Dec 1 10:00:00 UTC 2025", OS: map[string]string{"PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
 		}},
@@ -56,7 +56,7 @@ func oneNode(seconds int) *node.Node {
 		},
 	}
 	for _, name := range []string{"device", "underlay", "host", "socket", "conntrack", "natrules", "kernel"} {
-		n.Readings[name] = node.Reading{Status: node.OK, Duration: time.Millisecond}
+		n.Results[name] = node.Result{Status: node.OK, Duration: time.Millisecond}
 	}
 	return n
 }
@@ -102,8 +102,8 @@ func looks() map[string]diagnosis.Look {
 			n.Devices[0].Name, n.Devices[0].External, n.Devices[0].VNI, n.Devices[0].Local = "cilium_vxlan", new(true), 0, netip.Addr{}
 			n.Devices[0].Underlay = ""
 			n.NATRules, n.Conntrack = natrules.State{}, node.Conntrack{}
-			n.Readings["natrules"] = node.Reading{Status: node.NotPermitted, Error: "natrules: read ipv4 rules over nfnetlink: operation not permitted (needs CAP_NET_ADMIN)"}
-			n.Readings["conntrack"] = node.Reading{Status: node.NotPermitted, Error: "conntrack: dump ipv4: operation not permitted (needs CAP_NET_ADMIN)"}
+			n.Results["natrules"] = node.Result{Status: node.NotPermitted, Error: "natrules: read ipv4 rules over nfnetlink: operation not permitted (needs CAP_NET_ADMIN)"}
+			n.Results["conntrack"] = node.Result{Status: node.NotPermitted, Error: "conntrack: dump ipv4: operation not permitted (needs CAP_NET_ADMIN)"}
 		}, nothing),
 	}
 }

@@ -129,7 +129,7 @@ func flows(n *node.Node) table {
 
 // outcome says in a few words how a reading went.
 func outcome(n *node.Node, name string) string {
-	r, ok := n.Readings[name]
+	r, ok := n.Results[name]
 	switch {
 	case !ok:
 		return "not looked at"
@@ -270,8 +270,8 @@ func rise(c diagnosis.Counter) []cell {
 
 func missing(n *node.Node) table {
 	t := table{ID: "missing", Title: "Not read", Columns: []column{{Name: "collector"}, {Name: "outcome"}, {Name: "what is lost"}}}
-	for _, name := range slices.Sorted(maps.Keys(n.Readings)) {
-		r := n.Readings[name]
+	for _, name := range slices.Sorted(maps.Keys(n.Results)) {
+		r := n.Results[name]
 		if !diagnosis.Missing(name, r) {
 			continue
 		}

@@ -97,8 +97,8 @@ func hostile(evil string) diagnosis.Look {
 		n.Kernel.OS = map[string]string{"PRETTY_NAME": evil}
 		n.Devices[0].Name, n.Devices[0].Underlay = evil, evil
 		n.Devices[0].FeaturesError = evil
-		n.Readings[evil] = node.Reading{Status: node.Status(evil), Error: evil}
-		n.Readings["kernel"] = node.Reading{Status: node.Failed, Error: evil}
+		n.Results[evil] = node.Result{Status: node.Status(evil), Error: evil}
+		n.Results["kernel"] = node.Result{Status: node.Failed, Error: evil}
 		n.Sockets[0].Family = evil
 		n.Conntrack.Ports = append(n.Conntrack.Ports, node.ConntrackPort{Family: evil, Port: 1, SNAT: 1, DNAT: 1})
 		n.NATRules.Rulesets[1] = natrules.Ruleset{Family: evil, Backend: evil, Status: evil, Error: evil, MarkState: natrules.MarkState(evil)}

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// Status says how one reading of the node went. The values are different answers and no consumer may mix them up: zero NATed
-// flows, no conntrack on this node, and "could not look" lead to three different conclusions.
+// Status says how one collector fared. The values are different answers and no consumer may mix them up: zero NATed flows, no
+// conntrack on this node, and "not permitted" lead to three different conclusions.
 type Status string
 
-// The answers a reading can give.
+// The statuses.
 const (
 	OK           Status = "ok"            // read completely
 	None         Status = "none"          // the node has no such thing (no conntrack in this kernel, no such table)
@@ -22,15 +22,15 @@ const (
 	Disabled     Status = "disabled"      // switched off by a flag
 )
 
-// Reading is the outcome of one collector's look at the node.
-type Reading struct {
+// Result is the outcome of one collector in an observation.
+type Result struct {
 	Status   Status        `json:"status"`
 	Error    string        `json:"error,omitempty"` // what was read, from where, and what to do; empty when Status is OK
 	Duration time.Duration `json:"duration_ns"`
 }
 
-// Succeeded reports whether the reading gave an answer that can be relied on. None is such an answer: the node was asked and has none.
-func (r Reading) Succeeded() bool { return r.Status == OK || r.Status == None }
+// Succeeded reports whether the collector got an answer that can be relied on. None is such an answer: the node has no such thing.
+func (r Result) Succeeded() bool { return r.Status == OK || r.Status == None }
 
 // Classify turns an error of a kernel reader into a Status. Readers wrap the errors of the standard library: fs.ErrNotExist for a
 // thing that this node lacks, errors.ErrUnsupported for a question this kernel does not know, fs.ErrPermission for a refusal
@@ -52,9 +52,9 @@ func Classify(err error) Status {
 	}
 }
 
-// NewReading is the Reading of a look that took d and ended with err.
-func NewReading(err error, d time.Duration) Reading {
-	r := Reading{Status: Classify(err), Duration: d}
+// NewResult is the Result of a collector that took d and returned err.
+func NewResult(err error, d time.Duration) Result {
+	r := Result{Status: Classify(err), Duration: d}
 	if err != nil {
 		r.Error = strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join separates by newlines
 	}
