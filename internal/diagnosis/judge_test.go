@@ -67,6 +67,10 @@ func variantCases() []testCase {
 			shuns: []string{"--set-xmark"}, says: []string{"-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE --random-fully", "Move or narrow"},
 		}},
 		{"B: bypassed, no NATed flow yet", once(bypassed()), want{state: Exposed, b: Exposed, shuns: []string{"--set-xmark"}}},
+		{"B: which of two NAT chains binds a flow is not known", once(outer(natrules.UnsureChange, natrules.WhyOrder, nil)), want{
+			state: Unknown, b: Unknown, codes: []Code{CodeExposureUnknown}, says: []string{"the first NAT chain decides for all"},
+		}},
+		{"B: NATed flows settle it", once(outer(natrules.UnsureChange, natrules.WhyOrder, nil), flows(2, 2)), want{state: Failing, b: Active}},
 		{"B: SNAT of the address alone", once(snatOfAddress(), flows(2, 2)), want{
 			state: Failing, b: Active, says: []string{"source address"}, shuns: []string{"--set-xmark"},
 		}},

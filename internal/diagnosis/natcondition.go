@@ -52,6 +52,9 @@ func (j *judge) ruleCondition(key portKey) natCondition {
 			condition: condition{yes, natWhy(o), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
 		}
 	default:
+		if o.Why == natrules.WhyOrder {
+			return natCondition{condition: condition{unsure, orderUnknown, Evidence{"NAT rules", orderUnknown}}, rule: o.Rule, reason: o.Why, change: o.Change}
+		}
 		why := j.unread[key.family]
 		switch {
 		case why != "":
@@ -63,6 +66,8 @@ func (j *judge) ruleCondition(key portKey) natCondition {
 		return unreadRules(why, o.Rule)
 	}
 }
+
+const orderUnknown = "before Linux 4.18 the first NAT chain decides for all, and nothing tells which of two chains of one priority that is"
 
 func unreadRules(why string, rule *natrules.Rule) natCondition {
 	return natCondition{

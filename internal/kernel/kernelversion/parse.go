@@ -148,3 +148,9 @@ func (k kernel) built() (time.Time, bool) {
 	}
 	return time.Time{}, false
 }
+
+// Before reports whether release (uname -r) is of a series older than major.minor; false when it is not a kernel version.
+func Before(release string, major, minor int) bool {
+	k, ok := parse(Info{Release: release})
+	return ok && k.base.less(version{major, minor})
+}

@@ -103,11 +103,10 @@ func listedIn(r io.Reader, module string) (bool, error) {
 }
 
 func (g *gate) builtIn() (bool, error) {
-	release, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/osrelease"))
+	version, err := g.release()
 	if err != nil {
 		return false, fmt.Errorf("nftables: %w", err)
 	}
-	version := strings.TrimSpace(string(release))
 	if config, err := g.config(version); err == nil {
 		return bytes.Contains(config, []byte("\nCONFIG_NF_TABLES=y\n")), nil
 	}
@@ -116,6 +115,12 @@ func (g *gate) builtIn() (bool, error) {
 		return false, errHidden
 	}
 	return bytes.Contains(list, []byte("/nf_tables.ko")), nil
+}
+
+// release is uname -r.
+func (g *gate) release() (string, error) {
+	b, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/osrelease"))
+	return strings.TrimSpace(string(b)), err
 }
 
 func (g *gate) config(version string) ([]byte, error) {

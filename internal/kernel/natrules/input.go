@@ -7,6 +7,8 @@ import "net/netip"
 type Input struct {
 	Ports         []Port
 	MasqueradeBit *int // kube-proxy's iptables.masqueradeBit; nil: find it from the rules, 14 when they have none
+	// Release is the kernel's (uname -r): before 4.18 NAT chains do not share a hook. Empty: a Reader reads it.
+	Release string
 }
 
 // Port is a VXLAN port and the surroundings of the devices that use it.

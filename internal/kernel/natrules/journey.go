@@ -13,10 +13,11 @@ const (
 )
 
 // core is the priority at which b really runs. From 4.18 every nat chain, whatever its own priority, is called by the one NAT hook
-// of its place; its own priority orders it among the other nat chains (net/netfilter/nf_nat_core.c, nf_nat_register_fn).
+// of its place; its own priority orders it among the other nat chains (net/netfilter/nf_nat_core.c, nf_nat_register_fn,
+// 9971a514ed26).
 func (b *base) core() int32 {
 	switch {
-	case !b.nat:
+	case !b.nat, b.alone:
 		return b.priority
 	case b.hook == hookOutput:
 		return prioNATDst
@@ -46,12 +47,26 @@ func inOrder(bases []*base, other bool) []*base {
 	return sorted
 }
 
+// sameTable reports whether the handles of two chains tell their order. Before 4.14 the one that was hooked earlier ran first
+// (net/netfilter/core.c, nf_register_net_hook), so that for old kernels it is left open.
 func (b *base) sameTable(c *base) bool {
-	return b.backend == c.backend && b.family == c.family && b.table == c.table
+	return !b.alone && b.backend == c.backend && b.family == c.family && b.table == c.table
 }
 
 func compareTables(a, b *base) int {
-	return cmp.Or(cmp.Compare(a.backend, b.backend), cmp.Compare(a.family, b.family), cmp.Compare(a.table, b.table))
+	return cmp.Or(cmp.Compare(a.backend, b.backend), cmp.Compare(a.family, b.family), cmp.Compare(a.table, b.table),
+		cmp.Compare(a.handle, b.handle))
+}
+
+// firstNAT leaves, of the nat chains that hook one place each by itself, the first: it binds every flow, be it to the source that it
+// has, and the others are not asked about a flow that is bound (net/ipv4/netfilter/nf_nat_l3proto_ipv4.c, nf_nat_ipv4_fn, up to 4.17).
+func firstNAT(sorted []*base) []*base {
+	bound := map[int]bool{}
+	return slices.DeleteFunc(sorted, func(b *base) bool {
+		late := b.nat && b.alone && bound[b.hook]
+		bound[b.hook] = bound[b.hook] || b.nat
+		return late
+	})
 }
 
 // ambiguous reports whether two base chains share hook and priority, so that their order is not known.

@@ -1,6 +1,10 @@
 package natrules
 
-import "slices"
+import (
+	"slices"
+
+	"vxlan_exporter/internal/kernel/kernelversion"
+)
 
 // defaultMasqueradeBit is kube-proxy's default iptables.masqueradeBit (0x4000).
 const defaultMasqueradeBit = 14
@@ -33,7 +37,12 @@ const (
 
 // judge says what the rules do to the packets of in.
 func judge(in Input, rulesets []*ruleset) State {
-	j := &judgement{in: in, rulesets: rulesets, mark: masqueradeMark(in, rulesets)}
+	j := &judgement{in: in, rulesets: rulesets, mark: masqueradeMark(in, rulesets), old: kernelversion.Before(in.Release, 4, 18)}
+	for _, r := range rulesets {
+		for _, b := range r.bases {
+			b.alone = j.old
+		}
+	}
 	var s State
 	guards := map[*ruleset]guarding{}
 	for _, r := range rulesets {
@@ -57,7 +66,8 @@ type judgement struct {
 	in       Input
 	rulesets []*ruleset
 	mark     uint32
-	steps    int // rules run by all walks
+	old      bool // each nat chain has a hook of its own
+	steps    int  // rules run by all walks
 }
 
 // masqueradeMark is the mark that stands for "masquerade me": as given, as kube-proxy's own chain asks for it, or its default.
@@ -80,13 +90,17 @@ func masqueradeMark(in Input, rulesets []*ruleset) uint32 {
 
 // bases are the base chains of one family over all backends, in a packet's order.
 func (j *judgement) bases(family string, other bool) []*base {
+	return firstNAT(inOrder(j.unordered(family), other))
+}
+
+func (j *judgement) unordered(family string) []*base {
 	var all []*base
 	for _, r := range j.rulesets {
 		if r.family == family {
 			all = append(all, r.bases...)
 		}
 	}
-	return inOrder(all, other)
+	return all
 }
 
 func postrouting(bases []*base) []*base {
@@ -134,7 +148,7 @@ func (j *judgement) guard(r *ruleset) guarding {
 	worst := guarding{guard: MarkAbsent}
 	for _, port := range j.ports(r.family) {
 		g := j.guardFor(r, port, false)
-		if ambiguous(j.bases(r.family, false)) {
+		if ambiguous(j.unordered(r.family)) {
 			if h := j.guardFor(r, port, true); h.guard != g.guard {
 				g.guard, g.unclear = MarkUnknown, orRule(g.bypassing, h.bypassing)
 			}
@@ -154,7 +168,8 @@ func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
 	six := r.family == familyIPv6
 	inner := innerPacket(port, six)
 	// The form of the rules is the backend's own affair; what runs before them may be the other's.
-	own := postrouting(inOrder(r.bases, other))
+	all := j.bases(r.family, other)
+	own := slices.DeleteFunc(postrouting(all), func(b *base) bool { return !slices.Contains(r.bases, b) })
 	marked, unmarked := j.passing(inner, port, own, j.mark), j.passing(inner, port, own, 0)
 	at := slices.IndexFunc(marked, func(p passed) bool { return !p.nat.unsure && !meets(unmarked, p.rule) })
 	if at < 0 {
@@ -170,7 +185,6 @@ func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
 		return g
 	}
 	g.guard, g.cleared = MarkCleared, p.state.cleared
-	all := j.bases(r.family, other)
 	unmarked = j.passing(inner, port, postrouting(all), 0)
 	for _, p := range j.passing(inner, port, postrouting(all), j.mark) {
 		if p.rule == g.masquerade {

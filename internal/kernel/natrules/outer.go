@@ -110,12 +110,15 @@ func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, othe
 // those that do not. The worse of the two counts.
 func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guarding) Outer {
 	o := j.outerOrdered(port, family, guards, false)
-	if ambiguous(j.bases(family, false)) {
+	if ambiguous(j.unordered(family)) {
 		if p := j.outerOrdered(port, family, guards, true); p.Change != o.Change {
 			if changeRank(p.Change) > changeRank(o.Change) {
 				o.Rule = p.Rule
 			}
 			o.Change, o.Why = UnsureChange, WhyUnread
+			if j.old {
+				o.Why = WhyOrder
+			}
 		}
 	}
 	o.Family, o.Port = family, port.Port

@@ -56,6 +56,9 @@ func NewReader(c Config) *Reader {
 // Read reads the rules of both families and backends and judges what they do to the packets of in. A backend that could not be
 // read is in the State with its status; the error joins those of all that failed.
 func (r *Reader) Read(ctx context.Context, in Input) (s State, err error) {
+	if in.Release == "" {
+		in.Release, _ = r.gate.release()
+	}
 	for range 3 { // kube-proxy may replace a table in the middle of it
 		var torn bool
 		if s, torn, err = r.readOnce(ctx, in); !torn || ctx.Err() != nil {

@@ -24,6 +24,7 @@ type base struct {
 	hook     int
 	priority int32
 	nat      bool   // of type nat: asked only for the first packet of a tracked flow
+	alone    bool   // it hooks its place by itself, as every chain does before 4.18
 	drop     bool   // policy
 	handle   uint64 // of the chain, counted up within its table; 0 in a legacy table
 }
