@@ -59,6 +59,7 @@ type conntrackResult struct {
 	err      error
 	ports    []node.ConntrackPort
 	evidence []node.NATFlow
+	sources  []node.NATSource
 	scan     *node.Scan
 	overflow uint64
 }
@@ -115,6 +116,7 @@ func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error)
 	return func(n *node.Node) {
 		n.Conntrack = table
 		n.Conntrack.Ports, n.Conntrack.NATFlows, n.Conntrack.SeenOverflow = result.ports, result.evidence, result.overflow
+		n.Conntrack.Sources = result.sources
 		if result.scan != nil {
 			scan := *result.scan
 			scan.Stale = scanErr != nil
@@ -174,9 +176,10 @@ func (c *Conntrack) scan(ctx context.Context, targets []conntrack.Target, last c
 	r := last
 	r.tried, r.targets, r.err = time.Now(), targets, err
 	if err == nil {
-		c.seen.commit(&c.tally)
+		c.seen.commit(&c.tally, r.tried)
 		r.ports = c.tally.ports(c.seen)
 		r.evidence = slices.Clone(c.tally.evidence)
+		r.sources = c.seen.natSources()
 		r.overflow = c.seen.overflow
 		r.scan = &node.Scan{
 			Time:           r.tried,

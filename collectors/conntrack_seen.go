@@ -3,12 +3,14 @@ package collectors
 import (
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"vxlan_exporter/internal/kernel/conntrack"
+	"vxlan_exporter/internal/node"
 )
 
 const (
-	// maxSeenFlows bounds how many living NATed flows are told apart: 16 bytes each, some 2 MB in all. VXLAN picks its source
+	// maxSeenFlows bounds how many living NATed flows are told apart: 24 bytes each, some 3 MB in all. VXLAN picks its source
 	// port from a hash of the inner flow, so a node has a few thousand to each of the nodes it talks to at most. Flows beyond the
 	// bound are not counted as seen, so no flow is ever counted twice, and are counted as overflow instead.
 	maxSeenFlows = 1 << 16
@@ -24,13 +26,16 @@ type seenFlows struct {
 	scan     uint32
 	flows    map[uint64]seenFlow // by hash of id and tuples: two of 65,536 flows collide once in ten billion scans
 	counts   map[conntrack.Target]*seenCount
-	overflow uint64 // flows that found no room, in all scans
+	sources  map[sourceKey]*node.NATSource
+	at       time.Time // when the last complete scan ended
+	overflow uint64    // flows that found no room, in all scans
 }
 
 type seenFlow struct {
-	scan   uint32 // the last one that had it
-	family uint8
-	port   uint16
+	scan    uint32 // the last one that had it
+	expires uint32 // Unix time at which it ends if no packet comes
+	family  uint8
+	port    uint16
 }
 
 type seenCount struct{ snat, dnat uint64 }
@@ -40,16 +45,22 @@ func newSeenFlows() *seenFlows {
 		seed:   maphash.MakeSeed(),
 		flows:  make(map[uint64]seenFlow),
 		counts: make(map[conntrack.Target]*seenCount),
+
+		sources: make(map[sourceKey]*node.NATSource),
 	}
 }
 
-// commit takes the NATed flows of a complete scan.
-func (s *seenFlows) commit(t *conntrackTally) {
+// commit takes the NATed flows of a complete scan that ended at now.
+func (s *seenFlows) commit(t *conntrackTally, now time.Time) {
 	s.scan++
+	sources := s.commitSources(t, now)
 	known := 0
 	for _, n := range t.nat {
 		if f, ok := s.flows[n.hash]; ok {
-			f.scan = s.scan
+			if f.expires != 0 && n.expires > f.expires+expirySlack {
+				sources.used(n, s.at)
+			}
+			f.scan, f.expires = s.scan, n.expires
 			s.flows[n.hash] = f
 			known++
 		}
@@ -66,12 +77,13 @@ func (s *seenFlows) commit(t *conntrackTally) {
 		if _, ok := s.flows[n.hash]; ok {
 			continue
 		}
+		sources.born(n, s.at)
 		target := t.targets[n.target]
 		if len(s.flows) >= maxSeenFlows {
 			s.overflow++
 			continue
 		}
-		s.flows[n.hash] = seenFlow{scan: s.scan, family: target.Family, port: target.Port}
+		s.flows[n.hash] = seenFlow{scan: s.scan, expires: n.expires, family: target.Family, port: target.Port}
 		c := s.count(target)
 		if n.snat {
 			c.snat++
@@ -81,6 +93,7 @@ func (s *seenFlows) commit(t *conntrackTally) {
 		}
 	}
 	s.overflow += t.natOverflow
+	s.at = now
 }
 
 func (s *seenFlows) count(t conntrack.Target) *seenCount {

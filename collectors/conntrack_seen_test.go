@@ -2,6 +2,7 @@ package collectors
 
 import (
 	"testing"
+	"time"
 
 	"vxlan_exporter/internal/kernel/conntrack"
 
@@ -33,13 +34,13 @@ func TestSeenCountsAFlowOnce(t *testing.T) {
 		{seenTally(8472), 4},
 		{seenTally(8472, 4, 4), 5},
 	} {
-		s.commit(step.tally)
+		s.commit(step.tally, time.Time{})
 		if got := s.count(target).snat; got != step.want {
 			t.Errorf("step %d: %d seen, want %d", i, got, step.want)
 		}
 	}
 	for range forgetAfter + 1 {
-		s.commit(seenTally(4789))
+		s.commit(seenTally(4789), time.Time{})
 	}
 	if len(s.flows) != 0 {
 		t.Errorf("%d flows of a port that is long gone are remembered", len(s.flows))
@@ -56,7 +57,7 @@ func TestSeenIsBoundedAndCountsNothingTwice(t *testing.T) {
 	full := seenTally(8472, all...)
 	full.natOverflow = 10 // the tally itself is bounded too
 	for scan := uint64(1); scan <= 3; scan++ {
-		s.commit(full)
+		s.commit(full, time.Time{})
 		if c := s.count(target).snat; c != maxSeenFlows || s.overflow != 10*scan || len(s.flows) != maxSeenFlows {
 			t.Errorf("scan %d: %d seen, %d overflow, %d remembered", scan, c, s.overflow, len(s.flows))
 		}
@@ -66,7 +67,7 @@ func TestSeenIsBoundedAndCountsNothingTwice(t *testing.T) {
 		full.nat[i].hash += 1 << 40
 	}
 	full.natOverflow = 0
-	s.commit(full)
+	s.commit(full, time.Time{})
 	if c := s.count(target).snat; c != maxSeenFlows+1000 || s.overflow != 30 {
 		t.Errorf("%d seen, %d overflow", c, s.overflow)
 	}

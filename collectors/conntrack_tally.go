@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"slices"
+	"time"
 
 	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/node"
@@ -22,6 +23,8 @@ type conntrackTally struct {
 	nat         []natFlow // at most maxSeenFlows
 	natOverflow uint64    // NATed flows beyond these
 	evidence    []node.NATFlow
+	sources     []tallySource // at most maxNATSources
+	began       time.Time
 }
 
 type targetCount struct{ flows, snat, dnat uint64 }
@@ -30,6 +33,8 @@ type natFlow struct {
 	hash       uint64
 	target     int32
 	snat, dnat bool
+	source     int32  // in sources, from 1 on; 0: none
+	expires    uint32 // Unix time; 0: not known
 }
 
 // Begin forgets what an attempt that the kernel spoiled has counted.
@@ -37,6 +42,7 @@ func (t *conntrackTally) Begin() {
 	t.counts = slices.Grow(t.counts[:0], len(t.targets))[:len(t.targets)]
 	clear(t.counts)
 	t.nat, t.natOverflow, t.evidence = t.nat[:0], 0, t.evidence[:0]
+	t.sources, t.began = t.sources[:0], time.Now()
 }
 
 // Visit counts one flow.
@@ -47,18 +53,31 @@ func (t *conntrackTally) Visit(f *conntrack.Flow) {
 	if !snat && !dnat {
 		return
 	}
+	source := int32(0)
 	if snat {
 		c.snat++
+		source = t.countSource(f)
 	}
 	if dnat {
 		c.dnat++
 	}
 	if len(t.nat) < maxSeenFlows {
-		t.nat = append(t.nat, natFlow{hash: flowHash(t.seed, f), target: int32(f.Target), snat: snat, dnat: dnat})
+		t.nat = append(t.nat, natFlow{
+			hash: flowHash(t.seed, f), target: int32(f.Target), snat: snat, dnat: dnat, source: source,
+			expires: t.expiry(f),
+		})
 	} else {
 		t.natOverflow++
 	}
 	t.keepEvidence(f)
+}
+
+// expiry is when the kernel forgets a flow if no packet comes, in Unix time; 0 where it does not say.
+func (t *conntrackTally) expiry(f *conntrack.Flow) uint32 {
+	if f.Timeout == 0 {
+		return 0
+	}
+	return uint32(t.began.Unix()) + f.Timeout //nolint:gosec // wraps in 2106
 }
 
 // keepEvidence keeps the lowest flows in the order of compareNATFlows, so that the same table always shows the same ones.

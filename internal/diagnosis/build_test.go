@@ -228,6 +228,26 @@ func flows(tracked, snat uint64) change {
 	}
 }
 
+// nattedFrom gives the first port source-NATed flows of one address, as a scan lists them.
+func nattedFrom(address string, snat uint64) change {
+	return func(n *node.Node) {
+		n.Conntrack.Ports[0].SNAT += snat
+		n.Conntrack.Sources = append(n.Conntrack.Sources, node.NATSource{
+			Family: node.IPv4, Port: 8472, Address: netip.MustParseAddr(address), Flows: snat, Remaining: 25 * time.Second, Seen: n.Time,
+		})
+	}
+}
+
+// from sets the address that a device sends from; empty: it names none.
+func from(address string) func(*node.Device) {
+	return func(d *node.Device) {
+		d.Local = netip.Addr{}
+		if address != "" {
+			d.Local = netip.MustParseAddr(address)
+		}
+	}
+}
+
 func flowsRefused() change {
 	return func(n *node.Node) {
 		n.Results["conntrack"] = node.Result{Status: node.NotPermitted, Error: "conntrack: dump ipv4: operation not permitted (needs CAP_NET_ADMIN)"}

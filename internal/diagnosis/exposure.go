@@ -16,6 +16,7 @@ type verdict struct {
 
 	checksum, offload, kernel condition
 	nat                       natCondition
+	natted                    natted // its NATed flows
 
 	state  State
 	reason string
@@ -33,9 +34,11 @@ func (j *judge) device(d node.Device) []verdict {
 				offload:  offloadCondition(d),
 				kernel:   j.kernels[[2]string{variant, family}],
 			}
-			v.nat = j.natCondition(v.key)
 			if d.LinkNetns != nil {
 				v.nat = elsewhere(*d.LinkNetns)
+			} else {
+				v.natted = j.ports.of(d, v.key)
+				v.nat = j.natCondition(v.key, v.natted)
 			}
 			v.state, v.reason = j.decide(v)
 			if i == 0 || worse(v.state, worst.state) {
@@ -88,53 +91,23 @@ func (j *judge) decide(v verdict) (State, string) {
 	case len(open) > 0:
 		reason := strings.Join(open, "; ")
 		if v.nat.flows {
-			reason += "; NATed flows to its port are there now: " + j.flowText(v.key)
+			reason += "; NATed flows to its port are there now: " + j.flowText(v)
 		}
 		return Unknown, reason
 	case v.nat.flows:
 		if v.nat.against || v.nat.reason == natrules.WhyUnread {
 			hold = hold[:len(hold)-1]
 		}
-		reason := strings.Join(hold, ", ") + ", and NATed flows are there now: " + j.flowText(v.key)
+		reason := strings.Join(hold, ", ") + ", and NATed flows are there now: " + j.flowText(v)
 		if v.nat.against {
 			reason += "; the rules say otherwise (" + keepsClear(v.nat.reason) + "), but what is seen counts"
 		}
 		return Active, reason + j.shared(v)
 	case v.nat.unread:
-		return Exposed, "exposed because " + v.nat.why + "; the other conditions hold: " + strings.Join(hold[:len(hold)-1], ", ") + "; " + j.flowText(v.key)
+		return Exposed, "exposed because " + v.nat.why + "; the other conditions hold: " + strings.Join(hold[:len(hold)-1], ", ") + "; " + j.flowText(v)
 	default:
-		return Exposed, strings.Join(hold, ", ") + "; " + j.flowText(v.key)
+		return Exposed, strings.Join(hold, ", ") + "; " + j.flowText(v)
 	}
-}
-
-// shared says that flows cannot be told apart: conntrack knows ports, not devices.
-func (j *judge) shared(v verdict) string {
-	if n := len(j.devices[v.key]); n > 1 {
-		return fmt.Sprintf(" (%d devices use this port, and conntrack does not tell whose flows these are)", n)
-	}
-	return ""
-}
-
-// flowText says what conntrack has of one port. Zero NATed flows, no tracked flow, and "could not look" are different answers.
-func (j *judge) flowText(key portKey) string {
-	p, ok := j.flows[key]
-	var s string
-	switch {
-	case j.noConntrack():
-		return "no connection tracking on this node"
-	case !ok:
-		return "flows not seen (" + j.because(readConntrack) + ")"
-	case p.SNAT > 0:
-		s = fmt.Sprintf("%d of %s with a rewritten source", p.SNAT, count(p.Flows, "flow"))
-	case p.Flows == 0:
-		s = "no flow tracked"
-	default:
-		s = count(p.Flows, "flow") + " tracked, none NATed"
-	}
-	if j.now.Conntrack.Scan != nil && j.now.Conntrack.Scan.Stale {
-		s += ", as of an earlier scan"
-	}
-	return s
 }
 
 func count(n uint64, what string) string {
@@ -142,16 +115,6 @@ func count(n uint64, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func (j *judge) flowEvidence(key portKey) Evidence {
-	e := Evidence{Name: fmt.Sprintf("conntrack flows to %s port %d", key.family, key.port)}
-	if p, ok := j.flows[key]; ok {
-		e.Value = fmt.Sprintf("%d tracked, %d source-NATed, %d destination-NATed", p.Flows, p.SNAT, p.DNAT)
-	} else {
-		e.Value = j.flowText(key)
-	}
-	return e
 }
 
 func (j *judge) exposures() []Exposure {

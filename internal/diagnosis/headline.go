@@ -60,7 +60,7 @@ func (j *judge) exposed() string {
 		s = "The NAT rules could not be judged, and every other condition of the stall holds for " + list(names)
 	}
 	seen := slices.ContainsFunc(j.verdicts, func(v verdict) bool {
-		_, ok := j.flows[v.key]
+		_, ok := j.ports.flows[v.key]
 		return v.state == Exposed && ok
 	})
 	if !seen {

@@ -16,14 +16,12 @@ type judge struct {
 	now  *node.Node
 
 	// Indexes: a saved observation may hold a hundred thousand of anything, so nothing is searched once per device.
-	flows    map[portKey]node.ConntrackPort
-	natFlows map[portKey][]Evidence  // the first few NATed flows of a port, quoted
+	ports    ports
 	kernels  map[[2]string]condition // by variant and family
 	marks    map[string]uint32       // the masquerade mark of a family
 	unread   map[string]string       // why NAT rules of a family were not read
 	outer    map[portKey]natrules.Outer
-	devices  map[portKey][]string // names of the devices on a port whose outer packets pass this namespace
-	carries  map[string]bool      // families that VXLAN is received over here
+	carries  map[string]bool // families that VXLAN is received over here
 	counters []Counter
 	verdicts []verdict
 
@@ -35,14 +33,9 @@ func newJudge(l Look) *judge {
 	n := l.Now
 	j := &judge{
 		look: l, now: n, state: Healthy,
-		flows: map[portKey]node.ConntrackPort{}, outer: map[portKey]natrules.Outer{},
-		devices: map[portKey][]string{}, carries: map[string]bool{},
+		ports: sortPorts(n), outer: map[portKey]natrules.Outer{}, carries: map[string]bool{},
 		counters: Counters(l),
 	}
-	for _, p := range n.Conntrack.Ports {
-		j.flows[portKey{p.Family, p.Port}] = p
-	}
-	j.natFlows = quoteNATFlows(n.Conntrack.NATFlows)
 	j.marks = map[string]uint32{}
 	for _, r := range n.NATRules.Rulesets {
 		if r.Mark != 0 {
@@ -64,8 +57,6 @@ func newJudge(l Look) *judge {
 			continue
 		}
 		for _, f := range underlayFamilies(d) {
-			k := portKey{f, d.Port}
-			j.devices[k] = append(j.devices[k], d.Name)
 			j.carries[f] = j.carries[f] || d.Up
 		}
 	}

@@ -238,6 +238,25 @@ func trapCases() []testCase {
 			n.Devices[1].Features = append(n.Devices[1].Features, n.Devices[0].Features...)
 			n.Devices[1].Features[0].Active, n.Devices[1].Features[0].Requested = false, false
 		}), want{state: Failing, b: Active, also: map[string]State{"flannel.2 offloaded_checksum": Clear}}},
+		{"two devices on one port: a flow is that of the device that it was sent from", once(oldRules(), nattedFrom("10.0.0.50", 2), second("flannel.2", from("10.0.0.50"))), want{
+			state: Failing, b: Exposed, also: map[string]State{"flannel.2 offloaded_checksum": Active}, not: []Code{CodeSharedPort, CodeFlowsNoDevice},
+			says: []string{"12 flows tracked, none of the device's NATed", "2 of 12 flows with a rewritten source"},
+		}},
+		{"two devices on one port: the other's flows harm nobody", once(nattedFrom("10.0.0.50", 2), second("flannel.2", from("10.0.0.50"), func(d *node.Device) { d.UDPChecksum = new(false) })), want{
+			state: Healthy, b: Clear, not: []Code{CodeSharedPort, CodeNATSpoils},
+		}},
+		{"two devices on one port, one names no address: it may have sent what the other has not", once(oldRules(), nattedFrom("10.0.0.50", 2), second("flannel.2", from(""))), want{
+			state: Failing, b: Exposed, also: map[string]State{"flannel.2 offloaded_checksum": Active},
+		}},
+		{"two devices on one port, one names no address: the other's flows are not its own", once(oldRules(), nattedFrom("10.0.0.1", 2), second("flannel.2", from(""))), want{
+			state: Failing, b: Active, also: map[string]State{"flannel.2 offloaded_checksum": Exposed},
+		}},
+		{"NATed flows that no device here sends are not charged to the one on their port", once(oldRules(), nattedFrom("10.9.9.9", 2)), want{
+			state: Exposed, b: Exposed, codes: []Code{CodeFlowsNoDevice},
+		}},
+		{"of NATed flows that are not listed, any device may have sent some", once(oldRules(), nattedFrom("10.0.0.50", 2), second("flannel.2", from("10.0.0.50")), func(n *node.Node) {
+			n.Conntrack.Ports[0].SNAT = 3
+		}), want{state: Failing, b: Active, also: map[string]State{"flannel.2 offloaded_checksum": Active}, not: []Code{CodeFlowsNoDevice}}},
 		{"devices on different ports: only the one with NATed flows is active", once(oldRules(), flows(6, 2), second("cali", func(d *node.Device) { d.Port = 4789 }), func(n *node.Node) {
 			n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{Family: node.IPv4, Port: 4789, Change: natrules.PortChange, Why: natrules.WhyKept})
 			n.Conntrack.Ports = append(n.Conntrack.Ports, node.ConntrackPort{Family: node.IPv4, Port: 4789, Flows: 3})

@@ -18,9 +18,9 @@ type natCondition struct {
 	against bool // and the rules say otherwise
 }
 
-func (j *judge) natCondition(key portKey) natCondition {
+func (j *judge) natCondition(key portKey, flows natted) natCondition {
 	c := j.ruleCondition(key)
-	if n := j.flows[key].SNAT; n > 0 {
+	if flows.flows > 0 {
 		c.against = c.holds == no
 		c.holds, c.flows, c.unread = yes, true, false
 	}

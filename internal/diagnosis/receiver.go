@@ -133,7 +133,7 @@ func (j *judge) unclear(tracked bool, flows uint64, inv Counter) string {
 
 // tracked sums the tracked flows to VXLAN ports of one family; ok is false when none of them could be looked at.
 func (j *judge) tracked(family string) (ok bool, flows uint64) {
-	for key, p := range j.flows {
+	for key, p := range j.ports.flows {
 		if key.family == family {
 			ok, flows = true, flows+p.Flows
 		}

@@ -45,27 +45,10 @@ func (j *judge) evidence(v verdict) []Evidence {
 	if v.device.LinkNetns == nil {
 		list = append(list, j.flowEvidence(v.key))
 		if v.nat.flows {
-			list = append(list, j.natFlows[v.key]...)
+			list = append(list, v.natted.quotes...)
 		}
 	}
 	return list
-}
-
-// quoteNATFlows quotes the first few NATed flows of each port.
-func quoteNATFlows(all []node.NATFlow) map[portKey][]Evidence {
-	const most = 3
-	quoted := map[portKey][]Evidence{}
-	for _, f := range all {
-		key := portKey{node.IPv6, f.Destination.Port()}
-		if f.Destination.Addr().Unmap().Is4() {
-			key.family = node.IPv4
-		}
-		if len(quoted[key]) < most {
-			text := fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource, f.NATDestination)
-			quoted[key] = append(quoted[key], Evidence{"NATed flow", text})
-		}
-	}
-	return quoted
 }
 
 func (j *judge) sender(v verdict) {
@@ -145,68 +128,61 @@ func (j *judge) offloadRequested(d node.Device) {
 	})
 }
 
-// aboutPorts adds what concerns a port rather than a device, once per port and family.
+// aboutPorts adds what concerns the flows of a device, and then what concerns a port, once per port and family.
 func (j *judge) aboutPorts() {
 	done := map[portKey]bool{}
-	for _, v := range j.verdicts {
-		if done[v.key] || v.device.LinkNetns != nil {
+	for i, v := range j.verdicts {
+		if v.device.LinkNetns != nil {
 			continue
 		}
-		done[v.key] = true
-		j.aboutPort(v)
+		if i%2 == 0 || v.key != j.verdicts[i-1].key { // the variants of a device have the same flows
+			j.aboutFlows(v)
+		}
+		if !done[v.key] {
+			done[v.key] = true
+			j.aboutPort(v.key)
+		}
 	}
 }
 
-func (j *judge) aboutPort(v verdict) {
-	flows := j.flows[v.key]
+func (v verdict) port() string { return fmt.Sprintf("%s port %d", v.key.family, v.key.port) }
+
+func (j *judge) aboutFlows(v verdict) {
+	if names := j.ports.sharing(v.device, v.key); v.natted.flows > 0 && len(names) > 1 && names[0] == v.device.Name {
+		j.add(Finding{
+			Code: CodeSharedPort, Severity: Info, Port: v.key.port, Family: v.key.family,
+			Summary: list(names) + " share " + v.port() + " and the address that they send from: conntrack does not tell whose flows are NATed, " +
+				"so each one that meets the conditions counts as active.",
+			Evidence: append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...),
+		})
+	}
+	if !v.nat.against {
+		return
+	}
+	f := v.finding(CodeRulesContradicted, Warning, "Flows of "+v.device.Name+" to "+v.port()+" are NATed although the rules say that they should not be ("+
+		keepsClear(v.nat.reason)+"). Either they began before the rules were changed, which deleting them settles, or another rule does it.")
+	f.Variant = ""
+	f.Evidence = append(append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...), v.nat.evidence)
+	f.Remedies = []Remedy{deleteFlows(v.key)}
+	j.add(f)
+}
+
+func (j *judge) aboutPort(key portKey) {
+	flows := j.ports.flows[key]
 	about := func(code Code, s Severity, summary string) Finding {
 		return Finding{
-			Code: code, Severity: s, Port: v.key.port, Family: v.key.family, Summary: summary,
-			Evidence: append([]Evidence{j.flowEvidence(v.key)}, j.natFlows[v.key]...),
+			Code: code, Severity: s, Port: key.port, Family: key.family, Summary: summary,
+			Evidence: append([]Evidence{j.flowEvidence(key)}, j.ports.natted[key].quotes...),
 		}
 	}
-	port := fmt.Sprintf("%s port %d", v.key.family, v.key.port)
-	if v.nat.against {
-		f := about(CodeRulesContradicted, Warning, "Flows to "+port+" are NATed although the rules say that they should not be ("+keepsClear(v.nat.reason)+
-			"). Either they began before the rules were changed, which deleting them settles, or another rule does it.")
-		f.Evidence = append(f.Evidence, v.nat.evidence)
-		f.Remedies = []Remedy{deleteFlows(v.key)}
-		j.add(f)
-	}
+	port := fmt.Sprintf("%s port %d", key.family, key.port)
 	if flows.SNAT == 0 && flows.SeenSNAT > 0 {
 		f := about(CodeSeenEarlier, Info, fmt.Sprintf("No flow to %s is NATed now, but %s since the exporter started.", port, count(flows.SeenSNAT, "NATed flow")+" came by"))
 		j.add(f)
 	}
-	if names := j.devices[v.key]; flows.SNAT > 0 && len(names) > 1 {
-		j.add(about(CodeSharedPort, Info, list(names)+" share "+port+": conntrack does not tell whose flows are NATed, so each one that meets the conditions counts as active."))
-	}
-	if o, ok := j.outer[v.key]; ok && o.Why == natrules.WhyNotrack {
+	if o, ok := j.outer[key]; ok && o.Why == natrules.WhyNotrack {
 		f := about(CodeNotracked, Good, "VXLAN packets to "+port+" are not tracked: NAT cannot touch them, and zero tracked flows is what one should see.")
 		f.Evidence = append(f.Evidence, ruleEvidence(o))
 		j.add(f)
-	}
-}
-
-// looseFlows looks at NATed flows from the port's side: those no device here accounts for, and rewritten destinations.
-func (j *judge) looseFlows() {
-	for _, p := range j.now.Conntrack.Ports {
-		key := portKey{p.Family, p.Port}
-		port := fmt.Sprintf("%s port %d", p.Family, p.Port)
-		evidence := append([]Evidence{j.flowEvidence(key)}, j.natFlows[key]...)
-		if p.SNAT > 0 && len(j.devices[key]) == 0 && j.succeeded(readDevices) {
-			j.raise(Unknown)
-			j.add(Finding{
-				Code: CodeFlowsNoDevice, Severity: Warning, Port: p.Port, Family: p.Family, Evidence: evidence,
-				Summary: "Flows to " + port + " are NATed, and no VXLAN device here sends them: they are forwarded, or the device was moved to another network namespace. " +
-					"Whether their checksums suffer is decided by the device that sends them.",
-			})
-		}
-		if p.DNAT > 0 {
-			j.add(Finding{
-				Code: CodeDNAT, Severity: Warning, Port: p.Port, Family: p.Family, Evidence: evidence,
-				Summary: fmt.Sprintf("%s to %s have their destination rewritten. Tunnel packets are not meant to be: a DNAT rule, a host port or an IPVS service takes this port.",
-					count(p.DNAT, "flow"), port),
-			})
-		}
 	}
 }

@@ -129,6 +129,7 @@ type Conntrack struct {
 
 	Ports    []ConntrackPort `json:"ports,omitempty"`
 	NATFlows []NATFlow       `json:"nat_flows,omitempty"` // the first few, as evidence
+	Sources  []NATSource     `json:"nat_sources,omitempty"`
 	Scan     *Scan           `json:"scan,omitempty"`
 
 	// SeenOverflow counts NATed flows that SeenSNAT and SeenDNAT leave out, because more live at a time than are remembered. One
@@ -145,6 +146,22 @@ type ConntrackPort struct {
 	DNAT     uint64 `json:"dnat"`      // of these, with the destination rewritten
 	SeenSNAT uint64 `json:"seen_snat"` // distinct source-NATed flows since the exporter started
 	SeenDNAT uint64 `json:"seen_dnat"`
+}
+
+// NATSource is what is known of the source-NATed flows to one VXLAN port that were sent from one address. That address, the original
+// source, tells which device the flows belong to. Ports.SNAT counts the flows of more addresses than are listed, if there are many.
+type NATSource struct {
+	Family    string        `json:"family"`
+	Port      uint16        `json:"port"`
+	Address   netip.Addr    `json:"address"`
+	Flows     uint64        `json:"flows"`                  // there now
+	Remaining time.Duration `json:"remaining_ns,omitempty"` // until the last of them ends if no packet comes (CTA_TIMEOUT); 0: not sent
+
+	// What the scans since the start of the program tell. Seen is when one last found such a flow. Born and Used are times after which a
+	// flow was made, and a packet met one: those of the scan before the one that noticed. They are zero for what the first scan found.
+	Seen time.Time `json:"seen"`
+	Born time.Time `json:"born,omitzero"`
+	Used time.Time `json:"used,omitzero"`
 }
 
 // NATFlow is one NATed VXLAN flow: what was sent, and what left (the reply tuple, reversed).

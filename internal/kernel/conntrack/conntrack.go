@@ -39,6 +39,7 @@ type Flow struct {
 	Destination      netip.AddrPort
 	ReplySource      netip.AddrPort
 	ReplyDestination netip.AddrPort
+	Timeout          uint32 // CTA_TIMEOUT: seconds until the entry ends if no packet comes
 }
 
 // SNAT reports whether the source was rewritten. The tuples count as well as the status bit: IPVS rewrites and leaves no bit.

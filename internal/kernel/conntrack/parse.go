@@ -196,14 +196,17 @@ func (e *entry) parse(b []byte, want *targetSet) error {
 				return errMalformed
 			}
 			e.flow.ReplySource, e.flow.ReplyDestination = reply.ends(e.family)
-		case ctaStatus, ctaID:
+		case ctaStatus, ctaID, ctaTimeout:
 			if len(v) != 4 {
 				return errMalformed
 			}
-			if typ == ctaStatus {
-				e.flow.Status = binary.BigEndian.Uint32(v)
-			} else {
-				e.flow.ID = binary.BigEndian.Uint32(v)
+			switch n := binary.BigEndian.Uint32(v); typ {
+			case ctaStatus:
+				e.flow.Status = n
+			case ctaID:
+				e.flow.ID = n
+			default:
+				e.flow.Timeout = n
 			}
 		case ctaZone:
 			if len(v) != 2 {

@@ -18,6 +18,7 @@ const (
 	ctaTupleOrig  = 1
 	ctaTupleReply = 2
 	ctaStatus     = 3
+	ctaTimeout    = 7
 	ctaID         = 12
 	ctaZone       = 18
 	ctaFilter     = 25

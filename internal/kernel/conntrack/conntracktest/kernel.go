@@ -185,6 +185,9 @@ func (k *Kernel) Answer(r Request) [][]byte {
 		}
 		b.be32(12, id)
 		b.be32(3, status)
+		if f.Timeout != 0 {
+			b.be32(7, uint32(f.Timeout/time.Second))
+		}
 		b.zone(f)
 		b.end()
 		if n++; n%per == 0 {
