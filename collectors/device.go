@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/internal/node"
 )
@@ -21,7 +22,7 @@ type DeviceConfig struct {
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
 	Features       ethtool.Path   // how features are read; "": ethtool.Auto
 
-	OpenRoute   rtnl.Opener                         // nil: rtnl.Open
+	OpenRoute   nl.Opener                           // nil: nl.Route
 	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
 	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: ethtool.OpenNetlink
 }
@@ -37,9 +38,6 @@ type Device struct {
 func NewDevice(cfg DeviceConfig) *Device {
 	if cfg.Ports == nil {
 		cfg.Ports = []uint16{DefaultPort}
-	}
-	if cfg.OpenRoute == nil {
-		cfg.OpenRoute = rtnl.Open
 	}
 	return &Device{cfg: cfg, descs: newDeviceDescs(), ethtool: ethtool.NewClient(ethtool.Config{
 		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,

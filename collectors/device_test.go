@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/internal/node"
 	"vxlan_exporter/test/fuzz/bound"
@@ -215,7 +216,7 @@ func TestManyFailuresAreQuotedInShort(t *testing.T) {
 }
 
 func TestDeviceCannotOpenSocket(t *testing.T) {
-	d := NewDevice(DeviceConfig{OpenRoute: func() (rtnl.Socket, error) { return nil, errors.New("no socket") }})
+	d := NewDevice(DeviceConfig{OpenRoute: func() (nl.Socket, error) { return nil, errors.New("no socket") }})
 	if fill, err := d.Observe(context.Background(), &node.Node{}); fill != nil || err == nil {
 		t.Errorf("fill %v, error %v", fill != nil, err)
 	}

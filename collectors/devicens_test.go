@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"vxlan_exporter/internal/kernel/ethtool"
-	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/node"
 	"vxlan_exporter/test/lab/labtest"
 
@@ -240,7 +240,7 @@ func TestManyDevicesTakeFewSockets(t *testing.T) {
 	ns := manyDevices(t, 200)
 	var route, ioctl, netlink int
 	c := NewDevice(DeviceConfig{
-		OpenRoute:   func() (rtnl.Socket, error) { route++; return rtnl.Open() },
+		OpenRoute:   func() (nl.Socket, error) { route++; return nl.Route() },
 		OpenIoctl:   func() (ethtool.IoctlSocket, error) { ioctl++; return ethtool.OpenIoctl() },
 		OpenNetlink: func() (ethtool.NetlinkConn, error) { netlink++; return ethtool.OpenNetlink() },
 	})

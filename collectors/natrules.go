@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/internal/kernel/natrules"
-	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/node"
 )
 
@@ -38,7 +38,7 @@ type NATRulesConfig struct {
 	MinInterval   time.Duration    // 0: every Observe reads
 	MasqueradeBit *int             // kube-proxy's masquerade bit; nil: find it from the rules
 	Reader        NATRulesReader   // nil: natrules.NewReader
-	OpenRoute     rtnl.Opener      // for addresses, routes and forwarding databases; nil: rtnl.Open
+	OpenRoute     nl.Opener        // for addresses, routes and forwarding databases; nil: nl.Route
 	Now           func() time.Time // nil: time.Now
 }
 
@@ -61,9 +61,6 @@ type NATRules struct {
 func NewNATRules(c NATRulesConfig) *NATRules {
 	if c.Reader == nil {
 		c.Reader = natrules.NewReader(natrules.Config{Proc: c.Proc, ProcNet: c.ProcNet, Sys: c.Sys})
-	}
-	if c.OpenRoute == nil {
-		c.OpenRoute = rtnl.Open
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/internal/node"
 	"vxlan_exporter/test/lab/labtest"
@@ -270,7 +271,7 @@ func (refusedReader) Read(context.Context, natrules.Input) (natrules.State, erro
 func (refusedReader) Generation(context.Context) (uint32, bool) { return 0, false }
 
 func TestNATRulesRefused(t *testing.T) {
-	c := NewNATRules(NATRulesConfig{Reader: refusedReader{}, OpenRoute: func() (rtnl.Socket, error) {
+	c := NewNATRules(NATRulesConfig{Reader: refusedReader{}, OpenRoute: func() (nl.Socket, error) {
 		return nil, errors.New("no netlink")
 	}})
 	n := &node.Node{Ports: []node.Port{{Port: 8472, IPv4: true}}}

@@ -11,7 +11,7 @@ import (
 
 	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/ethtool"
-	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // Options say which collectors there are, and where and how they read the node. Ports, FeatureInclude and MasqueradeBit are as they were
@@ -36,12 +36,12 @@ type Options struct {
 
 // Openers open the interfaces of the kernel. Where one is nil the running kernel's own is opened; tests put others in its place.
 type Openers struct {
-	Route        rtnl.Opener
+	Route        nl.Opener
 	Ioctl        func() (ethtool.IoctlSocket, error)
 	Generic      func() (ethtool.NetlinkConn, error)
 	Conntrack    conntrack.Opener
 	Rules        NATRulesReader
-	Surroundings rtnl.Opener // addresses, routes and forwarding databases for the NAT rules
+	Surroundings nl.Opener // addresses, routes and forwarding databases for the NAT rules
 }
 
 // Kind describes a collector.

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/internal/node"
 )
@@ -18,7 +19,7 @@ type UnderlayConfig struct {
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
 	Features       ethtool.Path   // how features are read; "": ethtool.Auto
 
-	OpenRoute   rtnl.Opener                         // nil: rtnl.Open
+	OpenRoute   nl.Opener                           // nil: nl.Route
 	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
 	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: ethtool.OpenNetlink
 }
@@ -32,9 +33,6 @@ type Underlay struct {
 
 // NewUnderlay returns the collector called "underlay". It needs no capability.
 func NewUnderlay(cfg UnderlayConfig) *Underlay {
-	if cfg.OpenRoute == nil {
-		cfg.OpenRoute = rtnl.Open
-	}
 	return &Underlay{cfg: cfg, descs: newUnderlayDescs(), ethtool: ethtool.NewClient(ethtool.Config{
 		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,
 	})}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vxlan_exporter/internal/kernel/ethtool"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/kernel/rtnl"
 )
 
@@ -41,7 +42,7 @@ type Config struct {
 	Recheck time.Duration // 0: every 30 seconds
 
 	Listen func() (rtnl.Events, error) // opens the source of link events; nil: rtnetlink
-	Open   rtnl.Opener                 // opens the socket that devices are listed by; nil: rtnetlink
+	Open   nl.Opener                   // opens the socket that devices are listed by; nil: rtnetlink
 	Client func() *ethtool.Client      // reads features; nil: by ethtool.Auto
 	Setter func() (*Setter, error)     // sets the feature; nil: NewSetter
 }

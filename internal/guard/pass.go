@@ -34,9 +34,6 @@ func newGuard(c Config) (*guard, error) {
 	if c.Listen == nil {
 		c.Listen = rtnl.ListenLinks
 	}
-	if c.Open == nil {
-		c.Open = rtnl.Open
-	}
 	if c.Client == nil {
 		c.Client = func() *ethtool.Client { return ethtool.NewClient(ethtool.Config{}) }
 	}

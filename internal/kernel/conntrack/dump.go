@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"vxlan_exporter/internal/kernel/nl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -89,25 +91,25 @@ func (s *Scanner) datagram(n int, d dump, v Visitor, t *tally) (done bool, err e
 			s.buf = make([]byte, 2*len(s.buf))
 			return false, fmt.Errorf("%w: a reply of %d bytes was cut off", errSpoiled, n)
 		}
-		return false, fmt.Errorf("%w: a datagram of %d bytes", errMalformed, n)
+		return false, fmt.Errorf("%w: a datagram of %d bytes", nl.ErrMalformed, n)
 	case n == 0:
-		return false, fmt.Errorf("%w: an empty datagram", errMalformed)
+		return false, fmt.Errorf("%w: an empty datagram", nl.ErrMalformed)
 	}
 	s.last, s.current = s.current, s.last[:0]
 	for b := s.buf[:n]; len(b) > 0; {
 		if len(b) < sizeofNlMsghdr {
-			return false, fmt.Errorf("%w: %d bytes left over", errMalformed, len(b))
+			return false, fmt.Errorf("%w: %d bytes left over", nl.ErrMalformed, len(b))
 		}
 		length := binary.NativeEndian.Uint32(b)
 		if length < sizeofNlMsghdr || uint64(length) > uint64(len(b)) {
-			return false, fmt.Errorf("%w: a message of %d bytes in %d", errMalformed, length, len(b))
+			return false, fmt.Errorf("%w: a message of %d bytes in %d", nl.ErrMalformed, length, len(b))
 		}
 		typ, flags := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:])
 		seq, portID := binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[12:])
 		payload := b[sizeofNlMsghdr:length]
 		b = b[min((uint64(length)+3)&^3, uint64(len(b))):]
 		if seq != s.seq || portID != s.sock.PortID() {
-			return false, fmt.Errorf("%w: it answers request %d of port %d, not %d of %d", errMalformed, seq, portID, s.seq, s.sock.PortID())
+			return false, fmt.Errorf("%w: it answers request %d of port %d, not %d of %d", nl.ErrMalformed, seq, portID, s.seq, s.sock.PortID())
 		}
 		if flags&unix.NLM_F_DUMP_INTR != 0 {
 			return false, fmt.Errorf("%w: the table changed during the dump (NLM_F_DUMP_INTR)", errSpoiled)
@@ -123,7 +125,7 @@ func (s *Scanner) datagram(n int, d dump, v Visitor, t *tally) (done bool, err e
 				return false, err
 			}
 		default:
-			return false, fmt.Errorf("%w: message type %#x", errMalformed, typ)
+			return false, fmt.Errorf("%w: message type %#x", nl.ErrMalformed, typ)
 		}
 	}
 	return false, nil
@@ -190,11 +192,11 @@ func endOfDump(payload []byte) error {
 // refusal turns NLMSG_ERROR into an error (struct nlmsgerr).
 func (s *Scanner) refusal(payload []byte, d dump) error {
 	if len(payload) < 4 {
-		return fmt.Errorf("%w: an error message of %d bytes", errMalformed, len(payload))
+		return fmt.Errorf("%w: an error message of %d bytes", nl.ErrMalformed, len(payload))
 	}
 	code := int32(binary.NativeEndian.Uint32(payload))
 	if code >= 0 {
-		return fmt.Errorf("%w: an acknowledgement instead of a reply", errMalformed)
+		return fmt.Errorf("%w: an acknowledgement instead of a reply", nl.ErrMalformed)
 	}
 	err := errnoOf(code)
 	switch {
@@ -213,7 +215,7 @@ func (s *Scanner) refusal(payload []byte, d dump) error {
 
 func errnoOf(code int32) error {
 	if code <= -4096 || code >= 0 { // MAX_ERRNO, include/linux/err.h
-		return fmt.Errorf("%w: error number %d", errMalformed, code)
+		return fmt.Errorf("%w: error number %d", nl.ErrMalformed, code)
 	}
 	return unix.Errno(-code)
 }
@@ -230,12 +232,12 @@ func (s *Scanner) probe() error {
 		return err
 	}
 	if n < sizeofNlMsghdr || n > len(s.buf) {
-		return fmt.Errorf("%w: a datagram of %d bytes", errMalformed, n)
+		return fmt.Errorf("%w: a datagram of %d bytes", nl.ErrMalformed, n)
 	}
 	b := s.buf[:n]
 	length := binary.NativeEndian.Uint32(b)
 	if length < sizeofNlMsghdr || uint64(length) > uint64(n) || binary.NativeEndian.Uint32(b[8:]) != s.seq {
-		return fmt.Errorf("%w: not an answer to the request", errMalformed)
+		return fmt.Errorf("%w: not an answer to the request", nl.ErrMalformed)
 	}
 	if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR {
 		return s.refusal(b[sizeofNlMsghdr:length], dump{})

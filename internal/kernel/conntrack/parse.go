@@ -2,29 +2,12 @@ package conntrack
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
+
+	"vxlan_exporter/internal/kernel/nl"
 
 	"golang.org/x/sys/unix"
 )
-
-var errMalformed = errors.New("malformed reply")
-
-// next cuts the first netlink attribute off b (struct nlattr, include/uapi/linux/netlink.h). ok is false at the end, and when the
-// length lies: then rest is not empty.
-func next(b []byte) (typ uint16, value, rest []byte, ok bool) {
-	if len(b) < 4 {
-		return 0, nil, b, false
-	}
-	n := int(binary.NativeEndian.Uint16(b))
-	if n < 4 || n > len(b) {
-		return 0, nil, b, false
-	}
-	typ = binary.NativeEndian.Uint16(b[2:]) & nlaTypeMask
-	value = b[4:n]
-	// The kernel pads the last attribute too; other senders need not.
-	return typ, value, b[min((n+3)&^3, len(b)):], true
-}
 
 // tuple is one direction of an entry, in place.
 type tuple struct {
@@ -37,7 +20,7 @@ type tuple struct {
 
 func (t *tuple) parse(b []byte) bool {
 	for len(b) > 0 {
-		typ, v, rest, ok := next(b)
+		typ, v, rest, ok := nl.Next(b)
 		if !ok {
 			return false
 		}
@@ -63,7 +46,7 @@ func (t *tuple) parse(b []byte) bool {
 
 func (t *tuple) parseIP(b []byte) bool {
 	for len(b) > 0 {
-		typ, v, rest, ok := next(b)
+		typ, v, rest, ok := nl.Next(b)
 		if !ok {
 			return false
 		}
@@ -90,7 +73,7 @@ func (t *tuple) parseIP(b []byte) bool {
 func (t *tuple) parseProto(b []byte) bool {
 	var ports int
 	for len(b) > 0 {
-		typ, v, rest, ok := next(b)
+		typ, v, rest, ok := nl.Next(b)
 		if !ok {
 			return false
 		}
@@ -147,7 +130,7 @@ type entry struct {
 // first attribute (ctnetlink_fill_info).
 func (e *entry) parse(b []byte, want *targetSet) error {
 	if len(b) < sizeofNfGenMsg {
-		return errMalformed
+		return nl.ErrMalformed
 	}
 	e.family, e.proto, e.match = b[0], 0, -1
 	attrs := b[sizeofNfGenMsg:]
@@ -157,14 +140,14 @@ func (e *entry) parse(b []byte, want *targetSet) error {
 		if len(rest) == 0 {
 			return nil // no original tuple: nothing to judge
 		}
-		typ, v, r, ok := next(rest)
+		typ, v, r, ok := nl.Next(rest)
 		if !ok {
-			return errMalformed
+			return nl.ErrMalformed
 		}
 		rest = r
 		if typ == ctaTupleOrig {
 			if !orig.parse(v) {
-				return errMalformed
+				return nl.ErrMalformed
 			}
 			break
 		}
@@ -181,24 +164,24 @@ func (e *entry) parse(b []byte, want *targetSet) error {
 	e.flow = Flow{Target: match, Zone: orig.zone}
 	e.flow.Source, e.flow.Destination = orig.ends(e.family)
 	if !e.flow.Source.IsValid() {
-		return errMalformed
+		return nl.ErrMalformed
 	}
 	for rest := attrs; len(rest) > 0; {
-		typ, v, r, ok := next(rest)
+		typ, v, r, ok := nl.Next(rest)
 		if !ok {
-			return errMalformed
+			return nl.ErrMalformed
 		}
 		rest = r
 		switch typ {
 		case ctaTupleReply:
 			var reply tuple
 			if !reply.parse(v) {
-				return errMalformed
+				return nl.ErrMalformed
 			}
 			e.flow.ReplySource, e.flow.ReplyDestination = reply.ends(e.family)
 		case ctaStatus, ctaID, ctaTimeout:
 			if len(v) != 4 {
-				return errMalformed
+				return nl.ErrMalformed
 			}
 			switch n := binary.BigEndian.Uint32(v); typ {
 			case ctaStatus:
@@ -210,7 +193,7 @@ func (e *entry) parse(b []byte, want *targetSet) error {
 			}
 		case ctaZone:
 			if len(v) != 2 {
-				return errMalformed
+				return nl.ErrMalformed
 			}
 			e.flow.Zone = binary.BigEndian.Uint16(v)
 		}

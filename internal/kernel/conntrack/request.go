@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vxlan_exporter/internal/kernel/nlattr"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // Numbers of ctnetlink (include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h). The filter's bits are not in a uapi
@@ -41,9 +41,6 @@ const (
 	filterProtoNum = 1 << 3 // CTA_FILTER_F_CTA_PROTO_NUM
 	filterDstPort  = 1 << 5 // CTA_FILTER_F_CTA_PROTO_DST_PORT
 
-	nlaTypeMask = 0x3fff // without NLA_F_NESTED and NLA_F_NET_BYTEORDER
-	nlaNested   = 0x8000
-
 	sizeofNlMsghdr = 16
 	sizeofNfGenMsg = 4
 )
@@ -64,25 +61,19 @@ func (d dump) filtered() bool { return d.udp }
 func appendRequest(b []byte, d dump, seq, portID uint32) []byte {
 	start := len(b)
 	b = appendHeader(b, msgGet, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, seq, portID, d.family)
-	if d.udp {
-		flags := uint32(filterProtoNum)
-		if d.port != 0 {
-			flags |= filterDstPort
-		}
-		b, tuple := openAttr(b, ctaTupleOrig)
-		b, proto := openAttr(b, ctaTupleProto)
-		b = nlattr.Append(b, ctaProtoNum, []byte{unix.IPPROTO_UDP})
-		if d.port != 0 {
-			b = nlattr.Append(b, ctaProtoDstPort, []byte{byte(d.port >> 8), byte(d.port)})
-		}
-		closeAttr(b, proto)
-		closeAttr(b, tuple)
-		b, filter := openAttr(b, ctaFilter)
-		b = nlattr.Append(b, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, flags)) // host order, unlike all else here
-		closeAttr(b, filter)
-		binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
+	if !d.udp {
 		return b
 	}
+	flags := uint32(filterProtoNum)
+	proto := nl.Append(nil, ctaProtoNum, []byte{unix.IPPROTO_UDP})
+	if d.port != 0 {
+		flags |= filterDstPort
+		proto = nl.Append(proto, ctaProtoDstPort, []byte{byte(d.port >> 8), byte(d.port)})
+	}
+	b = nl.Append(b, ctaTupleOrig|nl.Nested, nl.Append(nil, ctaTupleProto|nl.Nested, proto))
+	flag := nl.Append(nil, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, flags)) // host order, unlike all else here
+	b = nl.Append(b, ctaFilter|nl.Nested, flag)
+	binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
 	return b
 }
 
@@ -94,11 +85,3 @@ func appendHeader(b []byte, typ, flags uint16, seq, portID uint32, family uint8)
 	b = binary.NativeEndian.AppendUint32(b, portID)
 	return append(b, family, unix.NFNETLINK_V0, 0, 0)
 }
-
-func openAttr(b []byte, typ uint16) ([]byte, int) {
-	at := len(b)
-	b = binary.NativeEndian.AppendUint16(b, 0)
-	return binary.NativeEndian.AppendUint16(b, typ|nlaNested), at
-}
-
-func closeAttr(b []byte, at int) { binary.NativeEndian.PutUint16(b[at:], uint16(len(b)-at)) }

@@ -7,8 +7,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"vxlan_exporter/internal/kernel/natrules"
-	"vxlan_exporter/internal/kernel/nlattr"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // The one ip set.
@@ -18,7 +17,7 @@ const (
 )
 
 // OpenIPSets is an opener of natrules.
-func (k *Kernel) OpenIPSets() (natrules.Socket, error) {
+func (k *Kernel) OpenIPSets() (nl.Socket, error) {
 	s, err := k.messages(IPSets, k.ipSets)
 	if err != nil {
 		return nil, err
@@ -36,14 +35,14 @@ func (k *Kernel) ipSets(m netlink.Message) ([]netlink.Message, error) {
 	switch uint16(m.Header.Type) & 0xff {
 	case test:
 		const notIn = unix.Errno(4103) // IPSET_ERR_EXIST
-		if !bytes.Contains(m.Data, nlattr.Append(nil, 1|unix.NLA_F_NET_BYTEORDER, Remote().AsSlice())) {
+		if !bytes.Contains(m.Data, nl.Append(nil, 1|unix.NLA_F_NET_BYTEORDER, Remote().AsSlice())) {
 			return nil, notIn
 		}
 		return []netlink.Message{{Header: netlink.Header{Type: netlink.Error}, Data: make([]byte, 20)}}, nil
 	case header:
-		b := nlattr.Append(nlattr.Append([]byte{unix.AF_INET, 0, 0, 0}, 1, []byte{6}), 2, setName+"\x00")
+		b := nl.Append(nl.Append([]byte{unix.AF_INET, 0, 0, 0}, 1, []byte{6}), 2, setName+"\x00")
 		// The type comes last, where the kernel has padding: a message that is cut off shall lack something.
-		b = nlattr.Append(nlattr.Append(nlattr.Append(b, 5, []byte{unix.AF_INET}), 4, []byte{4}), 3, "hash:ip\x00")
+		b = nl.Append(nl.Append(nl.Append(b, 5, []byte{unix.AF_INET}), 4, []byte{4}), 3, "hash:ip\x00")
 		if f, _ := k.fault(IPSets); f.Size != 0 { // of the first attribute
 			binary.NativeEndian.PutUint16(b[4:], uint16(f.Size)) //nolint:gosec // a fault's
 		}

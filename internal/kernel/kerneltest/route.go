@@ -8,8 +8,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"vxlan_exporter/internal/kernel/nlattr"
-	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // Indices of the devices, and the address of the NIC.
@@ -25,8 +24,8 @@ func Address() netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 77, 1}) }
 // Remote is where both tunnels send.
 func Remote() netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 77, 2}) }
 
-// OpenSurroundings is an rtnl.Opener, for what natrules reads by it.
-func (k *Kernel) OpenSurroundings() (rtnl.Socket, error) {
+// OpenSurroundings is an nl.Opener, for what natrules reads by it.
+func (k *Kernel) OpenSurroundings() (nl.Socket, error) {
 	s, err := k.messages(Surroundings, k.surroundings)
 	if err != nil {
 		return nil, err
@@ -56,17 +55,17 @@ func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
 			return k.route(m)
 		case unix.RTM_GETNEIGH:
 			b := append(append([]byte{unix.AF_BRIDGE, 0, 0, 0}, number...), 0, 0, 0, 0)
-			add(unix.RTM_NEWNEIGH, nlattr.Append(b, unix.NDA_DST, Remote().AsSlice()))
+			add(unix.RTM_NEWNEIGH, nl.Append(b, unix.NDA_DST, Remote().AsSlice()))
 		case unix.RTM_GETROUTE:
 			b := []byte{unix.AF_INET, 24, 0, 0, unix.RT_TABLE_MAIN, 0, 0, unix.RTN_UNICAST, 0, 0, 0, 0}
 			kind := uint16(unix.RTA_OIF)
 			if k.ByOverlay {
 				kind = 30 // RTA_NH_ID; an object has its interface's number
 			}
-			add(unix.RTM_NEWROUTE, nlattr.Append(nlattr.Append(b, unix.RTA_DST, []byte{10, 244, byte(index), 0}), kind, number))
+			add(unix.RTM_NEWROUTE, nl.Append(nl.Append(b, unix.RTA_DST, []byte{10, 244, byte(index), 0}), kind, number))
 		case unix.RTM_GETNEXTHOP:
-			b := nlattr.Append([]byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}, unix.NHA_ID, number)
-			add(unix.RTM_NEWNEXTHOP, nlattr.Append(b, unix.NHA_OIF, number))
+			b := nl.Append([]byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}, unix.NHA_ID, number)
+			add(unix.RTM_NEWNEXTHOP, nl.Append(b, unix.NHA_OIF, number))
 		default:
 			return nil, unix.EOPNOTSUPP
 		}
@@ -74,8 +73,8 @@ func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
 	return out, nil
 }
 
-// OpenRoute is an rtnl.Opener.
-func (k *Kernel) OpenRoute() (rtnl.Socket, error) {
+// OpenRoute is an nl.Opener.
+func (k *Kernel) OpenRoute() (nl.Socket, error) {
 	s, err := k.messages(Route, k.route)
 	if err != nil {
 		return nil, err
@@ -89,7 +88,7 @@ func (k *Kernel) route(m netlink.Message) ([]netlink.Message, error) {
 	switch {
 	case m.Header.Type == unix.RTM_GETADDR:
 		b := append([]byte{unix.AF_INET, 24, 0, 0}, binary.NativeEndian.AppendUint32(nil, nicIndex)...)
-		b = nlattr.Append(nlattr.Append(b, unix.IFA_ADDRESS, Address().AsSlice()), unix.IFA_LOCAL, Address().AsSlice())
+		b = nl.Append(nl.Append(b, unix.IFA_ADDRESS, Address().AsSlice()), unix.IFA_LOCAL, Address().AsSlice())
 		out = append(out, netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWADDR}, Data: b})
 	case dump:
 		if k.Old { // sends what is no VXLAN device too
@@ -125,16 +124,16 @@ func (k *Kernel) links() []netlink.Message {
 			continue
 		}
 		// IFLA_VXLAN_ID 1, _LINK 3, _LOCAL 4, _PORT 15, _UDP_CSUM 18, _UDP_ZERO_CSUM6_TX 19, _RX 20, _COLLECT_METADATA 25.
-		data := nlattr.Append(nil, 1, u32(d.vni))
+		data := nl.Append(nil, 1, u32(d.vni))
 		if d.link != 0 {
-			data = nlattr.Append(data, 3, u32(d.link))
+			data = nl.Append(data, 3, u32(d.link))
 		}
-		data = nlattr.Append(nlattr.Append(data, 4, Address().AsSlice()), 15, be(d.port))
+		data = nl.Append(nl.Append(data, 4, Address().AsSlice()), 15, be(d.port))
 		if !k.Old {
-			data = nlattr.Append(data, 18, []byte{1})
-			data = nlattr.Append(data, 19, []byte{0})
-			data = nlattr.Append(data, 20, []byte{0})
-			data = nlattr.Append(data, 25, []byte{0})
+			data = nl.Append(data, 18, []byte{1})
+			data = nl.Append(data, 19, []byte{0})
+			data = nl.Append(data, 20, []byte{0})
+			data = nl.Append(data, 25, []byte{0})
 		}
 		out = append(out, k.link(d.index, d.name, data))
 	}
@@ -146,11 +145,11 @@ func (k *Kernel) link(index uint32, name string, vxlan []byte) netlink.Message {
 	b := append(make([]byte, 4), binary.NativeEndian.AppendUint32(nil, index)...)
 	b = binary.NativeEndian.AppendUint32(b, unix.IFF_UP|unix.IFF_LOWER_UP)
 	b = append(b, 0, 0, 0, 0)
-	b = nlattr.Append(b, unix.IFLA_IFNAME, name+"\x00")
-	b = nlattr.Append(b, unix.IFLA_MTU, binary.NativeEndian.AppendUint32(nil, 1500))
+	b = nl.Append(b, unix.IFLA_IFNAME, name+"\x00")
+	b = nl.Append(b, unix.IFLA_MTU, binary.NativeEndian.AppendUint32(nil, 1500))
 	if vxlan != nil {
-		info := nlattr.Append(nlattr.Append(nil, unix.IFLA_INFO_KIND, "vxlan\x00"), unix.IFLA_INFO_DATA, vxlan)
-		b = nlattr.Append(b, unix.IFLA_LINKINFO, info)
+		info := nl.Append(nl.Append(nil, unix.IFLA_INFO_KIND, "vxlan\x00"), unix.IFLA_INFO_DATA, vxlan)
+		b = nl.Append(b, unix.IFLA_LINKINFO, info)
 	}
 	return netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWLINK}, Data: b}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/fuzz/bound"
 	"vxlan_exporter/test/lab/labtest"
 )
@@ -229,13 +230,13 @@ func nftSeeds(t testing.TB) [][]byte {
 `, "nft", "-f", "-")
 	var seeds [][]byte
 	ns.Do(func() error {
-		conn, err := dialNFT(context.Background(), openSocket)
+		conn, err := dialNFT(context.Background(), nl.Netfilter)
 		if err != nil {
 			return err
 		}
 		defer conn.close()
 		for _, kind := range []uint16{msgGetRule, msgGetChain} {
-			err = errors.Join(err, conn.ask(request{kind: kind, family: unix.AF_UNSPEC, dump: true}, func(_ uint8, b []byte) bool {
+			err = errors.Join(err, conn.dump(request{kind: kind, family: unix.AF_UNSPEC}, func() {}, func(_ uint8, b []byte) bool {
 				seeds = append(seeds, bytes.Clone(b))
 				if expressions := parseNested(b)[4]; expressions != nil {
 					seeds = append(seeds, bytes.Clone(expressions))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/fuzz/bound"
 	"vxlan_exporter/test/fuzz/memfile"
 )
@@ -25,7 +26,7 @@ func FuzzIPSet(f *testing.F) {
 	outer := outerPacket(&p[0], false)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bound.Read(t, len(b), 256, 0, func() {
-			s := newIPSets(t.Context(), func() (Socket, error) { return &sameAnswer{answer: b}, nil }, nil)
+			s := newIPSets(t.Context(), func() (nl.Socket, error) { return &sameAnswer{answer: b}, nil }, nil)
 			defer s.close()
 			kind, ok := s.typeOf("a")
 			if ok != (kind.name != "") || ok == (s.failed != nil) || !bytes.Contains(b, []byte(kind.name)) {

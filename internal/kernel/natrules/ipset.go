@@ -8,16 +8,17 @@ import (
 	"strings"
 	"time"
 
-	"vxlan_exporter/internal/kernel/nlattr"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // ipSets asks the kernel's ip sets about single members, for rules that match a set. Such a rule keeps ip_set in the kernel, so
 // asking loads no module. A question that comes to nothing leaves open whether the rule matches.
 type ipSets struct {
-	until      time.Time // the deadline of all questions
-	open       func() (Socket, error)
+	ctx        context.Context // of all questions
+	cancel     func()
+	open       nl.Opener
 	openLegacy func(ipv6 bool) (LegacySocket, error)
-	conn       Socket
+	conn       *nl.Conn
 	broken     error // nothing can be asked any more
 	failed     error // the first question that failed
 	gone       bool  // a set that a rule names is not there: the rule is not either, by now
@@ -34,19 +35,20 @@ type setType struct {
 
 const maxSetTests = 256 // members asked for in one reading
 
-func newIPSets(ctx context.Context, open func() (Socket, error), openLegacy func(ipv6 bool) (LegacySocket, error)) *ipSets {
+func newIPSets(ctx context.Context, open nl.Opener, openLegacy func(ipv6 bool) (LegacySocket, error)) *ipSets {
 	wait := 5 * time.Second
 	if d, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(d)/2) // the other half is for what is judged without an answer
 	}
-	until := time.Now().Add(wait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	return &ipSets{
-		until: until, open: open, openLegacy: openLegacy,
+		ctx: ctx, cancel: cancel, open: open, openLegacy: openLegacy,
 		names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{},
 	}
 }
 
 func (s *ipSets) close() {
+	s.cancel()
 	if s.conn != nil {
 		_ = s.conn.Close()
 	}
@@ -72,10 +74,10 @@ func (s *ipSets) typeOf(name string) (setType, bool) {
 	if t, ok := s.types[name]; ok {
 		return t, t.name != ""
 	}
-	answer, err := s.ask(ipsetHeader, false, name, nil)
+	answer, err := s.header(name)
 	t := parseSetType(answer)
 	if err == nil && t.name == "" {
-		err = errSetAnswer
+		err = nl.ErrMalformed
 	}
 	s.note(name, err)
 	s.types[name] = t
@@ -151,8 +153,8 @@ func (s *ipSets) contains(name string, p *packet, dirs []bool) truth {
 func (s *ipSets) test(name string, first netip.Addr, port []byte, second netip.Addr) truth {
 	data := appendAddr(nil, ipsetAttrIP, first)
 	if port != nil {
-		data = nlattr.Append(data, ipsetAttrPort|netByteOrder, port)
-		data = nlattr.Append(data, ipsetAttrProto, []byte{protoUDP})
+		data = nl.Append(data, ipsetAttrPort|nl.NetByteOrder, port)
+		data = nl.Append(data, ipsetAttrProto, []byte{protoUDP})
 	}
 	if second.IsValid() {
 		data = appendAddr(data, ipsetAttrIP2, second)
@@ -165,7 +167,7 @@ func (s *ipSets) test(name string, first netip.Addr, port []byte, second netip.A
 		return maybe
 	}
 	t := maybe
-	switch _, err := s.ask(ipsetTest, first.Is6(), name, data); {
+	switch err := s.member(first.Is6(), name, data); {
 	case err == nil:
 		t = yes
 	case errors.Is(err, ipsetErrExist):
@@ -177,13 +179,11 @@ func (s *ipSets) test(name string, first netip.Addr, port []byte, second netip.A
 	return t
 }
 
-const netByteOrder = 1 << 14 // NLA_F_NET_BYTEORDER
-
 func appendAddr(b []byte, kind uint16, a netip.Addr) []byte {
-	const ipv4, ipv6, nestedFlag = 1, 2, 1 << 15 // IPSET_ATTR_IPADDR_IPV4, _IPV6
+	const ipv4, ipv6 = 1, 2 // IPSET_ATTR_IPADDR_IPV4, _IPV6
 	family := uint16(ipv4)
 	if a.Is6() {
 		family = ipv6
 	}
-	return nlattr.Append(b, kind|nestedFlag, nlattr.Append(nil, family|netByteOrder, a.AsSlice()))
+	return nl.Append(b, kind|nl.Nested, nl.Append(nil, family|nl.NetByteOrder, a.AsSlice()))
 }

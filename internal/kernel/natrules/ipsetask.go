@@ -6,13 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"vxlan_exporter/internal/kernel/nlattr"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // Messages and attributes of ip_set (include/uapi/linux/netfilter/ipset/ip_set.h).
@@ -31,9 +28,6 @@ const (
 	ipsetErrExist   = unix.Errno(4103) // IPSET_ERR_EXIST: to a test, "not in the set"
 )
 
-// errSetAnswer: an answer that none of its kind can be.
-var errSetAnswer = errors.New("malformed answer")
-
 // setName asks for a name by getsockopt(SO_IP_SET): struct ip_set_req_get_set {unsigned op, version; union {char name[32]; u16 index}}.
 // It is "" where no set has that index.
 func setName(open func(ipv6 bool) (LegacySocket, error), index uint16) (string, error) {
@@ -51,83 +45,51 @@ func setName(open func(ipv6 bool) (LegacySocket, error), index uint16) (string, 
 		return "", fmt.Errorf("getsockopt: %w", err)
 	}
 	if bytes.IndexByte(b[8:], 0) < 0 {
-		return "", errSetAnswer
+		return "", nl.ErrMalformed
 	}
 	return cString(b[8:]), nil
 }
 
-// dial connects, once.
-func (s *ipSets) dial() error {
-	if s.broken != nil || s.conn != nil {
-		return s.broken
-	}
-	conn, err := s.open()
-	if err != nil {
-		s.broken = fmt.Errorf("open netlink: %w", err)
-		return s.broken
-	}
-	s.conn = conn
-	if err := conn.SetDeadline(s.until); err != nil {
-		s.broken = fmt.Errorf("set deadline: %w", err)
+// connect opens the socket, once.
+func (s *ipSets) connect() (err error) {
+	if s.conn == nil && s.broken == nil {
+		s.conn, s.broken = nl.Dial(s.ctx, s.open)
 	}
 	return s.broken
 }
 
-// ask sends a question about a set and returns what is behind the header of the answer, which is empty for one that is a yes. An error
-// that is not the kernel's own refusal is the last: what comes next may be the answer to this question.
-func (s *ipSets) ask(kind uint16, ipv6 bool, name string, data []byte) ([]byte, error) {
-	if err := s.dial(); err != nil {
-		return nil, err
-	}
+// question is the part of a request that all questions about a set share.
+func question(ipv6 bool, name string) []byte {
 	family := byte(nfIPv4)
 	if ipv6 {
 		family = nfIPv6
 	}
-	b := nlattr.Append([]byte{family, 0, 0, 0}, ipsetAttrProtocol, []byte{ipsetProtocol})
-	b = nlattr.Append(b, ipsetAttrName, append([]byte(name), 0))
-	flags := netlink.Request
-	if data != nil {
-		const nestedFlag = 1 << 15
-		b = nlattr.Append(b, ipsetAttrData|nestedFlag, data)
-		flags |= netlink.Acknowledge
-	}
-	answer, err := s.exchange(netlink.Message{Header: netlink.Header{Type: subsysIPSet<<8 | netlink.HeaderType(kind), Flags: flags}, Data: b})
-	if err != nil && (!errors.As(err, new(unix.Errno)) || errors.As(err, new(*os.SyscallError))) {
-		s.broken = err
-	}
-	return answer, err
+	b := nl.Append([]byte{family, 0, 0, 0}, ipsetAttrProtocol, []byte{ipsetProtocol})
+	return named(b, ipsetAttrName, name)
 }
 
-func (s *ipSets) exchange(question netlink.Message) (answer []byte, err error) {
-	question, err = s.conn.Send(question)
+// header asks for what a set is. It returns the attributes of the answer.
+func (s *ipSets) header(name string) ([]byte, error) {
+	if err := s.connect(); err != nil {
+		return nil, err
+	}
+	const kind = subsysIPSet<<8 | ipsetHeader
+	b, err := s.conn.Get(kind, kind, question(false, name))
+	if err == nil {
+		err = wellFormedNFT(b)
+	}
 	if err != nil {
-		return nil, os.NewSyscallError("send", err)
+		return nil, err
 	}
-	n, wantsYes := 0, question.Header.Flags&netlink.Acknowledge != 0
-	for m, err := range s.conn.ReceiveIter() {
-		switch {
-		case err != nil:
-			return nil, err
-		case m.Header.Sequence != question.Header.Sequence || m.Header.PID != question.Header.PID:
-			err = errors.New("the answer is to another request")
-		case wantsYes && m.Header.Type == netlink.Error: // the acknowledgement
-		case wantsYes || m.Header.Type != question.Header.Type || len(m.Data) < nfgenmsgLength || !wellFormed(m.Data[nfgenmsgLength:]):
-			err = errSetAnswer
-		default:
-			answer = bytes.Clone(m.Data[nfgenmsgLength:])
-		}
-		if n++; n > 1 && err == nil {
-			err = errSetAnswer
-		}
-		if err != nil {
-			_ = s.conn.SetDeadline(time.Unix(1, 0)) // leaving the loop may read on
-			return nil, err
-		}
+	return b[nfgenmsgLength:], nil
+}
+
+// member asks whether a member is in a set: an acknowledgement is a yes.
+func (s *ipSets) member(ipv6 bool, name string, data []byte) error {
+	if err := s.connect(); err != nil {
+		return err
 	}
-	if n == 0 {
-		return nil, errSetAnswer
-	}
-	return answer, nil
+	return s.conn.Do(subsysIPSet<<8|ipsetTest, 0, nl.Append(question(ipv6, name), ipsetAttrData|nl.Nested, data))
 }
 
 // note keeps why a question about a set came to nothing. What a type of set cannot be asked is no failure.

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"vxlan_exporter/internal/kernel/nl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -14,8 +16,8 @@ func multipath(b []byte) ([]int, error) {
 	var all []int
 	for len(b) >= unix.SizeofRtNexthop {
 		size := int(binary.NativeEndian.Uint16(b))
-		if size < unix.SizeofRtNexthop || size > len(b) || !wellFormed(b[unix.SizeofRtNexthop:size]) {
-			return nil, errMessage
+		if size < unix.SizeofRtNexthop || size > len(b) || !nl.WellFormed(b[unix.SizeofRtNexthop:size]) {
+			return nil, nl.ErrMalformed
 		}
 		index := int(binary.NativeEndian.Uint32(b[4:]))
 		if index == 0 {
@@ -27,7 +29,7 @@ func multipath(b []byte) ([]int, error) {
 		b = b[min((size+3)&^3, len(b)):]
 	}
 	if len(all) == 0 || len(b) > 0 {
-		return nil, errMessage
+		return nil, nl.ErrMalformed
 	}
 	return all, nil
 }
@@ -52,7 +54,7 @@ func (g *gathering) object(b []byte) error {
 	members := n[unix.NHA_GROUP]
 	const member = 8
 	if err != nil || idErr != nil || oifErr != nil || !named || len(members)%member != 0 {
-		return errMessage
+		return nl.ErrMalformed
 	}
 	h := nexthop{index: int(oif), gateway: gateway}
 	for m := range slices.Chunk(members, member) {

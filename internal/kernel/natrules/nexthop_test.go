@@ -10,8 +10,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"vxlan_exporter/internal/kernel/nlattr"
-	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/lab/labtest"
 )
 
@@ -53,7 +52,7 @@ route add fd05::/32 nhid 10
 			ns.Run("bridge", "fdb", "add", "02:00:00:00:00:02", "dev", "va", "dst", "192.0.2.7")
 			ns.Run("bridge", "fdb", "add", "02:00:00:00:00:03", "dev", "vb", "nhid", "22")
 			ns.Do(func() error {
-				s, err := ReadSurroundings(t.Context(), rtnl.Open)
+				s, err := ReadSurroundings(t.Context(), nl.Route)
 				if err != nil {
 					return err
 				}
@@ -88,7 +87,7 @@ func words(prefixes []netip.Prefix) (s string) {
 	return s
 }
 
-var prefix10 = nlattr.Append([]byte{unix.AF_INET, 8, 0, 0, 0, 0, 0, unix.RTN_UNICAST, 0, 0, 0, 0}, unix.RTA_DST, []byte{10, 0, 0, 0})
+var prefix10 = nl.Append([]byte{unix.AF_INET, 8, 0, 0, 0, 0, 0, unix.RTN_UNICAST, 0, 0, 0, 0}, unix.RTA_DST, []byte{10, 0, 0, 0})
 
 func u32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 
@@ -99,13 +98,13 @@ func hop(size uint16, index uint32, attributes ...byte) []byte {
 }
 
 // byObject is a route that names a nexthop object.
-func byObject(id uint32) []byte { return nlattr.Append(slices.Clone(prefix10), 30, u32(id)) }
+func byObject(id uint32) []byte { return nl.Append(slices.Clone(prefix10), 30, u32(id)) }
 
 // anObject is a message of RTM_NEWNEXTHOP; group are the objects in it.
 func anObject(id, index uint32, group ...uint32) []byte {
-	b := nlattr.Append([]byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}, unix.NHA_ID, u32(id))
+	b := nl.Append([]byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}, unix.NHA_ID, u32(id))
 	if index != 0 {
-		b = nlattr.Append(b, unix.NHA_OIF, u32(index))
+		b = nl.Append(b, unix.NHA_OIF, u32(index))
 	}
 	var members []byte
 	for _, m := range group {
@@ -113,20 +112,20 @@ func anObject(id, index uint32, group ...uint32) []byte {
 	}
 	if len(members) > 0 {
 		b[0] = unix.AF_UNSPEC
-		b = nlattr.Append(b, unix.NHA_GROUP, members)
+		b = nl.Append(b, unix.NHA_GROUP, members)
 	}
 	return b
 }
 
 func nexthopSeeds() [][3][]byte {
-	hops := slices.Concat(hop(16, 3, nlattr.Append(nil, unix.RTA_GATEWAY, []byte{10, 9, 0, 2})...), hop(8, 4))
-	entry := nlattr.Append(append([]byte{unix.AF_BRIDGE, 0, 0, 0, 7, 0, 0, 0}, 0, 0, 0, 0), 13, u32(20))
+	hops := slices.Concat(hop(16, 3, nl.Append(nil, unix.RTA_GATEWAY, []byte{10, 9, 0, 2})...), hop(8, 4))
+	entry := nl.Append(append([]byte{unix.AF_BRIDGE, 0, 0, 0, 7, 0, 0, 0}, 0, 0, 0, 0), 13, u32(20))
 	return [][3][]byte{
-		{nlattr.Append(slices.Clone(prefix10), unix.RTA_MULTIPATH, hops), nil, nil},
+		{nl.Append(slices.Clone(prefix10), unix.RTA_MULTIPATH, hops), nil, nil},
 		{byObject(8), anObject(8, 0, 5, 6), anObject(5, 3)},
 		{byObject(5), anObject(5, 3), anObject(6, 4)},
 		{byObject(8), anObject(8, 0, 8), nil},
-		{entry, nlattr.Append(anObject(20, 0), unix.NHA_GATEWAY, []byte{192, 0, 2, 20}), nil},
+		{entry, nl.Append(anObject(20, 0), unix.NHA_GATEWAY, []byte{192, 0, 2, 20}), nil},
 	}
 }
 
@@ -134,7 +133,7 @@ func nexthopSeeds() [][3][]byte {
 func TestForgedNexthops(t *testing.T) {
 	const routes, objects = unix.RTM_GETROUTE, unix.RTM_GETNEXTHOP
 	multi := func(hops ...[]byte) []byte {
-		return nlattr.Append(slices.Clone(prefix10), unix.RTA_MULTIPATH, slices.Concat(hops...))
+		return nl.Append(slices.Clone(prefix10), unix.RTA_MULTIPATH, slices.Concat(hops...))
 	}
 	var broad []uint32
 	for range 4000 {
@@ -160,7 +159,7 @@ func TestForgedNexthops(t *testing.T) {
 		{what: "attributes that lie", route: multi(hop(12, 7, 200, 0, 5, 0)), fails: true},
 		{what: "no interface", route: multi(hop(8, 7), hop(8, 0))},
 		{what: "nothing at all", route: prefix10},
-		{what: "an index of two bytes", route: nlattr.Append(slices.Clone(prefix10), unix.RTA_OIF, []byte{7, 0}), fails: true},
+		{what: "an index of two bytes", route: nl.Append(slices.Clone(prefix10), unix.RTA_OIF, []byte{7, 0}), fails: true},
 		{what: "an object", route: byObject(5), objects: [][]byte{anObject(5, 7)}, prefixes: 1},
 		{what: "an object that is not there", route: byObject(5), objects: [][]byte{anObject(6, 7)}},
 		{what: "no objects", route: byObject(5)},
@@ -171,12 +170,12 @@ func TestForgedNexthops(t *testing.T) {
 		{what: "a group with one that is not there", route: byObject(8), objects: [][]byte{anObject(8, 0, 5, 6), anObject(5, 7)}},
 		{what: "a group of groups", route: byObject(8), objects: [][]byte{anObject(8, 0, 9), anObject(9, 0, 5), anObject(5, 7)}},
 		{what: "a group of itself", route: byObject(8), objects: [][]byte{anObject(8, 0, 8)}},
-		{what: "half a member", route: byObject(8), objects: [][]byte{nlattr.Append(anObject(8, 0), unix.NHA_GROUP, make([]byte, 12))}, fails: true},
-		{what: "an object without a number", route: byObject(8), objects: [][]byte{nlattr.Append(make([]byte, 8), unix.NHA_OIF, u32(7))}, fails: true},
+		{what: "half a member", route: byObject(8), objects: [][]byte{nl.Append(anObject(8, 0), unix.NHA_GROUP, make([]byte, 12))}, fails: true},
+		{what: "an object without a number", route: byObject(8), objects: [][]byte{nl.Append(make([]byte, 8), unix.NHA_OIF, u32(7))}, fails: true},
 		{what: "cut off", route: byObject(8), objects: [][]byte{anObject(8, 7)[:21]}, fails: true},
 		{what: "routes times members", route: byObject(8), routes: maxSurroundings, objects: [][]byte{anObject(8, 0, broad...), anObject(7, 7)}},
 	} {
-		s, err := ReadSurroundings(t.Context(), func() (rtnl.Socket, error) {
+		s, err := ReadSurroundings(t.Context(), func() (nl.Socket, error) {
 			none := 0
 			return &listing{
 				answers: map[netlink.HeaderType][]byte{routes: c.route, unix.RTM_GETADDR: linkMessage(unix.AF_INET, unix.SizeofIfAddrmsg, unix.IFA_ADDRESS, []byte{1, 2, 3, 4})},

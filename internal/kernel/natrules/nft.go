@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"slices"
 
+	"vxlan_exporter/internal/kernel/nl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -58,7 +60,7 @@ type nftBase struct {
 var errNoNFTables = errors.New("nftables: not in this kernel")
 
 // openNFT lists the base chains.
-func openNFT(ctx context.Context, open func() (Socket, error)) (*nftables, error) {
+func openNFT(ctx context.Context, open nl.Opener) (*nftables, error) {
 	conn, err := dialNFT(ctx, open)
 	if err != nil {
 		return nil, err
@@ -81,26 +83,13 @@ func openNFT(ctx context.Context, open func() (Socket, error)) (*nftables, error
 
 func (t *nftables) close() { t.conn.close() }
 
-// retried asks again when the rules changed in the middle of the answer.
-func (t *nftables) retried(q request, reset func(), each func(family uint8, b []byte) bool) error {
-	var err error
-	for range 3 {
-		reset()
-		err = t.conn.ask(q, each)
-		if !errors.Is(err, errChanged) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			break
-		}
-	}
-	return err
-}
-
 func (t *nftables) listTables() error {
 	const (
 		tableName    = 1 // NFTA_TABLE_NAME
 		tableFlags   = 2
 		flagsDormant = 1 // NFT_TABLE_F_DORMANT: its chains are not hooked
 	)
-	return t.retried(request{kind: msgGetTable, dump: true}, func() { clear(t.dormant) }, func(family uint8, b []byte) bool {
+	return t.conn.dump(request{kind: msgGetTable}, func() { clear(t.dormant) }, func(family uint8, b []byte) bool {
 		if n := parseNested(b); n.be32(tableFlags)&flagsDormant != 0 && len(t.dormant) < maxBases {
 			t.dormant[tableKey{family, n.text(tableName)}] = true
 		}
@@ -110,7 +99,7 @@ func (t *nftables) listTables() error {
 
 func (t *nftables) listBases() error {
 	tooMany := false
-	err := t.retried(request{kind: msgGetChain, dump: true}, func() { t.bases = nil }, func(family uint8, b []byte) bool {
+	err := t.conn.dump(request{kind: msgGetChain}, func() { t.bases = nil }, func(family uint8, b []byte) bool {
 		c := parseBase(family, b)
 		if c == nil || t.dormant[tableKey{family, c.table}] {
 			return true
@@ -139,8 +128,8 @@ func parseBase(family uint8, b []byte) *nftBase {
 		return nil
 	}
 	var hooked bool
-	for a := range attrs(b) { // most chains are no base chains: see that before anything is kept
-		hooked = hooked || a.kind == chainHook
+	for kind := range nl.Attrs(b) { // most chains are no base chains: see that before anything is kept
+		hooked = hooked || kind == chainHook
 	}
 	if !hooked {
 		return nil
@@ -176,17 +165,17 @@ func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
 	const ruleTable, ruleChain, ruleExpressions = 1, 2, 4 // NFTA_RULE_*
 	var rules []*rule
 	long := false
-	q := request{kind: msgGetRule, family: k.family, dump: true, attrs: []attr{{ruleTable, []byte(k.name)}, {ruleChain, []byte(k.chain)}}}
-	err := t.retried(q, func() { rules = nil }, func(family uint8, b []byte) bool {
+	q := request{kind: msgGetRule, family: k.family, attrs: named(named(nil, ruleTable, k.name), ruleChain, k.chain)}
+	err := t.conn.dump(q, func() { rules = nil }, func(family uint8, b []byte) bool {
 		var table, chain, expressions []byte
-		for a := range attrs(b) {
-			switch a.kind {
+		for kind, data := range nl.Attrs(b) {
+			switch kind {
 			case ruleTable:
-				table = a.data
+				table = data
 			case ruleChain:
-				chain = a.data
+				chain = data
 			case ruleExpressions:
-				expressions = a.data
+				expressions = data
 			}
 		}
 		if family != k.family || cString(table) != k.name || cString(chain) != k.chain {

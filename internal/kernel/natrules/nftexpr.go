@@ -3,6 +3,8 @@ package natrules
 import (
 	"fmt"
 	"strings"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // exprs turns the expressions of one nf_tables rule into steps. Expressions work on 64 bytes of registers; what is loaded into
@@ -44,15 +46,15 @@ const (
 func (t *nftables) rule(k chainKey, c *chain, index int, list []byte) *rule {
 	r := &rule{chain: c, index: index}
 	e := &exprs{tables: t, key: k, rule: r, regs: map[uint32]operand{}}
-	if !wellFormed(list) {
+	if !nl.WellFormed(list) {
 		r.steps = append(r.steps, unclear, unknownVerdict)
 	}
-	for a := range attrs(list) {
-		if len(r.steps) >= maxExpressions || !wellFormed(a.data) {
+	for _, expression := range nl.Attrs(list) {
+		if len(r.steps) >= maxExpressions || !nl.WellFormed(expression) {
 			r.steps = append(r.steps, unclear, unknownVerdict)
 			break
 		}
-		n := parseNested(a.data) // NFTA_EXPR_NAME 1, NFTA_EXPR_DATA 2
+		n := parseNested(expression) // NFTA_EXPR_NAME 1, NFTA_EXPR_DATA 2
 		r.steps = append(r.steps, e.expression(n.text(1), parseNested(n[2])))
 	}
 	line := strings.Join(e.words, " ")

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/lab/labtest"
 )
 
@@ -40,7 +41,7 @@ func TestNativeQuotes(t *testing.T) {
 		}
 	}
 	ns.Do(func() error {
-		tables, err := openNFT(context.Background(), openSocket)
+		tables, err := openNFT(context.Background(), nl.Netfilter)
 		if err != nil {
 			return err
 		}

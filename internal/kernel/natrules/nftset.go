@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 const maxElements = 4096
@@ -51,26 +53,22 @@ func (t *nftables) readSet(s *nftSet) error {
 		listTable, listSet, listElements     = 1, 2, 3
 		flagInterval                         = 4
 	)
-	named := []attr{{setTable, []byte(s.key.name)}, {setName, []byte(s.key.set)}}
-	err := t.conn.ask(request{kind: msgGetSet, family: s.key.family, attrs: named}, func(_ uint8, b []byte) bool {
-		n := parseNested(b)
-		s.interval = n.be32(setFlags)&flagInterval != 0
-		for a := range attrs(parseNested(n[setDesc])[2]) { // NFTA_SET_DESC_CONCAT, of NFTA_SET_FIELD_LEN
-			s.fields = append(s.fields, int(parseNested(a.data).be32(1)))
-		}
-		return true
-	})
+	n, err := t.conn.get(request{kind: msgGetSet, family: s.key.family, attrs: named(named(nil, setTable, s.key.name), setName, s.key.set)})
 	if err != nil {
 		return err
 	}
+	s.interval = n.be32(setFlags)&flagInterval != 0
+	for _, field := range nl.Attrs(parseNested(n[setDesc])[2]) { // NFTA_SET_DESC_CONCAT, of NFTA_SET_FIELD_LEN
+		s.fields = append(s.fields, int(parseNested(field).be32(1)))
+	}
 	full := false
-	q := request{kind: msgGetSetElem, family: s.key.family, dump: true, attrs: []attr{{listTable, named[0].data}, {listSet, named[1].data}}}
-	err = t.retried(q, func() { s.elements = nil }, func(_ uint8, b []byte) bool {
-		for a := range attrs(parseNested(b)[listElements]) {
+	q := request{kind: msgGetSetElem, family: s.key.family, attrs: named(named(nil, listTable, s.key.name), listSet, s.key.set)}
+	err = t.conn.dump(q, func() { s.elements = nil }, func(_ uint8, b []byte) bool {
+		for _, element := range nl.Attrs(parseNested(b)[listElements]) {
 			if full = len(s.elements) == maxElements; full {
 				return false
 			}
-			s.elements = append(s.elements, parseElement(a.data))
+			s.elements = append(s.elements, parseElement(element))
 		}
 		return true
 	})

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"vxlan_exporter/internal/kernel/nl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -20,31 +22,31 @@ type Config struct {
 	Modules string // where RELEASE/modules.builtin is, default /lib/modules
 
 	// Openers; nil: those of the kernel, in the network namespace of the calling thread.
-	OpenNFTables func() (Socket, error)
+	OpenNFTables nl.Opener
 	OpenLegacy   func(ipv6 bool) (LegacySocket, error)
-	OpenIPSets   func() (Socket, error)
+	OpenIPSets   nl.Opener
 }
 
 // Reader reads the rules of the network namespace of the thread it is used on.
 type Reader struct {
 	procNet    string
 	gate       gate
-	open       func() (Socket, error)
+	open       nl.Opener
 	openLegacy func(ipv6 bool) (LegacySocket, error)
-	openIPSets func() (Socket, error)
+	openIPSets nl.Opener
 }
 
 // NewReader makes a Reader. Nothing is opened yet.
 func NewReader(c Config) *Reader {
 	proc := cmp.Or(c.Proc, "/proc")
 	if c.OpenNFTables == nil {
-		c.OpenNFTables = openSocket
+		c.OpenNFTables = nl.Netfilter
 	}
 	if c.OpenLegacy == nil {
 		c.OpenLegacy = openLegacySocket
 	}
 	if c.OpenIPSets == nil {
-		c.OpenIPSets = openSocket
+		c.OpenIPSets = nl.Netfilter
 	}
 	return &Reader{
 		open: c.OpenNFTables, openLegacy: c.OpenLegacy, openIPSets: c.OpenIPSets,
@@ -92,7 +94,7 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 	for _, set := range rulesets {
 		set.postrouting = kubePostrouting(set.bases)
 		if set.err != nil {
-			torn = torn || errors.Is(set.err, unix.EAGAIN) || errors.Is(set.err, errChanged)
+			torn = torn || errors.Is(set.err, unix.EAGAIN) || errors.Is(set.err, nl.ErrInterrupted)
 			errs = append(errs, fmt.Errorf("%s %s: %w", set.family, set.backend, set.err))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/lab/labtest"
 )
 
@@ -184,7 +185,7 @@ func TestQuotes(t *testing.T) {
 				var bases []*base
 				if backend == Legacy {
 					r := NewReader(Config{ProcNet: "/proc/thread-self/net"})
-					set, open := r.readLegacy(false, newIPSets(context.Background(), openSocket, openLegacySocket))
+					set, open := r.readLegacy(false, newIPSets(context.Background(), nl.Netfilter, openLegacySocket))
 					defer func() {
 						for _, table := range open {
 							table.close()
@@ -192,7 +193,7 @@ func TestQuotes(t *testing.T) {
 					}()
 					bases = set.bases
 				} else {
-					tables, err := openNFT(context.Background(), openSocket)
+					tables, err := openNFT(context.Background(), nl.Netfilter)
 					if err != nil {
 						return err
 					}

@@ -10,6 +10,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/kernel/rtnl"
 )
 
@@ -59,7 +60,7 @@ type list struct {
 
 // ReadSurroundings reads them over rtnetlink, which needs no privilege. Each list has a socket of its own, in the network namespace of
 // the calling thread. A list that cannot be read to its end is an error; of one that leaves open where some packets go nothing is kept.
-func ReadSurroundings(ctx context.Context, open rtnl.Opener) (*Surroundings, error) {
+func ReadSurroundings(ctx context.Context, open nl.Opener) (*Surroundings, error) {
 	g := newGathering()
 	for _, l := range []list{
 		{
@@ -90,7 +91,7 @@ func ReadSurroundings(ctx context.Context, open rtnl.Opener) (*Surroundings, err
 	return &g.Surroundings, nil
 }
 
-func (g *gathering) read(ctx context.Context, open rtnl.Opener, l list) error {
+func (g *gathering) read(ctx context.Context, open nl.Opener, l list) error {
 	conn, err := rtnl.Dial(ctx, open)
 	if err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/fuzz/bound"
 	"vxlan_exporter/test/lab/labtest"
 )
@@ -21,7 +21,7 @@ func TestSurroundings(t *testing.T) {
 	ns.Run("ip", "route", "add", "10.8.1.0/24", "dev", "vx")
 	ns.Run("bridge", "fdb", "append", "02:00:00:00:00:02", "dev", "vx", "dst", "192.0.2.7")
 	ns.Do(func() error {
-		s, err := ReadSurroundings(t.Context(), rtnl.Open)
+		s, err := ReadSurroundings(t.Context(), nl.Route)
 		if err != nil {
 			return err
 		}

@@ -12,8 +12,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"vxlan_exporter/internal/kernel/nlattr"
-	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // listing is a kernel that answers a request with a number of like messages, the last of them flagged as interrupted so many times.
@@ -71,7 +70,7 @@ func linkMessage(family byte, header int, kind uint16, value []byte) []byte {
 	b := make([]byte, header)
 	b[0] = family
 	binary.NativeEndian.PutUint32(b[4:], 7)
-	return nlattr.Append(b, kind, value)
+	return nl.Append(b, kind, value)
 }
 
 // TestSurroundingsLists: a list that is too long is not known, and costs no other; one that changes while it is read is read again, and
@@ -80,8 +79,8 @@ func TestSurroundingsLists(t *testing.T) {
 	four := []byte{10, 9, 8, 0}
 	address := linkMessage(unix.AF_INET, unix.SizeofIfAddrmsg, unix.IFA_ADDRESS, four)
 	entry := linkMessage(unix.AF_BRIDGE, unix.SizeofNdMsg, unix.NDA_DST, four)
-	route := nlattr.Append(make([]byte, unix.SizeofRtMsg), unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, 7))
-	route = nlattr.Append(route, unix.RTA_DST, four)
+	route := nl.Append(make([]byte, unix.SizeofRtMsg), unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, 7))
+	route = nl.Append(route, unix.RTA_DST, four)
 	route[0] = unix.AF_INET
 	route[1], route[7] = 24, unix.RTN_UNICAST
 	label := bytes.Clone(route)
@@ -123,7 +122,7 @@ func TestSurroundingsLists(t *testing.T) {
 		if c.change != nil {
 			c.change(l)
 		}
-		s, err := ReadSurroundings(t.Context(), func() (rtnl.Socket, error) {
+		s, err := ReadSurroundings(t.Context(), func() (nl.Socket, error) {
 			fresh := *l
 			return &fresh, nil
 		})

@@ -2,9 +2,10 @@ package natrules
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"slices"
+
+	"vxlan_exporter/internal/kernel/nl"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,8 +13,8 @@ import (
 // attributesOf are the attributes behind a header of so many bytes. ok is false for families other than IP, which lists of all
 // families have too (AF_MPLS, RTNL_FAMILY_IPMR, AF_MCTP): what they call an address is none.
 func attributesOf(b []byte, header int, families ...byte) (n nested, ok bool, err error) {
-	if len(b) < header || !wellFormed(b[header:]) {
-		return nil, false, errMessage
+	if len(b) < header || !nl.WellFormed(b[header:]) {
+		return nil, false, nl.ErrMalformed
 	}
 	if !slices.Contains(families, b[0]) {
 		return nil, false, nil
@@ -21,15 +22,12 @@ func attributesOf(b []byte, header int, families ...byte) (n nested, ok bool, er
 	return parseNested(b[header:]), true, nil
 }
 
-// errMessage: lengths in a message contradict each other.
-var errMessage = errors.New("malformed netlink message")
-
 // addr is an attribute that holds an address; it is not valid where there is no such attribute.
 func (n nested) addr(kind uint16) (netip.Addr, error) {
 	b, there := n[kind]
 	a, ok := netip.AddrFromSlice(b)
 	if there && !ok {
-		return a, errMessage
+		return a, nl.ErrMalformed
 	}
 	return a, nil
 }
@@ -38,7 +36,7 @@ func (n nested) addr(kind uint16) (netip.Addr, error) {
 func (n nested) number(kind uint16) (v uint32, there bool, err error) {
 	b, there := n[kind]
 	if there && len(b) != 4 {
-		return 0, true, errMessage
+		return 0, true, nl.ErrMalformed
 	}
 	if there {
 		v = binary.NativeEndian.Uint32(b)
@@ -77,7 +75,7 @@ func (g *gathering) forwarding(b []byte) error {
 	id, by, idErr := n.number(ndaNHID)
 	switch {
 	case err != nil || idErr != nil:
-		return errMessage
+		return nl.ErrMalformed
 	case by:
 		g.entriesBy[id] = append(g.entriesBy[id], index)
 	case a.IsValid() && !a.IsUnspecified():
@@ -104,7 +102,7 @@ func (g *gathering) route(b []byte) error {
 	id, by, idErr := n.number(rtaNHID)
 	switch {
 	case oifErr != nil || idErr != nil:
-		return errMessage
+		return nl.ErrMalformed
 	case p.Addr().IsLinkLocalUnicast() || p.Addr().IsMulticast():
 		return nil
 	case one:
@@ -137,7 +135,7 @@ func (n nested) destination(family byte, bits int) (netip.Prefix, error) {
 	}
 	p := netip.PrefixFrom(a, bits)
 	if !p.IsValid() {
-		return p, errMessage
+		return p, nl.ErrMalformed
 	}
 	return p, nil
 }

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // Events is a source of link notifications; *netlink.Conn is one.
@@ -107,23 +108,15 @@ func concerns(m netlink.Message) bool {
 	if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
 		return false
 	}
-	ad, err := netlink.NewAttributeDecoder(m.Data[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return true
-	}
-	kind := ""
-	for ad.Next() {
-		if ad.Type() != unix.IFLA_LINKINFO {
-			continue
+	isVXLAN := false
+	err := nl.Each(m.Data[unix.SizeofIfInfomsg:], func(typ uint16, info []byte) error {
+		if typ != unix.IFLA_LINKINFO {
+			return nil
 		}
-		ad.Nested(func(info *netlink.AttributeDecoder) error {
-			for info.Next() {
-				if info.Type() == unix.IFLA_INFO_KIND {
-					kind, _, _ = strings.Cut(info.String(), "\x00")
-				}
-			}
+		return nl.Each(info, func(typ uint16, v []byte) error {
+			isVXLAN = isVXLAN || typ == unix.IFLA_INFO_KIND && nl.Text(v) == kind
 			return nil
 		})
-	}
-	return ad.Err() != nil || kind == "vxlan"
+	})
+	return err != nil || isVXLAN
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/fuzz/bound"
 )
 
@@ -75,7 +76,7 @@ func FuzzEvent(f *testing.F) {
 		if string(data) != before {
 			t.Error("the message was changed")
 		}
-		conn, err := Dial(t.Context(), func() (Socket, error) { return oneLink{m}, nil })
+		conn, err := Dial(t.Context(), func() (nl.Socket, error) { return oneLink{m}, nil })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/fuzz/bound"
 )
 
@@ -142,7 +143,7 @@ func FuzzConversation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := &spoken{data: data}
 		bound.Read(t, len(data), 200, 0, func() {
-			c, err := Dial(context.Background(), func() (Socket, error) { return s, nil })
+			c, err := Dial(context.Background(), func() (nl.Socket, error) { return s, nil })
 			if err != nil {
 				t.Fatal(err)
 			}

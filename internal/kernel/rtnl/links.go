@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"vxlan_exporter/internal/kernel/nlattr"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // kind is the rtnl_link_ops kind of VXLAN devices (drivers/net/vxlan/vxlan_core.c).
@@ -59,25 +58,25 @@ func (c *Conn) Links() ([]Link, error) {
 // linkDump is an RTM_GETLINK request that asks the kernel to send VXLAN devices only (4.6; older kernels send all).
 func linkDump() []byte {
 	b := make([]byte, unix.SizeofIfInfomsg, 64)
-	b = nlattr.Append(b, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
-	return nlattr.Append(b, unix.IFLA_LINKINFO, nlattr.Append(nil, unix.IFLA_INFO_KIND, kind+"\x00"))
+	b = nl.Append(b, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
+	return nl.Append(b, unix.IFLA_LINKINFO, nl.Append(nil, unix.IFLA_INFO_KIND, kind+"\x00"))
 }
 
 // parseLink reads an RTM_NEWLINK message. ok is false when it is not a VXLAN device.
 func parseLink(data []byte) (link Link, ok bool, err error) {
 	if len(data) < unix.SizeofIfInfomsg {
-		return link, false, errMalformed
+		return link, false, nl.ErrMalformed
 	}
 	link.Index, link.Up = linkHeader(data)
-	err = eachAttr(data[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
+	err = nl.Each(data[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.IFLA_IFNAME:
-			link.Name = text(v)
+			link.Name = nl.Text(v)
 		case unix.IFLA_MTU:
-			link.MTU, err = u32(v)
+			link.MTU, err = nl.Uint32(v)
 		case unix.IFLA_LINK_NETNSID:
 			var id uint32
-			if id, err = u32(v); err == nil {
+			if id, err = nl.Uint32(v); err == nil {
 				signed := int32(id)
 				link.LinkNetns = &signed
 			}
@@ -87,7 +86,7 @@ func parseLink(data []byte) (link Link, ok bool, err error) {
 		return err
 	})
 	if err == nil && ok && (link.Index <= 0 || link.Name == "") {
-		err = errMalformed
+		err = nl.ErrMalformed
 	}
 	return link, ok, err
 }
@@ -100,10 +99,10 @@ func linkHeader(b []byte) (index int, up bool) {
 // parseLinkInfo reads IFLA_LINKINFO. The kernel sends the kind ahead of the data, but nothing promises it.
 func parseLinkInfo(link *Link, b []byte) (isVXLAN bool, err error) {
 	var data []byte
-	err = eachAttr(b, func(typ uint16, v []byte) error {
+	err = nl.Each(b, func(typ uint16, v []byte) error {
 		switch typ {
 		case unix.IFLA_INFO_KIND:
-			isVXLAN = text(v) == kind
+			isVXLAN = nl.Text(v) == kind
 		case unix.IFLA_INFO_DATA:
 			data = v
 		}
@@ -112,40 +111,38 @@ func parseLinkInfo(link *Link, b []byte) (isVXLAN bool, err error) {
 	if err != nil || !isVXLAN {
 		return false, err
 	}
-	return true, eachAttr(data, func(typ uint16, v []byte) error { return parseVXLAN(link, typ, v) })
+	return true, nl.Each(data, func(typ uint16, v []byte) error { return parseVXLAN(link, typ, v) })
 }
 
 func parseVXLAN(link *Link, typ uint16, v []byte) (err error) {
 	switch typ {
 	case vxlanID:
-		link.VNI, err = u32(v)
+		link.VNI, err = nl.Uint32(v)
 	case vxlanGroup:
-		link.Remote, err = address(v, 4)
+		link.Remote, err = nl.Address(v, 4)
 	case vxlanGroup6:
-		link.Remote, err = address(v, 16)
+		link.Remote, err = nl.Address(v, 16)
 	case vxlanLink:
 		var index uint32
-		index, err = u32(v)
+		index, err = nl.Uint32(v)
 		link.UnderlayIndex = int(int32(index))
 	case vxlanLocal:
-		link.Local, err = address(v, 4)
+		link.Local, err = nl.Address(v, 4)
 	case vxlanLocal6:
-		link.Local, err = address(v, 16)
+		link.Local, err = nl.Address(v, 16)
 	case vxlanPort:
 		if len(v) < 2 {
-			return errMalformed
+			return nl.ErrMalformed
 		}
 		link.Port = binary.BigEndian.Uint16(v)
 	case vxlanUDPChecksum:
-		link.UDPChecksum, err = flag(v)
+		link.UDPChecksum = nl.Flag(v)
 	case vxlanUDP6ZeroTx:
-		link.UDP6ZeroChecksumTx, err = flag(v)
+		link.UDP6ZeroChecksumTx = nl.Flag(v)
 	case vxlanUDP6ZeroRx:
-		link.UDP6ZeroChecksumRx, err = flag(v)
+		link.UDP6ZeroChecksumRx = nl.Flag(v)
 	case vxlanCollectMetadata:
-		link.External, err = flag(v)
+		link.External = nl.Flag(v)
 	}
 	return err
 }
-
-var _ Socket = (*netlink.Conn)(nil)

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vxlan_exporter/internal/kernel/nlattr"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // NIC is what RTM_GETLINK says of any network device.
@@ -34,17 +34,14 @@ func (c *Conn) NICByName(name string) (NIC, error) {
 		return NIC{}, fmt.Errorf("rtnetlink: link %q: no such name can be: %w", name, fs.ErrNotExist)
 	}
 	b := make([]byte, unix.SizeofIfInfomsg, 64)
-	return c.nic(nlattr.Append(b, unix.IFLA_IFNAME, name+"\x00"), fmt.Sprintf("%q", name))
+	return c.nic(nl.Append(b, unix.IFLA_IFNAME, name+"\x00"), fmt.Sprintf("%q", name))
 }
 
 func (c *Conn) nic(request []byte, what string) (NIC, error) {
-	request = nlattr.Append(request, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
-	data, err := c.get(unix.RTM_GETLINK, unix.RTM_NEWLINK, request)
+	request = nl.Append(request, unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
+	data, err := c.Get(unix.RTM_GETLINK, unix.RTM_NEWLINK, request)
 	if errors.Is(err, unix.ENODEV) {
 		return NIC{}, fmt.Errorf("rtnetlink: link %s: %w: %w", what, err, fs.ErrNotExist)
-	}
-	if err == nil && data == nil {
-		err = errMalformed
 	}
 	if err != nil {
 		return NIC{}, fmt.Errorf("rtnetlink: link %s: %w", what, err)
@@ -58,21 +55,21 @@ func (c *Conn) nic(request []byte, what string) (NIC, error) {
 
 func parseNIC(data []byte) (nic NIC, err error) {
 	if len(data) < unix.SizeofIfInfomsg {
-		return nic, errMalformed
+		return nic, nl.ErrMalformed
 	}
 	nic.Index, nic.Up = linkHeader(data)
 	nic.Running = binary.NativeEndian.Uint32(data[8:])&unix.IFF_LOWER_UP != 0
-	err = eachAttr(data[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
+	err = nl.Each(data[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.IFLA_IFNAME:
-			nic.Name = text(v)
+			nic.Name = nl.Text(v)
 		case unix.IFLA_MTU:
-			nic.MTU, err = u32(v)
+			nic.MTU, err = nl.Uint32(v)
 		}
 		return err
 	})
 	if err == nil && (nic.Index <= 0 || nic.Name == "") {
-		err = errMalformed
+		err = nl.ErrMalformed
 	}
 	return nic, err
 }
@@ -115,7 +112,7 @@ func (c *Conn) Owners(addrs []netip.Addr) (map[netip.Addr]int, error) {
 // attributes. IFA_LOCAL is the interface's own address where a peer stands in IFA_ADDRESS; IPv6 sends it only then.
 func parseAddr(data []byte) (a netip.Addr, index int, err error) {
 	if len(data) < unix.SizeofIfAddrmsg {
-		return a, 0, errMalformed
+		return a, 0, nl.ErrMalformed
 	}
 	index = int(int32(binary.NativeEndian.Uint32(data[4:])))
 	size := 4
@@ -123,12 +120,12 @@ func parseAddr(data []byte) (a netip.Addr, index int, err error) {
 		size = 16
 	}
 	var local, remote netip.Addr
-	err = eachAttr(data[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) (err error) {
+	err = nl.Each(data[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.IFA_LOCAL:
-			local, err = address(v, size)
+			local, err = nl.Address(v, size)
 		case unix.IFA_ADDRESS:
-			remote, err = address(v, size)
+			remote, err = nl.Address(v, size)
 		}
 		return err
 	})

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/test/lab/labtest"
 
@@ -123,7 +124,7 @@ func expected(links []ipLink) []rtnl.Link {
 }
 
 // links reads the VXLAN devices of a namespace.
-func links(t *testing.T, ns *labtest.NS, open rtnl.Opener) (found []rtnl.Link) {
+func links(t *testing.T, ns *labtest.NS, open nl.Opener) (found []rtnl.Link) {
 	t.Helper()
 	look(t, ns, open, func(c *rtnl.Conn) (err error) {
 		found, err = c.Links()
@@ -132,7 +133,7 @@ func links(t *testing.T, ns *labtest.NS, open rtnl.Opener) (found []rtnl.Link) {
 	return found
 }
 
-func look(t *testing.T, ns *labtest.NS, open rtnl.Opener, f func(c *rtnl.Conn) error) {
+func look(t *testing.T, ns *labtest.NS, open nl.Opener, f func(c *rtnl.Conn) error) {
 	t.Helper()
 	ns.Do(func() error {
 		c, err := rtnl.Dial(context.Background(), open)
@@ -168,7 +169,7 @@ func TestLinksAreWhatIPSays(t *testing.T) {
 	if len(want) != 13 {
 		t.Fatalf("ip shows %d VXLAN devices", len(want))
 	}
-	got := links(t, ns, rtnl.Open)
+	got := links(t, ns, nl.Route)
 	compare(t, got, want)
 	if i := slices.IndexFunc(got, func(l rtnl.Link) bool { return l.VNI == 9 }); i < 0 || got[i].Name != "a\xff\\\"b" {
 		t.Error("the bytes of a name were not kept")
@@ -176,7 +177,7 @@ func TestLinksAreWhatIPSays(t *testing.T) {
 }
 
 // unfiltered is a kernel before 4.6, which ignores the filter and sends every device: the request loses all attributes.
-type unfiltered struct{ rtnl.Socket }
+type unfiltered struct{ nl.Socket }
 
 func (s unfiltered) Send(m netlink.Message) (netlink.Message, error) {
 	m.Data = m.Data[:16]
@@ -185,8 +186,8 @@ func (s unfiltered) Send(m netlink.Message) (netlink.Message, error) {
 
 func TestLinksWithoutKernelFilter(t *testing.T) {
 	ns := zoo(t)
-	compare(t, links(t, ns, func() (rtnl.Socket, error) {
-		s, err := rtnl.Open()
+	compare(t, links(t, ns, func() (nl.Socket, error) {
+		s, err := nl.Route()
 		return unfiltered{s}, err
 	}), expected(ipLinks(t, ns)))
 }
@@ -197,20 +198,20 @@ func TestLinkMovedToAnotherNamespace(t *testing.T) {
 	from.Run("ip", "link", "add", "moved", "type", "vxlan", "id", "1", "dstport", "8472", "dev", "v0")
 	from.Run("ip", "link", "add", "stays", "type", "vxlan", "id", "2", "dstport", "8472", "dev", "v0")
 	from.Run("ip", "link", "set", "moved", "netns", to.Name)
-	got := links(t, to, rtnl.Open)
+	got := links(t, to, nl.Route)
 	if len(got) != 1 || got[0].Name != "moved" || got[0].LinkNetns == nil || got[0].VNI != 1 {
 		t.Fatalf("read %+v", got)
 	}
 	if id := ipLinks(t, to)[1].NetnsID; id == nil || *id != *got[0].LinkNetns {
 		t.Errorf("link_netnsid %d, ip says %v", *got[0].LinkNetns, id)
 	}
-	if got = links(t, from, rtnl.Open); len(got) != 1 || got[0].Name != "stays" || got[0].LinkNetns != nil {
+	if got = links(t, from, nl.Route); len(got) != 1 || got[0].Name != "stays" || got[0].LinkNetns != nil {
 		t.Errorf("read %+v", got)
 	}
 }
 
 func TestNoDevices(t *testing.T) {
-	if got := links(t, labtest.New(t, "none"), rtnl.Open); len(got) != 0 {
+	if got := links(t, labtest.New(t, "none"), nl.Route); len(got) != 0 {
 		t.Errorf("read %+v", got)
 	}
 }
@@ -218,7 +219,7 @@ func TestNoDevices(t *testing.T) {
 func TestNIC(t *testing.T) {
 	ns := zoo(t)
 	all := ipLinks(t, ns)
-	look(t, ns, rtnl.Open, func(c *rtnl.Conn) error {
+	look(t, ns, nl.Route, func(c *rtnl.Conn) error {
 		for _, l := range all {
 			if l.LinkInfo.Data.ID == 9 {
 				continue // its name is not UTF-8
@@ -258,7 +259,7 @@ func TestOwners(t *testing.T) {
 	want := map[netip.Addr]int{
 		addr("192.0.2.1"): names["v0"], addr("2001:db8::1"): names["v0"], addr("192.0.2.9"): names["br0"], addr("127.0.0.1"): names["lo"],
 	}
-	look(t, ns, rtnl.Open, func(c *rtnl.Conn) error {
+	look(t, ns, nl.Route, func(c *rtnl.Conn) error {
 		// 198.51.100.1 is the peer of br0, not its own address.
 		got, err := c.Owners([]netip.Addr{
 			addr("192.0.2.1"), addr("2001:db8::1"), addr("192.0.2.9"), addr("127.0.0.1"), addr("198.51.100.1"), addr("2001:db8::ff"), {},
@@ -275,13 +276,13 @@ func TestUnprivileged(t *testing.T) {
 	ns := zoo(t)
 	want := expected(ipLinks(t, ns))
 	var got []rtnl.Link
-	look(t, ns, func() (rtnl.Socket, error) {
+	look(t, ns, func() (nl.Socket, error) {
 		const nobody = 65534
 		// Only this thread changes its user; it ends with the look.
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
 			return nil, errno
 		}
-		return rtnl.Open()
+		return nl.Route()
 	}, func(c *rtnl.Conn) (err error) {
 		got, err = c.Links()
 		return err
@@ -293,7 +294,7 @@ func TestLooksLeaveNoSocketsOpen(t *testing.T) {
 	ns := zoo(t)
 	before, err := openSockets()
 	for range 5 {
-		links(t, ns, rtnl.Open)
+		links(t, ns, nl.Route)
 	}
 	after, err2 := openSockets()
 	if err := errors.Join(err, err2); err != nil || after != before {
@@ -316,12 +317,12 @@ func openSockets() (n int, err error) {
 func TestContextEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := rtnl.Dial(ctx, rtnl.Open); !errors.Is(err, context.Canceled) {
+	if _, err := rtnl.Dial(ctx, nl.Route); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	ctx, cancel = context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
 	defer cancel()
-	if _, err := rtnl.Dial(ctx, rtnl.Open); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := rtnl.Dial(ctx, nl.Route); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("expired: %v", err)
 	}
 }

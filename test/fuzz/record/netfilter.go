@@ -10,7 +10,7 @@ import (
 
 	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/conntrack/conntracktest"
-	"vxlan_exporter/internal/kernel/nlattr"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 const port = 8472
@@ -96,8 +96,8 @@ func sets() (err error) {
 		if err := netlink.IpsetCreate(set.name, set.kind, netlink.IpsetCreateOptions{Replace: true, Family: set.family}); err != nil {
 			return fmt.Errorf("create IP set %s: %w", set.name, err)
 		}
-		b := nlattr.Append([]byte{set.family, 0, 0, 0}, 1, []byte{6}) // IPSET_ATTR_PROTOCOL
-		b = nlattr.Append(b, 2, append([]byte(set.name), 0))          // IPSET_ATTR_SETNAME
+		b := nl.Append([]byte{set.family, 0, 0, 0}, 1, []byte{6}) // IPSET_ATTR_PROTOCOL
+		b = nl.Append(b, 2, append([]byte(set.name), 0))          // IPSET_ATTR_SETNAME
 		messages, err := conn.Execute(mdlayher.Message{Header: mdlayher.Header{Type: getHeader, Flags: mdlayher.Request}, Data: b})
 		if err != nil {
 			return fmt.Errorf("IP set %s: %w", set.name, err)
