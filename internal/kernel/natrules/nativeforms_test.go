@@ -31,12 +31,23 @@ func nativeForms() []form {
 	}
 }
 `
+	// pkg/proxy/nftables: one rule since 1.36
+	kube36 := strings.NewReplacer("meta mark & 0x4000 == 0 return\n", "", "meta mark ^ 0x4000\n\t\tmasquerade", "meta mark ^ 0x4000 masquerade",
+		"\t\tmeta mark set", "\t\tmeta mark & 0x4000 != 0 meta mark set").Replace(kube)
 	oldKube := strings.NewReplacer("meta mark set meta mark ^ 0x4000\n", "\n").Replace(kube)
 	return []form{
 		{"kube-proxy", nft(kube), MarkCleared, isTrue, NoChange, WhyCleared},
 		{"kube-proxy old", nft(oldKube), MarkKept, isTrue, PortChange, WhyKept},
 		{
 			"kube-proxy bypassed", nft(kube + "table {ip} other { chain post { type nat hook postrouting priority 90; masquerade fully-random; }; }\n"),
+			MarkBypassed, isTrue, PortChange, WhyBypassed,
+		},
+		{"kube-proxy since 1.36", nft(kube36), MarkCleared, isTrue, NoChange, WhyCleared},
+		{"kube-proxy since 1.36, another bit", nft(strings.ReplaceAll(kube36, "0x4000", "0x8000")), MarkCleared, isTrue, NoChange, WhyCleared},
+		{"kube-proxy since 1.36, the highest bit", nft(strings.ReplaceAll(kube36, "0x4000", "0x80000000")), MarkCleared, isTrue, NoChange, WhyCleared},
+		{
+			"kube-proxy since 1.36, another bit, bypassed",
+			nft(strings.ReplaceAll(kube36, "0x4000", "0x8000") + "table {ip} other { chain post { type nat hook postrouting priority 90; masquerade fully-random; }; }\n"),
 			MarkBypassed, isTrue, PortChange, WhyBypassed,
 		},
 		{

@@ -224,9 +224,6 @@ func (e *exprs) bitwise(n nested) step {
 	mask, xor := append([]byte(nil), n.value(4)...), append([]byte(nil), n.value(5)...)
 	o := e.regs[sreg]
 	o.mask, o.xor = mask, xor
-	if o.kind == kindMark && o.text == "meta mark" && len(mask) == 4 {
-		e.rule.asks |= wordOf(knownValue(mask)).bits
-	}
 	e.regs[dreg] = o
 	known := op == 0 && len(mask) == size && len(xor) == size && size <= 64
 	return func(m *machine) effect {
@@ -254,6 +251,7 @@ func (e *exprs) cmp(n nested) step {
 		return unclear
 	}
 	e.compare(e.regs[sreg], op, data)
+	e.rule.asks |= e.regs[sreg].asks(data)
 	return matchStep(func(m *machine) truth {
 		v := m.read(sreg, len(data))
 		switch op {

@@ -165,6 +165,7 @@ func (e *exprs) lookup(n nested) step {
 	if !isMap || dreg == 0 {
 		e.say(text, "("+text+")")
 	}
+	e.rule.asks |= o.asks(o.mask)
 	return func(m *machine) effect {
 		if err := e.tables.loadSet(set); err != nil {
 			if isMap && dreg == 0 {

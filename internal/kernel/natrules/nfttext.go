@@ -31,6 +31,18 @@ func (o operand) value(kind operandKind) string {
 	}
 }
 
+// asks are the bits of the packet's mark that are compared with data. What a rule sets is no question.
+func (o operand) asks(data []byte) uint32 {
+	if o.kind != kindMark || o.text != "meta mark" || len(data) != 4 || !allZero(o.xor) {
+		return 0
+	}
+	mask := ^uint32(0)
+	if o.mask != nil {
+		mask = wordOf(knownValue(o.mask)).bits
+	}
+	return asked(wordOf(knownValue(data)).bits, mask)
+}
+
 // constant writes a value as nft does.
 func constant(kind operandKind, b []byte) string {
 	switch kind {

@@ -153,9 +153,17 @@ func xtMultiport(i *info, _ bool) xtPart {
 func xtMark(i *info, _ bool) xtPart {
 	mark, mask, invert := i.u32(0), i.u32(4), i.u8(8) != 0
 	return xtPart{
-		asks: mask, text: "-m mark " + bang(invert) + "--mark " + markText(mark, mask),
+		asks: asked(mark, mask), text: "-m mark " + bang(invert) + "--mark " + markText(mark, mask),
 		step: matchStep(func(m *machine) truth { return invertIf(m.state.mark.masked(mark, mask), invert) }),
 	}
+}
+
+// asked are the bits of the mark that a comparison of mark & mask with value is about: the one bit of the mask, or those of the value.
+func asked(value, mask uint32) uint32 {
+	if mask&(mask-1) == 0 {
+		return mask
+	}
+	return value & mask
 }
 
 func markText(mark, mask uint32) string {
