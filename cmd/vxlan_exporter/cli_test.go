@@ -124,6 +124,26 @@ func TestCheckErrors(t *testing.T) {
 	}
 }
 
+// A self-test that tells nothing (here: it would have to load connection tracking on an old kernel) ends as a check that does.
+func TestSelfTestTellsNothing(t *testing.T) {
+	proc := t.TempDir()
+	for name, text := range map[string]string{
+		"osrelease": "3.10.0-1127.el7.x86_64", "version": "#1 SMP", "random/boot_id": "0a1b2c3d-0000-4000-8000-000000000001",
+	} {
+		path := filepath.Join(proc, "sys/kernel", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stdout, stderr, status := runProgram(t, "selftest", "--path.procfs="+proc)
+	if status != 3 || stderr != "" || !strings.Contains(stdout, "connection tracking is not loaded") {
+		t.Errorf("status %d\n%s%s", status, stdout, stderr)
+	}
+}
+
 func TestVersionAndHelp(t *testing.T) {
 	if stdout, stderr, status := runProgram(t, "--version"); status != 0 || !strings.Contains(stdout+stderr, programName+", version") {
 		t.Errorf("--version: %d %q %q", status, stdout, stderr)

@@ -19,7 +19,8 @@ import (
 const selfTestTimeout = 10 * time.Second
 
 func addSelfTest(app *kingpin.Application, s *sources, commands map[string]command) {
-	cmd := app.Command("selftest", "Prove, in throwaway network namespaces, whether NAT on this running kernel spoils outer VXLAN checksums (root).")
+	cmd := app.Command("selftest", "Prove, in throwaway network namespaces, whether NAT on this running kernel spoils outer VXLAN checksums (root). "+
+		"Exit status: 0 a verdict, 3 could not tell.")
 	output := cmd.Flag("output", "text or json.").Default("text").Enum("text", "json")
 	write := cmd.Flag("write", "Store the result for the exporter (see --selftest.file).").PlaceHolder("FILE").String()
 	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) {
@@ -38,9 +39,9 @@ func addSelfTest(app *kingpin.Application, s *sources, commands map[string]comma
 		if err := show(os.Stdout, result); err != nil {
 			return 0, fmt.Errorf("write the result: %w", err)
 		}
-		if *write == "" {
-			return 0, nil
+		if *write != "" {
+			err = store.Write(*write, result)
 		}
-		return 0, store.Write(*write, result)
+		return selftest.ExitStatus(result), err
 	}
 }

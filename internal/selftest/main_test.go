@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/test/lab"
 )
 
 // childEnv makes the test binary act as a program of its own: one that runs the self-test, or one that stops in the middle of it.
@@ -60,7 +62,7 @@ func childStop() error {
 		if _, err := r.measure(ctx, "offloaded_checksum", "ipv4"); err != nil {
 			return err
 		}
-		ns, err := os.Readlink("/proc/thread-self/ns/net")
+		ns, err := os.Readlink(lab.ThreadProc() + "/ns/net")
 		if err != nil {
 			return err
 		}
@@ -81,7 +83,7 @@ func childFirstThread() {
 	}
 	away := ""
 	if err := onOwnThread(func() (err error) {
-		away, err = os.Readlink("/proc/thread-self/ns/net")
+		away, err = os.Readlink(lab.ThreadProc() + "/ns/net")
 		return err
 	}); err != nil {
 		panic(err)

@@ -11,13 +11,14 @@ import (
 const (
 	natTable = "selftest"
 	natChain = "out"
-	// prioritySource is NF_IP_PRI_NAT_SRC (include/uapi/linux/netfilter_ipv4.h).
-	prioritySource = 100
+	// priority is one before NF_IP_PRI_NAT_SRC (include/uapi/linux/netfilter_ipv4.h). Before 4.18 the first NAT hook that sees a flow
+	// binds it, and up to 4.5 those of ip_tables, at 100, are in every namespace as soon as iptable_nat is loaded.
+	priority = 99
 )
 
 // addNAT makes one rule in the namespace: UDP packets from port from to port to leave from source port into. In nft's words:
 //
-//	table FAMILY selftest { chain out { type nat hook postrouting priority srcnat; udp sport FROM udp dport TO snat to :INTO; } }
+//	table FAMILY selftest { chain out { type nat hook postrouting priority 99; udp sport FROM udp dport TO snat to :INTO; } }
 func addNAT(deadline time.Time, family uint8, from, to, into uint16) error {
 	conn, err := dial(unix.NETLINK_NETFILTER, deadline)
 	if err != nil {
@@ -36,7 +37,7 @@ func addNAT(deadline time.Time, family uint8, from, to, into uint16) error {
 		ae.String(unix.NFTA_CHAIN_TYPE, "nat")
 		ae.Nested(unix.NFTA_CHAIN_HOOK, func(ae *netlink.AttributeEncoder) error {
 			ae.Bytes(unix.NFTA_HOOK_HOOKNUM, be32(unix.NF_INET_POST_ROUTING))
-			ae.Bytes(unix.NFTA_HOOK_PRIORITY, be32(prioritySource))
+			ae.Bytes(unix.NFTA_HOOK_PRIORITY, be32(priority))
 			return nil
 		})
 	})

@@ -9,10 +9,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/node"
 )
 
@@ -46,6 +48,8 @@ const (
 // and dropped.
 type rig struct {
 	proc      string
+	release   string
+	legacy    bool // NAT through ip_tables alone
 	deadline  time.Time
 	route     *rtnetlink
 	capture   *capture
@@ -55,10 +59,13 @@ type rig struct {
 }
 
 func newRig(ctx context.Context, proc string) (*rig, error) {
-	r := &rig{proc: proc, underlays: map[string]error{}}
+	text, err := os.ReadFile(filepath.Join(proc, "sys/kernel/osrelease"))
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{proc: proc, release: strings.TrimSpace(string(text)), underlays: map[string]error{}}
 	r.deadline, _ = ctx.Deadline()
-	var err error
-	if err = checkConntrack(proc); err != nil {
+	if err = r.checkConntrack(); err != nil {
 		return nil, err
 	}
 	if r.route, err = dialRoute(r.deadline); err != nil {
@@ -96,19 +103,9 @@ func newRig(ctx context.Context, proc string) (*rig, error) {
 // checkConntrack protects nodes with old kernels: up to 4.9, loading connection tracking switches it on in every namespace at
 // once, the node's own included. From 4.10 on it is switched on only where a rule asks for it (net/netfilter/nf_conntrack_proto.c,
 // nf_ct_netns_get). The file is there, in every namespace, when the module is loaded.
-func checkConntrack(proc string) error {
-	if _, err := os.Stat(filepath.Join(proc, "sys/net/netfilter/nf_conntrack_max")); !errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	text, err := os.ReadFile(filepath.Join(proc, "sys/kernel/osrelease"))
-	if err != nil {
-		return err
-	}
-	var major, minor int
-	if _, err := fmt.Sscanf(string(text), "%d.%d", &major, &minor); err != nil {
-		return fmt.Errorf("kernel release %q: %w", text, err)
-	}
-	if major < 4 || major == 4 && minor < 10 {
+func (r *rig) checkConntrack() error {
+	_, err := os.Stat(filepath.Join(r.proc, "sys/net/netfilter/nf_conntrack_max"))
+	if errors.Is(err, fs.ErrNotExist) && kernelversion.Before(r.release, 4, 10) {
 		return errors.New("connection tracking is not loaded, and loading it would switch it on for the whole node on this kernel")
 	}
 	return nil
@@ -163,8 +160,20 @@ func (r *rig) newUnderlay(family string) error {
 	if err := r.route.newNeighbour(r.near, remote); err != nil {
 		return fmt.Errorf("no %s: neighbour: %w", family, err)
 	}
-	if err := addNAT(r.deadline, afOf(remote), natSource, vxlanPort, natPort); err != nil {
-		return fmt.Errorf("no NAT by nf_tables for %s (modules nf_tables, nft_chain_nat, nft_nat): %w", family, err)
+	return r.addNAT(afOf(remote), family)
+}
+
+// addNAT makes the rule by nf_tables, or, where that does not work, by ip_tables.
+func (r *rig) addNAT(af uint8, family string) error {
+	err := errors.ErrUnsupported
+	if !r.legacy {
+		err = addNAT(r.deadline, af, natSource, vxlanPort, natPort)
+	}
+	if err == nil || errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if legacyErr := r.addLegacyNAT(af, natSource, vxlanPort, natPort); legacyErr != nil {
+		return fmt.Errorf("no NAT for %s, neither by nf_tables (modules nf_tables, nft_chain_nat, nft_nat): %w, nor by ip_tables: %w", family, err, legacyErr)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/node"
 )
@@ -80,5 +82,41 @@ func TestNothingComesOut(t *testing.T) {
 	}
 	if d := time.Since(start); d > 2*time.Second {
 		t.Errorf("took %v to give up", d)
+	}
+}
+
+// TestLegacyNAT has both variants and families with the rule in ip_tables, as where there is no nf_tables.
+func TestLegacyNAT(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	got := node.SelfTest{}
+	if err := inNamespace(func() error {
+		r, err := newRig(ctx, "/proc")
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		r.legacy = true
+		for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+			for _, family := range []string{node.IPv4, node.IPv6} {
+				result, err := r.measure(ctx, variant, family)
+				if err != nil {
+					return err
+				}
+				got.Results = append(got.Results, result)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	checkResults(t, got)
+}
+
+// TestLegacyNATNotLoaded: up to 4.5 the module would switch NAT on in every namespace.
+func TestLegacyNATNotLoaded(t *testing.T) {
+	r := &rig{proc: t.TempDir(), release: "3.10.108"}
+	if err := r.addLegacyNAT(unix.AF_INET, natSource, vxlanPort, natPort); err == nil || !strings.Contains(err.Error(), "not loaded") {
+		t.Error(err)
 	}
 }

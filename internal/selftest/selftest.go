@@ -3,7 +3,7 @@
 //
 // The namespace has no name: it lives by one thread and a few sockets of this process, so that nothing can be left behind, however
 // the process ends. Nothing in the node's own namespace is read or changed, but the kernel may load the modules veth, vxlan and
-// nf_tables where they are not loaded yet.
+// nf_tables, or, where there is no nf_tables, ip_tables, where they are not loaded yet.
 package selftest
 
 import (
@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"vxlan_exporter/internal/kernel/kernelversion"
@@ -61,6 +62,14 @@ func Run(ctx context.Context, o Options) (node.SelfTest, error) {
 		return t, fmt.Errorf("selftest: %w", err)
 	}
 	return t, nil
+}
+
+// ExitStatus is that of the command: 3, "could not tell", as check's, when there is no verdict at all.
+func ExitStatus(t node.SelfTest) int {
+	if slices.ContainsFunc(t.Results, func(r node.SelfTestResult) bool { return r.Verdict != kernelversion.Unknown }) {
+		return 0
+	}
+	return 3
 }
 
 // run makes all the measurements. It must be called in the throwaway namespace.

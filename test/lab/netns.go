@@ -91,8 +91,11 @@ func (n *NS) IP(commands ...string) error {
 	return err
 }
 
+// ThreadProc is the directory of the calling thread in /proc. /proc/thread-self came with Linux 3.17.
+func ThreadProc() string { return fmt.Sprintf("/proc/self/task/%d", unix.Gettid()) }
+
 // Do calls f on a thread that is in the namespace. Sockets that f opens stay in it. Note that /proc/net is the namespace of the
-// process, not of the thread: use /proc/thread-self/net, or run a program with Cmd.
+// process, not of the thread: use net in ThreadProc, or run a program with Cmd.
 func (n *NS) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
 )
 
@@ -72,7 +73,7 @@ func TestBigTables(t *testing.T) {
 			in := Input{Ports: []Port{{Port: vxlanPort, IPv4: true}}}
 			best, most := time.Hour, 0
 			ns.Do(func() error {
-				r := NewReader(Config{ProcNet: "/proc/thread-self/net"})
+				r := NewReader(Config{ProcNet: lab.ThreadProc() + "/net"})
 				for range 5 {
 					runtime.GC()
 					idle := peak(t, true)

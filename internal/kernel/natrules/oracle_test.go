@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
 )
 
@@ -193,7 +194,7 @@ func (o *oracle) read() (State, error) {
 	var s State
 	var err error
 	o.a.Do(func() error {
-		r := NewReader(Config{ProcNet: "/proc/thread-self/net"})
+		r := NewReader(Config{ProcNet: lab.ThreadProc() + "/net"})
 		s, err = r.Read(context.Background(), Input{Ports: []Port{o.port}})
 		return nil
 	})

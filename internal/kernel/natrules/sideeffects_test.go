@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/internal/kernel/nl"
+	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
 )
 
@@ -22,7 +23,7 @@ import (
 func TestReadingLeavesNothingBehind(t *testing.T) {
 	ns := labtest.New(t, "fresh")
 	ns.Do(func() error {
-		s, err := NewReader(Config{ProcNet: "/proc/thread-self/net"}).Read(context.Background(), Input{Ports: []Port{{Port: vxlanPort, IPv4: true, IPv6: true}}})
+		s, err := NewReader(Config{ProcNet: lab.ThreadProc() + "/net"}).Read(context.Background(), Input{Ports: []Port{{Port: vxlanPort, IPv4: true, IPv6: true}}})
 		if err != nil {
 			return err
 		}
@@ -79,7 +80,7 @@ func TestWithoutCapability(t *testing.T) {
 				return err
 			}
 			in := Input{Ports: []Port{{Port: vxlanPort, IPv4: true}}}
-			s, err := NewReader(Config{ProcNet: "/proc/thread-self/net"}).Read(context.Background(), in)
+			s, err := NewReader(Config{ProcNet: lab.ThreadProc() + "/net"}).Read(context.Background(), in)
 			if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "needs CAP_NET_ADMIN") {
 				t.Errorf("uid %d: error %v", user, err)
 			}
@@ -184,7 +185,7 @@ func TestQuotes(t *testing.T) {
 			ns.Do(func() error {
 				var bases []*base
 				if backend == Legacy {
-					r := NewReader(Config{ProcNet: "/proc/thread-self/net"})
+					r := NewReader(Config{ProcNet: lab.ThreadProc() + "/net"})
 					set, open := r.readLegacy(false, newIPSets(context.Background(), nl.Netfilter, openLegacySocket))
 					defer func() {
 						for _, table := range open {
