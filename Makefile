@@ -75,7 +75,7 @@ bench: deps build ## paired comparisons of the readers
 	$(GO) run ./test/bench
 
 golden: ## regenerate the golden exposition
-	$(GO) test ./cmd/vxlan_exporter -run 'TestGolden|TestImitatedLinux310$$' -update
+	$(GO) test ./cmd/vxlan_exporter -run 'TestGolden|TestMetricsAreDocumented|TestImitatedLinux310$$' -update
 
 deps: ## the programs that the tests compare with
 	./test/lab/install-deps

@@ -1,5 +1,5 @@
-// Package collectors observes the node and publishes what was observed. Each file is one collector: Observe reads the kernel,
-// Publish is a pure function of the node. Collectors know nothing of HTTP and nothing of each other.
+// Package collectors observes the node and publishes the observation. Each collector has a file: Observe reads the kernel, Metrics
+// declare what is published, a pure function of the node. Collectors know nothing of HTTP and nothing of each other.
 package collectors
 
 import (
@@ -18,7 +18,7 @@ import (
 // read, from where, and what to do, and wraps a standard error that node.Classify understands. Observe is never called twice at
 // the same time.
 //
-// Publish writes the metrics of one observation. It is not called when the observation has nothing of this collector.
+// Describe and Publish are those of Metrics. Publish is not called when the observation has nothing of this collector.
 type Collector interface {
 	Name() string
 	Observe(ctx context.Context, known *node.Node) (fill Fill, err error)
@@ -28,26 +28,3 @@ type Collector interface {
 
 // Fill stores a collector's part of an observation.
 type Fill func(*node.Node)
-
-// Namespace is the prefix of every metric.
-const Namespace = "vxlan"
-
-func desc(subsystem, name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(prometheus.BuildFQName(Namespace, subsystem, name), help, labels, nil)
-}
-
-func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
-	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-}
-
-func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
-	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-}
-
-// BoolValue is a truth as a gauge has it: 1 or 0.
-func BoolValue(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
-}

@@ -36,7 +36,7 @@ type ConntrackConfig struct {
 // Conntrack counts the tracked and the NATed flows of every VXLAN port. However many ask, the table is scanned at most once in
 // MinInterval; Run adds the scans without which a short-lived flow would go unseen between two scrapes.
 type Conntrack struct {
-	metrics conntrackMetrics
+	Metrics
 	conf    ConntrackConfig
 	sysctls conntrack.Sysctls
 	observe chan struct{} // tells Run that somebody is looking again
@@ -80,7 +80,7 @@ func NewConntrack(c ConntrackConfig) *Conntrack {
 	}
 	seen := newSeenFlows()
 	return &Conntrack{
-		metrics: newConntrackMetrics(),
+		Metrics: conntrackMetrics(),
 		conf:    c,
 		sysctls: conntrack.NewSysctls(c.Proc),
 		observe: make(chan struct{}, 1),

@@ -29,9 +29,9 @@ type DeviceConfig struct {
 
 // Device finds the VXLAN devices of the network namespace, with their offload features, and the ports they use.
 type Device struct {
+	Metrics
 	cfg     DeviceConfig
 	ethtool *ethtool.Client
-	descs   deviceDescs
 }
 
 // NewDevice returns the collector called "device". It needs no capability.
@@ -39,7 +39,7 @@ func NewDevice(cfg DeviceConfig) *Device {
 	if cfg.Ports == nil {
 		cfg.Ports = []uint16{DefaultPort}
 	}
-	return &Device{cfg: cfg, descs: newDeviceDescs(), ethtool: ethtool.NewClient(ethtool.Config{
+	return &Device{cfg: cfg, Metrics: deviceMetrics(cfg.FeatureInclude), ethtool: ethtool.NewClient(ethtool.Config{
 		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,
 	})}
 }

@@ -6,36 +6,69 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
 )
 
 // Host reads the counters of the whole network namespace from /proc/net. It needs no privilege.
 type Host struct {
+	Metrics
 	proc string
-
-	udpCsum, udpErrors, tcpCsum, synRetrans, rehash, invalid *prometheus.Desc
 }
 
 // NewHost makes a collector that reads below proc (usually /proc).
 func NewHost(proc string) *Host {
-	return &Host{
-		proc: proc,
-		udpCsum: desc("host", "udp_in_csum_errors_total",
-			"UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors of /proc/net/snmp6.", "family"),
-		udpErrors: desc("host", "udp_in_errors_total",
-			"UDP datagrams not delivered for any error, bad checksums included: Udp InErrors of /proc/net/snmp, Udp6InErrors of /proc/net/snmp6.", "family"),
-		tcpCsum: desc("host", "tcp_in_csum_errors_total",
-			"TCP segments dropped for a bad checksum, IPv4 and IPv6: Tcp InCsumErrors of /proc/net/snmp."),
-		synRetrans: desc("host", "tcp_syn_retransmits_total",
-			"SYN and SYN-ACK segments sent again: TcpExt TCPSynRetrans of /proc/net/netstat."),
-		rehash: desc("host", "tcp_timeout_rehash_total",
-			"Times a TCP timeout made the kernel choose a new flow hash, which moves a tunnelled connection to a new outer source port: TcpExt TcpTimeoutRehash of /proc/net/netstat."),
-		invalid: desc("host", "conntrack_invalid_total",
-			"Packets that connection tracking judged invalid, bad checksums among them: invalid of /proc/net/stat/nf_conntrack, all CPUs (the kernel's counter wraps at 32 bits per CPU)."),
-	}
+	return &Host{hostMetrics(), proc}
+}
+
+func hostMetrics() Metrics {
+	return NewMetrics(
+		Metric{
+			Name: "host_udp_in_csum_errors_total", Labels: []string{"family"},
+			Help: "UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors of " +
+				"/proc/net/snmp6.",
+			Notes: "Stays 0 where a firewall drops packets that connection tracking calls invalid.",
+			Samples: func(n *node.Node, emit Emit) {
+				emit.Number(n.Host.UDP4.InCsumErrors, node.IPv4)
+				emit.Number(n.Host.UDP6.InCsumErrors, node.IPv6)
+			},
+		},
+		Metric{
+			Name: "host_udp_in_errors_total", Labels: []string{"family"},
+			Help: "UDP datagrams not delivered for any error, bad checksums included: Udp InErrors of /proc/net/snmp, Udp6InErrors of " +
+				"/proc/net/snmp6.",
+			Samples: func(n *node.Node, emit Emit) {
+				emit.Number(n.Host.UDP4.InErrors, node.IPv4)
+				emit.Number(n.Host.UDP6.InErrors, node.IPv6)
+			},
+		},
+		Metric{
+			Name:    "host_tcp_in_csum_errors_total",
+			Help:    "TCP segments dropped for a bad checksum, IPv4 and IPv6: Tcp InCsumErrors of /proc/net/snmp.",
+			Notes:   "Rises where the *inner* checksum arrives bad.",
+			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPInCsumErrors) },
+		},
+		Metric{
+			Name:    "host_tcp_syn_retransmits_total",
+			Help:    "SYN and SYN-ACK segments sent again: TcpExt TCPSynRetrans of /proc/net/netstat.",
+			Notes:   "Linux 3.15. The sender's half of a stalled connection.",
+			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPSynRetrans) },
+		},
+		Metric{
+			Name: "host_tcp_timeout_rehash_total",
+			Help: "Times a TCP timeout made the kernel choose a new flow hash, which moves a tunneled connection to a new outer " +
+				"source port: TcpExt TcpTimeoutRehash of /proc/net/netstat.",
+			Notes:   "Linux 5.10. A rehash frees a stalled connection after 1 s.",
+			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPTimeoutRehash) },
+		},
+		Metric{
+			Name: "host_conntrack_invalid_total",
+			Help: "Packets that connection tracking judged invalid, bad checksums among them: invalid of " +
+				"/proc/net/stat/nf_conntrack, all CPUs (the kernel's counter wraps at 32 bits per CPU).",
+			Notes:   "Where connection tracking is active, a bad outer checksum counts here too.",
+			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.ConntrackInvalid) },
+		},
+	)
 }
 
 // Name is "host".
@@ -70,31 +103,6 @@ func (c *Host) Observe(context.Context, *node.Node) (Fill, error) {
 	h.ConntrackInvalid = invalid
 	errs = append(errs, ifThere(err))
 	return func(n *node.Node) { n.Host = h }, failure(errs...)
-}
-
-// Describe sends the descriptions of all metrics of this collector.
-func (c *Host) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.udpCsum, c.udpErrors, c.tcpCsum, c.synRetrans, c.rehash, c.invalid} {
-		ch <- d
-	}
-}
-
-// Publish writes one series for every counter that this kernel has.
-func (c *Host) Publish(n *node.Node, ch chan<- prometheus.Metric) {
-	h := n.Host
-	send := func(d *prometheus.Desc, v *uint64, labels ...string) {
-		if v != nil {
-			counter(ch, d, float64(*v), labels...)
-		}
-	}
-	send(c.udpCsum, h.UDP4.InCsumErrors, node.IPv4)
-	send(c.udpCsum, h.UDP6.InCsumErrors, node.IPv6)
-	send(c.udpErrors, h.UDP4.InErrors, node.IPv4)
-	send(c.udpErrors, h.UDP6.InErrors, node.IPv6)
-	send(c.tcpCsum, h.TCPInCsumErrors)
-	send(c.synRetrans, h.TCPSynRetrans)
-	send(c.rehash, h.TCPTimeoutRehash)
-	send(c.invalid, h.ConntrackInvalid)
 }
 
 // ifThere takes "no such file" for an answer.

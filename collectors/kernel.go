@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/node"
 	"vxlan_exporter/internal/selftest/store"
@@ -26,22 +24,23 @@ type KernelConfig struct {
 // Kernel says which kernel runs here and whether NAT on it spoils outer checksums, by its release and by a stored self-test. It
 // needs no privilege.
 type Kernel struct {
+	Metrics
 	cfg KernelConfig
-	// What is true until the next boot is read once. Observe is never called twice at the same time.
+	// Read once: both are constant until the next boot. Observe is never called twice at the same time.
 	info   *kernelversion.Info
 	bootID string
-
-	bug *prometheus.Desc
 }
 
 // NewKernel makes the collector.
 func NewKernel(cfg KernelConfig) *Kernel {
-	return &Kernel{
-		cfg: cfg,
-		bug: desc("kernel", "nat_checksum_bug",
-			"Whether NAT on this kernel spoils the outer UDP checksum of VXLAN packets: 1 for the verdict that holds. evidence=release judges by uname -r and -v, "+
-				"evidence=selftest, there when a self-test of this boot is stored, by what the kernel did to packets.", "variant", "verdict", "evidence"),
-	}
+	return &Kernel{cfg: cfg, Metrics: NewMetrics(Metric{
+		Name: "kernel_nat_checksum_bug", Labels: []string{"variant", "verdict=affected,fixed,unknown", "evidence=release,selftest"},
+		Help: "Whether NAT on this kernel spoils the outer UDP checksum of VXLAN packets: 1 for the verdict that holds. " +
+			"evidence=release judges by uname -r and -v, evidence=selftest, there when a self-test of this boot is stored, by what " +
+			"the kernel did to packets.",
+		Notes:   "By release, `offloaded_checksum` is never fixed.",
+		Samples: kernelVerdicts,
+	})}
 }
 
 // Name is "kernel".
@@ -97,23 +96,18 @@ func readBootID(proc string) (string, error) {
 	return id, nil
 }
 
-// Describe sends the description of the collector's metric.
-func (c *Kernel) Describe(ch chan<- *prometheus.Desc) { ch <- c.bug }
-
-// Publish writes the verdicts on both variants.
-func (c *Kernel) Publish(n *node.Node, ch chan<- prometheus.Metric) {
-	c.publish(ch, node.ZeroChecksum, kernelversion.ZeroChecksum(n.Kernel.Info).Verdict, "release")
-	c.publish(ch, node.OffloadedChecksum, kernelversion.OffloadedChecksum(n.Kernel.Info).Verdict, "release")
-	if t := n.Kernel.SelfTest; t != nil {
-		for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
-			c.publish(ch, variant, selfTestVerdict(t.Results, variant), "selftest")
+func kernelVerdicts(n *node.Node, emit Emit) {
+	one := func(variant, verdict, evidence string) {
+		for _, v := range []string{kernelversion.Affected, kernelversion.Fixed, kernelversion.Unknown} {
+			emit.Bool(v == verdict, variant, v, evidence)
 		}
 	}
-}
-
-func (c *Kernel) publish(ch chan<- prometheus.Metric, variant, verdict, evidence string) {
-	for _, v := range []string{kernelversion.Affected, kernelversion.Fixed, kernelversion.Unknown} {
-		gauge(ch, c.bug, BoolValue(v == verdict), variant, v, evidence)
+	one(node.ZeroChecksum, kernelversion.ZeroChecksum(n.Kernel.Info).Verdict, "release")
+	one(node.OffloadedChecksum, kernelversion.OffloadedChecksum(n.Kernel.Info).Verdict, "release")
+	if t := n.Kernel.SelfTest; t != nil {
+		for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+			one(variant, selfTestVerdict(t.Results, variant), "selftest")
+		}
 	}
 }
 

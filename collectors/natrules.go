@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/internal/kernel/natrules"
 	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/node"
@@ -45,9 +43,8 @@ type NATRulesConfig struct {
 // NATRules judges what the NAT rules do to outer VXLAN packets. The rules are read at most once in MinInterval, or, when the
 // nf_tables generation has changed, once in a sixth of it; in between the last judgement is served.
 type NATRules struct {
-	conf   NATRulesConfig
-	guard  *prometheus.Desc
-	random *prometheus.Desc
+	Metrics
+	conf NATRulesConfig
 
 	// Observe is never called twice at the same time, so these need no lock.
 	read       time.Time
@@ -65,14 +62,7 @@ func NewNATRules(c NATRulesConfig) *NATRules {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &NATRules{
-		conf: c,
-		guard: desc("nat", "masquerade_mark_state", "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables "+
-			"IPT_SO_GET_ENTRIES) before a packet that carries it is masqueraded. 1 for the state that holds; all 0 when it cannot be told.",
-			"family", "backend", "state"),
-		random: desc("nat", "random_fully", "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which "+
-			"changes the source port of every flow.", "family", "backend"),
-	}
+	return &NATRules{Metrics: natRulesMetrics(), conf: c}
 }
 
 // Name implements Collector.
@@ -108,24 +98,39 @@ func (c *NATRules) due(devices []deviceKey, generation uint32, known bool) bool 
 	}
 }
 
-// Describe implements Collector.
-func (c *NATRules) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.guard
-	ch <- c.random
-}
-
-// Publish implements Collector. Both families count, whatever the underlay's: the guard clears the mark of the inner packet, and an
-// IPv6 underlay carries IPv4 too.
-func (c *NATRules) Publish(n *node.Node, ch chan<- prometheus.Metric) {
-	for _, r := range n.NATRules.Rulesets {
-		if node.Status(r.Status) != node.OK {
-			continue
-		}
-		for _, g := range []natrules.MarkState{natrules.MarkCleared, natrules.MarkKept, natrules.MarkBypassed, natrules.MarkAbsent} {
-			gauge(ch, c.guard, BoolValue(r.MarkState == g), r.Family, r.Backend, string(g))
-		}
-		if r.RandomFully != nil {
-			gauge(ch, c.random, BoolValue(*r.RandomFully), r.Family, r.Backend)
+// natRulesMetrics cover both families, whatever the underlay's: the rules act on the inner packet, and an IPv6 underlay carries
+// IPv4 too.
+func natRulesMetrics() Metrics {
+	each := func(samples func(r *natrules.Ruleset, emit Emit)) func(*node.Node, Emit) {
+		return func(n *node.Node, emit Emit) {
+			for i := range n.NATRules.Rulesets {
+				if r := &n.NATRules.Rulesets[i]; node.Status(r.Status) == node.OK {
+					samples(r, emit)
+				}
+			}
 		}
 	}
+	return NewMetrics(
+		Metric{
+			Name: "nat_masquerade_mark_state", Labels: []string{"family", "backend=legacy,nft", "state=cleared,kept,bypassed,absent"},
+			Help: "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables " +
+				"IPT_SO_GET_ENTRIES) before a packet that carries it is masqueraded. 1 for the state that holds; all 0 when it " +
+				"cannot be told.",
+			Notes: "`cleared`: cleared before MASQUERADE. `kept`: the old form. `bypassed`: cleared, but a MASQUERADE or SNAT runs " +
+				"ahead. `absent`: no rule masquerades a mark. All 0: a rule could not be understood. Both families, whatever the " +
+				"underlay's: the rules act on the *inner* packet. A backend without NAT rules has no series.",
+			Samples: each(func(r *natrules.Ruleset, emit Emit) {
+				for _, s := range []natrules.MarkState{natrules.MarkCleared, natrules.MarkKept, natrules.MarkBypassed, natrules.MarkAbsent} {
+					emit.Bool(r.MarkState == s, r.Family, r.Backend, string(s))
+				}
+			}),
+		},
+		Metric{
+			Name: "nat_random_fully", Labels: []string{"family", "backend=legacy,nft"},
+			Help: "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which changes the source port of " +
+				"every flow.",
+			Notes:   "From the kernel's own rule: an old iptables-save does not print the flag.",
+			Samples: each(func(r *natrules.Ruleset, emit Emit) { emit.Setting(r.RandomFully, r.Family, r.Backend) }),
+		},
+	)
 }

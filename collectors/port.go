@@ -3,13 +3,14 @@ package collectors
 import (
 	"context"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/internal/node"
 )
 
 // Port stands in for Device when that is switched off: the ports that flags name are then all that is known, on both families.
-type Port struct{ ports []node.Port }
+type Port struct {
+	Metrics // none: there are no metrics of ports alone
+	ports   []node.Port
+}
 
 // NewPort makes a collector that finds nothing but the given ports.
 func NewPort(ports []uint16) *Port {
@@ -27,9 +28,3 @@ func (c *Port) Name() string { return "port" }
 func (c *Port) Observe(context.Context, *node.Node) (Fill, error) {
 	return func(n *node.Node) { n.Ports = c.ports }, nil
 }
-
-// Describe sends nothing: there are no metrics of ports alone.
-func (c *Port) Describe(chan<- *prometheus.Desc) {}
-
-// Publish writes nothing.
-func (c *Port) Publish(*node.Node, chan<- prometheus.Metric) {}

@@ -5,23 +5,24 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
 )
 
 // Socket reads the drops of the kernel's VXLAN sockets. It needs no privilege.
 type Socket struct {
-	proc  string
-	drops *prometheus.Desc
+	Metrics
+	proc string
 }
 
 // NewSocket makes a collector that reads below proc (usually /proc).
 func NewSocket(proc string) *Socket {
-	return &Socket{proc: proc, drops: desc("socket", "drops_total",
-		"Packets that the kernel's VXLAN socket dropped: drops of /proc/net/udp and udp6. It restarts at 0 when the device goes down and up, and stays 0 where connection tracking drops bad checksums first.",
-		"family", "port")}
+	return &Socket{proc: proc, Metrics: NewMetrics(Metric{
+		Name: "socket_drops_total", Labels: []string{"family", "port"},
+		Help: "Packets that the kernel's VXLAN socket dropped: drops of /proc/net/udp and udp6. It restarts at 0 when the device " +
+			"goes down and up, and stays 0 where connection tracking drops bad checksums first.",
+		Samples: socketDrops,
+	})}
 }
 
 // Name is "socket".
@@ -39,11 +40,8 @@ func (c *Socket) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	return func(n *node.Node) { n.Sockets = sockets }, failure(err4, ifThere(err6))
 }
 
-// Describe sends the description of the metric of this collector.
-func (c *Socket) Describe(ch chan<- *prometheus.Desc) { ch <- c.drops }
-
-// Publish writes one series for every family and port that has a socket.
-func (c *Socket) Publish(n *node.Node, ch chan<- prometheus.Metric) {
+// socketDrops has one series for every family and port that has a socket.
+func socketDrops(n *node.Node, emit Emit) {
 	type key struct {
 		family string
 		port   uint16
@@ -54,6 +52,6 @@ func (c *Socket) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 		sum[key{s.Family, s.Port}] += s.Drops
 	}
 	for k, drops := range sum {
-		counter(ch, c.drops, float64(drops), k.family, strconv.Itoa(int(k.port)))
+		emit(float64(drops), k.family, strconv.Itoa(int(k.port)))
 	}
 }

@@ -26,14 +26,14 @@ type UnderlayConfig struct {
 
 // Underlay reads the NICs below the VXLAN devices.
 type Underlay struct {
+	Metrics
 	cfg     UnderlayConfig
 	ethtool *ethtool.Client
-	descs   underlayDescs
 }
 
 // NewUnderlay returns the collector called "underlay". It needs no capability.
 func NewUnderlay(cfg UnderlayConfig) *Underlay {
-	return &Underlay{cfg: cfg, descs: newUnderlayDescs(), ethtool: ethtool.NewClient(ethtool.Config{
+	return &Underlay{cfg: cfg, Metrics: underlayMetrics(cfg.FeatureInclude), ethtool: ethtool.NewClient(ethtool.Config{
 		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,
 	})}
 }

@@ -2,27 +2,58 @@ package collectors
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 
 	"vxlan_exporter/internal/kernel/ethtool"
 	"vxlan_exporter/internal/node"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
-// underlayDescs are the descriptions of the underlay collector's metrics.
-type underlayDescs struct{ info, up, active, flag *prometheus.Desc }
-
-func newUnderlayDescs() underlayDescs {
-	return underlayDescs{
-		info: desc("underlay", "info", "A NIC below VXLAN devices, always 1: driver and fw_version of ETHTOOL_GDRVINFO. "+
-			"A label is empty where the driver does not say.", "device", "driver", "firmware_version"),
-		up: desc("underlay", "up", "Whether the NIC below has a link (ETHTOOL_A_LINKSTATE_LINK, or IFF_LOWER_UP where there is none).", "device"),
-		active: desc("underlay", "feature_active", "Whether the offload feature of the NIC below is in effect (netdev features): "+
-			"checksums and UDP tunnels.", "device", "feature"),
-		flag: desc("underlay", "private_flag", "Whether the driver's private flag of the NIC below is set (ETHTOOL_A_PRIVFLAGS_FLAGS); "+
-			"only flags that name a checksum.", "device", "flag"),
+// underlayMetrics publishes the features that bear on the failure, and those that include matches.
+func underlayMetrics(include *regexp.Regexp) Metrics {
+	each := func(samples func(u *node.Underlay, name string, emit Emit)) func(*node.Node, Emit) {
+		return func(n *node.Node, emit Emit) {
+			for i := range n.Underlays {
+				samples(&n.Underlays[i], DeviceLabel(n.Underlays[i].Name), emit)
+			}
+		}
 	}
+	return NewMetrics(
+		Metric{
+			Name: "underlay_info", Labels: []string{"device", "driver", "firmware_version"},
+			Help: "An underlay NIC of VXLAN devices, always 1: driver and fw_version of ETHTOOL_GDRVINFO. A label is empty where the driver " +
+				"does not say.",
+			Samples: each(func(u *node.Underlay, name string, emit Emit) {
+				emit(1, name, DeviceLabel(u.Driver.Name), DeviceLabel(u.Driver.FirmwareVersion))
+			}),
+		},
+		Metric{
+			Name: "underlay_up", Labels: []string{"device"},
+			Help:    "Whether the underlay NIC has a link (ETHTOOL_A_LINKSTATE_LINK, or IFF_LOWER_UP where there is none).",
+			Samples: each(func(u *node.Underlay, name string, emit Emit) { emit.Setting(u.LinkUp, name) }),
+		},
+		Metric{
+			Name: "underlay_feature_active", Labels: []string{"device", "feature"},
+			Help: "Whether the offload feature of the underlay NIC is in effect (netdev features): checksums and UDP tunnels.",
+			Samples: each(func(u *node.Underlay, name string, emit Emit) {
+				for _, f := range u.Features {
+					if isUnderlayFeature(f, u.Features) || matches(include, f.Name) {
+						emit.Bool(f.Active, name, f.Name)
+					}
+				}
+			}),
+		},
+		Metric{
+			Name: "underlay_private_flag", Labels: []string{"device", "flag"},
+			Help: "Whether the driver's private flag of the underlay NIC is set (ETHTOOL_A_PRIVFLAGS_FLAGS); only flags that name a " +
+				"checksum.",
+			Samples: each(func(u *node.Underlay, name string, emit Emit) {
+				for _, flag := range slices.Sorted(maps.Keys(u.PrivateFlags)) {
+					emit.Bool(u.PrivateFlags[flag], name, DeviceLabel(flag))
+				}
+			}),
+		},
+	)
 }
 
 // isUnderlayFeature picks the features of a NIC that outer packets pass, by their names in net/ethtool/common.c. A NIC offloads
@@ -43,30 +74,4 @@ func isUnderlayFeature(f ethtool.Feature, all ethtool.Features) bool {
 func has(all ethtool.Features, name string) bool {
 	f, ok := all.Get(name)
 	return ok && (f.Available || f.Active)
-}
-
-// Describe implements Collector.
-func (c *Underlay) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.descs.info, c.descs.up, c.descs.active, c.descs.flag} {
-		ch <- d
-	}
-}
-
-// Publish implements Collector.
-func (c *Underlay) Publish(n *node.Node, ch chan<- prometheus.Metric) {
-	for _, u := range n.Underlays {
-		name := DeviceLabel(u.Name)
-		gauge(ch, c.descs.info, 1, name, DeviceLabel(u.Driver.Name), DeviceLabel(u.Driver.FirmwareVersion))
-		if u.LinkUp != nil {
-			gauge(ch, c.descs.up, BoolValue(*u.LinkUp), name)
-		}
-		for _, f := range u.Features {
-			if isUnderlayFeature(f, u.Features) || matches(c.cfg.FeatureInclude, f.Name) {
-				gauge(ch, c.descs.active, BoolValue(f.Active), name, f.Name)
-			}
-		}
-		for _, flag := range slices.Sorted(maps.Keys(u.PrivateFlags)) {
-			gauge(ch, c.descs.flag, BoolValue(u.PrivateFlags[flag]), name, DeviceLabel(flag))
-		}
-	}
 }

@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"vxlan_exporter/internal/kernel/capture"
 	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/internal/node"
@@ -52,12 +50,11 @@ const (
 //
 // The first Observe begins to watch; from then on packets are counted in the background until the context of Run ends.
 type Wire struct {
+	Metrics
 	cfg       WireConfig
 	sampler   *wireSampler
 	tally     *wireTally
 	suspicion *wireSuspicion
-
-	packets, bad, ratio, captured, lost, interfaces *prometheus.Desc
 
 	ports atomic.Pointer[[]uint16] // as known last
 
@@ -102,19 +99,7 @@ func NewWire(cfg WireConfig) *Wire {
 		sampler:   newWireSampler(cfg.MaxPacketsPerSecond, cfg.SampleRate, cfg.Now),
 		tally:     newWireTally(cfg.MaxPeers, cfg.Now),
 		watches:   map[string]*wireWatch{},
-		packets: desc("wire", "packets_total",
-			"VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, each counted for as many as it stands for (AF_PACKET). A GSO packet counts once.",
-			"family", "direction", "verdict"),
-		bad: desc("wire", "bad_packets_total",
-			"VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each counted for as many as it stands for.",
-			"peer", "variant"),
-		ratio: desc("wire", "sample_ratio",
-			"Part of the VXLAN packets with a checksum that is looked at now; 1 is all of them. Picked at random (SKF_AD_RANDOM), and a busy NIC is watched part of the time; of several NICs, the least.",
-			"direction"),
-		captured: desc("wire", "captured_packets_total", "VXLAN packets that were looked at, not scaled up."),
-		lost: desc("wire", "lost_packets_total",
-			"VXLAN packets that were picked but not looked at: the socket's queue was full (tp_drops of PACKET_STATISTICS) or the kernel could not describe them."),
-		interfaces: desc("wire", "interfaces", "Underlay NICs that are watched and up."),
+		Metrics:   wireMetrics(),
 	}
 }
 
@@ -267,30 +252,4 @@ func (c *Wire) snapshot(families []string) *node.Wire {
 	w.Captured, w.Lost = total.Captured, total.Lost+total.Unreadable
 	c.tally.store(w, families)
 	return w
-}
-
-// Describe sends the descriptions of all metrics of this collector.
-func (c *Wire) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.packets, c.bad, c.ratio, c.captured, c.lost, c.interfaces} {
-		ch <- d
-	}
-}
-
-// Publish writes the counts.
-func (c *Wire) Publish(n *node.Node, ch chan<- prometheus.Metric) {
-	w := n.Wire
-	if w == nil {
-		return
-	}
-	for _, p := range w.Packets {
-		counter(ch, c.packets, p.Packets, p.Family, p.Direction, p.Verdict)
-	}
-	for _, b := range w.Bad {
-		counter(ch, c.bad, b.Packets, b.Peer, b.Variant)
-	}
-	gauge(ch, c.ratio, w.SampleRatio, "in")
-	gauge(ch, c.ratio, w.SampleRatioOut, "out")
-	counter(ch, c.captured, float64(w.Captured))
-	counter(ch, c.lost, float64(w.Lost))
-	gauge(ch, c.interfaces, float64(len(w.Interfaces)))
 }

@@ -54,20 +54,20 @@ func TestWirePublish(t *testing.T) {
 # TYPE vxlan_wire_bad_packets_total counter
 vxlan_wire_bad_packets_total{peer="192.0.2.7",variant="zero_checksum"} 4
 vxlan_wire_bad_packets_total{peer="other",variant="unknown"} 4
-# HELP vxlan_wire_captured_packets_total VXLAN packets that were looked at, not scaled up.
+# HELP vxlan_wire_captured_packets_total VXLAN packets that were judged, not scaled up.
 # TYPE vxlan_wire_captured_packets_total counter
 vxlan_wire_captured_packets_total 7
-# HELP vxlan_wire_interfaces Underlay NICs that are watched and up.
+# HELP vxlan_wire_interfaces Underlay NICs that are captured on and up.
 # TYPE vxlan_wire_interfaces gauge
 vxlan_wire_interfaces 2
-# HELP vxlan_wire_lost_packets_total VXLAN packets that were picked but not looked at: the socket's queue was full (tp_drops of PACKET_STATISTICS) or the kernel could not describe them.
+# HELP vxlan_wire_lost_packets_total VXLAN packets that were picked but not judged: the socket's queue was full (tp_drops of PACKET_STATISTICS) or the kernel could not describe them.
 # TYPE vxlan_wire_lost_packets_total counter
 vxlan_wire_lost_packets_total 2
 # HELP vxlan_wire_packets_total VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, each counted for as many as it stands for (AF_PACKET). A GSO packet counts once.
 # TYPE vxlan_wire_packets_total counter
 vxlan_wire_packets_total{direction="in",family="ipv4",verdict="bad"} 8
 vxlan_wire_packets_total{direction="out",family="ipv6",verdict="completed_ok"} 20
-# HELP vxlan_wire_sample_ratio Part of the VXLAN packets with a checksum that is looked at now; 1 is all of them. Picked at random (SKF_AD_RANDOM), and a busy NIC is watched part of the time; of several NICs, the least.
+# HELP vxlan_wire_sample_ratio Share of the VXLAN packets with a checksum that is judged now; 1 is all of them. Picked at random (SKF_AD_RANDOM), and a busy NIC is captured on part of the time; of several NICs, the least.
 # TYPE vxlan_wire_sample_ratio gauge
 vxlan_wire_sample_ratio{direction="in"} 0.25
 vxlan_wire_sample_ratio{direction="out"} 0.125

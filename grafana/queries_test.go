@@ -16,7 +16,10 @@ var (
 	named    = regexp.MustCompile(`[a-zA-Z_:][a-zA-Z0-9_:]*(\s*\()?`)
 	keywords = []string{"and", "or", "unless", "bool", "group_left", "group_right", "by"}
 	// Of Prometheus and of client_golang, which docs/METRICS.md names in one line.
-	others = []string{"ALERTS", "up", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"}
+	others = []string{
+		"ALERTS", "up", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds",
+		"vxlan_exporter_build_info",
+	}
 	window = regexp.MustCompile(`[})]\[([^\]:]*)(:[^\]]*)?\]`)
 	rated  = regexp.MustCompile(`\b(increase|rate)\((\w+)`)
 )

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"vxlan_exporter/collectors"
 	"vxlan_exporter/exporter"
 	"vxlan_exporter/internal/node"
 )
@@ -29,8 +31,8 @@ var update = flag.Bool("update", false, "write the golden exposition anew")
 // goldenFile holds every metric, published from testdata/node.json: an observation that has something of everything.
 const goldenFile = "testdata/metrics.txt"
 
-// publisher makes the collectors as the program does, all of them switched on.
-func publisher(t *testing.T) *exporter.Publisher {
+// allCollectors makes the collectors as the program does, all of them switched on.
+func allCollectors(t *testing.T) []collectors.Collector {
 	t.Helper()
 	app := kingpin.New("test", "").Terminate(nil)
 	s := addSourceFlags(app)
@@ -41,7 +43,7 @@ func publisher(t *testing.T) *exporter.Publisher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return exporter.NewPublisher(set.observer.Collectors())
+	return set.observer.Collectors()
 }
 
 func readNode(t *testing.T) *node.Node {
@@ -66,7 +68,7 @@ func TestGolden(t *testing.T) {
 		answered[name] = true
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(publisher(t).Of(&exporter.Observation{Node: n, Answered: answered}, func(string) bool { return true }))
+	registry.MustRegister(exporter.NewPublisher(allCollectors(t)).Of(&exporter.Observation{Node: n, Answered: answered}, func(string) bool { return true }))
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	got, err := io.ReadAll(w.Body)
@@ -103,45 +105,75 @@ func firstDifference(got, want string) string {
 	return "one is longer than the other"
 }
 
-// METRICS.md and the program name the same metrics: none undocumented, none documented that is never published.
+// The tables of METRICS.md are those of the declared metrics, each of which is published from testdata/node.json.
 func TestMetricsAreDocumented(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/METRICS.md")
+	const docFile = "../../docs/METRICS.md"
+	doc, err := os.ReadFile(docFile)
 	if err != nil {
 		t.Fatal(err)
-	}
-	documented := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(vxlan_[a-z0-9_]+)").FindAllStringSubmatch(string(doc), -1) {
-		if documented[m[1]] {
-			t.Errorf("%s is documented twice", m[1])
-		}
-		documented[m[1]] = true
 	}
 	golden, err := os.ReadFile(goldenFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	published := map[string]bool{programName + "_build_info": true} // of the process's own registry
-	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+)`).FindAllStringSubmatch(string(golden), -1) {
-		published[m[1]] = true
-	}
-	described := map[string]bool{programName + "_build_info": true}
-	ch := make(chan *prometheus.Desc, 1000)
-	publisher(t).Of(nil, nil).Describe(ch)
-	close(ch)
-	for d := range ch {
-		described[regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(d.String())[1]] = true
-	}
-	for _, name := range slices.Sorted(maps.Keys(described)) {
-		if !documented[name] {
-			t.Errorf("%s is not in docs/METRICS.md", name)
-		}
-		if !published[name] {
+	rows := map[string]string{}
+	for _, m := range declared(t) {
+		name := collectors.Namespace + "_" + m.Name
+		rows[name] = documentation(name, m)
+		if !bytes.Contains(golden, []byte("# TYPE "+name+" ")) {
 			t.Errorf("%s is never published from testdata/node.json", name)
 		}
 	}
-	for name := range documented {
-		if !described[name] {
-			t.Errorf("%s is documented, but no collector has it", name)
+	// A table holds the metrics whose names begin with one of its prefixes, in the order of their declaration.
+	table := regexp.MustCompile(`(?s)(<!-- make golden: ([a-z0-9_ ]+) -->\n).*?(<!-- end -->)`)
+	want := table.ReplaceAllStringFunc(string(doc), func(old string) string {
+		part := table.FindStringSubmatch(old)
+		text := "\n| metric | type, labels | meaning |\n|---|---|---|\n"
+		for _, m := range declared(t) {
+			name := collectors.Namespace + "_" + m.Name
+			if slices.ContainsFunc(strings.Fields(part[2]), func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+				text += rows[name]
+				delete(rows, name)
+			}
 		}
+		return part[1] + text + "\n" + part[3]
+	})
+	if len(rows) > 0 {
+		t.Errorf("in no table, or in two: %v", slices.Sorted(maps.Keys(rows)))
 	}
+	if *update {
+		if err := os.WriteFile(docFile, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(doc) {
+		t.Errorf("docs/METRICS.md is not what the metrics declare (make golden writes it anew): %s", firstDifference(string(doc), want))
+	}
+}
+
+// declared are all metrics of the program but those of client_golang.
+func declared(t *testing.T) []collectors.Metric {
+	t.Helper()
+	var all []collectors.Metric
+	for _, c := range allCollectors(t) {
+		all = append(all, c.(interface{ Declared() []collectors.Metric }).Declared()...)
+	}
+	return slices.Concat(all, collectors.ExposureMetrics().Declared(), collectors.ResultMetrics().Declared())
+}
+
+// documentation is the row of a metric.
+func documentation(name string, m collectors.Metric) string {
+	metricType := "gauge"
+	if strings.HasSuffix(name, "_total") {
+		metricType = "counter"
+	}
+	var labels []string
+	for _, l := range m.Labels {
+		label, values, fixed := strings.Cut(l, "=")
+		label = " `" + label + "`"
+		if fixed {
+			label += " (" + strings.ReplaceAll(values, ",", ", ") + ")"
+		}
+		labels = append(labels, label)
+	}
+	return fmt.Sprintf("| `%s` | %s%s | %s |\n", name, metricType, strings.Join(labels, ","), strings.TrimSpace(m.Help+" "+m.Notes))
 }

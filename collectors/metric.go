@@ -1,0 +1,95 @@
+package collectors
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vxlan_exporter/internal/node"
+)
+
+// Namespace is the prefix of every metric.
+const Namespace = "vxlan"
+
+// Metric declares a metric. Its HELP text, its series and its row in docs/METRICS.md come from this alone.
+type Metric struct {
+	Name   string   // without the namespace; a counter when it ends in "_total", else a gauge
+	Labels []string // "direction=in,out" also documents the values
+	Help   string
+	Notes  string // what docs/METRICS.md says besides Help
+	// Samples emits every series that n has.
+	Samples func(n *node.Node, emit Emit)
+}
+
+// Emit takes one sample. Label values stand in the order of Metric.Labels.
+type Emit func(value float64, labels ...string)
+
+// Bool emits 1 or 0.
+func (emit Emit) Bool(value bool, labels ...string) { emit(boolean(value), labels...) }
+
+func boolean(value bool) float64 {
+	if value {
+		return 1
+	}
+	return 0
+}
+
+// Number emits a number that the kernel may not have: nil emits nothing.
+func (emit Emit) Number(value *uint64, labels ...string) {
+	if value != nil {
+		emit(float64(*value), labels...)
+	}
+}
+
+// Setting emits a setting that the kernel may not tell: nil emits nothing.
+func (emit Emit) Setting(value *bool, labels ...string) {
+	if value != nil {
+		emit.Bool(*value, labels...)
+	}
+}
+
+// Metrics is the metrics of one collector.
+type Metrics struct {
+	metrics []Metric
+	descs   []*prometheus.Desc
+}
+
+// NewMetrics makes the descriptions of metrics.
+func NewMetrics(metrics ...Metric) Metrics {
+	descs := make([]*prometheus.Desc, len(metrics))
+	for i, m := range metrics {
+		labels := make([]string, len(m.Labels))
+		for j, l := range m.Labels {
+			labels[j], _, _ = strings.Cut(l, "=")
+		}
+		descs[i] = prometheus.NewDesc(Namespace+"_"+m.Name, m.Help, labels, nil)
+	}
+	return Metrics{metrics, descs}
+}
+
+// Declared lists the metrics.
+func (m Metrics) Declared() []Metric { return m.metrics }
+
+// Describe sends the descriptions.
+func (m Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range m.descs {
+		ch <- d
+	}
+}
+
+// Publish sends all samples of n.
+func (m Metrics) Publish(n *node.Node, ch chan<- prometheus.Metric) {
+	for i := range m.metrics {
+		desc, valueType := m.descs[i], m.metrics[i].valueType()
+		m.metrics[i].Samples(n, func(value float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(desc, valueType, value, labels...)
+		})
+	}
+}
+
+func (m *Metric) valueType() prometheus.ValueType {
+	if strings.HasSuffix(m.Name, "_total") {
+		return prometheus.CounterValue
+	}
+	return prometheus.GaugeValue
+}
