@@ -66,11 +66,14 @@ func (r *Rig) imitationTables() string {
 	if !r.opts.ImitateA || !r.opts.TxChecksum {
 		return ""
 	}
-	// Behind source NAT, at the priority of conntrack's helpers. @th,48,16 is the checksum field of the UDP header (RFC 768).
+	// Behind source NAT, at the priority of conntrack's helpers. @th,48,16 is the checksum field of the UDP header (RFC 768). What is
+	// unfinished the rules cannot see: they take inner TCP for it, and inner UDP that has a checksum (IPv4 in Ethernet: the protocol at
+	// byte 39 behind the outer UDP header's beginning, the inner UDP checksum at byte 56).
 	return fmt.Sprintf(`table inet imitation {
 	chain postrouting {
 		type filter hook postrouting priority 300;
-		udp dport %d ct status snat @th,48,16 0 @th,48,16 set 0xffff
+		udp dport %[1]d ct status snat @th,48,16 0 @th,312,8 6 @th,48,16 set 0xffff
+		udp dport %[1]d ct status snat @th,48,16 0 @th,312,8 17 @th,448,16 != 0 @th,48,16 set 0xffff
 	}
 }
 `, r.opts.Port)

@@ -19,6 +19,8 @@ type NIC struct {
 	Up      bool // IFF_UP: switched on by the administrator
 	Running bool // IFF_LOWER_UP: the driver has carrier
 	MTU     uint32
+	Kind    string // IFLA_INFO_KIND, such as "bridge"; empty for hardware
+	Master  int    // index of the bridge or the like that it is a port of; 0: none
 }
 
 // NIC reads the device with this index. The error of a device that is gone satisfies fs.ErrNotExist.
@@ -65,6 +67,17 @@ func parseNIC(data []byte) (nic NIC, err error) {
 			nic.Name = nl.Text(v)
 		case unix.IFLA_MTU:
 			nic.MTU, err = nl.Uint32(v)
+		case unix.IFLA_MASTER:
+			var index uint32
+			index, err = nl.Uint32(v)
+			nic.Master = int(int32(index))
+		case unix.IFLA_LINKINFO:
+			err = nl.Each(v, func(typ uint16, v []byte) error {
+				if typ == unix.IFLA_INFO_KIND {
+					nic.Kind = nl.Text(v)
+				}
+				return nil
+			})
 		}
 		return err
 	})
@@ -106,6 +119,33 @@ func (c *Conn) Owners(addrs []netip.Addr) (map[netip.Addr]int, error) {
 		}
 	}
 	return owners, nil
+}
+
+// Address is an address of this namespace and the interface that bears it.
+type Address struct {
+	Index int
+	Addr  netip.Addr
+}
+
+// Addresses lists the addresses of one family (unix.AF_INET or AF_INET6) in the kernel's order, an interface's primary ones first.
+func (c *Conn) Addresses(family byte) ([]Address, error) {
+	request := make([]byte, unix.SizeofIfAddrmsg)
+	request[0] = family
+	var all []Address
+	var bad error
+	err := c.Dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, request, func() { all, bad = all[:0], nil }, func(data []byte) error {
+		a, index, err := parseAddr(data)
+		if err != nil {
+			bad = err
+		} else if a.IsValid() {
+			all = append(all, Address{index, a})
+		}
+		return nil
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return nil, fmt.Errorf("rtnetlink: dump addresses of family %d: %w", family, err)
+	}
+	return all, nil
 }
 
 // parseAddr reads an RTM_NEWADDR message: struct ifaddrmsg (family u8, prefixlen u8, flags u8, scope u8, index u32) and its

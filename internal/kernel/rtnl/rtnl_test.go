@@ -59,6 +59,7 @@ type ipLink struct {
 	Flags    []string `json:"flags"`
 	MTU      uint32   `json:"mtu"`
 	NetnsID  *int32   `json:"link_netnsid"`
+	Master   string   `json:"master"`
 	LinkInfo struct {
 		Kind string `json:"info_kind"`
 		Data struct {
@@ -226,7 +227,7 @@ func TestNIC(t *testing.T) {
 			}
 			want := rtnl.NIC{
 				Index: l.Index, Name: l.Name, Up: slices.Contains(l.Flags, "UP"),
-				Running: slices.Contains(l.Flags, "LOWER_UP"), MTU: l.MTU,
+				Running: slices.Contains(l.Flags, "LOWER_UP"), MTU: l.MTU, Kind: l.LinkInfo.Kind,
 			}
 			byIndex, err := c.NIC(l.Index)
 			byName, err2 := c.NICByName(l.Name)

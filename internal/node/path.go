@@ -1,0 +1,87 @@
+package node
+
+import (
+	"net/netip"
+	"time"
+)
+
+// PathState says what a probe found on the way to a peer.
+type PathState string
+
+// The states of a path.
+const (
+	PathOK          PathState = "ok"          // marked packets whose checksum was left to offload arrive
+	PathNAT         PathState = "nat"         // these alone are lost
+	PathOffload     PathState = "offload"     // packets whose checksum was left to offload are lost, marked or not
+	PathMTU         PathState = "mtu"         // small packets arrive, those that fill the MTU do not
+	PathUnreachable PathState = "unreachable" // nothing was answered
+	PathUnknown     PathState = "unknown"     // anything else
+)
+
+// PathStates lists all states, the one that counts most first: of several paths of one device the first that any of them has is the
+// device's. One peer that is dead does not hide that others answer.
+func PathStates() []PathState {
+	return []PathState{PathNAT, PathOffload, PathMTU, PathOK, PathUnknown, PathUnreachable}
+}
+
+// WorstPath is the state that counts most; PathUnknown when there is none.
+func WorstPath(states ...PathState) PathState {
+	for _, s := range PathStates() {
+		for _, t := range states {
+			if s == t {
+				return s
+			}
+		}
+	}
+	return PathUnknown
+}
+
+// Path is one round of the probe.
+type Path struct {
+	Time     time.Time     `json:"time"` // when the round began
+	Duration time.Duration `json:"duration_ns"`
+	Mark     uint32        `json:"mark"`               // the mark of marked packets
+	Limits   []string      `json:"limits,omitempty"`   // what could not be sent and what is not known for want of it
+	Unprobed []string      `json:"unprobed,omitempty"` // devices that no packet was sent through, each with the reason
+	Peers    []PathPeer    `json:"peers,omitempty"`
+}
+
+// PathPeer is what one peer answered.
+type PathPeer struct {
+	Device  string       `json:"device"` // VXLAN device that leads to it
+	Family  string       `json:"family"` // of the overlay
+	Peer    netip.Addr   `json:"peer"`   // overlay address
+	Senders []PathSender `json:"senders"`
+	Full    PathCount    `json:"full"`           // packets as long as the MTU allows
+	Size    int          `json:"size,omitempty"` // of those, in bytes with the IP header
+}
+
+// State is the state that counts most among the senders.
+func (p PathPeer) State() PathState {
+	states := make([]PathState, 0, len(p.Senders))
+	for _, s := range p.Senders {
+		states = append(states, s.State)
+	}
+	return WorstPath(states...)
+}
+
+// PathSender is what was answered to one address of this node.
+type PathSender struct {
+	Source    netip.Addr `json:"source"`
+	Interface string     `json:"interface,omitempty"` // that has the address
+	State     PathState  `json:"state"`
+	Reason    string     `json:"reason"`
+
+	Plain          PathCount `json:"plain"` // unmarked, checksum left to offload
+	PlainSoftware  PathCount `json:"plain_software"`
+	Marked         PathCount `json:"marked"` // marked, checksum left to offload
+	MarkedSoftware PathCount `json:"marked_software"`
+
+	RoundTrips []time.Duration `json:"round_trips_ns,omitempty"` // of the answered packets
+}
+
+// PathCount counts packets of one kind.
+type PathCount struct {
+	Sent     int `json:"sent"`
+	Answered int `json:"answered"`
+}

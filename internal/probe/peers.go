@@ -1,0 +1,292 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nl"
+	"vxlan_exporter/internal/kernel/rtnl"
+	"vxlan_exporter/internal/node"
+)
+
+// maxSenders bounds the addresses that one peer is asked from: the route's own, the NIC's, and bridges'.
+const maxSenders = 4
+
+// Config says whom to ask.
+type Config struct {
+	Open    nl.Opener     // of an rtnetlink socket; nil: the running kernel's
+	Devices []node.Device // candidates
+	Peers   []netip.Addr  // overlay addresses; empty: drawn from the devices' neighbor tables
+	Max     int           // peers drawn of a device and family; 0: all
+	Mark    uint32
+}
+
+// Found is whom to ask and from where.
+type Found struct {
+	Targets  []Target
+	Own      map[netip.Addr]bool // addresses of this node
+	Unprobed []string            // devices and addresses that are left out, and why
+}
+
+// finder reads what is needed to know the targets.
+type finder struct {
+	Config
+	*rtnl.Conn
+	found     Found
+	addresses []rtnl.Address
+	nics      map[int]rtnl.NIC
+}
+
+// Find reads the peers from the neighbor tables, or takes those given, and the addresses to ask them from.
+func Find(ctx context.Context, c Config) (Found, error) {
+	conn, err := rtnl.Dial(ctx, c.Open)
+	if err != nil {
+		return Found{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	f := &finder{Config: c, Conn: conn, nics: map[int]rtnl.NIC{}, found: Found{Own: map[netip.Addr]bool{}}}
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		all, err := f.Addresses(family)
+		if err != nil {
+			return Found{}, err
+		}
+		f.addresses = append(f.addresses, all...)
+	}
+	for _, a := range f.addresses {
+		f.found.Own[a.Addr] = true
+	}
+	if len(c.Peers) > 0 {
+		err = f.given()
+	} else {
+		err = f.drawn()
+	}
+	return f.found, err
+}
+
+// given assigns each peer to the device that the route to it leads into.
+func (f *finder) given() error {
+	for _, peer := range f.Peers {
+		route, err := f.Route(peer, netip.Addr{}, 0)
+		if err != nil {
+			return err
+		}
+		device, err := f.through(route)
+		if err != nil {
+			return fmt.Errorf("peer %s: %w", peer, err)
+		}
+		if err := f.add(device, peer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// through is the device that a route leads into: itself, as a port of the bridge, or, where something else feeds it (an external device),
+// the only candidate.
+func (f *finder) through(route rtnl.Route) (*node.Device, error) {
+	for i := range f.Devices {
+		in, err := f.leadsInto(route, &f.Devices[i])
+		if in || err != nil {
+			return &f.Devices[i], err
+		}
+	}
+	if len(f.Devices) == 1 && f.Devices[0].IsExternal() {
+		return &f.Devices[0], nil
+	}
+	nic, err := f.nic(route.Index)
+	if err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("the route leads to %s, not into a VXLAN device (where another device feeds an external one, name that with --device)", nic.Name)
+}
+
+func (f *finder) leadsInto(route rtnl.Route, d *node.Device) (bool, error) {
+	if route.Index == d.Index {
+		return true, nil
+	}
+	nic, err := f.nic(d.Index)
+	return nic.Master != 0 && nic.Master == route.Index, err
+}
+
+// drawn draws peers of every device.
+func (f *finder) drawn() error {
+	for i := range f.Devices {
+		d := &f.Devices[i]
+		peers, why, err := f.neighbors(d)
+		if err != nil {
+			return err
+		}
+		if len(peers) == 0 {
+			f.leaveOut(d.Name, why)
+		}
+		for _, six := range []bool{false, true} {
+			of := slices.DeleteFunc(slices.Clone(peers), func(a netip.Addr) bool { return a.Is6() != six })
+			rand.Shuffle(len(of), func(i, j int) { of[i], of[j] = of[j], of[i] })
+			if f.Max > 0 && len(of) > f.Max {
+				of = of[:f.Max]
+			}
+			for _, peer := range of {
+				if err := f.add(d, peer); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (f *finder) leaveOut(what, why string) {
+	f.found.Unprobed = append(f.found.Unprobed, what+": "+why)
+}
+
+// neighbors are the nodes behind a device: flannel and Calico keep a permanent entry for each. Behind a bridge the neighbors are the bridge's;
+// those count whose link-layer address the VXLAN device's forwarding database knows.
+func (f *finder) neighbors(d *node.Device) (peers []netip.Addr, why string, err error) {
+	nic, err := f.nic(d.Index)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case !d.Up:
+		return nil, "the device is down", nil
+	case nic.Master == 0:
+		all, err := f.Neighbors(d.Index)
+		if err != nil {
+			return nil, "", err
+		}
+		return usable(all, nil), "its neighbor table names no peer (--peer can name one)", nil
+	}
+	all, err := f.Neighbors(nic.Master)
+	if err != nil {
+		return nil, "", err
+	}
+	forward, err := f.Forwarding(d.Index)
+	if err != nil {
+		return nil, "", err
+	}
+	known := map[string]bool{}
+	for _, n := range forward {
+		if n.Forward && n.Addr.IsValid() {
+			known[n.LLAddr] = true
+		}
+	}
+	return usable(all, known), "its bridge has no neighbor behind it (--peer can name one)", nil
+}
+
+// usable are the unicast addresses of neighbors, permanent ones only where there are any.
+func usable(all []rtnl.Neighbor, known map[string]bool) []netip.Addr {
+	var permanent, other []netip.Addr
+	for _, n := range all {
+		a := n.Addr.Unmap()
+		switch {
+		case !n.Usable() || !a.IsValid() || a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsUnspecified():
+		case strings.Trim(n.LLAddr, "\x00") == "" || (known != nil && !known[n.LLAddr]):
+		case n.State&unix.NUD_PERMANENT != 0:
+			permanent = append(permanent, a)
+		case n.State&unix.NUD_NOARP == 0:
+			other = append(other, a)
+		}
+	}
+	if len(permanent) > 0 {
+		return permanent
+	}
+	return other
+}
+
+// add makes a target of a peer, with the addresses that packets to it can be sent from.
+func (f *finder) add(d *node.Device, peer netip.Addr) error {
+	route, err := f.Route(peer, netip.Addr{}, 0)
+	if err != nil {
+		return err
+	}
+	in, err := f.leadsInto(route, d)
+	if err != nil {
+		return err
+	}
+	if !in && !d.IsExternal() {
+		nic, err := f.nic(route.Index)
+		if err != nil {
+			return err
+		}
+		f.leaveOut(fmt.Sprintf("%s to %s", d.Name, peer), "the route leads to "+nic.Name)
+		return nil
+	}
+	t := Target{Device: d.Name, Peer: peer}
+	tx, ok := d.Features.Get("tx-checksum-ip-generic")
+	t.UDPOffload = ok && tx.Active && route.Index == d.Index
+	senders, err := f.senders(d, peer, route)
+	if err != nil {
+		return err
+	}
+	for _, s := range senders {
+		r, err := f.Route(peer, s.Source, f.Mark)
+		if err == nil && r.Index == route.Index {
+			t.Senders = append(t.Senders, s)
+		}
+	}
+	if len(t.Senders) == 0 {
+		f.leaveOut(fmt.Sprintf("%s to %s", d.Name, peer), "no address of this node is routed into it")
+		return nil
+	}
+	f.found.Targets = append(f.found.Targets, t)
+	return nil
+}
+
+// senders are the addresses to ask from: the one that the route gives, the NIC's, which connections of the node itself often have, and those
+// of bridges, for the pods and containers behind them, which rules that name a source network take for the same.
+func (f *finder) senders(d *node.Device, peer netip.Addr, route rtnl.Route) ([]Sender, error) {
+	var nics, bridges []Sender
+	own := Sender{Source: route.Source}
+	seen := map[int]bool{route.Index: true}
+	for _, a := range f.addresses {
+		if a.Addr == route.Source {
+			nic, err := f.nic(a.Index)
+			if err != nil {
+				return nil, err
+			}
+			own.Interface, seen[a.Index] = nic.Name, true
+		}
+	}
+	for _, a := range f.addresses {
+		if seen[a.Index] || a.Addr.Is4() != peer.Is4() || a.Addr.IsLoopback() || a.Addr.IsLinkLocalUnicast() {
+			continue
+		}
+		nic, err := f.nic(a.Index)
+		if errors.Is(err, unix.ENODEV) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s := Sender{Source: a.Addr, Interface: nic.Name}
+		switch {
+		case !nic.Up:
+		case nic.Name == d.Underlay || a.Index == d.UnderlayIndex:
+			nics = append(nics, s)
+		case nic.Kind == "bridge":
+			bridges = append(bridges, s)
+		default:
+			continue
+		}
+		seen[a.Index] = true
+	}
+	all := append([]Sender{own}, append(nics, bridges...)...)
+	return all[:min(len(all), maxSenders)], nil
+}
+
+func (f *finder) nic(index int) (rtnl.NIC, error) {
+	if nic, ok := f.nics[index]; ok {
+		return nic, nil
+	}
+	nic, err := f.NIC(index)
+	if err == nil {
+		f.nics[index] = nic
+	}
+	return nic, err
+}

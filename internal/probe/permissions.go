@@ -1,0 +1,41 @@
+package probe
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// capabilities are what this process may send.
+type capabilities struct {
+	mark error         // why packets cannot be marked; nil: they can
+	echo [2]echoSocket // of IPv4 and IPv6
+}
+
+// permissions tries what is permitted, without sending anything.
+func permissions(mark uint32) (can capabilities) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark))
+		unix.Close(fd)
+	}
+	can.mark = err
+	for i, six := range []bool{false, true} {
+		for _, how := range []echoSocket{pingEcho, rawEcho} {
+			if fd, _, err := socket(echo, six, how); err == nil {
+				unix.Close(fd)
+				can.echo[i] = how
+				break
+			}
+		}
+	}
+	return can
+}
+
+// limits says what is out of reach.
+func (c capabilities) limits() []string {
+	if c.mark == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("packets cannot be marked (SO_MARK: %v, needs CAP_NET_ADMIN): neither ok nor nat can be told", c.mark)}
+}

@@ -1,0 +1,144 @@
+// Package probe asks the path to a peer whether packets survive it: small packets to a closed port of an overlay address, which the
+// peer's kernel answers by itself. They differ in two things: whether they carry kube-proxy's masquerade mark, and whether their checksum
+// is left to offload or finished by the CPU. Which of the four kinds are answered tells what spoils them. See rule.go.
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"vxlan_exporter/internal/node"
+)
+
+// Defaults of Options. Timeout stays below the first retransmission of a SYN after 1 s (RFC 6298, TCP_TIMEOUT_INIT): only the first one
+// passes the nat table. Four waves of it end within 3 s.
+const (
+	DefaultMark    = 0x4000 // kube-proxy's iptables.masqueradeBit 14
+	DefaultCount   = 6
+	DefaultTimeout = 600 * time.Millisecond
+	MaxTimeout     = 900 * time.Millisecond
+	MinCount       = 3
+	MaxCount       = 100
+)
+
+// port is where packets are sent: discard, which nobody serves any more (RFC 863).
+const port = 9
+
+// Target is a peer and the addresses of this node to ask it from.
+type Target struct {
+	Device     string // VXLAN device that leads to it
+	Peer       netip.Addr
+	Senders    []Sender // the first one also sends packets that fill the MTU
+	UDPOffload bool     // the device of the route is known to leave UDP checksums unfinished
+}
+
+// Sender is an address of this node.
+type Sender struct {
+	Source    netip.Addr
+	Interface string
+}
+
+// Options of a round.
+type Options struct {
+	Mark    uint32
+	Count   int           // packets lost in a row that make a verdict
+	Timeout time.Duration // how long an answer is waited for
+	Own     map[netip.Addr]bool
+}
+
+// Round asks all targets side by side. It returns what is known when ctx ends.
+func Round(ctx context.Context, targets []Target, o Options) node.Path {
+	p := node.Path{Time: time.Now(), Mark: o.Mark}
+	can := permissions(o.Mark)
+	p.Limits = can.limits()
+	var all []*exchange
+	for i := range targets {
+		for j := range targets[i].Senders {
+			all = append(all, newExchange(&targets[i], j, can, o))
+		}
+	}
+	var waiting waiter
+	for wave := range maxWaves {
+		for _, e := range all {
+			for _, a := range e.talk.next(wave) {
+				waiting.add(e.send(a))
+			}
+		}
+		if len(waiting.packets) == 0 {
+			break
+		}
+		waiting.wait(ctx, o.Timeout)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	for i := range targets {
+		peer := node.PathPeer{Device: targets[i].Device, Family: family(targets[i].Peer), Peer: targets[i].Peer}
+		for _, e := range all {
+			if e.target != &targets[i] {
+				continue
+			}
+			peer.Senders = append(peer.Senders, e.result())
+			if e.talk.askFull {
+				peer.Full, peer.Size = e.talk.fullCount(), e.size
+			}
+		}
+		p.Peers = append(p.Peers, peer)
+	}
+	p.Duration = time.Since(p.Time)
+	return p
+}
+
+func family(a netip.Addr) string {
+	if a.Unmap().Is4() {
+		return node.IPv4
+	}
+	return node.IPv6
+}
+
+// exchange is a conversation and where it takes place.
+type exchange struct {
+	talk   conversation
+	target *Target
+	sender Sender
+	opts   *Options
+	can    capabilities
+	size   int // of a packet that fills the MTU; known once one is sent
+	trips  []time.Duration
+}
+
+func newExchange(t *Target, sender int, can capabilities, o Options) *exchange {
+	return &exchange{
+		target: t, sender: t.Senders[sender], opts: &o, can: can,
+		talk: conversation{
+			count: o.Count, canMark: can.mark == nil, canEcho: can.echo[index(t.Peer.Unmap().Is6())] != noEcho,
+			udpOffload: t.UDPOffload, askFull: sender == 0,
+		},
+	}
+}
+
+func (e *exchange) result() node.PathSender {
+	c := &e.talk
+	s := node.PathSender{Source: e.sender.Source, Interface: e.sender.Interface, RoundTrips: e.trips}
+	s.State, s.Reason = c.state()
+	s.Plain, s.Marked = c.sum(false, syn, udp), c.sum(true, syn, udp)
+	s.PlainSoftware, s.MarkedSoftware = c.sum(false, soft, echo), c.sum(true, soft, echo)
+	return s
+}
+
+func (c *conversation) fullCount() node.PathCount {
+	return node.PathCount{
+		Sent: c.full[soft][0].Sent + c.full[echo][0].Sent, Answered: c.full[soft][0].Answered + c.full[echo][0].Answered,
+	}
+}
+
+// refuse notes that a packet could not be sent; no verdict rests on what is left.
+func (e *exchange) refuse(a ask, err error) {
+	what := map[kind]string{syn: "SYN", udp: "UDP datagram", soft: "UDP datagram with a finished checksum", echo: "echo request"}[a.kind]
+	if a.marked {
+		what = "marked " + what
+	}
+	e.talk.refused = fmt.Sprintf("a %s from %s could not be sent: %v", what, e.sender.Source, err)
+}

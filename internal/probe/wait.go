@@ -1,0 +1,150 @@
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// waiter waits for the answers to the packets of a wave. It blocks in poll(2), outside Go's poller, which would make each socket cost
+// a goroutine.
+type waiter struct {
+	packets []*packet
+	fds     []unix.PollFd
+	buf     [2048]byte
+	oob     [512]byte
+}
+
+func (w *waiter) add(p *packet) {
+	if p != nil {
+		w.packets = append(w.packets, p)
+	}
+}
+
+// wait returns when every packet has been answered, or at the timeout. All sockets are closed then.
+func (w *waiter) wait(ctx context.Context, timeout time.Duration) {
+	deadline := time.Now().Add(timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	for len(w.packets) > 0 && ctx.Err() == nil {
+		left := time.Until(deadline)
+		if left <= 0 {
+			break
+		}
+		w.fds = w.fds[:0]
+		for _, p := range w.packets {
+			w.fds = append(w.fds, unix.PollFd{Fd: int32(p.fd), Events: p.events()}) //nolint:gosec // a file descriptor
+		}
+		n, err := unix.Poll(w.fds, int((left+time.Millisecond-1)/time.Millisecond))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			break
+		}
+		if n <= 0 {
+			continue
+		}
+		w.collect(time.Now())
+	}
+	for _, p := range w.packets {
+		p.from.talk.record(p.ask, false)
+		p.close()
+	}
+	w.packets = w.packets[:0]
+}
+
+// events are those that an answer makes: a connection that is established, or data. Errors are always reported.
+func (p *packet) events() int16 {
+	if p.ask.kind == syn {
+		return unix.POLLOUT
+	}
+	return unix.POLLIN
+}
+
+// collect takes the packets out that have been answered.
+func (w *waiter) collect(now time.Time) {
+	open := w.packets[:0]
+	for i, p := range w.packets {
+		if w.fds[i].Revents == 0 || !w.answered(p, w.fds[i].Revents) {
+			open = append(open, p)
+			continue
+		}
+		p.from.talk.record(p.ask, true)
+		p.from.trips = append(p.from.trips, now.Sub(p.sent))
+		p.close()
+	}
+	w.packets = open
+}
+
+// answered reports whether what happened on the socket comes from beyond the tunnel. A socket that has failed for good stays among
+// those that wait, without events, until the wave ends.
+func (w *waiter) answered(p *packet, events int16) bool {
+	six := p.from.target.Peer.Unmap().Is6()
+	if events&(unix.POLLERR|unix.POLLHUP) != 0 {
+		beyond := w.errorQueue(p, six)
+		errno, err := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if beyond || (err == nil && unix.Errno(errno) == unix.ECONNREFUSED) { //nolint:gosec // an errno
+			return true
+		}
+		if p.ask.kind == syn { // over
+			p.fail()
+			return false
+		}
+	}
+	if p.ask.kind == syn {
+		return events&unix.POLLOUT != 0
+	}
+	for {
+		n, _, err := unix.Recvfrom(p.fd, w.buf[:], unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return errors.Is(err, unix.ECONNREFUSED)
+		case p.ask.kind != echo || p.echo.answers(w.buf[:n], six):
+			return true
+		}
+	}
+}
+
+// fail closes the socket; poll(2) passes over negative descriptors.
+func (p *packet) fail() { p.close() }
+
+// errorQueue reads what ICMP errors came (ip(7), IP_RECVERR) and reports whether one is of another host than this: it has received the
+// packet. "Too big" is of one that has not.
+func (w *waiter) errorQueue(p *packet, six bool) (beyond bool) {
+	for {
+		_, n, _, _, err := unix.Recvmsg(p.fd, w.buf[:], w.oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return beyond
+		}
+		messages, err := unix.ParseSocketControlMessage(w.oob[:n])
+		if err != nil {
+			return beyond
+		}
+		for _, m := range messages {
+			from, ok := offender(m.Data, six)
+			beyond = beyond || (ok && !p.own[from])
+		}
+	}
+}
+
+// offender is who sent the ICMP error of a struct sock_extended_err (include/uapi/linux/errqueue.h): errno, origin, type, code, pad, info,
+// data and a socket address.
+func offender(b []byte, six bool) (netip.Addr, bool) {
+	const size = 16
+	originICMP, unreachable := byte(unix.SO_EE_ORIGIN_ICMP), byte(3) // ICMP_DEST_UNREACH
+	at, length := size+4, 4                                          // struct sockaddr_in
+	if six {
+		originICMP, unreachable, at, length = unix.SO_EE_ORIGIN_ICMP6, 1, size+8, 16 // ICMPV6_DEST_UNREACH, struct sockaddr_in6
+	}
+	if len(b) < at+length || b[4] != originICMP || b[5] != unreachable || unix.Errno(binary.NativeEndian.Uint32(b)) == unix.EMSGSIZE {
+		return netip.Addr{}, false
+	}
+	return netip.AddrFromSlice(b[at : at+length])
+}
