@@ -74,7 +74,10 @@ func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) 
 	devices := deviceKeys(known)
 	if generation, ok := c.conf.Reader.Generation(ctx); c.due(devices, generation, ok) {
 		in, inErr := c.inputOf(ctx, known)
-		c.state, c.err = c.conf.Reader.Read(ctx, in)
+		var state natrules.State
+		state, c.err = c.conf.Reader.Read(ctx, in)
+		state.Outer = sinceWhen(state.Outer, c.state.Outer, c.conf.Now())
+		c.state = state
 		if c.err = errors.Join(inErr, c.err); c.err != nil {
 			c.err = fmt.Errorf("natrules: %w", c.err)
 		}
@@ -85,6 +88,22 @@ func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) 
 	}
 	state := c.state
 	return func(n *node.Node) { n.NATRules = state }, c.err
+}
+
+// sinceWhen gives the judgements of a reading the time since when they hold, by those of the reading before.
+func sinceWhen(now, before []natrules.Outer, at time.Time) []natrules.Outer {
+	for i := range now {
+		o := &now[i]
+		for _, b := range before {
+			if b.Family != o.Family || b.Port != o.Port {
+				continue
+			}
+			if o.Since = b.Since; o.Change != b.Change || o.Why != b.Why {
+				o.Since = at
+			}
+		}
+	}
+	return now
 }
 
 // due reports whether the rules are to be read again: after MinInterval, at once for other devices, sooner for other rules.

@@ -291,3 +291,28 @@ func TestNATRulesRefused(t *testing.T) {
 		t.Errorf("published %q, %v", text, err)
 	}
 }
+
+// A judgement keeps the time since when it holds; the first reading knows of none.
+func TestNATRulesSince(t *testing.T) {
+	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	outer := func(why natrules.Why, port uint16) natrules.Outer {
+		return natrules.Outer{Family: node.IPv4, Port: port, Change: natrules.NoChange, Why: why}
+	}
+	var before []natrules.Outer
+	for i, step := range []struct {
+		why  natrules.Why
+		want time.Time
+	}{
+		{natrules.WhyCleared, time.Time{}},
+		{natrules.WhyCleared, time.Time{}},
+		{natrules.WhyNotrack, start.Add(2 * time.Minute)},
+		{natrules.WhyNotrack, start.Add(2 * time.Minute)},
+		{natrules.WhyCleared, start.Add(4 * time.Minute)},
+	} {
+		now := sinceWhen([]natrules.Outer{outer(natrules.WhyNoRule, 4789), outer(step.why, 8472)}, before, start.Add(time.Duration(i)*time.Minute))
+		if !now[0].Since.IsZero() || !now[1].Since.Equal(step.want) {
+			t.Errorf("reading %d: since %s and %s, want never and %s", i, now[0].Since, now[1].Since, step.want)
+		}
+		before = now
+	}
+}

@@ -238,6 +238,22 @@ func nattedFrom(address string, snat uint64) change {
 	}
 }
 
+// used, born and seen say when a packet met one of the listed NATed flows, when one was made, and when one was there last; rulesSince
+// says since when the rules are as they are. All are relative to the look.
+func used(d time.Duration) change {
+	return func(n *node.Node) { n.Conntrack.Sources[0].Used = n.Time.Add(d) }
+}
+func born(d time.Duration) change {
+	return func(n *node.Node) { n.Conntrack.Sources[0].Born = n.Time.Add(d) }
+}
+func seen(d time.Duration) change {
+	return func(n *node.Node) { n.Conntrack.Sources[0].Seen = n.Time.Add(d) }
+}
+
+func rulesSince(d time.Duration) change {
+	return func(n *node.Node) { n.NATRules.Outer[0].Since = n.Time.Add(d) }
+}
+
 // from sets the address that a device sends from; empty: it names none.
 func from(address string) func(*node.Device) {
 	return func(d *node.Device) {

@@ -11,6 +11,7 @@ const (
 	CodeExposureUnknown   Code = "exposure_unknown"         // a condition could not be read
 	CodeClear             Code = "device_clear"             // a condition is absent, and which
 	CodeOffloadAlone      Code = "clear_by_offload_alone"   // clear only while tx-checksum-ip-generic stays off
+	CodeLeftOver          Code = "nat_flows_left_over"      // NATed entries that no packet can meet: the port is not tracked any more
 	CodeRulesContradicted Code = "rules_contradicted"       // NATed flows although the rules say none
 	CodeKernelAlone       Code = "clear_by_kernel_alone"    // NATed flows, and only the verdict on the kernel says they are harmless
 	CodeSeenEarlier       Code = "nat_flows_seen_earlier"   // no NATed flow now, but there were some
@@ -50,7 +51,7 @@ const (
 // Codes lists every code, in the order of the documentation.
 func Codes() []Code {
 	return []Code{
-		CodeNATSpoils, CodeNATCouldSpoil, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeRulesContradicted,
+		CodeNATSpoils, CodeNATCouldSpoil, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeLeftOver, CodeRulesContradicted,
 		CodeKernelAlone, CodeSeenEarlier, CodeSharedPort, CodeDNAT, CodeFlowsNoDevice, CodeNotracked, CodeRequestedOn, CodeNoDevices,
 		CodeVXLANErrors, CodeVXLANErrorsLikely, CodeErrorsUnclear, CodeErrorsElsewhere, CodeErrorsEarlier, CodeInvalidOnly, CodeInnerTCP,
 		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors, CodeWireBad, CodeWireEarlier,

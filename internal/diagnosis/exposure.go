@@ -110,11 +110,12 @@ func (j *judge) decide(v verdict) (State, string) {
 	}
 }
 
-func count(n uint64, what string) string {
+// count writes a number of things; their plural is what with an s where it is not given.
+func count(n uint64, what string, plural ...string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s", n, append(plural, what+"s")[0])
 }
 
 func (j *judge) exposures() []Exposure {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/kernel/natrules"
@@ -152,9 +153,34 @@ func trapCases() []testCase {
 		{"NOTRACK holds even where another backend was not readable", once(notrack, flows(0, 0), func(n *node.Node) {
 			n.NATRules.Rulesets[1].Status = string(node.NotPermitted)
 		}), want{state: Healthy, b: Clear}},
-		{"NOTRACK said, but NATed flows seen", once(notrack, flows(4, 2)), want{
+		{"NOTRACK: NATed entries that are left mean nothing", once(notrack, nattedFrom("10.0.0.1", 2)), want{
+			state: Healthy, b: Clear, codes: []Code{CodeLeftOver}, not: []Code{CodeRulesContradicted, CodeNATSpoils}, says: []string{"2 NATed entries", "within 25s"},
+		}},
+		{"NOTRACK: a packet met an entry before the rule was there", once(notrack, nattedFrom("10.0.0.1", 2), used(-9*time.Second), rulesSince(-5*time.Second)), want{
+			state: Healthy, b: Clear, codes: []Code{CodeLeftOver},
+		}},
+		{"NOTRACK said, but packets meet NATed entries", once(notrack, nattedFrom("10.0.0.1", 2), used(-5*time.Second)), want{
+			state: Failing, b: Active, codes: []Code{CodeRulesContradicted}, not: []Code{CodeLeftOver}, types: []string{deleteCommand},
+		}},
+		{"NOTRACK said, but packets met NATed entries that are gone", once(notrack, nattedFrom("10.0.0.1", 0), used(-5*time.Second)), want{
+			state: Unknown, b: Unknown, says: []string{"the VXLAN port is not tracked, so NAT cannot touch it", "what NATed them is not known"},
+		}},
+		{"NOTRACK: the entries that were left are gone", once(notrack, nattedFrom("10.0.0.1", 0)), want{state: Healthy, b: Clear}},
+		{"rules guard: a stalled connection keeps an entry from before in use", once(nattedFrom("10.0.0.1", 1), used(-5*time.Second), rulesSince(-20*time.Second)), want{
 			state: Failing, b: Active, codes: []Code{CodeRulesContradicted}, types: []string{deleteCommand},
 		}},
+		{"rules guard: the entries from before are gone", once(nattedFrom("10.0.0.1", 0), used(-5*time.Second), rulesSince(-20*time.Second)), want{state: Healthy, b: Clear}},
+		{"rules guard, but flows were NATed a minute ago under the same rules", once(nattedFrom("10.0.0.1", 0), seen(-time.Minute)), want{
+			state: Unknown, b: Unknown, says: []string{"1m0s ago some were NATed"}, not: []Code{CodeClear},
+		}},
+		{"rules guard, but flows were made since", once(nattedFrom("10.0.0.1", 0), seen(-time.Minute), born(-70*time.Second), rulesSince(-5*time.Minute)), want{
+			state: Unknown, b: Unknown,
+		}},
+		{"rules guard, and flows were NATed an hour ago", once(nattedFrom("10.0.0.1", 0), seen(-time.Hour)), want{state: Healthy, b: Clear}},
+		{"rules guard, flows of another device were NATed", once(nattedFrom("10.0.0.50", 0), seen(-time.Minute), second("flannel.2", from("10.0.0.50"))), want{
+			state: Unknown, b: Clear, also: map[string]State{"flannel.2 offloaded_checksum": Unknown},
+		}},
+		{"flows were NATed under the same rules, but the offload is off", once(nattedFrom("10.0.0.1", 0), seen(-time.Minute), txOff()), want{state: Healthy, b: Clear}},
 		{"rules guard, but NATed flows seen: believe the flows", once(flows(4, 2)), want{
 			state: Failing, b: Active, codes: []Code{CodeRulesContradicted, CodeNATSpoils}, types: []string{deleteCommand},
 			says: []string{"the rules say otherwise"},

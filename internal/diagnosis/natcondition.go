@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"time"
 
 	"vxlan_exporter/internal/kernel/natrules"
 	"vxlan_exporter/internal/node"
@@ -13,19 +14,36 @@ type natCondition struct {
 	rule    *natrules.Rule
 	reason  natrules.Why
 	change  natrules.Change
-	unread  bool // nobody knows, so it is taken to hold
-	flows   bool // NATed flows decide, whatever the rules say
-	against bool // and the rules say otherwise
+	unread  bool      // nobody knows, so it is taken to hold
+	flows   bool      // NATed flows decide, whatever the rules say
+	against bool      // and the rules say otherwise
+	left    bool      // NATed flows are there that no packet can meet
+	since   time.Time // see natrules.Outer
 }
 
 func (j *judge) natCondition(key portKey, flows natted) natCondition {
 	c := j.ruleCondition(key)
-	if flows.flows > 0 {
+	// NATed flows contradict the rules if one was made since these hold; where the port is not tracked, if a packet has met one.
+	contradicted := c.holds == no && !flows.born.Before(c.since)
+	if c.reason == natrules.WhyNotrack {
+		contradicted = c.holds == no && !flows.used.IsZero() && !flows.used.Before(c.since)
+	}
+	switch {
+	case flows.flows > 0 && c.reason == natrules.WhyNotrack && !contradicted:
+		c.left = true
+	case flows.flows > 0:
 		c.against = c.holds == no
 		c.holds, c.flows, c.unread = yes, true, false
+	case contradicted && j.now.Time.Sub(flows.seen) < doubtFor:
+		c.holds = unsure
+		c.why = fmt.Sprintf("the rules say that NAT does not touch its packets (%s), but %s ago some were NATed, and the rules were the same before: "+
+			"what NATed them is not known", c.why, j.now.Time.Sub(flows.seen).Round(time.Second))
 	}
 	return c
 }
+
+// doubtFor is how long rules that NATed flows contradicted are not believed.
+const doubtFor = time.Hour
 
 func (j *judge) ruleCondition(key portKey) natCondition {
 	o, ok := j.outer[key]
@@ -45,7 +63,7 @@ func (j *judge) ruleCondition(key portKey) natCondition {
 			return unreadRules(why, o.Rule)
 		}
 		return natCondition{
-			condition: condition{no, keepsClear(o.Why), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
+			condition: condition{no, keepsClear(o.Why), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change, since: o.Since,
 		}
 	case natrules.PortChange, natrules.AddrChange:
 		return natCondition{

@@ -156,6 +156,13 @@ func (j *judge) aboutFlows(v verdict) {
 			Evidence: append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...),
 		})
 	}
+	if v.nat.left {
+		f := v.finding(CodeLeftOver, Info, fmt.Sprintf("%s of %s to %s from before its packets were no longer tracked: no packet can meet them, and they mean nothing. "+
+			"The last ends within %s.", count(v.natted.flows, "NATed entry", "NATed entries"), v.device.Name, v.port(), v.natted.remaining))
+		f.Variant = ""
+		f.Evidence = append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...)
+		j.add(f)
+	}
 	if !v.nat.against {
 		return
 	}

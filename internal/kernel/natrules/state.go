@@ -2,6 +2,8 @@
 // they do to an outer VXLAN packet that carries kube-proxy's masquerade mark.
 package natrules
 
+import "time"
+
 // State is what the rules of this network namespace say.
 type State struct {
 	Rulesets []Ruleset `json:"rulesets,omitempty"`
@@ -55,6 +57,9 @@ type Outer struct {
 	Change Change `json:"change"`
 	Why    Why    `json:"why"`
 	Rule   *Rule  `json:"rule,omitempty"` // the rule that decides it
+
+	// Since is the time of the first reading that found it so, after one that did not; zero: every reading did. Read leaves it zero.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // Change is what NAT does to the outer source.
