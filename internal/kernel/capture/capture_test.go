@@ -83,13 +83,19 @@ func (h *hostile) SetFilter([]bpf.RawInstruction) error        { h.attached++; r
 func (h *hostile) Stats() (uint32, uint32, error)              { return math.MaxUint32, 3, h.stats }
 func (h *hostile) Close() error                                { h.closed++; return nil }
 func (h *hostile) Receive(into []capture.Message) (int, error) {
-	if err := h.receive(&into[0]); err != nil {
+	switch err := h.receive(&into[0]); {
+	case errors.Is(err, errSwallowed):
+		return 0, nil
+	case err != nil:
 		return 0, err
 	}
 	return 1, nil
 }
 
 func (h *hostile) open() (capture.Socket, error) { return h, nil }
+
+// errSwallowed is an error that recvmmsg of RHEL 7 does not return.
+var errSwallowed = errors.New("swallowed")
 
 func TestCaptureClosesWhatItOpened(t *testing.T) {
 	broken := errors.New("broken")
@@ -167,6 +173,20 @@ func TestCaptureErrors(t *testing.T) {
 		if err := c.Update(nil); err != nil || !c.Up() {
 			t.Errorf("%v: update: %v, up %v", tt.errno, err, c.Up())
 		}
+	}
+}
+
+// TestCaptureSwallowedError: no packet and no error means that the interface went away.
+func TestCaptureSwallowedError(t *testing.T) {
+	calls := 0
+	h := &hostile{iface: capture.Interface{Index: 1, MTU: 1500, Up: true}}
+	h.receive = func(*capture.Message) error { calls++; return errSwallowed }
+	c, err := capture.NewCapture(capture.Config{Ratio: 1, Open: h.open})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(time.Now(), func(capture.Packet) {}); !errors.Is(err, capture.ErrDown) || c.Up() || calls != 1 {
+		t.Errorf("%v, up %v, after %d calls", err, c.Up(), calls)
 	}
 }
 

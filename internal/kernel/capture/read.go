@@ -112,6 +112,9 @@ func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error)
 	}
 	got, err = c.sock.Receive(c.room)
 	switch {
+	case err == nil && got == 0:
+		// RHEL 7's recvmmsg takes the error that says that the interface went away, and returns 0 instead (net/socket.c, __sys_recvmmsg).
+		return 0, os.NewSyscallError("recvmmsg", unix.ENETDOWN)
 	case errors.Is(err, unix.EINVAL):
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -21,8 +21,10 @@ import (
 // In order:
 //   - /proc/modules or /sys/module lists nf_tables: there;
 //   - the kernel has no /proc/modules (CONFIG_MODULES=n) or modules_disabled is 1: nothing can be loaded, ask;
-//   - the kernel's configuration (/proc/config.gz, /boot/config-RELEASE) or modules.builtin says whether it is built in;
-//   - else it cannot be told.
+//   - the kernel's configuration (/proc/config.gz, /boot/config-RELEASE), modules.builtin or its symbols (/proc/kallsyms) say whether it
+//     is built in;
+//   - where those may not be read, it cannot be told. Where none of them exists, it counts as not built in: kernels that have it built in
+//     have /proc/kallsyms.
 
 // gate holds the paths it looks at.
 type gate struct {
@@ -31,8 +33,7 @@ type gate struct {
 	builtin *bool // whether it is built in, once that was seen: it does not change while the kernel runs
 }
 
-var errHidden = fmt.Errorf("nftables: nf_tables is not among the loaded modules, and whether it is built in cannot be seen "+
-	"(/proc/config.gz, /boot/config-RELEASE and modules.builtin are not readable): %w", fs.ErrPermission)
+var errHidden = errors.New("nftables: nf_tables is not among the loaded modules, and whether it is built in cannot be seen")
 
 // nftables reports whether nf_tables is there to be asked.
 func (g *gate) nftables() (bool, error) {
@@ -107,14 +108,47 @@ func (g *gate) builtIn() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("nftables: %w", err)
 	}
-	if config, err := g.config(version); err == nil {
-		return bytes.Contains(config, []byte("\nCONFIG_NF_TABLES=y\n")), nil
+	var unread error
+	for _, look := range []func() (bool, error){
+		func() (bool, error) {
+			config, err := g.config(version)
+			return bytes.Contains(config, []byte("\nCONFIG_NF_TABLES=y\n")), err
+		},
+		func() (bool, error) {
+			list, err := readBounded(filepath.Join(g.modules, version, "modules.builtin"))
+			return bytes.Contains(list, []byte("/nf_tables.ko")), err
+		},
+		func() (bool, error) { return symbolIn(filepath.Join(g.proc, "kallsyms"), "nft_do_chain") },
+	} {
+		builtin, err := look()
+		if err == nil {
+			return builtin, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			unread = errors.Join(unread, err)
+		}
 	}
-	list, err := readBounded(filepath.Join(g.modules, version, "modules.builtin"))
+	if unread != nil {
+		return false, fmt.Errorf("%w: %w", errHidden, unread)
+	}
+	return false, nil
+}
+
+// symbolIn reports whether the kernel itself has a function, by the format of /proc/kallsyms: "address type name", and for functions
+// of modules a tab and the module.
+func symbolIn(path, name string) (bool, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return false, errHidden
+		return false, err
 	}
-	return bytes.Contains(list, []byte("/nf_tables.ko")), nil
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		if bytes.HasSuffix(s.Bytes(), []byte(" "+name)) {
+			return true, nil
+		}
+	}
+	return false, s.Err()
 }
 
 // release is uname -r.
@@ -125,8 +159,11 @@ func (g *gate) release() (string, error) {
 
 func (g *gate) config(version string) ([]byte, error) {
 	f, err := os.Open(filepath.Join(g.proc, "config.gz"))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return readBounded(filepath.Join(g.boot, "config-"+version))
+	}
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)

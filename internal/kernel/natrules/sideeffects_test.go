@@ -117,7 +117,9 @@ func TestGate(t *testing.T) {
 		{"not built in, by config.gz", map[string]string{"proc/modules": "", "proc/config.gz": "#\n# CONFIG_NF_TABLES is not set\n"}, false, false},
 		{"built in, by modules.builtin", map[string]string{"proc/modules": "", "modules/" + release + "/modules.builtin": "kernel/net/netfilter/nf_tables.ko\n"}, true, false},
 		{"a module, by modules.builtin", map[string]string{"proc/modules": "", "modules/" + release + "/modules.builtin": "kernel/net/netfilter/x_tables.ko\n"}, false, false},
-		{"cannot be seen", map[string]string{"proc/modules": ""}, false, true},
+		{"built in, by its symbols", map[string]string{"proc/modules": "", "proc/kallsyms": "0000000000000000 T nft_do_chain\n"}, true, false},
+		{"not built in, by its symbols", map[string]string{"proc/modules": "", "proc/kallsyms": "0 t xnft_do_chain\n0 t nft_do_chain\t[nf_tables]\n"}, false, false},
+		{"nothing that tells exists", map[string]string{"proc/modules": ""}, false, false},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			dir := t.TempDir()
@@ -135,6 +137,14 @@ func TestGate(t *testing.T) {
 	}
 	if _, err := (&gate{proc: t.TempDir()}).nftables(); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a hidden /proc: %v", err)
+	}
+	// Root may read everything; what cannot be opened for another reason stands for what may not be read.
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "proc/modules"), "")
+	writeFile(t, filepath.Join(dir, "proc/sys/kernel/osrelease"), release)
+	writeFile(t, filepath.Join(dir, "boot"), "")
+	if _, err := (&gate{proc: filepath.Join(dir, "proc"), boot: filepath.Join(dir, "boot"), modules: dir}).nftables(); !errors.Is(err, errHidden) {
+		t.Errorf("a file that cannot be opened: %v", err)
 	}
 }
 
