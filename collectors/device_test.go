@@ -88,8 +88,8 @@ vxlan_device_feature_fixed{device="flannel.1",feature="tx-generic-segmentation"}
 vxlan_device_feature_requested{device="flannel.1",feature="rx-checksum"} 1
 vxlan_device_feature_requested{device="flannel.1",feature="tx-checksum-ip-generic"} 1
 vxlan_device_feature_requested{device="flannel.1",feature="tx-generic-segmentation"} 1
-vxlan_device_info{device="flannel.1",external="false",local="192.0.2.1",port="8472",underlay="eth0",vni="1"} 1
-vxlan_device_info{device="six",external="",local="2001:db8::1",port="4789",underlay="",vni="2"} 1
+vxlan_device_info{device="flannel.1",external="false",family="ipv4",local="192.0.2.1",port="8472",underlay="eth0",vni="1"} 1
+vxlan_device_info{device="six",external="",family="ipv6",local="2001:db8::1",port="4789",underlay="",vni="2"} 1
 vxlan_device_udp6_zero_checksum_enabled{device="six",direction="rx"} 0
 vxlan_device_udp6_zero_checksum_enabled{device="six",direction="tx"} 1
 vxlan_device_udp_checksum_enabled{device="flannel.1"} 1
@@ -115,8 +115,8 @@ vxlan_device_up{device="six"} 0
 func TestDeviceSaysNothingThatTheKernelDoesNot(t *testing.T) {
 	n := &node.Node{Devices: []node.Device{{Link: rtnl.Link{Index: 3, Name: "old"}}, {Link: rtnl.Link{Index: 4, Name: "x", External: new(true)}}}}
 	wantDeviceSeries(t, deviceExposition(t, NewDevice(DeviceConfig{}), n), `
-vxlan_device_info{device="old",external="",local="",port="",underlay="",vni="0"} 1
-vxlan_device_info{device="x",external="true",local="",port="",underlay="",vni=""} 1
+vxlan_device_info{device="old",external="",family="ipv4",local="",port="",underlay="",vni="0"} 1
+vxlan_device_info{device="x",external="true",family="",local="",port="",underlay="",vni=""} 1
 vxlan_device_up{device="old"} 0
 vxlan_device_up{device="x"} 0
 `)

@@ -31,12 +31,13 @@ func deviceMetrics(include *regexp.Regexp) Metrics {
 	}
 	return NewMetrics(
 		Metric{
-			Name: "device_info", Labels: []string{"device", "vni", "port", "local", "underlay", "external"},
+			Name: "device_info", Labels: []string{"device", "family", "vni", "port", "local", "underlay", "external"},
 			Help: "A VXLAN device, always 1: IFLA_VXLAN_ID, _PORT, _LOCAL or _LOCAL6, the name of the underlay NIC, and " +
 				"IFLA_VXLAN_COLLECT_METADATA. A label is empty where the device has no such setting or the kernel does not say.",
-			Notes: "`underlay` comes from the local address where IFLA_VXLAN_LINK is not set.",
+			Notes: "`family` is that of the outer packets, empty on an external device, which sends both. `underlay` comes from the local " +
+				"address where IFLA_VXLAN_LINK is not set.",
 			Samples: each(func(d *node.Device, name string, emit Emit) {
-				emit(1, name, vniLabel(d), portLabel(d), addrLabel(d), DeviceLabel(d.Underlay), boolLabel(d.External))
+				emit(1, name, underlayFamily(d), vniLabel(d), portLabel(d), addrLabel(d), DeviceLabel(d.Underlay), boolLabel(d.External))
 			}),
 		},
 		Metric{
@@ -94,6 +95,17 @@ func isDeviceFeature(f ethtool.Feature) bool {
 }
 
 func matches(re *regexp.Regexp, s string) bool { return re != nil && re.MatchString(s) }
+
+// underlayFamily is empty on an external device, which takes the addresses from each packet.
+func underlayFamily(d *node.Device) string {
+	switch ipv4, ipv6 := d.Link.Underlay(); {
+	case ipv4 && ipv6:
+		return ""
+	case ipv6:
+		return node.IPv6
+	}
+	return node.IPv4
+}
 
 // vniLabel is empty on an external device, which takes the VNI from each packet.
 func vniLabel(d *node.Device) string {

@@ -85,8 +85,8 @@ func TestObserveDevices(t *testing.T) {
 		t.Errorf("%d series of %d devices", count, len(n.Devices))
 	}
 	for _, line := range []string{
-		`vxlan_device_info{device="byaddr6",external="false",local="2001:db8::1",port="4789",underlay="nic",vni="3"} 1`,
-		`vxlan_device_info{device="cilium",external="true",local="",port="8473",underlay="",vni=""} 1`,
+		`vxlan_device_info{device="byaddr6",external="false",family="ipv6",local="2001:db8::1",port="4789",underlay="nic",vni="3"} 1`,
+		`vxlan_device_info{device="cilium",external="true",family="",local="",port="8473",underlay="",vni=""} 1`,
 		`vxlan_device_udp6_zero_checksum_enabled{device="byaddr6",direction="rx"} 1`,
 		`vxlan_device_udp_checksum_enabled{device="byaddr"} 0`,
 		`vxlan_device_udp_checksum_enabled{device="flannel.1"} 1`,

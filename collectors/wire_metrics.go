@@ -24,14 +24,14 @@ func wireMetrics() Metrics {
 			}),
 		},
 		Metric{
-			Name: "wire_bad_packets_total", Labels: []string{"peer", "variant"},
+			Name: "wire_bad_packets_total", Labels: []string{"direction=in,out", "peer", "variant"},
 			Help: "VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each counted for as " +
 				"many as it stands for.",
 			Notes: "At most `--wire.max-peers` peers, then `other`. Variants: `zero_checksum`, `offloaded_checksum`, " +
 				"`unfinished_checksum` (a NIC or hypervisor left the pseudo-header's sum), `unknown`.",
 			Samples: each(func(w *node.Wire, emit Emit) {
 				for _, b := range w.Bad {
-					emit(b.Packets, b.Peer, b.Variant)
+					emit(b.Packets, b.Direction, b.Peer, b.Variant)
 				}
 			}),
 		},

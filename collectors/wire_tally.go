@@ -23,7 +23,7 @@ const (
 
 type (
 	wireKey struct{ family, direction, verdict string }
-	badKey  struct{ peer, variant string }
+	badKey  struct{ direction, peer, variant string }
 )
 
 // wireTally counts verdicts. Each packet weighs as many as it stands for.
@@ -70,7 +70,7 @@ func (t *wireTally) add(iface string, p capture.Packet) bool {
 	if v.Kind != capture.Bad {
 		return false
 	}
-	t.bad[badKey{t.peer(peer), string(v.Variant)}] += weight
+	t.bad[badKey{direction, t.peer(peer), string(v.Variant)}] += weight
 	t.remember(node.BadPacket{
 		Time: t.now(), Interface: iface, Direction: direction, Source: v.Source, Destination: v.Destination, Variant: string(v.Variant),
 		Sums: node.Sums{Field: v.Field, Correct: v.Correct, SourcePort: v.Source.Port(), SourcePortPreNAT: v.SourcePortPreNAT},
@@ -120,10 +120,10 @@ func (t *wireTally) store(w *node.Wire, families []string) {
 		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Verdict, b.Verdict))
 	})
 	for k, n := range t.bad {
-		w.Bad = append(w.Bad, node.WirePeer{Peer: k.peer, Variant: k.variant, Packets: n})
+		w.Bad = append(w.Bad, node.WirePeer{Direction: k.direction, Peer: k.peer, Variant: k.variant, Packets: n})
 	}
 	slices.SortFunc(w.Bad, func(a, b node.WirePeer) int {
-		return cmp.Or(cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.Variant, b.Variant))
+		return cmp.Or(cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.Variant, b.Variant))
 	})
 	w.Samples = append(slices.Clone(t.samples[t.oldest:]), t.samples[:t.oldest]...)
 	slices.Reverse(w.Samples)

@@ -47,13 +47,13 @@ func TestWirePublish(t *testing.T) {
 			{Family: node.IPv4, Direction: "in", Verdict: "bad", Packets: 8},
 			{Family: node.IPv6, Direction: "out", Verdict: "completed_ok", Packets: 20},
 		},
-		Bad: []node.WirePeer{{Peer: "192.0.2.7", Variant: node.ZeroChecksum, Packets: 4}, {Peer: "other", Variant: "unknown", Packets: 4}},
+		Bad: []node.WirePeer{{Direction: "in", Peer: "192.0.2.7", Variant: node.ZeroChecksum, Packets: 4}, {Direction: "out", Peer: "other", Variant: "unknown", Packets: 4}},
 	}
 	c := wirePublisher{collectors.NewWire(collectors.WireConfig{}), &node.Node{Wire: w}}
 	want := `# HELP vxlan_wire_bad_packets_total VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each counted for as many as it stands for.
 # TYPE vxlan_wire_bad_packets_total counter
-vxlan_wire_bad_packets_total{peer="192.0.2.7",variant="zero_checksum"} 4
-vxlan_wire_bad_packets_total{peer="other",variant="unknown"} 4
+vxlan_wire_bad_packets_total{direction="in",peer="192.0.2.7",variant="zero_checksum"} 4
+vxlan_wire_bad_packets_total{direction="out",peer="other",variant="unknown"} 4
 # HELP vxlan_wire_captured_packets_total VXLAN packets that were judged, not scaled up.
 # TYPE vxlan_wire_captured_packets_total counter
 vxlan_wire_captured_packets_total 7
@@ -241,7 +241,7 @@ func TestWireWeighs(t *testing.T) {
 		s.packets <- badFrame(netip.MustParseAddr("10.0.0.1"))
 	}
 	w := await(t, c, known, 5)
-	if len(w.Bad) != 1 || w.Bad[0] != (node.WirePeer{Peer: "192.0.2.1", Variant: node.ZeroChecksum, Packets: 40}) || w.SampleRatio != 0.125 || w.SampleRatioOut != 0.125 {
+	if len(w.Bad) != 1 || w.Bad[0] != (node.WirePeer{Direction: "out", Peer: "192.0.2.1", Variant: node.ZeroChecksum, Packets: 40}) || w.SampleRatio != 0.125 || w.SampleRatioOut != 0.125 {
 		t.Errorf("%+v", w)
 	}
 }

@@ -91,11 +91,12 @@ func publishedLabels(t *testing.T) map[string]map[string][]string {
 	delete(published, "vxlan_device_info")
 	published["vxlan_device_info"] = map[string][]string{
 		"device": {"flannel.1", "vxlan-v6.calico"}, "vni": {"1", "2"}, "port": {"8472"}, "local": {"", "192.168.77.1", "192.168.77.2", "fd77::1"},
-		"underlay": {"eth0"}, "external": {"false"},
+		"underlay": {"eth0"}, "external": {"false"}, "family": {"ipv4", "ipv6"},
 	}
 	published["vxlan_wire_bad_packets_total"] = map[string][]string{
-		"peer":    {"192.168.77.1", "192.168.77.2", "fd77::1", "other"},
-		"variant": {"zero_checksum", "offloaded_checksum", "unfinished_checksum", "unknown"},
+		"direction": {"in", "out"},
+		"peer":      {"192.168.77.1", "192.168.77.2", "fd77::1", "other"},
+		"variant":   {"zero_checksum", "offloaded_checksum", "unfinished_checksum", "unknown"},
 	}
 	published["vxlan_wire_packets_total"] = map[string][]string{
 		"family": {"ipv4", "ipv6"}, "direction": {"in", "out"}, "verdict": {"ok", "bad"},

@@ -38,16 +38,13 @@ export const culpritSince = listed(
   `max by (${key}) (${devices} * on (${by}) group_left () min by (${by}) (${firstTime(`${rise(snatSeen)} > 0`)}))`);
 
 /**
- * Bad packets by peer, with the node that owns its address. arrived: without the probes that saw bad packets leave and none arrive, whose
- * peers are receivers.
+ * Bad packets by peer, with the node that owns its address. arrived: incoming ones only, whose peers are senders.
  */
 function peers(arrived: boolean): string {
-  const bad = sel("vxlan_wire_bad_packets_total");
+  const bad = arrived ? sel("vxlan_wire_bad_packets_total", 'direction="in"') : sel("vxlan_wire_bad_packets_total");
   // A peer's series appears with its first packets, and increase() cannot see those: what was not there before counts whole.
   const grown = `(${rise(bad, "$__range")} > 0 or (${bad} unless ${bad} offset $__range))`;
-  const seen = (direction: string): string => rise(sel("vxlan_wire_packets_total", 'verdict="bad"', `direction="${direction}"`), "$__range");
-  const left = `unless on (job, instance, cluster) (${seen("out")} > 0 unless on (job, instance, cluster) ${seen("in")} > 0)`;
-  const sums = `sum by (cluster, instance, peer, variant) (${arrived ? `${grown} ${left}` : grown})`;
+  const sums = `sum by (cluster, instance, peer, variant) (${grown})`;
   const local = `max by (cluster, local, instance) (vxlan_device_info{cluster=~"$cluster",local!=""})`;
   const as = (rows: string, sender: string, from: string): string =>
     `label_replace(label_replace(${rows}, "peer", "$1", "local", "(.+)"), "sender", "${sender}", "${from}", "(.+)")`;

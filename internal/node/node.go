@@ -241,9 +241,10 @@ type WireCount struct {
 
 // WirePeer counts bad packets by their sender (in) or receiver (out) and variant.
 type WirePeer struct {
-	Peer    string  `json:"peer"` // address, or "other" past the limit
-	Variant string  `json:"variant"`
-	Packets float64 `json:"packets"`
+	Direction string  `json:"direction"` // in or out
+	Peer      string  `json:"peer"`      // address, or "other" past the limit
+	Variant   string  `json:"variant"`
+	Packets   float64 `json:"packets"`
 }
 
 // BadPacket is one bad packet as captured.

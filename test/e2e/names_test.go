@@ -62,7 +62,7 @@ func TestHostileNames(t *testing.T) {
 		m := e.Scrape()
 		for i, name := range hostileNames() {
 			info := scrape.Series("vxlan_device_info", map[string]string{
-				"device": collectors.DeviceLabel(name), "vni": fmt.Sprint(i + 1), "port": "8472", "local": "192.168.77.1", "underlay": nic, "external": "false",
+				"device": collectors.DeviceLabel(name), "vni": fmt.Sprint(i + 1), "port": "8472", "local": "192.168.77.1", "underlay": nic, "external": "false", "family": "ipv4",
 			})
 			if m[info] != 1 {
 				t.Errorf("no series %s", info)

@@ -1,4 +1,4 @@
-// Devices and the NICs below, with their features.
+// Devices and the underlay NICs, with their features.
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { dev, sel } from "../expr.js";
 import { FEATURE, UP } from "../mappings.js";
@@ -30,19 +30,19 @@ const features = matrix({
 const info = table({
   title: "VXLAN devices", unit: "short", width: 12, height: 5, why: "No VXLAN device is in this network namespace.",
   description: "As rtnetlink tells. external: each packet brings its own settings (Cilium), and udpcsum says nothing. An empty cell: not set, or the kernel does not tell.",
-}, [[`max by (device, vni, port, local, underlay, external) (${dev("vxlan_device_info")})`]],
-{ device: "device", vni: "VNI", port: "port", local: "local address", underlay: "underlay", external: "external" }, ["Value"])
+}, [[`max by (device, family, vni, port, local, underlay, external) (${dev("vxlan_device_info")})`]],
+{ device: "device", family: "family", vni: "VNI", port: "port", local: "local address", underlay: "underlay", external: "external" }, ["Value"])
   .withOverride(matching("VNI|port", { "custom.width": 80 })).withOverride(matching("device|underlay|external", { "custom.width": 105 }));
 
 const nics = table({
-  title: "NICs below", unit: "short", width: 12, height: 5, why: "No NIC below a VXLAN device was found.",
+  title: "Underlay NICs", unit: "short", width: 12, height: 5, why: "No underlay NIC was found.",
   description: "Variant C depends on driver and firmware: vmxnet3, ice and i40e have been reported. Do: compare with nodes that are well.",
 }, [[`max by (device, driver, firmware_version) (${sel("vxlan_underlay_info")})`], [`max by (device) (${sel("vxlan_underlay_up")})`]],
 { device: "NIC", driver: "driver", firmware_version: "firmware", "Value #B": "link" }, ["Value #A"])
   .withOverride(column("link", { mappings: UP, "custom.width": 80 }));
 
 const nicFeatures = matrix({
-  title: "Features of the NICs below", unit: "short", width: 24, height: 5, why: "The NIC's features could not be read.",
+  title: "Features of the underlay NICs", unit: "short", width: 24, height: 5, why: "The NIC's features could not be read.",
   description: "Checksum and tunnel offloads of the underlay's NIC, and private flags that name a checksum (as \"flag: …\"). " +
     "Packets lost or bad although no flow is NATed (variant C): switch its tx-udp_tnl offloads off and compare.",
 }, `max by (${on}) (${sel("vxlan_underlay_feature_active")}) or max by (${on}) (label_replace(${sel("vxlan_underlay_private_flag")}, "feature", "flag: $1", "flag", "(.+)"))`,
