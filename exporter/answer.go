@@ -4,35 +4,41 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
-	"slices"
 	"strconv"
-	"sync"
 	"time"
 )
 
 const (
 	// sendTimeout is how long a client may take to read an answer. Prometheus gives up a scrape after 10 s by default.
 	sendTimeout = 10 * time.Second
-	// maxUnsent bounds the answers that wait for their clients to read them, in bytes. A node with two devices answers with 25 KB.
-	maxUnsent = 4 << 20
+	// maxUnsent bounds the answers that are being sent, in bytes. A node with two devices answers with 25 KB.
+	maxUnsent = 16 << 20
 )
 
-// answer renders an answer when its turn comes, and sends it. Rendering is what takes memory, so only a few are rendered at once; the
-// turn ends before the first byte is sent, so that a client that reads slowly keeps nobody else waiting.
-func (s *Server) answer(turn context.Context, w http.ResponseWriter, render func(http.ResponseWriter)) {
-	b := rendered{header: w.Header(), status: http.StatusOK}
-	if err := s.takeTurn(turn, func() { render(&b) }); err != nil {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, fmt.Sprintf("Limit of %d concurrent requests reached, and no turn came in time; try again later.", s.MaxRequests),
-			http.StatusServiceUnavailable)
+// answer renders an answer into memory, then sends it. At most MaxRequests are rendered at once, since rendering is what takes memory; a
+// client that reads slowly keeps nobody from being rendered. ctx bounds the wait.
+func (s *Server) answer(ctx context.Context, w http.ResponseWriter, render func(http.ResponseWriter)) {
+	b := rendered{header: http.Header{}, status: http.StatusOK}
+	if s.renderWithinLimit(ctx, func() { render(&b) }) != nil {
+		unavailable(w, fmt.Sprintf("Limit of %d concurrent requests reached; try again later.", s.MaxRequests))
 		return
 	}
-	s.outbox.send(w, &b)
+	size := int64(b.body.Len())
+	defer s.unsent.Add(-size)
+	if s.unsent.Add(size) > maxUnsent {
+		unavailable(w, "Too many clients read their answers slowly; try again later.")
+		return
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTimeout)) // without it, the server's own WriteTimeout holds
+	maps.Copy(w.Header(), b.header)
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	w.WriteHeader(b.status)
+	w.Write(b.body.Bytes())
 }
 
-// takeTurn calls f, first come, first served.
-func (s *Server) takeTurn(ctx context.Context, f func()) error {
+func (s *Server) renderWithinLimit(ctx context.Context, render func()) error {
 	if s.rendering != nil {
 		select {
 		case s.rendering <- struct{}{}:
@@ -41,8 +47,13 @@ func (s *Server) takeTurn(ctx context.Context, f func()) error {
 			return ctx.Err()
 		}
 	}
-	f()
+	render()
 	return nil
+}
+
+func unavailable(w http.ResponseWriter, why string) {
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, why, http.StatusServiceUnavailable)
 }
 
 // rendered is an answer in memory.
@@ -55,53 +66,3 @@ type rendered struct {
 func (b *rendered) Header() http.Header         { return b.header }
 func (b *rendered) WriteHeader(status int)      { b.status = status }
 func (b *rendered) Write(p []byte) (int, error) { return b.body.Write(p) }
-
-// outbox holds the answers that are being sent. When they are more than limit bytes, those that have taken longest are given up.
-type outbox struct {
-	limit int
-
-	mu      sync.Mutex
-	unsent  int
-	sending []*letter // oldest first
-}
-
-// letter is an answer on its way.
-type letter struct {
-	bytes int
-	to    *http.ResponseController
-}
-
-func (o *outbox) send(w http.ResponseWriter, b *rendered) {
-	l := &letter{b.body.Len(), http.NewResponseController(w)}
-	_ = l.to.SetWriteDeadline(time.Now().Add(sendTimeout)) // without it, the server's own WriteTimeout holds
-	o.post(l)
-	defer o.done(l)
-	w.Header().Set("Content-Length", strconv.Itoa(l.bytes))
-	w.WriteHeader(b.status)
-	w.Write(b.body.Bytes())
-}
-
-func (o *outbox) post(l *letter) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for o.unsent+l.bytes > o.limit && len(o.sending) > 0 {
-		_ = o.sending[0].to.SetWriteDeadline(time.Unix(1, 0)) // its Write fails now
-		o.remove(o.sending[0])
-	}
-	o.sending = append(o.sending, l)
-	o.unsent += l.bytes
-}
-
-// done forgets an answer that was sent or given up. Nothing must use its connection after this.
-func (o *outbox) done(l *letter) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.remove(l)
-}
-
-func (o *outbox) remove(l *letter) {
-	if i := slices.Index(o.sending, l); i >= 0 {
-		o.sending = slices.Delete(o.sending, i, i+1)
-		o.unsent -= l.bytes
-	}
-}

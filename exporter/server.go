@@ -20,7 +20,7 @@ type Config struct {
 	Self          prometheus.Gatherer // metrics of the process itself
 	TelemetryPath string              // where the metrics are, beginning with a slash
 	MaxRequests   int                 // answers rendered at the same time; 0: no limit
-	TimeoutOffset time.Duration       // taken off the scrape timeout that Prometheus announces
+	TimeoutOffset time.Duration       // subtracted from the scrape timeout that Prometheus announces
 	EnablePprof   bool                // serve /debug/pprof/
 	Page          PageFunc            // renders the status page
 	Logger        *slog.Logger
@@ -34,13 +34,13 @@ type Server struct {
 	Config
 	publisher *Publisher
 	rendering chan struct{} // one for each answer that is being rendered; nil: no limit
-	outbox    outbox
+	unsent    atomic.Int64  // bytes of answers that are being sent
 	ready     atomic.Bool
 }
 
-// NewServer makes a server. It is not ready until Ready is called.
+// NewServer makes a server. It is not ready until SetReady is called.
 func NewServer(c Config) *Server {
-	s := &Server{Config: c, publisher: NewPublisher(c.Observer.Collectors()), outbox: outbox{limit: maxUnsent}}
+	s := &Server{Config: c, publisher: NewPublisher(c.Observer.Collectors())}
 	if c.MaxRequests > 0 {
 		s.rendering = make(chan struct{}, c.MaxRequests)
 	}
@@ -73,15 +73,15 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// metrics serves one scrape. It waits for the look first, which all scrapes share, and for its turn to be rendered then.
+// metrics serves one scrape: it waits for the observation, which concurrent scrapes share, and renders it.
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	timeout := s.timeout(r)
-	turn, cancel := context.WithTimeout(r.Context(), timeout+s.TimeoutOffset)
+	ctx, cancel := context.WithTimeout(r.Context(), timeout+s.TimeoutOffset)
 	defer cancel()
-	look, cancel := context.WithTimeout(turn, timeout)
+	observe, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	seen := s.Observer.Observe(look)
-	s.answer(turn, w, func(w http.ResponseWriter) { s.exposition(w, r, seen) })
+	seen := s.Observer.Observe(observe)
+	s.answer(ctx, w, func(w http.ResponseWriter) { s.exposition(w, r, seen) })
 }
 
 // exposition writes an observation in the format that the client asks for.
@@ -107,7 +107,7 @@ const MaxTimeout = time.Minute
 // timeoutHeader is how Prometheus tells its scrape timeout, in seconds.
 const timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 
-// timeout is how long a scrape may take: what Prometheus allows less the offset that the way back takes.
+// timeout is how long an observation may take: the scrape timeout that Prometheus announces less TimeoutOffset.
 func (s *Server) timeout(r *http.Request) time.Duration {
 	seconds, err := strconv.ParseFloat(r.Header.Get(timeoutHeader), 64)
 	if err != nil || !(seconds > 0) {
@@ -115,17 +115,17 @@ func (s *Server) timeout(r *http.Request) time.Duration {
 	}
 	t := time.Duration(min(seconds, MaxTimeout.Seconds()) * float64(time.Second))
 	if t <= 2*s.TimeoutOffset {
-		return max(t/2, time.Nanosecond) // a timeout so short leaves nothing to take off
+		return max(t/2, time.Nanosecond) // too short to subtract the offset
 	}
 	return t - s.TimeoutOffset
 }
 
-// page serves the status page from a look of its own, or the scrape's that is under way.
+// page serves the status page from an observation of its own, or the scrape's that is under way.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	turn, cancel := context.WithTimeout(r.Context(), DefaultTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), DefaultTimeout)
 	defer cancel()
-	look, cancel := context.WithTimeout(turn, DefaultTimeout/2)
+	observe, cancel := context.WithTimeout(ctx, DefaultTimeout/2)
 	defer cancel()
-	seen := s.Observer.Observe(look)
-	s.answer(turn, w, func(w http.ResponseWriter) { s.Page(w, seen, s.Observer.Earlier()) })
+	seen := s.Observer.Observe(observe)
+	s.answer(ctx, w, func(w http.ResponseWriter) { s.Page(w, seen, s.Observer.Earlier()) })
 }

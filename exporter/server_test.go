@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -151,4 +153,37 @@ func TestTimeoutHeaderBoundsTheScrape(t *testing.T) {
 	if strings.Contains(body, "vxlan_test_hung") {
 		t.Errorf("metrics of a collector that did not answer:\n%s", body)
 	}
+}
+
+// pipes is a listener whose clients come as pipes.
+type pipes chan net.Conn
+
+func (l pipes) Accept() (net.Conn, error) { return <-l, nil }
+func (l pipes) Close() error              { return nil }
+func (l pipes) Addr() net.Addr            { return nil }
+
+// At most n connections are open at once; the next one is accepted when one is closed.
+func TestLimitListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clients := make(pipes, 3)
+		for range cap(clients) {
+			conn, _ := net.Pipe()
+			clients <- conn
+		}
+		l := LimitListener(clients, 1)
+		accepted := make(chan net.Conn, cap(clients))
+		go func() {
+			for range cap(clients) {
+				conn, _ := l.Accept()
+				accepted <- conn
+			}
+		}()
+		for range cap(clients) {
+			synctest.Wait()
+			if len(accepted) != 1 {
+				t.Fatalf("%d connections at once, the limit is 1", len(accepted))
+			}
+			(<-accepted).Close()
+		}
+	})
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The doors that --web.config.file locks, tried with curl: what gets in, and what does not.
+// TestCurl asks an exporter that --web.config.file protects, with curl: what is answered, and what is refused.
 func TestCurl(t *testing.T) {
 	dir, _ := webConfig(t)
 	s := start(t, "--web.config.file="+filepath.Join(dir, "web.yml"))
@@ -40,7 +40,7 @@ func TestCurl(t *testing.T) {
 				t.Errorf("%s %s: status %s, exit status %d; want %s, %d", path, tt.name, code, cmd.ProcessState.ExitCode(), tt.status, tt.exit)
 			}
 			if code != "200" && strings.Contains(text, "vxlan_") {
-				t.Errorf("%s %s: refused, and yet told something:\n%s", path, tt.name, text)
+				t.Errorf("%s %s: refused, but with metrics:\n%s", path, tt.name, text)
 			}
 		}
 	}

@@ -64,8 +64,8 @@ func addServe(app *kingpin.Application, s *sources, commands map[string]command)
 	cmd := app.Command("serve", "Serve metrics for Prometheus (the default command).").Default()
 	c := &serveConfig{web: webflag.AddFlags(cmd, defaultAddress)}
 	cmd.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&c.telemetryPath)
-	cmd.Flag("web.max-requests", "Answers rendered at the same time; more wait their turn. 0 for no limit.").Default("4").IntVar(&c.maxRequests)
-	cmd.Flag("web.timeout-offset", "Taken off the scrape timeout that Prometheus announces, for the way back.").
+	cmd.Flag("web.max-requests", "Maximum number of concurrently rendered answers; more wait. 0 for no limit.").Default("4").IntVar(&c.maxRequests)
+	cmd.Flag("web.timeout-offset", "Offset to subtract from the scrape timeout that Prometheus announces.").
 		Default("500ms").DurationVar(&c.timeoutOffset)
 	cmd.Flag("web.enable-pprof", "Serve /debug/pprof/ to whoever can scrape.").BoolVar(&c.pprof)
 	cmd.Flag("runtime.gomaxprocs", "CPUs that the exporter may use at once (GOMAXPROCS).").Default("1").IntVar(&c.maxProcs)
@@ -131,30 +131,19 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		TimeoutOffset: c.timeoutOffset, EnablePprof: c.pprof, Logger: logger, Page: page(c.telemetryPath, logger),
 	})
 	var listening atomic.Bool
-	connections := exporter.NewConnections(connectionLimit(), logger)
-	door := exporter.NewDoor(connections)
-	var h *http.Server
-	h = &http.Server{
-		Handler:           door.Inside(server.Handler(), c.telemetryPath),
+	h := &http.Server{
+		Handler:           server.Handler(),
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
-		ConnState:      connections.Follow,
-		ConnContext:    door.Context,
 		// Over TLS: a connection must not stand for hundreds of scrapes.
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: log.New(serverLog{logger}, "", 0),
-		// Called when a listener stands, which is the moment to tell systemd.
+		// Called when a listener is open, which is the moment to notify systemd.
 		BaseContext: func(net.Listener) context.Context {
-			if *c.web.WebConfigFile != "" {
-				h.Handler = door.Outside(h.Handler) // which is exporter-toolkit's by now, and checks passwords
-			}
 			if listening.CompareAndSwap(false, true) {
 				logger.Info("Starting "+programName, "version", version.Info(), "uid", os.Getuid())
 				gaveUp(logger)
 				server.SetReady(true)
-				if err := releaseStartup(); err != nil {
-					logger.Debug("start-up pages are kept", "err", err)
-				}
 				notify(logger, daemon.SdNotifyReady)
 			}
 			return context.Background()
@@ -171,14 +160,18 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		_, err := daemon.SdNotify(false, state)
 		return err
 	}, logger)
-	drained := make(chan error, 1)
+	drained := make(chan struct{})
 	go func() {
+		defer close(drained)
 		<-ctx.Done()
 		server.SetReady(false)
 		notify(logger, daemon.SdNotifyStopping)
 		drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 		defer cancel()
-		drained <- h.Shutdown(drain)
+		if err := h.Shutdown(drain); err != nil {
+			logger.Warn("answers still under way after the drain timeout, closing their connections", "timeout", drainTimeout)
+			_ = h.Close()
+		}
 	}()
 	if err := c.listenAndServe(h, logger); !errors.Is(err, http.ErrServerClosed) {
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -186,13 +179,15 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		}
 		return err
 	}
-	return <-drained
+	<-drained
+	return nil
 }
 
-// listenAndServe listens as exporter-toolkit does. Where there may be TLS, handshakes take turns.
+// listenAndServe does what exporter-toolkit's ListenAndServe does, with a bound on the connections, all listeners together. Only VMs of
+// this host reach vsock, which has none.
 func (c *serveConfig) listenAndServe(h *http.Server, logger *slog.Logger) error {
-	vsock := slices.ContainsFunc(*c.web.WebListenAddresses, func(a string) bool { return strings.HasPrefix(a, "vsock:") })
-	if *c.web.WebConfigFile == "" || vsock {
+	addresses := *c.web.WebListenAddresses
+	if slices.ContainsFunc(addresses, func(a string) bool { return strings.HasPrefix(a, "vsock:") }) {
 		return web.ListenAndServe(h, c.web, logger)
 	}
 	var listeners []net.Listener
@@ -202,18 +197,16 @@ func (c *serveConfig) listenAndServe(h *http.Server, logger *slog.Logger) error 
 			return cmp.Or(err, errors.New("no socket activation file descriptors found"))
 		}
 	} else {
-		for _, address := range *c.web.WebListenAddresses {
+		for _, address := range addresses {
 			l, err := net.Listen("tcp", address)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = l.Close() }() // all is said by then
 			listeners = append(listeners, l)
 		}
 	}
-	handshakes := exporter.NewHandshakes(runtime.GOMAXPROCS(0))
 	for i, l := range listeners {
-		listeners[i] = handshakes.Of(l)
+		listeners[i] = exporter.LimitListener(l, max(1, connectionLimit()/len(listeners)))
 	}
 	return web.ServeMultiple(listeners, h, c.web, logger)
 }

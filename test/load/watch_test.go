@@ -26,6 +26,7 @@ const scrapeTimeout = 10 * time.Second
 type watch struct {
 	t        *testing.T
 	x        target
+	served   bool // honest scrapes must be answered
 	stop     func()
 	resident int // highest, bytes
 	sockets  int // highest memory of its TCP sockets in the kernel, bytes
@@ -36,15 +37,14 @@ type watch struct {
 }
 
 // watched begins to watch; stop ends it.
-func watched(t *testing.T, x target) *watch {
-	w := &watch{t: t, x: x}
+func watched(t *testing.T, x target, served bool) *watch {
+	w := &watch{t: t, x: x, served: served}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.memory(ctx) })
-	// One scraper has the crowd's very address, keeps its connection, as Prometheus does, and is there before the load; one comes anew
-	// each time, from an address of its own.
-	for from, once := range map[string]bool{crowd: false, another: true} {
-		client := x.client(from, once)
+	// Scrapers that keep their connections, as Prometheus does, and are there before the load.
+	for _, from := range []string{crowd, another} {
+		client := x.client(from, false)
 		w.honest(client, from)
 		wg.Go(func() { w.scrape(ctx, client, from) })
 	}
@@ -105,6 +105,10 @@ func (w *watch) honest(client *http.Client, from string) bool {
 	start := time.Now()
 	err := honest(client, w.x.URL())
 	took := time.Since(start)
+	if err != nil && !w.served {
+		w.t.Logf("an honest scrape from %s after %s: %v", from, took.Round(time.Millisecond), err)
+		return true
+	}
 	if err != nil {
 		w.t.Errorf("an honest scrape from %s after %s: %v", from, took.Round(time.Millisecond), err)
 		return false
@@ -154,7 +158,7 @@ func honest(client *http.Client, base string) error {
 	return nil
 }
 
-// within fails the test unless the exporter stayed within the unit's memory, and every honest scrape within its timeout.
+// within fails the test unless the exporter stayed within the unit's memory, and honest scrapes, where they must be answered, went on.
 func (w *watch) within(u unit) {
 	w.t.Helper()
 	const mb = 1e6
@@ -163,7 +167,7 @@ func (w *watch) within(u unit) {
 	if w.resident+w.sockets >= u.memoryMax {
 		w.t.Errorf("%d bytes of memory, the unit allows %d", w.resident+w.sockets, u.memoryMax)
 	}
-	if w.scrapes < 3 {
+	if w.served && w.scrapes < 3 {
 		w.t.Errorf("only %d honest scrapes", w.scrapes)
 	}
 }
