@@ -12,13 +12,7 @@ LDFLAGS  := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION
 
 export CGO_ENABLED = 0
 
-# Compiled without inlining: code that runs at start-up, once per TLS handshake or not at all. Saves 1 MB of the binary, and of the
-# pages that a node keeps in memory for it.
-COLD := crypto/... encoding/... go.yaml.in/... go/... golang.org/x/crypto/... golang.org/x/net/... golang.org/x/oauth2/... \
-        golang.org/x/text/... google.golang.org/... github.com/alecthomas/... github.com/golang-jwt/... \
-        github.com/prometheus/common/config html/template/... internal/profile mime/... net net/... reflect regexp/... \
-        runtime/pprof text/template/... vendor/golang.org/...
-BUILDFLAGS := -trimpath $(foreach p,$(COLD),-gcflags=$(p)=-l) -ldflags '$(LDFLAGS)'
+BUILDFLAGS := -trimpath -ldflags '$(LDFLAGS)'
 
 GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/.cache/bin
