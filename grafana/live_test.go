@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"vxlan_exporter/grafana"
+	"vxlan_exporter/test/lab/labtest"
 	"vxlan_exporter/test/lab/scene"
 	"vxlan_exporter/test/lab/scrape"
 )
@@ -36,18 +36,13 @@ type stage struct {
 
 func play(t *testing.T, o scene.Options) *stage {
 	t.Helper()
-	root, err := scrape.Root(t.Context())
+	root, err := scrape.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := t.TempDir()
-	if err := os.Chmod(folder, 0o755); err != nil { // for the exporter without privileges
-		t.Fatal(err)
-	}
-	if o.Exporter, err = scrape.Build(t.Context(), folder); err != nil {
-		t.Fatal(err)
-	}
-	o.Root, o.Interval = root, interval
+	labtest.NeedNamespaces(t)
+	labtest.NeedRoot(t, "an exporter runs as another user")
+	o.Root, o.Interval, o.Exporter = root, interval, labtest.PublicExporter(t)
 	s := &stage{t: t, began: time.Now()}
 	if s.Scene, err = scene.New(t.Context(), o); err != nil {
 		t.Fatalf("this test needs root, network namespaces and what make deps installs: %v", err)

@@ -23,10 +23,7 @@ import (
 // stand for 5 minutes, those after it for the time since; test/lab/monitor has a real Prometheus for the time between.
 func TestAlertsOnTheLiveFailure(t *testing.T) {
 	t.Parallel()
-	program, err := scrape.Build(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := labtest.Binary(t)
 	rig := labtest.NewRig(t, lab.LiveFailure())
 	args := []string{"--conntrack.min-interval=0s", "--natrules.min-interval=0s", fmt.Sprintf("--vxlan.port=%d", rig.Options().Port)}
 	sender, receiver := labtest.StartExporter(t, rig.A, program, args...), labtest.StartExporter(t, rig.B, program, args...)

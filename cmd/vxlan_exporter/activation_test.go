@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"vxlan_exporter/test/lab/labtest"
 )
 
 // TestActivatedWithTLS hands a listener to the exporter as systemd does (sd_listen_fds(3)), for it to speak TLS over.
@@ -23,7 +25,7 @@ func TestActivatedWithTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, program, "--web.config.file="+filepath.Join(dir, "web.yml"))
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, labtest.Binary(t), "--web.config.file="+filepath.Join(dir, "web.yml"))
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{file}, &strings.Builder{}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -22,32 +22,20 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/test/lab/labtest"
 	"vxlan_exporter/test/lab/webconfig"
 )
 
-// program is the real binary, built once.
-var program string
-
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "vxlan_exporter")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, programName)
-		if out, err := exec.Command("make", "--silent", "-C", "../..", "build", "BINARY="+program).CombinedOutput(); err != nil {
-			panic(fmt.Sprintf("build: %v\n%s", err, out))
-		}
-		return m.Run()
-	}())
+	labtest.Enter(labtest.BuildExporter)
+	m.Run()
 }
 
 func runProgram(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, labtest.Binary(t), args...)
 	var o, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &o, &e
 	err := cmd.Run()
@@ -196,7 +184,7 @@ func start(t *testing.T, args ...string) *started { t.Helper(); return startUnde
 // startUnder is start by another program, one that runs what its arguments end with in its own place.
 func startUnder(t *testing.T, under []string, args ...string) *started {
 	t.Helper()
-	command := slices.Concat(under, []string{program, "--web.listen-address=127.0.0.1:0"}, args)
+	command := slices.Concat(under, []string{labtest.Binary(t), "--web.listen-address=127.0.0.1:0"}, args)
 	cmd := exec.Command(command[0], command[1:]...)
 	pipe, err := cmd.StderrPipe()
 	if err != nil {

@@ -23,7 +23,7 @@ for d in proc sys dev; do mount --rbind /$d root/$d; mount --make-rslave root/$d
 mount -t tmpfs none root/$2; cp "$3" root/$2/program
 chroot root sh -ec "program=$2/program; $4"
 cd upper; find . ! -type d -printf '%P\n'; find . -type d -empty -printf '%P/\n'`
-	cmd := exec.Command("ip", "netns", "exec", ns.Name, "unshare", "--mount", "--propagation", "private", "sh", "-c", outer, "sh", dir, "/mnt", program, script)
+	cmd := exec.Command("ip", "netns", "exec", ns.Name, "unshare", "--mount", "--propagation", "private", "sh", "-c", outer, "sh", dir, "/mnt", labtest.Binary(t), script)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

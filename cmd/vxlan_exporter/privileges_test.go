@@ -120,7 +120,7 @@ func TestFilesOfOthersAreRefusedAtOnce(t *testing.T) {
 // The guard keeps the one capability that setting features takes.
 func TestGuardGivesUpCapabilities(t *testing.T) {
 	ns := labtest.New(t, "guardcaps")
-	cmd := exec.Command("ip", "netns", "exec", ns.Name, program, "guard", "--dry-run")
+	cmd := exec.Command("ip", "netns", "exec", ns.Name, labtest.Binary(t), "guard", "--dry-run")
 	var log strings.Builder
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {

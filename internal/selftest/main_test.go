@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/test/lab/labtest"
+
 	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/test/lab"
@@ -25,6 +27,7 @@ const childEnv = "SELFTEST_CHILD"
 func TestMain(m *testing.M) {
 	switch os.Getenv(childEnv) {
 	case "":
+		labtest.Enter()
 		os.Exit(m.Run())
 	case "run":
 		childRun()

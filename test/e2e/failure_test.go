@@ -37,8 +37,8 @@ func newNodes(t *testing.T, o lab.Options, flags ...string) *nodes {
 	args := append([]string{
 		"--conntrack.min-interval=0s", "--natrules.min-interval=0s", fmt.Sprintf("--vxlan.port=%d", n.Options().Port),
 	}, flags...)
-	n.sender = labtest.StartExporter(t, n.A, binary, args...)
-	n.receiver = labtest.StartExporter(t, n.B, binary, args...)
+	n.sender = labtest.StartExporter(t, n.A, labtest.Binary(t), args...)
+	n.receiver = labtest.StartExporter(t, n.B, labtest.Binary(t), args...)
 	return n
 }
 

@@ -34,7 +34,7 @@ COMMIT
 // The exporter stays small: resident memory at rest and after 1,000 scrapes, and the number of series.
 func TestFootprint(t *testing.T) {
 	const limit = 18_500 << 10 // bytes: 18.5 MB as /proc/PID/status counts
-	e := labtest.StartExporter(t, twoDevices(t).NS, binary)
+	e := labtest.StartExporter(t, twoDevices(t).NS, labtest.Binary(t))
 	if rss := resident(t, e); rss >= limit {
 		t.Errorf("%d bytes resident at rest, the limit is %d", rss, limit)
 	}
@@ -82,7 +82,7 @@ func TestFootprintOfALargeTable(t *testing.T) {
 		}
 		return table.Add(flows...)
 	})
-	e := labtest.StartExporter(t, n.NS, binary, "--conntrack.min-interval=0s")
+	e := labtest.StartExporter(t, n.NS, labtest.Binary(t), "--conntrack.min-interval=0s")
 	for range 20 {
 		is(t, e.Scrape(), map[string]float64{
 			series("vxlan_conntrack_nat_flows", "family=ipv4", "port=8472", "nat=snat"): nat,
@@ -98,7 +98,7 @@ func TestFootprintOfALargeTable(t *testing.T) {
 
 // BenchmarkScrape reports what a scrape costs the exporter, in milliseconds of CPU, compressed as Prometheus asks for it.
 func BenchmarkScrape(b *testing.B) {
-	e := labtest.StartExporter(b, twoDevices(b).NS, binary)
+	e := labtest.StartExporter(b, twoDevices(b).NS, labtest.Binary(b))
 	e.Scrape()
 	before := e.Scrape()["process_cpu_seconds_total"]
 	for b.Loop() {

@@ -89,7 +89,7 @@ func (n *nodes) verdict(t *testing.T, name string, c combination) (stalled bool)
 // check runs the check command on the sender and compares its exit status with its verdict.
 func (n *nodes) check(t *testing.T) diagnosis.Diagnosis {
 	t.Helper()
-	out, err := n.A.Cmd(t.Context(), binary, "check", "--interval=0s", "--output=json").Output()
+	out, err := n.A.Cmd(t.Context(), labtest.Binary(t), "check", "--interval=0s", "--output=json").Output()
 	status := 0
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		status = e.ExitCode()

@@ -42,7 +42,7 @@ func TestHostileNames(t *testing.T) {
 		t.Error("the kernel allows line feeds in names now: add one to the list")
 	}
 	ns.RunInput("*nat\n:<u>&x\x1b - [0:0]\n-A POSTROUTING -j <u>&x\x1b\n-A <u>&x\x1b -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully\nCOMMIT\n", "iptables-nft-restore")
-	e := labtest.StartExporter(t, ns.NS, binary, "--collector.wire", "--log.level=debug")
+	e := labtest.StartExporter(t, ns.NS, labtest.Binary(t), "--collector.wire", "--log.level=debug")
 
 	t.Run("metrics", func(t *testing.T) {
 		body, err := e.Get(t.Context(), "/metrics")
@@ -138,7 +138,7 @@ func TestHostileNames(t *testing.T) {
 // report runs the check command, whose exit status tells the node's state.
 func report(t *testing.T, ns *labtest.NS, args ...string) string {
 	t.Helper()
-	out, err := ns.NS.Run(append([]string{binary}, args...)...)
+	out, err := ns.NS.Run(append([]string{labtest.Binary(t)}, args...)...)
 	if err != nil && !strings.Contains(err.Error(), "exit status") || out == "" {
 		t.Fatal(err)
 	}

@@ -317,7 +317,7 @@ func TestSelfTestAndReality(t *testing.T) {
 	t.Parallel()
 	n := &nodes{Rig: labtest.NewRig(t, failure{node.ZeroChecksum, lab.IPv4, lab.NFT}.options()), t: t}
 	stored := filepath.Join(t.TempDir(), "selftest.json")
-	out, err := n.A.Run(binary, "selftest", "--output=json", "--write="+stored)
+	out, err := n.A.Run(labtest.Binary(t), "selftest", "--output=json", "--write="+stored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +325,7 @@ func TestSelfTestAndReality(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		t.Fatal(err)
 	}
-	exporter := labtest.StartExporter(t, n.A, binary, "--selftest.file="+stored, "--conntrack.min-interval=0s")
+	exporter := labtest.StartExporter(t, n.A, labtest.Binary(t), "--selftest.file="+stored, "--conntrack.min-interval=0s")
 	for variant, family := range map[string]lab.Family{node.ZeroChecksum: lab.IPv4, node.OffloadedChecksum: lab.IPv4} {
 		f := failure{variant, family, lab.NFT}
 		if err := errors.Join(n.SetUDPChecksum(variant == node.OffloadedChecksum), n.FlushOuterFlows(t.Context())); err != nil {

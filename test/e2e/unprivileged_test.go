@@ -12,12 +12,13 @@ import (
 // Without any capability the exporter serves what it can read, and does not pass off what it cannot read as zero.
 func TestUnprivileged(t *testing.T) {
 	t.Parallel()
+	labtest.NeedRoot(t, "the exporter runs as another user")
 	r := labtest.NewRig(t, lab.LiveFailure())
 	if answered, err := r.Query(t.Context(), 1, 50*time.Millisecond); err != nil || answered != 0 {
 		t.Fatalf("%d queries answered, %v; want none", answered, err)
 	}
 	e := labtest.StartExporter(t, r.A, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all",
-		binary, "--conntrack.min-interval=0s", "--natrules.min-interval=0s")
+		labtest.PublicExporter(t), "--conntrack.min-interval=0s", "--natrules.min-interval=0s")
 	e.Scrape()
 	e.Scrape()
 	m := e.Scrape()

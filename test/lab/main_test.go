@@ -1,17 +1,13 @@
 package lab_test
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
 	"vxlan_exporter/test/lab/labtest"
 )
 
 func TestMain(m *testing.M) {
-	if err := labtest.Parallel("8"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	labtest.Enter()
+	labtest.Parallel("8")
+	m.Run()
 }

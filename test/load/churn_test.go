@@ -33,7 +33,7 @@ const steady churn.Device = 1<<24 - 3
 // must be free of races, but its resident size says nothing: there it is mostly shadow memory, which is never given back.
 func TestChurn(t *testing.T) {
 	t.Run("as shipped", func(t *testing.T) {
-		testChurn(t, binary, map[string]float64{"resident": 4 << 20, "heap": 1 << 20, "goroutines": 3, "files": 3})
+		testChurn(t, labtest.Binary(t), map[string]float64{"resident": 4 << 20, "heap": 1 << 20, "goroutines": 3, "files": 3})
 	})
 	t.Run("race detector", func(t *testing.T) {
 		testChurn(t, raceBinary(t), map[string]float64{"heap": 1 << 20, "goroutines": 3, "files": 3})

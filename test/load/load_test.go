@@ -75,7 +75,7 @@ type kind struct {
 func TestLoad(t *testing.T) {
 	u := shipped(t)
 	ns := node(t)
-	command := append(u.command(), binary)
+	command := append(u.command(), labtest.Binary(t))
 	x := target{Exporter: labtest.StartExporter(t, ns.NS, command[0], command[1:]...), ns: ns}
 	underLoad(t, u, x, []kind{
 		{"200 scrapers", true, manyScrapers},

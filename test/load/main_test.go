@@ -4,14 +4,11 @@
 package stress_test
 
 import (
-	"context"
 	"flag"
-	"fmt"
-	"os"
 	"testing"
 	"time"
 
-	"vxlan_exporter/test/lab/scrape"
+	"vxlan_exporter/test/lab/labtest"
 )
 
 // How long and how much. The defaults are the short form, which runs with all other tests; stress.mk has the long one.
@@ -20,22 +17,7 @@ var (
 	churns   = flag.Int("churns", 1500, "VXLAN devices made, renamed and deleted")
 )
 
-// binary is the exporter, built once for all tests.
-var binary string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
-	folder, err := os.MkdirTemp("", "vxlan_exporter-stress-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(folder)
-	if binary, err = scrape.Build(context.Background(), folder); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	labtest.Enter(labtest.BuildExporter)
+	m.Run()
 }

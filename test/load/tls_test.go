@@ -28,7 +28,7 @@ func TestLoadTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := append(u.command(), binary)
+	command := append(u.command(), labtest.Binary(t))
 	e, client := labtest.StartExporterLocked(t, ns.NS, key, webconfig.UsualHash, command[0], command[1:]...)
 	x := target{Exporter: e, ns: ns, tls: client}
 	underLoad(t, u, x, []kind{

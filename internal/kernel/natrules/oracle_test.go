@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -212,9 +210,6 @@ func (o *oracle) reset() {
 }
 
 func TestMain(m *testing.M) {
-	if _, err := net.InterfaceByName("lo"); err != nil || os.Getuid() != 0 {
-		fmt.Fprintln(os.Stderr, "these tests need root")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	labtest.Enter()
+	m.Run()
 }

@@ -6,42 +6,14 @@
 package page_test
 
 import (
-	"context"
-	"flag"
 	"fmt"
-	"os"
 	"testing"
 
-	"vxlan_exporter/test/lab/scrape"
+	"vxlan_exporter/test/lab/labtest"
 )
 
-// program is the exporter, root the folder of the module.
-var program, root string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
-	// All scenarios side by side.
-	if err := flag.Set("test.parallel", fmt.Sprint(len(scenarios()))); err != nil {
-		return fail(err)
-	}
-	folder, err := os.MkdirTemp("", "vxlan_exporter-page-")
-	if err != nil {
-		return fail(err)
-	}
-	defer os.RemoveAll(folder)
-	ctx := context.Background()
-	if root, err = scrape.Root(ctx); err != nil {
-		return fail(err)
-	}
-	if program, err = scrape.Build(ctx, folder); err != nil {
-		return fail(err)
-	}
-	return m.Run()
-}
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+func TestMain(m *testing.M) {
+	labtest.Enter(labtest.BuildExporter)
+	labtest.Parallel(fmt.Sprint(len(scenarios()))) // all scenarios side by side
+	m.Run()
 }

@@ -14,6 +14,7 @@ import (
 
 	"vxlan_exporter/test/lab/labtest"
 	"vxlan_exporter/test/lab/monitor"
+	"vxlan_exporter/test/lab/scrape"
 )
 
 const (
@@ -22,6 +23,8 @@ const (
 )
 
 func TestPage(t *testing.T) {
+	root, err := scrape.Root()
+	must(t, err)
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 14*time.Minute)
 	defer cancel()
@@ -78,7 +81,7 @@ func newSites(t *testing.T, ctx context.Context, network *monitor.Network) []*si
 		wg.Go(func() {
 			turn <- struct{}{}
 			defer func() { <-turn }()
-			sites[i], errs[i] = newSite(ctx, network, s)
+			sites[i], errs[i] = newSite(ctx, network, s, labtest.Binary(t))
 		})
 	}
 	wg.Wait()

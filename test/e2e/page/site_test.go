@@ -27,6 +27,7 @@ type site struct {
 	*scenario
 	*lab.Rig
 	network *monitor.Network
+	program string // the exporter
 	wire    *lab.Wire
 
 	stack  *monitor.Stack
@@ -37,8 +38,8 @@ type site struct {
 	addresses map[string]netip.AddrPort
 }
 
-func newSite(ctx context.Context, network *monitor.Network, s *scenario) (*site, error) {
-	c := &site{scenario: s, network: network, exporters: map[string]*scrape.Exporter{}, addresses: map[string]netip.AddrPort{}}
+func newSite(ctx context.Context, network *monitor.Network, s *scenario, program string) (*site, error) {
+	c := &site{scenario: s, network: network, program: program, exporters: map[string]*scrape.Exporter{}, addresses: map[string]netip.AddrPort{}}
 	if err := c.boot(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", s.name, err), c.close())
 	}
@@ -79,7 +80,7 @@ func (c *site) boot(ctx context.Context) (err error) {
 func (c *site) nodes() map[string]*lab.NS { return map[string]*lab.NS{sender: c.A, receiver: c.B} }
 
 func (c *site) startExporter(ctx context.Context, instance string) (err error) {
-	c.exporters[instance], err = scrape.StartAt(ctx, c.nodes()[instance], c.addresses[instance].String(), program, c.flags...)
+	c.exporters[instance], err = scrape.StartAt(ctx, c.nodes()[instance], c.addresses[instance].String(), c.program, c.flags...)
 	return err
 }
 

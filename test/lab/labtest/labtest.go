@@ -1,4 +1,5 @@
-// Package labtest gives tests the namespaces of package lab. A test that cannot have them fails; it never skips.
+// Package labtest gives tests the namespaces of package lab. Without root the tests run in a user namespace (Enter). A
+// test that cannot have what it needs is skipped, with the reason, and fails where CI is set.
 package labtest
 
 import (
@@ -16,9 +17,10 @@ type NS struct {
 // New makes a network namespace for t.
 func New(t testing.TB, name string) *NS {
 	t.Helper()
+	NeedNamespaces(t)
 	n, err := lab.NewNS(name)
 	if err != nil {
-		t.Fatalf("this test needs root and network namespaces: %v", err)
+		t.Fatalf("network namespaces: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := n.Close(); err != nil {

@@ -15,9 +15,10 @@ import (
 // NewNetwork makes a management network that lives as long as the test.
 func NewNetwork(t testing.TB) *monitor.Network {
 	t.Helper()
+	NeedNamespaces(t)
 	n, err := monitor.NewNetwork()
 	if err != nil {
-		t.Fatalf("this test needs root and network namespaces: %v", err)
+		t.Fatalf("network namespaces: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := n.Close(); err != nil {
@@ -53,7 +54,7 @@ func Listen(t testing.TB, n *lab.NS, address netip.AddrPort) net.Listener {
 func StartMonitor(t testing.TB, n *monitor.Network, o monitor.Options) *monitor.Stack {
 	t.Helper()
 	if o.Programs == "" {
-		root, err := scrape.Root(t.Context())
+		root, err := scrape.Root()
 		if err != nil {
 			t.Fatal(err)
 		}

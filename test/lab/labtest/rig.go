@@ -9,9 +9,10 @@ import (
 // NewRig builds a two-node rig for t.
 func NewRig(t testing.TB, o lab.Options) *lab.Rig {
 	t.Helper()
+	NeedNamespaces(t)
 	r, err := lab.New(o)
 	if err != nil {
-		t.Fatalf("this test needs root and network namespaces: %v", err)
+		t.Fatalf("network namespaces: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {

@@ -12,15 +12,12 @@ import (
 	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
 	"vxlan_exporter/test/lab/monitor"
-	"vxlan_exporter/test/lab/scrape"
 )
 
 // From the node to the notification, over management links that the node's NAT rules do not touch.
 func TestStack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	binary, err := scrape.Build(ctx, t.TempDir())
-	must(t, err)
 	o := lab.LiveFailure()
 	o.Rules = lab.RulesBypassed // masquerades whatever leaves the cluster
 	r := labtest.NewRig(t, o)
@@ -29,7 +26,7 @@ func TestStack(t *testing.T) {
 	var targets []monitor.Target
 	for instance, n := range map[string]*lab.NS{"node-a:10059": r.A, "node-b:10059": r.B} {
 		address := labtest.Attach(t, network, n)
-		e := labtest.StartExporterAt(t, n, address, binary)
+		e := labtest.StartExporterAt(t, n, address, labtest.Binary(t))
 		if e.Scrape()["vxlan_exporter_build_info"] == 0 && e.Log() == "" {
 			t.Errorf("%s does not answer on its own management address", instance)
 		}

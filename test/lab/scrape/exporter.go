@@ -6,9 +6,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,30 +27,19 @@ const Address = "127.0.0.1:10059"
 type Exporter struct{ *daemon.Daemon }
 
 // Root is the folder of this module.
-func Root(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return "", fmt.Errorf("go list -m: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-// Build makes the exporter as it is shipped, by the Makefile, in a folder, and returns the binary's path. Where there is no compiler, it
-// returns the path in the environment variable VXLAN_TEST_EXPORTER.
-func Build(ctx context.Context, folder string) (string, error) {
-	if built := os.Getenv("VXLAN_TEST_EXPORTER"); built != "" {
-		return built, nil
-	}
-	root, err := Root(ctx)
+func Root() (string, error) {
+	folder, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
-	binary := folder + "/vxlan_exporter"
-	cmd := exec.CommandContext(ctx, "make", "--silent", "-C", root, "build", "BINARY="+binary)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("make build: %w: %s", err, out)
+	for ; ; folder = filepath.Dir(folder) {
+		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+			return folder, nil
+		}
+		if folder == filepath.Dir(folder) {
+			return "", fmt.Errorf("no go.mod above the working directory: %w", fs.ErrNotExist)
+		}
 	}
-	return binary, nil
 }
 
 // Start runs the exporter in the namespace, at Address, and waits until it is ready. program is its binary, or one that runs what args

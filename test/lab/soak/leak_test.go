@@ -23,7 +23,8 @@ func TestMain(m *testing.M) {
 		leak(os.Args[2])
 		return
 	}
-	os.Exit(m.Run())
+	labtest.Enter()
+	m.Run()
 }
 
 // leak is an exporter that loses something with every scrape.

@@ -38,7 +38,7 @@ func main() {
 }
 
 func play(ctx context.Context, o scene.Options, quiet, failing, after time.Duration, command []string) (err error) {
-	if o.Root, err = scrape.Root(ctx); err != nil {
+	if o.Root, err = scrape.Root(); err != nil {
 		return err
 	}
 	if o.Exporter, err = filepath.Abs(o.Exporter); err != nil {
