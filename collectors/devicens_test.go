@@ -125,6 +125,7 @@ func TestObserveNoDevices(t *testing.T) {
 
 // TestObserveUnprivileged looks as nobody, on a thread of its own.
 func TestObserveUnprivileged(t *testing.T) {
+	labtest.NeedRoot(t, "it looks as another user")
 	ns := overlay(t)
 	ns.Do(func() error {
 		const nobody = 65534

@@ -15,7 +15,6 @@ import (
 
 	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
-	"vxlan_exporter/test/lab/monitor"
 	"vxlan_exporter/test/lab/scrape"
 )
 
@@ -111,8 +110,8 @@ func runPromtool(t *testing.T, series []any, tests ...map[string]any) {
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	promtool := filepath.Join(monitor.Programs(".."), "promtool")
+	promtool := labtest.Server(t, "promtool")
 	if out, err := exec.CommandContext(t.Context(), promtool, "test", "rules", file).CombinedOutput(); err != nil {
-		t.Errorf("promtool: %v (missing? make rules-check installs it)\n%s", err, out)
+		t.Errorf("promtool: %v\n%s", err, out)
 	}
 }

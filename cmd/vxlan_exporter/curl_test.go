@@ -5,10 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"vxlan_exporter/test/lab/labtest"
 )
 
 // TestCurl asks an exporter that --web.config.file protects, with curl: what is answered, and what is refused.
 func TestCurl(t *testing.T) {
+	labtest.Need(t, "curl")
 	dir, _ := webConfig(t)
 	s := start(t, "--web.config.file="+filepath.Join(dir, "web.yml"))
 	trust := "--cacert " + filepath.Join(dir, "cert.pem")

@@ -24,6 +24,7 @@ import (
 	"vxlan_exporter/collectors"
 	"vxlan_exporter/exporter"
 	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/lab/labtest"
 )
 
 var update = flag.Bool("update", false, "write the golden exposition anew")
@@ -88,10 +89,10 @@ func TestGolden(t *testing.T) {
 		t.Errorf("the exposition is not %s (make golden writes it anew); first difference:\n%s", goldenFile, firstDifference(string(got), string(want)))
 	}
 	// promtool is the judge of names, types and help texts.
-	lint := exec.Command("../../.cache/bin/promtool", "check", "metrics")
+	lint := exec.Command(labtest.Server(t, "promtool"), "check", "metrics")
 	lint.Stdin = bytes.NewReader(got)
 	if out, err := lint.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("promtool check metrics (make deps brings it): %v\n%s", err, out)
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
 }
 

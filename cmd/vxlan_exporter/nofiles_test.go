@@ -13,6 +13,8 @@ import (
 // the files that it made, changed or removed. In it, $program is the exporter.
 func underOverlay(t *testing.T, script string) (changed []string) {
 	t.Helper()
+	labtest.NeedRoot(t, "an overlay over the root file system")
+	labtest.Need(t, "unshare", "curl")
 	ns := labtest.New(t, "nofiles")
 	ns.Run("ip", "link", "add", "vx0", "type", "vxlan", "id", "1", "dstport", "8472")
 	dir := t.TempDir()

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,9 @@ func TestCapabilitiesAreGivenUp(t *testing.T) {
 	ns := labtest.New(t, "caps")
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			if slices.Contains(tt.under, "--reuid=65534") {
+				labtest.NeedRoot(t, "the exporter runs as another user")
+			}
 			s := startUnder(t, append([]string{"ip", "netns", "exec", ns.Name}, tt.under...), tt.args...)
 			client := &http.Client{Transport: &http.Transport{DialContext: ns.DialContext, DisableKeepAlives: true}}
 			_, body, _ := fetch(t, client, "http://"+s.addr+"/metrics", nil)
@@ -104,6 +108,7 @@ func TestCapabilitiesAreGivenUp(t *testing.T) {
 
 // A file that only the capabilities of root could read is refused at once, and the message says why.
 func TestFilesOfOthersAreRefusedAtOnce(t *testing.T) {
+	labtest.NeedRoot(t, "the file is another user's")
 	file := filepath.Join(t.TempDir(), "web.yml")
 	if err := os.WriteFile(file, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)

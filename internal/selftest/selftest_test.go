@@ -207,6 +207,7 @@ func TestKilled(t *testing.T) {
 }
 
 func TestUnprivileged(t *testing.T) {
+	labtest.NeedRoot(t, "it runs as another user")
 	for name, caps := range map[string][]uintptr{
 		"none":             nil,
 		"no CAP_NET_RAW":   {unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN},

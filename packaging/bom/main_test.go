@@ -4,26 +4,25 @@ import (
 	"bytes"
 	"debug/buildinfo"
 	"encoding/json"
+	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"vxlan_exporter/test/lab/labtest"
 )
 
-// binary builds a program that has modules in it.
-func binary(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "program")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", path, "vxlan_exporter/test/lab/rig").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
+func TestMain(m *testing.M) {
+	if err := labtest.BuildExporter(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	return path
+	m.Run()
 }
 
 func TestEveryModuleIsListed(t *testing.T) {
-	program := binary(t)
+	program := labtest.Binary(t)
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)

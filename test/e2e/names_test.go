@@ -54,7 +54,7 @@ func TestHostileNames(t *testing.T) {
 				t.Errorf("a line of its own: %q", line)
 			}
 		}
-		lint := exec.Command("../.cache/bin/promtool", "check", "metrics")
+		lint := exec.Command(labtest.Server(t, "promtool"), "check", "metrics")
 		lint.Stdin = strings.NewReader(string(body))
 		if out, err := lint.CombinedOutput(); err != nil {
 			t.Errorf("promtool: %v\n%s", err, out)

@@ -261,6 +261,7 @@ func TestImpossibleNames(t *testing.T) {
 
 // TestUnprivileged reads everything as nobody: no capability is needed.
 func TestUnprivileged(t *testing.T) {
+	labtest.NeedRoot(t, "it reads as another user")
 	ns := zoo(t)
 	v0 := device(t, ns, "v0")
 	ns.Do(func() error {

@@ -274,6 +274,7 @@ func TestOwners(t *testing.T) {
 
 // TestUnprivileged reads as nobody: no capability is needed.
 func TestUnprivileged(t *testing.T) {
+	labtest.NeedRoot(t, "it reads as another user")
 	ns := zoo(t)
 	want := expected(ipLinks(t, ns))
 	var got []rtnl.Link

@@ -28,6 +28,11 @@ const tries = 4
 // beyond a bound, and must do the same again. Not for parallel tests.
 func Read(t testing.TB, size, perByte, fixed int, f func()) {
 	t.Helper()
+	read(t, CPU, size, perByte, fixed, f)
+}
+
+func read(t testing.TB, cpu time.Duration, size, perByte, fixed int, f func()) {
+	t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	limit := slack + uint64(fixed) + uint64(perByte)*uint64(size)
@@ -37,15 +42,15 @@ func Read(t testing.TB, size, perByte, fixed int, f func()) {
 		allocated, used := allocations(), threadTime(t)
 		f()
 		took, got = threadTime(t)-used, allocations()-allocated
-		if got <= limit && took <= CPU {
+		if got <= limit && took <= cpu {
 			return
 		}
 	}
 	if got > limit {
 		t.Errorf("%d bytes of input made the reader allocate %d bytes, more than %d", size, got, limit)
 	}
-	if took > CPU {
-		t.Errorf("%d bytes of input took %s of CPU time, more than %s", size, took, CPU)
+	if took > cpu {
+		t.Errorf("%d bytes of input took %s of CPU time, more than %s", size, took, cpu)
 	}
 }
 

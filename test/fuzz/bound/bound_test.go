@@ -29,6 +29,7 @@ func once(f func()) func() {
 }
 
 func TestRead(t *testing.T) {
+	const cpu = 200 * time.Millisecond
 	for name, c := range map[string]struct {
 		f    func()
 		want int
@@ -42,11 +43,11 @@ func TestRead(t *testing.T) {
 		}, 1},
 		"greedy once, as the allocator is now and then": {once(func() { sink = make([]byte, 10<<20) }), 0},
 
-		"waits":    {func() { time.Sleep(50 * time.Millisecond) }, 0},
-		"computes": {func() { burn(CPU + 100*time.Millisecond) }, 1},
+		"waits":    {func() { time.Sleep(2 * cpu) }, 0},
+		"computes": {func() { burn(cpu + time.Millisecond) }, 1},
 	} {
 		f := &failures{TB: t}
-		Read(f, 10, 100, 1<<20, c.f)
+		read(f, cpu, 10, 100, 1<<20, c.f)
 		if len(f.all) != c.want {
 			t.Errorf("%s: %q", name, f.all)
 		}

@@ -41,10 +41,9 @@ func Enter(prepare ...func() error) {
 		}
 	case os.Getenv(stageEnv) == enteredStage, privileged():
 	default:
-		err := runInNamespaces()
-		var exit *exec.ExitError
-		if err == nil || errors.As(err, &exit) {
-			os.Exit(exit.ExitCode())
+		status, err := runInNamespaces()
+		if err == nil {
+			os.Exit(status)
 		}
 		unavailable = fmt.Errorf("no root, and no user namespace: %w", err)
 	}
@@ -63,8 +62,8 @@ func privileged() bool {
 	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// runInNamespaces runs this program again, with the same arguments. The error is no *exec.ExitError where it could not be started.
-func runInNamespaces() error {
+// runInNamespaces runs this program again, with the same arguments, and returns its exit status.
+func runInNamespaces() (status int, err error) {
 	runtime.LockOSThread() // Pdeathsig is about this thread
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
@@ -76,7 +75,14 @@ func runInNamespaces() error {
 		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
 	}
-	return cmd.Run()
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		return 0, err
+	}
+	if status = cmd.ProcessState.ExitCode(); status < 0 { // a signal
+		status = 2
+	}
+	return status, nil
 }
 
 // setUp makes room for the names of network namespaces, and switches the loopback on.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"testing"
 
 	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/daemon"
 	"vxlan_exporter/test/lab/monitor"
-	"vxlan_exporter/test/lab/scrape"
 )
 
 // NewNetwork makes a management network that lives as long as the test.
@@ -54,15 +54,11 @@ func Listen(t testing.TB, n *lab.NS, address netip.AddrPort) net.Listener {
 func StartMonitor(t testing.TB, n *monitor.Network, o monitor.Options) *monitor.Stack {
 	t.Helper()
 	if o.Programs == "" {
-		root, err := scrape.Root()
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.Programs = monitor.Programs(root)
+		o.Programs = filepath.Dir(Server(t, "prometheus"))
 	}
 	s, err := monitor.Start(context.WithoutCancel(t.Context()), n, o)
 	if err != nil {
-		t.Fatalf("this test needs the programs of test/lab/install-deps: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {

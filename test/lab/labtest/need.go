@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"vxlan_exporter/test/lab/monitor"
+	"vxlan_exporter/test/lab/scrape"
 )
 
 // programs are what package lab runs: make deps installs them.
@@ -20,6 +24,18 @@ func NeedNamespaces(t testing.TB) {
 		Lacks(t, unavailable.Error())
 	}
 	Need(t, programs()...)
+}
+
+// Server is the path of promtool, prometheus, alertmanager or amtool. It ends a test where that is missing.
+func Server(t testing.TB, name string) string {
+	t.Helper()
+	root, err := scrape.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(monitor.Programs(root), name)
+	Need(t, path)
+	return path
 }
 
 // Need ends a test where a program is missing.
