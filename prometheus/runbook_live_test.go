@@ -18,6 +18,7 @@ import (
 // undone.
 func TestRunbookOnTheLiveFailure(t *testing.T) {
 	t.Parallel()
+	labtest.NeedRoot(t, "tcpdump changes to a user of its own")
 	s := &sufferer{Rig: labtest.NewRig(t, lab.LiveFailure()), t: t, path: programs(t)}
 
 	page := confirm(t, "VxlanChecksumFailure")

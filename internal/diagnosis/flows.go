@@ -52,8 +52,13 @@ type ports struct {
 
 func sortPorts(n *node.Node) ports {
 	p := ports{
-		map[portKey]node.ConntrackPort{}, map[portKey]natted{}, map[sourceKey]natted{}, map[portKey]natted{},
-		map[sourceKey][]string{}, map[portKey][]string{}, map[portKey][]string{},
+		map[portKey]node.ConntrackPort{},
+		map[portKey]natted{},
+		map[sourceKey]natted{},
+		map[portKey]natted{},
+		map[sourceKey][]string{},
+		map[portKey][]string{},
+		map[portKey][]string{},
 	}
 	for _, d := range n.Devices {
 		if d.LinkNetns != nil {

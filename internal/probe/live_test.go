@@ -19,10 +19,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if err := labtest.Parallel("8"); err != nil {
-		panic(err)
-	}
-	os.Exit(m.Run())
+	labtest.Enter()
+	labtest.Parallel("8")
+	m.Run()
 }
 
 // asker asks from a namespace.

@@ -45,7 +45,7 @@ func (r *Rig) WatchWire() (*Wire, error) {
 			return fmt.Errorf("packet socket: %w (needs CAP_NET_RAW)", err)
 		}
 		err = errors.Join(
-			unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20),
+			receiveBuffer(w.fd, 8<<20),
 			unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 			unix.Bind(w.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Index}),
 		)
@@ -176,3 +176,12 @@ func udpChecksum(src, dst, udp []byte) uint16 {
 }
 
 func htons(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v)) }
+
+// receiveBuffer sets the size of a socket's receive buffer, or as much of it as net.core.rmem_max allows the root of a user namespace.
+func receiveBuffer(fd, size int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
+	if errors.Is(err, unix.EPERM) {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
+	}
+	return err
+}

@@ -1,4 +1,4 @@
-//go:build stress
+//go:build load
 
 // Package stress_test runs the real exporter under load and churn that no node should ever see, and holds it to its bounds.
 package stress_test

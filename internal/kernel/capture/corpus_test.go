@@ -115,7 +115,8 @@ func TestCorpus(t *testing.T) {
 // agreesWithTcpdump compares with what tcpdump says of finished checksums: "[udp sum ok]" or "[bad udp cksum 0xffff -> 0x1234!]".
 func agreesWithTcpdump(t *testing.T, path string, frames [][]byte, want []recorded) {
 	t.Helper()
-	out, err := exec.Command("tcpdump", "-nvvr", path).Output()
+	labtest.Need(t, "tcpdump")
+	out, err := exec.Command("tcpdump", "-Z", "root", "-nvvr", path).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

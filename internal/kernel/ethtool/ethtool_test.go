@@ -29,8 +29,8 @@ link add <b>"x" type vxlan id 8 dstport 8473
 link set v0 up
 link set v1 up
 `, "ip", "-batch", "-")
-	ns.Run("ip", "tuntap", "add", "tun0", "mode", "tun")
-	ns.Run("ip", "tuntap", "add", "tap0", "mode", "tap")
+	ns.AddTun("tun0", "tun")
+	ns.AddTun("tap0", "tap")
 	ns.Run("ethtool", "-K", "vx1", "tx-checksum-ip-generic", "off")
 	ns.Run("ethtool", "-K", "v0", "tx", "off", "gro", "on")
 	return ns

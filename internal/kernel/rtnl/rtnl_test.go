@@ -48,7 +48,7 @@ link set csum up
 link set nocsum mtu 1234
 `, "ip", "-batch", "-")
 	ns.Run("ip", "link", "add", "a\xff\\\"b", "type", "vxlan", "id", "9", "dstport", "8474")
-	ns.Run("ip", "tuntap", "add", "tun0", "mode", "tun")
+	ns.AddTun("tun0", "tun")
 	return ns
 }
 

@@ -12,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"vxlan_exporter/test/lab/labtest"
 	"vxlan_exporter/test/lab/scrape"
 )
 
 func TestBadArguments(t *testing.T) {
+	labtest.NeedNamespaces(t)
 	for args, want := range map[string]string{
 		"upp":                    "expected command",
 		"up --rules=older":       `--rules="older": must be one of none, old, fixed`,
@@ -50,6 +52,7 @@ func build(t *testing.T) string {
 
 // The whole life of a standing rig, by the command itself, as the pod is served by a process that it leaves behind.
 func TestCommands(t *testing.T) {
+	labtest.NeedNamespaces(t)
 	command := build(t)
 	name := fmt.Sprintf("--name=vxe-command-%d", os.Getpid())
 	try := func(verb string, flags ...string) (int, string) {
@@ -91,6 +94,7 @@ func TestCommands(t *testing.T) {
 
 // A demonstration that is cut short leaves nothing behind.
 func TestDemoCutShort(t *testing.T) {
+	labtest.NeedNamespaces(t)
 	command := build(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
