@@ -86,5 +86,4 @@ include test/fuzz/fuzz.mk
 include grafana/grafana.mk
 include test/e2e/e2e.mk
 include test/kernels/kernels.mk
-include test/bench/wire/wire.mk
 include test/load/load.mk

@@ -50,7 +50,7 @@ func stream(t *testing.T, r *lab.Rig) {
 }
 
 // TestWireGoodPackets judges every packet of healthy overlays one by one, in all the states that offloads leave checksums in. None is
-// bad. bench/wire does the same with three million.
+// bad.
 func TestWireGoodPackets(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -1,4 +1,3 @@
 // Package grafana holds the dashboards, which `make grafana` generates from src, and reads the committed JSON: what each query asks when
-// Grafana sends it. The tests hold it against what Grafana can import, and run every query against a real Prometheus; test/bench/rules times
-// them over thousands of nodes.
+// Grafana sends it. The tests hold it against what Grafana can import, and run every query against a real Prometheus.
 package grafana

@@ -1,6 +1,6 @@
 # Alert rules and their examples; included by the Makefile.
 
-.PHONY: rules rules-check bench-rules prometheus-current
+.PHONY: rules rules-check prometheus-current
 
 rules: ## the alert rules for a site, in dist/rules: make rules RUNBOOK_URL=https://… GRAFANA_URL=https://…
 	RUNBOOK_URL='$(RUNBOOK_URL)' GRAFANA_URL='$(GRAFANA_URL)' ./prometheus/render $(DIST)/rules
@@ -19,6 +19,3 @@ export VXLAN_TEST_PROGRAMS := $(TOOLS)/current
 deps: prometheus-current
 endif
 
-# On a machine that does nothing else: a busy one would measure itself.
-bench-rules: deps ## what the rules cost with 5,000 nodes in a real Prometheus (a quarter of an hour)
-	$(GO) run ./test/bench/rules $(ARGS)

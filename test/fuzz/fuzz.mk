@@ -2,7 +2,7 @@
 
 FUZZTIME ?= 10m
 
-.PHONY: fuzz fuzz-smoke fuzz-seeds
+.PHONY: fuzz fuzz-smoke
 
 fuzz: deps ## every fuzz target for FUZZTIME (10m)
 	GO='$(GO)' ./test/fuzz/run $(FUZZTIME)
@@ -11,5 +11,3 @@ fuzz: deps ## every fuzz target for FUZZTIME (10m)
 fuzz-smoke: deps ## every fuzz target for 20 seconds
 	GO='$(GO)' nice -n 10 ./test/fuzz/run 20s
 
-fuzz-seeds: deps ## record seeds from the running kernel (root)
-	$(GO) run ./test/fuzz/record
