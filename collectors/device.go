@@ -18,7 +18,7 @@ import (
 
 // DeviceConfig says what the device collector reads and publishes. The zero value reads the process's network namespace.
 type DeviceConfig struct {
-	Ports          []uint16       // VXLAN ports to look for besides the devices' own; nil: DefaultPort
+	Ports          []uint16       // VXLAN ports besides the devices' own; nil: DefaultPort
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
 	Features       ethtool.Path   // how features are read; "": ethtool.Auto
 

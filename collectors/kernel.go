@@ -18,7 +18,7 @@ import (
 type KernelConfig struct {
 	Proc         string   // usually /proc
 	OSRelease    []string // the first that exists is read; usually kernelversion.OSReleasePaths()
-	SelfTestFile string   // what the selftest command stored; empty: look for none
+	SelfTestFile string   // what the selftest command stored; empty: none
 }
 
 // Kernel says which kernel runs here and whether NAT on it spoils outer checksums, by its release and by a stored self-test. It

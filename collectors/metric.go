@@ -41,7 +41,7 @@ func (emit Emit) Number(value *uint64, labels ...string) {
 	}
 }
 
-// Setting emits a setting that the kernel may not tell: nil emits nothing.
+// Setting emits a setting that the kernel may not report: nil emits nothing.
 func (emit Emit) Setting(value *bool, labels ...string) {
 	if value != nil {
 		emit.Bool(*value, labels...)

@@ -19,7 +19,7 @@ import (
 type Options struct {
 	Proc, OSRelease, SelfTestFile string // paths of procfs, os-release and the stored self-test
 
-	Ports          []string // VXLAN ports to look for besides the devices' own
+	Ports          []string // VXLAN ports besides the devices' own
 	FeatureInclude string   // regular expression of device features to publish besides the built-in ones; empty: none
 
 	ConntrackStrategy                      conntrack.Strategy

@@ -17,25 +17,25 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// WireConfig says how the packet probe works. The zero value of a field stands for what it says.
+// WireConfig configures Wire. The comment of a field says what its zero value means.
 type WireConfig struct {
 	MaxPeers            int      // peers with a label of their own in vxlan_wire_bad_packets_total; 0: 64
 	SampleRate          float64  // highest sampling ratio, above 0 and at most 1; 0: 1
-	MaxPacketsPerSecond int      // packets looked at per second, all interfaces together; the ratio follows; 0: 1000
-	Interfaces          []string // NICs to watch beside those that VXLAN devices name
+	MaxPacketsPerSecond int      // packets judged per second, all interfaces together; the ratio follows; 0: 1000
+	Interfaces          []string // NICs to capture on beside those that VXLAN devices name
 	Proc                string   // where procfs is mounted; "": /proc
 	Logger              *slog.Logger
 	Now                 func() time.Time // nil: time.Now
-	// Devices finds the VXLAN devices when a link event tells of a new one; nil: they are found by Observe alone.
+	// Devices finds the VXLAN devices after a link event; nil: they are found by Observe alone.
 	Devices Collector
 	Listen  func() (rtnl.Events, error) // nil: rtnetlink, in the network namespace of the thread that calls Observe first
 	Open    capture.Opener              // nil: capture.Open, in the network namespace of the thread that calls Observe
 }
 
 const (
-	// wireGather is how long packets pile up before they are looked at, which is 10 wake-ups a second.
+	// wireGather is how long packets are queued before they are read: 10 wake-ups a second.
 	wireGather = 100 * time.Millisecond
-	// wireQueue is how many packets may pile up. About 180 of 1500 bytes fit into a queue of the default net.core.rmem_max.
+	// wireQueue bounds the packets queued meanwhile. About 180 of 1500 bytes fit into a queue of the default net.core.rmem_max.
 	wireQueue = 100
 )
 
@@ -48,7 +48,7 @@ const (
 
 // Wire judges the checksums of the VXLAN packets on the NICs below the VXLAN devices. It needs CAP_NET_RAW.
 //
-// The first Observe begins to watch; from then on packets are counted in the background until the context of Run ends.
+// The first Observe starts the captures; packets are then counted in the background until the context of Run ends.
 type Wire struct {
 	Metrics
 	cfg       WireConfig
@@ -63,7 +63,7 @@ type Wire struct {
 
 	mu        sync.Mutex
 	listening bool      // to link events
-	looked    time.Time // when the newest look because of an event began
+	eventTime time.Time // start of the newest device observation that a link event caused
 	watches   map[string]*wireWatch
 	past      capture.Stats // of watches that have ended
 	stopped   bool
@@ -106,7 +106,7 @@ func NewWire(cfg WireConfig) *Wire {
 // Name is "wire".
 func (*Wire) Name() string { return "wire" }
 
-// Run stops the probe when ctx ends and waits for that.
+// Run stops the captures when ctx ends, and waits for them.
 func (c *Wire) Run(ctx context.Context) {
 	<-ctx.Done()
 	c.stop()
@@ -120,29 +120,29 @@ func (c *Wire) Run(ctx context.Context) {
 	}
 }
 
-// Observe follows the devices and ports in known, begins to watch interfaces that are new and fills node.Wire with the counts so far.
+// Observe follows the devices and ports in known, starts captures on new interfaces and fills node.Wire with the counts so far.
 func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped {
-		return nil, errors.New("wire: the probe has been stopped")
+		return nil, errors.New("wire: the collector has been stopped")
 	}
 	c.listen()
-	families, err := c.heedDevices(known)
+	families, err := c.followDevices(known)
 	if len(c.watches) == 0 && c.past == (capture.Stats{}) && err != nil {
-		return nil, err // never saw anything: there are no counts, not even 0
+		return nil, err // nothing was ever captured: there are no counts, not even 0
 	}
-	w := c.snapshot(slices.Sorted(maps.Keys(families)))
+	w := c.counts(slices.Sorted(maps.Keys(families)))
 	return func(n *node.Node) { n.Wire = w }, err
 }
 
-// wireTargets lists the interfaces to watch. The error names devices whose underlay is not known.
+// wireTargets lists the interfaces to capture on. The error names devices whose underlay is not known.
 func wireTargets(known *node.Node, named []string) ([]string, error) {
 	if err := devicesUnknown(known); err != nil {
 		return named, fmt.Errorf("wire: %w", err)
 	}
 	if len(known.Devices) == 0 && len(named) == 0 {
-		return nil, fmt.Errorf("wire: no VXLAN device to watch the underlay of: %w", fs.ErrNotExist)
+		return nil, fmt.Errorf("wire: no VXLAN device whose underlay to capture on: %w", fs.ErrNotExist)
 	}
 	names := slices.Clone(named)
 	var errs []error
@@ -153,7 +153,7 @@ func wireTargets(known *node.Node, named []string) ([]string, error) {
 		case d.LinkNetns != nil:
 			errs = append(errs, fmt.Errorf("wire: %s: its underlay is in another network namespace: %w", DeviceLabel(d.Name), errors.ErrUnsupported))
 		case len(named) == 0:
-			errs = append(errs, fmt.Errorf("wire: %s: the kernel does not say which NIC is below (neither dev nor local is set): name it with --wire.interface: %w",
+			errs = append(errs, fmt.Errorf("wire: %s: the kernel does not say which NIC is its underlay (neither dev nor local is set): name it with --wire.interface: %w",
 				DeviceLabel(d.Name), errors.ErrUnsupported))
 		}
 	}
@@ -161,7 +161,7 @@ func wireTargets(known *node.Node, named []string) ([]string, error) {
 	return slices.Compact(names), errors.Join(errs...)
 }
 
-// follow makes the watches those of the targets.
+// follow starts and stops watches, so that they are those of the targets.
 func (c *Wire) follow(targets []string) error {
 	var errs, gone []error
 	for name := range c.watches {
@@ -177,9 +177,9 @@ func (c *Wire) follow(targets []string) error {
 				err = w.capture.Update(c.currentPorts())
 			}
 			if err == nil || errors.Is(err, capture.ErrDown) {
-				continue // while it is down, fewer interfaces are watched: no failure
+				continue // down: one interface less, no failure
 			}
-			errs = append(errs, fmt.Errorf("wire: %w (started anew)", err), c.drop(name))
+			errs = append(errs, fmt.Errorf("wire: %w (restarted)", err), c.drop(name))
 		}
 		err := c.watch(name)
 		switch {
@@ -192,14 +192,14 @@ func (c *Wire) follow(targets []string) error {
 			break // it is the same for all
 		}
 	}
-	// An interface that is gone is one less to be watched. It must not turn the failure of another into "there is none here".
+	// An interface that is gone is one interface less. It must not turn the failure of another into "none".
 	if len(errs) == 0 && len(c.watches) == 0 {
 		return errors.Join(gone...)
 	}
 	return errors.Join(errs...)
 }
 
-// watch begins to watch an interface.
+// watch starts the capture on an interface.
 func (c *Wire) watch(name string) error {
 	capture, err := capture.NewCapture(capture.Config{
 		Interface: name, Ports: c.currentPorts(), Ratio: c.sampler.current(), Open: c.cfg.Open,
@@ -233,7 +233,7 @@ func (c *Wire) currentPorts() []uint16 {
 	return nil
 }
 
-func (c *Wire) snapshot(families []string) *node.Wire {
+func (c *Wire) counts(families []string) *node.Wire {
 	w := &node.Wire{Interfaces: []string{}}
 	total, duty := c.past, capture.Duty{In: 1, Out: 1}
 	for _, name := range slices.Sorted(maps.Keys(c.watches)) {

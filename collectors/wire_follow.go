@@ -9,11 +9,11 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// wireFollowGap is the least time between two looks at the devices because of link events: a CNI makes many at once.
+// wireFollowGap is the least time between two observations of the devices after link events: a CNI makes many at once.
 const wireFollowGap = 250 * time.Millisecond
 
-// listen begins to follow link events, so that a device is watched from when it appears, and not from the next scrape on. It is called
-// by the first Observe, which runs in the network namespace that is meant.
+// listen subscribes to link events, so that capture starts when a device appears, and not with the next scrape. The first Observe calls
+// it, in the network namespace that is meant.
 func (c *Wire) listen() {
 	if c.listening || c.cfg.Devices == nil {
 		return
@@ -24,11 +24,11 @@ func (c *Wire) listen() {
 		c.cfg.Logger.Warn("wire: new devices are found at the next scrape only", "err", err)
 		return
 	}
-	go c.heed(w)
+	go c.handleEvents(w)
 }
 
-// heed looks at the devices at every event.
-func (c *Wire) heed(w *rtnl.Watcher) {
+// handleEvents observes the devices after every event.
+func (c *Wire) handleEvents(w *rtnl.Watcher) {
 	defer w.Close()
 	for {
 		select {
@@ -41,16 +41,16 @@ func (c *Wire) heed(w *rtnl.Watcher) {
 			return
 		case <-w.Changed():
 		}
-		if err := c.look(); err != nil {
-			// The next Observe meets it again, and reports it.
-			c.cfg.Logger.Debug("wire: look at the devices", slog.Any("err", err))
+		if err := c.observeDevices(); err != nil {
+			// The next Observe reports it.
+			c.cfg.Logger.Debug("wire: observe the devices", slog.Any("err", err))
 		}
 		time.Sleep(wireFollowGap)
 	}
 }
 
-// look finds the devices as the device collector does, and watches what is below them.
-func (c *Wire) look() error {
+// observeDevices finds the devices as the device collector does, and captures on their underlays.
+func (c *Wire) observeDevices() error {
 	start := c.cfg.Now()
 	var n node.Node
 	fill, err := c.cfg.Devices.Observe(c.ctx, &n)
@@ -63,13 +63,13 @@ func (c *Wire) look() error {
 	if c.stopped {
 		return nil
 	}
-	c.looked = start
-	_, followErr := c.heedDevices(&n)
+	c.eventTime = start
+	_, followErr := c.followDevices(&n)
 	return errors.Join(err, followErr)
 }
 
-// heedDevices takes over the ports and interfaces of n, and returns the address families in use. c.mu is held.
-func (c *Wire) heedDevices(n *node.Node) (families map[string]bool, err error) {
+// followDevices takes over the ports and interfaces of n, and returns the address families in use. c.mu is held.
+func (c *Wire) followDevices(n *node.Node) (families map[string]bool, err error) {
 	targets, err := wireTargets(n, c.cfg.Interfaces)
 	var ports []uint16
 	families = map[string]bool{}
@@ -79,8 +79,8 @@ func (c *Wire) heedDevices(n *node.Node) (families map[string]bool, err error) {
 			families[f] = true
 		}
 	}
-	if !n.Time.IsZero() && n.Time.Before(c.looked) {
-		return families, err // an event has brought newer devices than this look, which began before
+	if !n.Time.IsZero() && n.Time.Before(c.eventTime) {
+		return families, err // a link event has brought newer devices than this observation
 	}
 	c.ports.Store(&ports)
 	return families, errors.Join(err, c.follow(targets))

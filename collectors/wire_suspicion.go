@@ -9,25 +9,25 @@ import (
 )
 
 const (
-	// wireAlert is for how long everything is watched after a bad packet: the SYNs of a stalled connection are at most 32 s apart.
+	// wireAlert is for how long everything is captured after a bad packet: the SYNs of a stalled connection are at most 32 s apart.
 	wireAlert = time.Minute
 	// wireDoubt is the same after a UDP checksum error of the node, which may be any datagram's, and for how long such errors
-	// are listened to while no bad VXLAN packet is found. wireDeaf is for how long they are not, after that.
-	wireDoubt = 40 * time.Second
-	wireDeaf  = 10 * time.Minute
+	// count while no bad VXLAN packet is found. wireIgnore is for how long they are ignored after that.
+	wireDoubt  = 40 * time.Second
+	wireIgnore = 10 * time.Minute
 	// wirePoll is how often the counters are read, wireStale when what they said before is too old to compare with.
 	wirePoll  = 500 * time.Millisecond
 	wireStale = 5 * time.Second
 )
 
-// wireSuspicion says when a busy NIC is to be watched all the time, because a failure may be under way. All watches share it.
+// wireSuspicion says when a busy NIC is to be captured on all the time, because a failure may be under way. All watches share it.
 type wireSuspicion struct {
 	errors func() (uint64, error) // UDP datagrams dropped for a bad checksum
 
 	mu     sync.Mutex
 	until  time.Time
-	doubts time.Time // when the errors began that nothing has come of yet; zero: there are none
-	deaf   time.Time // until when errors are not listened to
+	doubts time.Time // when the errors began that no bad packet explains yet; zero: there are none
+	ignore time.Time // until when errors are ignored
 	polled time.Time
 	before uint64
 }
@@ -36,7 +36,7 @@ type wireSuspicion struct {
 func (s *wireSuspicion) bad(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.until, s.doubts, s.deaf = now.Add(wireAlert), time.Time{}, time.Time{}
+	s.until, s.doubts, s.ignore = now.Add(wireAlert), time.Time{}, time.Time{}
 }
 
 // suspected reports whether a failure may be under way.
@@ -56,14 +56,14 @@ func (s *wireSuspicion) poll(now time.Time) {
 	}
 	rose := n > s.before && now.Sub(s.polled) < wireStale
 	s.before, s.polled = n, now
-	if !rose || now.Before(s.deaf) {
+	if !rose || now.Before(s.ignore) {
 		return
 	}
 	if s.doubts.IsZero() || !now.Before(s.until) {
 		s.doubts = now
 	}
 	if now.Sub(s.doubts) > wireDoubt {
-		s.deaf = now.Add(wireDeaf)
+		s.ignore = now.Add(wireIgnore)
 		return
 	}
 	if until := now.Add(wireDoubt); until.After(s.until) {

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// wireIdle is how often a watch that samples looks up without packets, to raise the ratio again.
+	// wireIdle is how often an idle watch that samples wakes up, to raise the ratio again.
 	wireIdle = time.Second
-	// wireRetry is how often an interface that is gone is looked for.
+	// wireRetry is how often a watch tries an interface that is gone.
 	wireRetry = time.Second
 )
 

@@ -15,7 +15,7 @@ import (
 type Packet struct {
 	Frame []byte
 	Meta  Meta
-	Ratio float64 // the part of all such packets that is seen: the sampling ratio, and the part of the time in which they are watched
+	Ratio float64 // the part of all such packets that is seen: the sampling ratio times the duty
 }
 
 // Stats counts since the Capture was made.
@@ -35,7 +35,7 @@ const (
 	defaultMTU = 9000
 )
 
-// Capture watches one interface. Read is for one goroutine; all else may be called from any.
+// Capture captures on one interface. Read is for one goroutine; all else may be called from any.
 type Capture struct {
 	name   string
 	gather time.Duration
@@ -48,7 +48,7 @@ type Capture struct {
 	closed  chan struct{}
 	closing sync.Once
 
-	binding  sync.Mutex // held while the socket is bound anew, which takes some 10 ms; never taken with mu held
+	binding  sync.Mutex // held while the socket is rebound, which takes some 10 ms; never taken with mu held
 	resting  bool       // bound so that it sees nothing
 	ignoring bool       // of outgoing packets
 
@@ -65,12 +65,12 @@ type Config struct {
 	Interface string
 	Ports     []uint16 // VXLAN destination ports
 	Ratio     float64  // sampling ratio to begin with; 1: all packets
-	// Gather is how long packets are left to pile up: waking for each would cost more than judging it.
+	// Gather is how long packets are queued before they are read: waking for each would cost more than judging it.
 	Gather time.Duration
 	Open   Opener // nil: Open
 }
 
-// NewCapture begins to watch an interface. The error of an interface that is not there satisfies fs.ErrNotExist, that of a missing
+// NewCapture starts a capture on an interface. The error of an interface that is not there satisfies fs.ErrNotExist, that of a missing
 // privilege fs.ErrPermission.
 func NewCapture(cfg Config) (*Capture, error) {
 	if cfg.Open == nil {
@@ -158,7 +158,7 @@ func (c *Capture) Update(ports []uint16) error {
 	return nil
 }
 
-// update takes over ports and properties, and reports whether the socket must be bound anew.
+// update takes over ports and properties, and reports whether the socket must be rebound.
 func (c *Capture) update(iface Interface, ports []uint16) (bind bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -259,7 +259,7 @@ func (c *Capture) SetRatio(ratio float64, each func(Packet)) error {
 	return err
 }
 
-// explain turns the kernel's word for an interface that went away into ErrDown.
+// explain turns the errors of an interface that went away into ErrDown.
 func (c *Capture) explain(err error) error {
 	if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
 		c.mu.Lock()

@@ -13,7 +13,7 @@ type Meta struct {
 	MTU      int  // of the interface; 0: not known
 
 	NotReady bool // CHECKSUM_PARTIAL: a checksum in it is still to be finished by a NIC (TP_STATUS_CSUMNOTREADY)
-	Verified bool // the driver vouches for the checksum and the kernel does not look again (TP_STATUS_CSUM_VALID, 4.0)
+	Verified bool // the driver has verified the checksum, and the kernel does not (TP_STATUS_CSUM_VALID, 4.0)
 	GSO      bool // several packets in one, to be cut on the way out or put together on the way in
 
 	// ChecksumStart and ChecksumOffset say which checksum is unfinished when NotReady: the sum over everything from the first, to
@@ -72,7 +72,7 @@ const (
 )
 
 // Verdict is what Judge says of a packet. The addresses are zero values when Reason is NotUDP; Field and Correct are only set for
-// Bad, Field also for those packets whose field has been looked at.
+// Bad, Field also for packets that are not Unjudgeable for NotUDP.
 type Verdict struct {
 	Kind    Kind
 	Reason  Reason  // for Unjudgeable

@@ -2,12 +2,12 @@ package capture
 
 import "time"
 
-// load finds out how much of the time a NIC may be watched.
+// load finds the part of the time in which a NIC may be captured on.
 type load struct {
 	capture *Capture
 	handled func() (uint64, error)
 
-	at     time.Time // of the look before; zero: there was none
+	at     time.Time // of the counters before; zero: none
 	before Counts
 	stack  uint64
 	low    bool // the rates were far from too high
@@ -16,7 +16,7 @@ type load struct {
 // Counts are packets that an interface has received and sent.
 type Counts struct{ Received, Sent uint64 }
 
-// duty looks at the rates since the last look. A NIC that does not tell is better watched all the time than never.
+// duty derives it from the rates since the last call. A NIC without counters is captured on all the time.
 func (l *load) duty(now time.Time) Duty {
 	counts, err := l.capture.counts()
 	if err != nil {
@@ -26,7 +26,7 @@ func (l *load) duty(now time.Time) Duty {
 	at, before, stack := l.at, l.before, l.stack
 	l.at, l.before, l.stack, l.low = now, counts, 0, false
 	if l.handled != nil {
-		if n, err := l.handled(); err == nil { // what it would tell only makes the rate smaller
+		if n, err := l.handled(); err == nil { // it can only make the rate smaller
 			l.stack = n
 		}
 	}

@@ -12,31 +12,30 @@ import (
 const (
 	// maxBatch bounds what one Read hands over; the queue holds fewer.
 	maxBatch = 4096
-	// While nothing comes, the queue is looked at idleLook times less often, and never more often than every minLook.
-	idleLook = 2
-	minLook  = 10 * time.Millisecond
+	// While nothing comes, the queue is read idleFactor times less often, and never more often than every minIdle.
+	idleFactor = 2
+	minIdle    = 10 * time.Millisecond
 )
 
 // Batch is what one Read saw.
 type Batch struct {
 	Passed int           // packets that passed the filter, lost ones included
-	Took   time.Duration // that the Read took, and as much of the time in which nothing is watched as belongs to it
+	Took   time.Duration // that the Read took, and as much of the time in which nothing is captured as belongs to it
 }
 
-// Read hands over the packets that are queued when it looks: once Gather has passed, and
-// then again as long as there are none, but not after the deadline. The error is ErrDown when the interface went away,
+// Read waits for Gather and hands over what is queued then; it waits again as long as nothing is, but not after the deadline. The error is ErrDown when the interface went away,
 // os.ErrClosed after Close.
 func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err error) {
 	ratio, first, duty := c.Ratio(), time.Now(), c.Duty()
 	for b.Passed == 0 {
 		pause := c.gather
 		if !c.flowing {
-			pause = max(pause*idleLook, minLook)
+			pause = max(pause*idleFactor, minIdle)
 		}
 		// In a window, as many packets come as else in the whole cycle.
 		pause = time.Duration(float64(pause) * duty.In)
 		last := false
-		// Half as long again is not worth a look of its own, and at rest nothing can come.
+		// Half as long again is not worth a wake-up of its own, and at rest nothing can come.
 		if left := time.Until(deadline); !deadline.IsZero() && (left <= pause*3/2 || c.atRest()) {
 			pause, last = left, true
 		}

@@ -55,8 +55,8 @@ func Open() (Socket, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open AF_PACKET socket: %w", err)
 	}
-	// Not in non-blocking mode, which would put it under the eyes of Go's poller: each packet that comes would then wake this process,
-	// even one that waits for nothing (EPOLLET). That was most of what the probe cost.
+	// Not in non-blocking mode, which would register it with Go's poller: each packet would then wake this process, even while nothing
+	// waits (EPOLLET). That was most of the cost.
 	s := &packetSocket{file: os.NewFile(uintptr(fd), "packet")}
 	if s.raw, err = s.file.SyscallConn(); err == nil {
 		err = errors.Join(
@@ -162,7 +162,7 @@ func (s *packetSocket) control(f func(fd int) error) error {
 	return err
 }
 
-// networkOrder turns a 16-bit value round for a field in network byte order.
+// networkOrder converts a 16-bit value to network byte order.
 func networkOrder(v uint16) uint16 {
 	return binary.NativeEndian.Uint16([]byte{byte(v >> 8), byte(v)})
 }

@@ -11,7 +11,7 @@ import (
 // A tap costs every packet that passes the NIC, whatever its filter says: 110 ns when it is received (two indirect calls and a few
 // cache lines, packet_rcv in net/packet/af_packet.c), 170 ns when it is sent (the kernel first makes a copy of its descriptor,
 // dev_queue_xmit_nit in net/core/dev.c). That is 3 and 7 % of a CPU that does nothing but VXLAN. The filter is a tenth of it. So a
-// NIC that carries more than a tap can see for 1 % of a CPU is watched part of the time, and what is seen then counts for the rest.
+// NIC that carries more than a tap can see for 1 % of a CPU is captured on part of the time, and what is seen then counts for the rest.
 const (
 	// FullRate is how many packets per second may be received, or sent, while all of them are seen.
 	FullRate = 100_000
@@ -22,14 +22,14 @@ const (
 	seenSent     = 50_000
 
 	// cycle is how long a pause and the window after it last together, unless the window would be shorter than minWindow. It is short,
-	// so that what one window brings fits into the socket's queue. To bind a socket anew takes some 10 ms (synchronize_net).
+	// so that what one window brings fits into the socket's queue. To rebind a socket takes some 10 ms (synchronize_net).
 	cycle     = 200 * time.Millisecond
 	maxCycle  = 2 * time.Second
 	minWindow = 10 * time.Millisecond
 
-	// look is how often the rate is looked at while all is seen, seldom how often while it is far from too high.
-	look   = 250 * time.Millisecond
-	seldom = time.Second
+	// rateInterval is how often the rate is computed while all is seen, lowRateInterval how often while it is far from too high.
+	rateInterval    = 250 * time.Millisecond
+	lowRateInterval = time.Second
 )
 
 // Duty is the part of the time that packets are seen, by direction.
@@ -57,7 +57,7 @@ type WindowsConfig struct {
 	// Handled returns a number of packets that rises with all that the NICs bring, after several were put together (GRO): a tap sees
 	// no more than that. nil: not known.
 	Handled func() (uint64, error)
-	// Suspected reports that a failure may be under way: all is seen then, as long as all of it can be looked at. nil: never.
+	// Suspected reports that a failure may be under way: all is seen then, as long as all of it can be judged. nil: never.
 	Suspected func(now time.Time) bool
 }
 
@@ -76,7 +76,7 @@ func NewWindows(c *Capture, cfg WindowsConfig) *Windows {
 		cfg.Now = time.Now
 	}
 	now := cfg.Now()
-	w := &Windows{cfg: cfg, capture: c, load: load{capture: c, handled: cfg.Handled}, next: now.Add(look), at: now, outKnown: true}
+	w := &Windows{cfg: cfg, capture: c, load: load{capture: c, handled: cfg.Handled}, next: now.Add(rateInterval), at: now, outKnown: true}
 	if c.Duty() != always() {
 		w.phase, w.next = half, now // of a window that somebody else has left open
 	}
@@ -108,7 +108,7 @@ func (w *Windows) Step(each func(Packet)) error {
 	return w.close(duty, wanted, each)
 }
 
-// suspected reports whether all is to be seen: not where only a sample of it can be looked at anyhow.
+// suspected reports whether all is to be seen: not where only a sample of it is judged anyhow.
 func (w *Windows) suspected(now time.Time) bool {
 	return w.cfg.Suspected != nil && w.capture.Ratio() == 1 && w.cfg.Suspected(now)
 }
@@ -140,9 +140,9 @@ func (w *Windows) wanted(direction int, duty float64) time.Duration {
 
 // all begins to see everything.
 func (w *Windows) all(before Duty, each func(Packet)) error {
-	w.next = w.cfg.Now().Add(look)
+	w.next = w.cfg.Now().Add(rateInterval)
 	if w.load.low {
-		w.next = w.cfg.Now().Add(seldom)
+		w.next = w.cfg.Now().Add(lowRateInterval)
 	}
 	if w.phase == full {
 		return nil
