@@ -20,11 +20,9 @@ import (
 type DeviceConfig struct {
 	Ports          []uint16       // VXLAN ports besides the devices' own; nil: DefaultPort
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
-	Features       ethtool.Path   // how features are read; "": ethtool.Auto
 
-	OpenRoute   nl.Opener                           // nil: nl.Route
-	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
-	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: ethtool.OpenNetlink
+	OpenRoute nl.Opener                           // nil: nl.Route
+	OpenIoctl func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
 }
 
 // Device finds the VXLAN devices of the network namespace, with their offload features, and the ports they use.
@@ -39,9 +37,7 @@ func NewDevice(cfg DeviceConfig) *Device {
 	if cfg.Ports == nil {
 		cfg.Ports = []uint16{DefaultPort}
 	}
-	return &Device{cfg: cfg, Metrics: deviceMetrics(cfg.FeatureInclude), ethtool: ethtool.NewClient(ethtool.Config{
-		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,
-	})}
+	return &Device{cfg: cfg, Metrics: deviceMetrics(cfg.FeatureInclude), ethtool: ethtool.NewClient(cfg.OpenIoctl)}
 }
 
 // Name implements Collector.

@@ -53,7 +53,7 @@ func TestObserveDevices(t *testing.T) {
 	ns := overlay(t)
 	var n node.Node
 	ns.Do(func() (err error) {
-		n, err = observe(context.Background(), NewDevice(DeviceConfig{Ports: []uint16{8472, 9000}}), NewUnderlay(UnderlayConfig{}))
+		n, err = observe(context.Background(), NewDevice(DeviceConfig{Ports: []uint16{8472, 9000}}), NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
 		return err
 	})
 	underlays := make(map[string]string)
@@ -105,7 +105,7 @@ func TestObserveMovedDevice(t *testing.T) {
 	pod.Run("ip", "link", "add", "other", "index", strings.Fields(ns.Run("cat", "/sys/class/net/nic/ifindex"))[0], "type", "bridge")
 	ns.Run("ip", "link", "set", "flannel.1", "netns", pod.Name)
 	pod.Do(func() error {
-		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{}))
+		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
 		if len(n.Devices) != 1 || n.Devices[0].Underlay != "" || n.Devices[0].LinkNetns == nil || len(n.Underlays) != 0 {
 			t.Errorf("devices %+v, underlays %+v", n.Devices, n.Underlays)
 		}
@@ -132,7 +132,7 @@ func TestObserveUnprivileged(t *testing.T) {
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
 			return errno
 		}
-		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{}))
+		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
 		if len(n.Devices) != 5 || len(n.Underlays) != 1 || len(n.Underlays[0].Features) == 0 || n.Underlays[0].Driver.Name != "veth" {
 			t.Errorf("devices %+v, underlays %+v", n.Devices, n.Underlays)
 		}
@@ -181,7 +181,7 @@ func TestFeaturesOfOneDeviceFail(t *testing.T) {
 			!strings.Contains(text, `feature_active{device="byaddr"`) {
 			t.Error(text)
 		}
-		fill, err := NewUnderlay(UnderlayConfig{OpenIoctl: failingIoctl("nic", unix.EIO)}).Observe(context.Background(), &n)
+		fill, err := NewUnderlay(UnderlayConfig{OpenIoctl: failingIoctl("nic", unix.EIO), OpenLinks: openLinks(ns)}).Observe(context.Background(), &n)
 		if !errors.Is(err, unix.EIO) || fill == nil {
 			return fmt.Errorf("underlay: %w", err)
 		}
@@ -202,7 +202,7 @@ func TestVanishingIsNoFailure(t *testing.T) {
 		for i := range n.Devices {
 			n.Devices[i].Underlay = "gone"
 		}
-		fill, underlayErr := NewUnderlay(UnderlayConfig{}).Observe(context.Background(), &n)
+		fill, underlayErr := NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}).Observe(context.Background(), &n)
 		if fill(&n); len(n.Underlays) != 0 {
 			t.Errorf("underlays %+v", n.Underlays)
 		}
@@ -213,13 +213,13 @@ func TestVanishingIsNoFailure(t *testing.T) {
 // TestKernelBeforeGenericNetlink has only the ioctl, and link state from rtnetlink.
 func TestKernelBeforeGenericNetlink(t *testing.T) {
 	ns := overlay(t)
-	none := func() (ethtool.NetlinkConn, error) { return nil, errors.ErrUnsupported }
+	none := func() (ethtool.LinkClient, error) { return nil, errors.ErrUnsupported }
 	for _, up := range []bool{true, false} {
 		if !up {
 			ns.Run("ip", "link", "set", "far", "down")
 		}
 		ns.Do(func() error {
-			n, err := observe(context.Background(), NewDevice(DeviceConfig{OpenNetlink: none}), NewUnderlay(UnderlayConfig{OpenNetlink: none}))
+			n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: none}))
 			if len(n.Underlays) != 1 || n.Underlays[0].LinkUp == nil || *n.Underlays[0].LinkUp != up || len(n.Underlays[0].Features) == 0 {
 				t.Errorf("underlays %+v", n.Underlays)
 			}
@@ -227,8 +227,8 @@ func TestKernelBeforeGenericNetlink(t *testing.T) {
 		})
 	}
 	ns.Do(func() error {
-		broken := func() (ethtool.NetlinkConn, error) { return nil, unix.EMFILE }
-		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenNetlink: broken}))
+		broken := func() (ethtool.LinkClient, error) { return nil, unix.EMFILE }
+		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: broken}))
 		if !errors.Is(err, unix.EMFILE) || len(n.Underlays) != 1 || len(n.Underlays[0].Features) == 0 {
 			t.Errorf("underlays %+v, %v", n.Underlays, err)
 		}
@@ -239,13 +239,12 @@ func TestKernelBeforeGenericNetlink(t *testing.T) {
 // TestManyDevicesTakeFewSockets reads 200 devices by one rtnetlink socket and one for the ioctl, and leaves none open.
 func TestManyDevicesTakeFewSockets(t *testing.T) {
 	ns := manyDevices(t, 200)
-	var route, ioctl, netlink int
+	var route, ioctl int
 	c := NewDevice(DeviceConfig{
-		OpenRoute:   func() (nl.Socket, error) { route++; return nl.Route() },
-		OpenIoctl:   func() (ethtool.IoctlSocket, error) { ioctl++; return ethtool.OpenIoctl() },
-		OpenNetlink: func() (ethtool.NetlinkConn, error) { netlink++; return ethtool.OpenNetlink() },
+		OpenRoute: func() (nl.Socket, error) { route++; return nl.Route() },
+		OpenIoctl: func() (ethtool.IoctlSocket, error) { ioctl++; return ethtool.OpenIoctl() },
 	})
-	u := NewUnderlay(UnderlayConfig{})
+	u := NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)})
 	ns.Do(func() error {
 		var before int
 		for i := range 6 {
@@ -268,8 +267,8 @@ func TestManyDevicesTakeFewSockets(t *testing.T) {
 		}
 		return nil
 	})
-	if route != 6 || ioctl != 6 || netlink != 0 {
-		t.Errorf("6 looks opened %d rtnetlink, %d ioctl and %d generic netlink sockets", route, ioctl, netlink)
+	if route != 6 || ioctl != 6 {
+		t.Errorf("6 looks opened %d rtnetlink and %d ioctl sockets", route, ioctl)
 	}
 }
 
@@ -294,4 +293,15 @@ func openSockets() (n int, err error) {
 		}
 	}
 	return n, err
+}
+
+// openLinks opens the socket in a namespace: the collector opens it on a thread of its own.
+func openLinks(ns *labtest.NS) func() (ethtool.LinkClient, error) {
+	return func() (c ethtool.LinkClient, err error) {
+		ns.Do(func() error {
+			c, err = ethtool.OpenLinks()
+			return nil
+		})
+		return c, err
+	}
 }

@@ -38,7 +38,7 @@ type Options struct {
 type Openers struct {
 	Route        nl.Opener
 	Ioctl        func() (ethtool.IoctlSocket, error)
-	Generic      func() (ethtool.NetlinkConn, error)
+	Links        func() (ethtool.LinkClient, error)
 	Conntrack    conntrack.Opener
 	Rules        NATRulesReader
 	Surroundings nl.Opener // addresses, routes and forwarding databases for the NAT rules

@@ -34,12 +34,12 @@ func New(o Options) (*Set, error) {
 	})
 	all := map[string]Collector{
 		"device": NewDevice(DeviceConfig{
-			Ports: ports, FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl, OpenNetlink: o.Open.Generic,
+			Ports: ports, FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl,
 		}),
 		"host":   NewHost(o.Proc),
 		"socket": NewSocket(o.Proc),
 		"underlay": NewUnderlay(UnderlayConfig{
-			FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl, OpenNetlink: o.Open.Generic,
+			FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl, OpenLinks: o.Open.Links,
 		}),
 		"conntrack": flows,
 		"natrules": NewNATRules(NATRulesConfig{

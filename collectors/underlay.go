@@ -17,11 +17,10 @@ import (
 // UnderlayConfig says what the underlay collector reads and publishes. The zero value reads the process's network namespace.
 type UnderlayConfig struct {
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
-	Features       ethtool.Path   // how features are read; "": ethtool.Auto
 
-	OpenRoute   nl.Opener                           // nil: nl.Route
-	OpenIoctl   func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
-	OpenNetlink func() (ethtool.NetlinkConn, error) // nil: ethtool.OpenNetlink
+	OpenRoute nl.Opener                           // nil: nl.Route
+	OpenIoctl func() (ethtool.IoctlSocket, error) // nil: ethtool.OpenIoctl
+	OpenLinks func() (ethtool.LinkClient, error)  // runs on a thread of its own; nil: ethtool.OpenLinks
 }
 
 // Underlay reads the NICs below the VXLAN devices.
@@ -29,13 +28,15 @@ type Underlay struct {
 	Metrics
 	cfg     UnderlayConfig
 	ethtool *ethtool.Client
+	links   *ethtool.LinkReader
 }
 
 // NewUnderlay returns the collector called "underlay". It needs no capability.
 func NewUnderlay(cfg UnderlayConfig) *Underlay {
-	return &Underlay{cfg: cfg, Metrics: underlayMetrics(cfg.FeatureInclude), ethtool: ethtool.NewClient(ethtool.Config{
-		Path: cfg.Features, OpenIoctl: cfg.OpenIoctl, OpenNetlink: cfg.OpenNetlink,
-	})}
+	return &Underlay{
+		cfg: cfg, Metrics: underlayMetrics(cfg.FeatureInclude),
+		ethtool: ethtool.NewClient(cfg.OpenIoctl), links: ethtool.NewLinkReader(cfg.OpenLinks),
+	}
 }
 
 // Name implements Collector.
@@ -68,6 +69,7 @@ func (c *Underlay) Observe(ctx context.Context, known *node.Node) (fill Fill, er
 			underlays = append(underlays, u)
 		}
 	}
+	errs.add(c.readLinks(ctx, underlays))
 	return func(n *node.Node) { n.Underlays = underlays }, errs.join()
 }
 
@@ -99,20 +101,29 @@ func (c *Underlay) read(ctx context.Context, conn *rtnl.Conn, name string) (node
 	if u.Driver, err = c.ethtool.Driver(ctx, d); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		errs = append(errs, err)
 	}
-	// Without the family "ethtool" link state is that of rtnetlink. What fails here failed on the way to the kernel: asking for the
-	// flags too would only fail again.
-	up, err := c.ethtool.LinkUp(ctx, d)
-	if err == nil {
-		u.LinkUp = &up
-	}
-	if err == nil || errors.Is(err, errors.ErrUnsupported) {
-		u.PrivateFlags, err = c.ethtool.ChecksumFlags(ctx, d)
-	}
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		errs = append(errs, err)
-	}
 	if err := errors.Join(errs...); err != nil {
 		return u, fmt.Errorf("underlay: %w", err)
 	}
 	return u, nil
+}
+
+// readLinks adds what the generic netlink family "ethtool" says. A link that it does not say is up is the carrier of rtnetlink: kernels
+// before 5.6 have no such family, and the library does not tell a driver that has no answer from one that has no link.
+func (c *Underlay) readLinks(ctx context.Context, underlays []node.Underlay) error {
+	var devices []ethtool.Device
+	for _, u := range underlays {
+		devices = append(devices, ethtool.Device{Index: u.Index, Name: u.Name})
+	}
+	links, err := c.links.Read(ctx, devices)
+	for i := range underlays {
+		u := &underlays[i]
+		if link, ok := links[u.Index]; ok {
+			*u.LinkUp = *u.LinkUp || link.Up
+			u.PrivateFlags = link.ChecksumFlags
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("underlay: %w", err)
+	}
+	return nil
 }

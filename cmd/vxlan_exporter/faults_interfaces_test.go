@@ -11,65 +11,42 @@ import (
 const (
 	exposures        = `vxlan_device_exposure`
 	featuresOf       = `vxlan_(device|underlay)_feature_`
-	generic          = featuresOf + `|vxlan_underlay_private_flag` // all that comes by generic netlink where the ioctl is refused
 	exposureOfActive = `vxlan_device_exposure\{device="flannel.1",state="(active|exposed)",variant="offloaded_checksum"`
 )
 
 // ethtoolFaults: the devices are there, and what could not be read of them is not.
 func ethtoolFaults() []fault {
-	refused := func(k *kerneltest.Kernel) { k.NoIoctl = true }
-	all := onNetlink(kerneltest.Generic, func(name string, status node.Status, f *fault) {
-		f.setUp = refused
-		f.later = outcome{fails: statuses{"device": status, "underlay": status}, lost: generic, changed: exposures}
-		switch name {
-		case "ENOBUFS in mid-answer", "changes all the time": // the answers are single messages
-			f.later.fails = nil
-		case "no answer before the deadline", "answer without end": // on a machine that is too busy, nothing comes back in time
-			f.later.changed = `vxlan_(device|underlay)_`
-		case "hung system call":
-			f.later.lost = `vxlan_(device|underlay)_`
-			f.start = &outcome{
-				fails: statuses{"device": status, "underlay": status, "wire": status}, lost: `vxlan_(device|underlay|wire)_`,
-				changed: `vxlan_(conntrack|socket)_.*family="ipv6"|vxlan_conntrack_scan_entries`,
-			}
-		}
-	})
-	// Where the ioctl fails otherwise than by being refused, generic netlink is not asked.
 	both := func(fails node.Status) outcome {
 		return outcome{
 			fails: statuses{"device": fails, "underlay": fails}, lost: featuresOf, changed: exposures + `|vxlan_underlay_info`,
 		}
 	}
-	return append(all,
-		fault{
-			name: "generic netlink/the family \"ethtool\" is gone", setUp: refused, broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.ENOENT}),
-			later: outcome{fails: statuses{"device": node.Unsupported, "underlay": node.Unsupported}, lost: generic, changed: exposures},
-		},
-		fault{
+	return []fault{
+		{
 			name: "SIOCETHTOOL/EMFILE, no socket", broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Open: unix.EMFILE}),
 			later: both(node.Failed),
 		},
-		fault{
+		{
 			name: "SIOCETHTOOL/EINTR", broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Refuse: unix.EINTR}),
 			later: both(node.Failed),
 		},
-		fault{
+		{
 			name: "SIOCETHTOOL/EIO of one device", broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Refuse: unix.EIO, Device: kerneltest.Flannel}),
 			later: outcome{
 				fails: statuses{"device": node.Failed}, lost: `vxlan_device_feature_.*device="flannel.1"`,
 				changed: `vxlan_device_exposure\{device="flannel.1"`,
 			},
 		},
-		fault{ // features come by generic netlink then, the driver's name cannot be had
+		{
 			name: "SIOCETHTOOL/EPERM, refused", broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Refuse: unix.EPERM}),
-			later: outcome{fails: statuses{"underlay": node.NotPermitted}, changed: `vxlan_underlay_info`},
+			later: both(node.NotPermitted),
 		},
-		fault{
+		{
 			name: "SIOCETHTOOL/names and features that do not match", broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Cut: 1}),
 			later: outcome{}, // the names are known by then
 			start: &outcome{fails: statuses{"device": node.Failed, "underlay": node.Failed}, lost: featuresOf, changed: exposures},
 		},
-		fault{
+		{
 			name: "SIOCETHTOOL/hung system call", slow: true, broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Hung: true}),
 			later: outcome{fails: statuses{"device": node.Failed, "underlay": node.Failed}, lost: `vxlan_(device|underlay)_`},
 			start: &outcome{
@@ -77,7 +54,7 @@ func ethtoolFaults() []fault {
 				changed: `vxlan_(conntrack|socket)_.*family="ipv6"|vxlan_conntrack_scan_entries`,
 			},
 		},
-	)
+	}
 }
 
 // linkStateFaults: where the ioctl works, link state and private flags alone need generic netlink. A kernel that has no answer is no
@@ -90,11 +67,12 @@ func linkStateFaults() []fault {
 		switch name {
 		case "ENOBUFS in mid-answer", "changes all the time": // the answers are single messages
 			f.later.fails = nil
-		case "hung system call":
-			f.later.lost = `vxlan_underlay_`
 		}
 	})
 	return append(all, fault{
+		name: "link state/an answer that comes twice", broke: breaks(kerneltest.Generic, kerneltest.Fault{Repeated: true}),
+		later: outcome{fails: statuses{"underlay": node.Failed}, lost: flags},
+	}, fault{
 		name: "link state/the family \"ethtool\" is gone", broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.ENOENT}),
 		later: outcome{lost: flags},
 	}, fault{

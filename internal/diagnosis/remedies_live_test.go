@@ -69,7 +69,7 @@ func TestCommandsTakeOddNames(t *testing.T) {
 			}
 		}
 		ns.Do(func() error {
-			c := ethtool.NewClient(ethtool.Config{})
+			c := ethtool.NewClient(nil)
 			defer c.Close()
 			features, err := c.Features(t.Context(), ethtool.Device{Name: name})
 			if f, ok := features.Get(txChecksum); !ok || f.Active {

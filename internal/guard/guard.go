@@ -43,7 +43,7 @@ type Config struct {
 
 	Listen func() (rtnl.Events, error) // opens the source of link events; nil: rtnetlink
 	Open   nl.Opener                   // opens the socket that devices are listed by; nil: rtnetlink
-	Client func() *ethtool.Client      // reads features; nil: by ethtool.Auto
+	Client func() *ethtool.Client      // reads features; nil: ethtool.NewClient
 	Setter func() (*Setter, error)     // sets the feature; nil: NewSetter
 }
 

@@ -61,7 +61,7 @@ func newSite(t *testing.T) *site {
 		if s.links, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 			return err
 		}
-		s.client = ethtool.NewClient(ethtool.Config{})
+		s.client = ethtool.NewClient(nil)
 		_, _ = s.client.Features(t.Context(), ethtool.Device{Index: 1, Name: "lo"}) // opens its socket here
 		return nil
 	})
@@ -272,10 +272,10 @@ func headerIndex(data []byte) (index int) {
 		return -1
 	}
 	for ad.Next() {
-		if ad.Type() == attrHeader {
+		if ad.Type() == 1 /* ETHTOOL_A_FEATURES_HEADER */ {
 			ad.Nested(func(h *mdnetlink.AttributeDecoder) error {
 				for h.Next() {
-					if h.Type() == attrHeaderIndex {
+					if h.Type() == 1 /* ETHTOOL_A_HEADER_DEV_INDEX */ {
 						index = int(h.Uint32())
 					}
 				}
@@ -525,7 +525,7 @@ func (deaf) Close() error                 { return nil }
 func TestDeviceThatCannotBeChanged(t *testing.T) {
 	s := newSite(t)
 	s.guard(Config{Devices: []string{"*"}, Recheck: 5 * time.Millisecond, Setter: func() (*Setter, error) {
-		return ioctlSetter(deaf{}), nil
+		return newSetter(deaf{}), nil
 	}})
 	s.vxlan("flannel.1")
 	time.Sleep(100 * time.Millisecond)

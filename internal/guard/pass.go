@@ -35,7 +35,7 @@ func newGuard(c Config) (*guard, error) {
 		c.Listen = rtnl.ListenLinks
 	}
 	if c.Client == nil {
-		c.Client = func() *ethtool.Client { return ethtool.NewClient(ethtool.Config{}) }
+		c.Client = func() *ethtool.Client { return ethtool.NewClient(nil) }
 	}
 	if c.Setter == nil {
 		c.Setter = NewSetter

@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,10 +79,10 @@ func says(t *testing.T, ns *labtest.NS, device string) map[string]feature {
 }
 
 // read reads the features of a device in a namespace.
-func read(t testing.TB, ns *labtest.NS, cfg ethtool.Config, d ethtool.Device) (f ethtool.Features, err error) {
+func read(t testing.TB, ns *labtest.NS, d ethtool.Device) (f ethtool.Features, err error) {
 	t.Helper()
 	ns.Do(func() error {
-		c := ethtool.NewClient(cfg)
+		c := ethtool.NewClient(nil)
 		f, err = c.Features(context.Background(), d)
 		return c.Close()
 	})
@@ -96,71 +93,26 @@ func TestFeaturesAreWhatEthtoolSays(t *testing.T) {
 	ns := zoo(t)
 	for _, d := range devices(t, ns) {
 		said := says(t, ns, d.Name)
-		for _, path := range paths(ethtool.Auto) {
-			got, err := read(t, ns, ethtool.Config{Path: path}, d)
-			if err != nil {
-				t.Errorf("%s: %v", path, err)
-				continue
+		got, err := read(t, ns, d)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if len(got) < 50 {
+			t.Errorf("%s: %d features", d.Name, len(got))
+		}
+		for _, f := range got {
+			want, ok := said[older(f.Name)]
+			if want.Fixed && !labtest.EthtoolNetlink() {
+				want.Requested = f.Requested // the lines do not tell
 			}
-			if len(got) < 50 {
-				t.Errorf("%s of %s: %d features", path, d.Name, len(got))
-			}
-			for _, f := range got {
-				want, ok := said[older(f.Name)]
-				if want.Fixed && !labtest.EthtoolNetlink() {
-					want.Requested = f.Requested // the lines do not tell
-				}
-				if !ok {
-					t.Errorf("%s of %s: ethtool knows no %s", path, d.Name, f.Name)
-				} else if f.Active != want.Active || f.Requested != want.Requested || f.Fixed != want.Fixed {
-					t.Errorf("%s of %s: %+v, ethtool says %+v", path, d.Name, f, want)
-				}
+			if !ok {
+				t.Errorf("%s: ethtool knows no %s", d.Name, f.Name)
+			} else if f.Active != want.Active || f.Requested != want.Requested || f.Fixed != want.Fixed {
+				t.Errorf("%s: %+v, ethtool says %+v", d.Name, f, want)
 			}
 		}
 	}
-}
-
-// paths are those that this kernel has, behind others.
-func paths(others ...ethtool.Path) []ethtool.Path {
-	all := slices.Concat(others, []ethtool.Path{ethtool.Ioctl})
-	if labtest.EthtoolNetlink() {
-		all = append(all, ethtool.Netlink)
-	}
-	return all
-}
-
-// TestPathsAgree compares the two interfaces feature by feature, on every device of a namespace and of the machine.
-func TestPathsAgree(t *testing.T) {
-	ns := zoo(t)
-	if !labtest.EthtoolNetlink() {
-		for _, d := range devices(t, ns) {
-			if f, err := read(t, ns, ethtool.Config{Path: ethtool.Netlink}, d); !errors.Is(err, errors.ErrUnsupported) || f != nil {
-				t.Errorf("%s: %v by a family that is not there, %v", d.Name, f, err)
-			}
-		}
-		return
-	}
-	check := func(devices []ethtool.Device, read func(cfg ethtool.Config, d ethtool.Device) (ethtool.Features, error)) {
-		if len(devices) == 0 {
-			t.Error("no devices")
-		}
-		for _, d := range devices {
-			a, errA := read(ethtool.Config{Path: ethtool.Ioctl}, d)
-			b, errB := read(ethtool.Config{Path: ethtool.Netlink}, d)
-			if err := errors.Join(errA, errB); err != nil {
-				t.Error(err)
-			}
-			if len(a) == 0 || !slices.Equal(a, b) {
-				t.Errorf("%s: by ioctl\n%+v\nby generic netlink\n%+v", d.Name, a, b)
-			}
-		}
-	}
-	check(devices(t, ns), func(cfg ethtool.Config, d ethtool.Device) (ethtool.Features, error) { return read(t, ns, cfg, d) })
-	check(machine(t), func(cfg ethtool.Config, d ethtool.Device) (ethtool.Features, error) {
-		c := ethtool.NewClient(cfg)
-		defer c.Close()
-		return c.Features(context.Background(), d)
-	})
 }
 
 // TestSwitchIsSeen turns the feature that matters off and on again.
@@ -170,14 +122,12 @@ func TestSwitchIsSeen(t *testing.T) {
 	const name = "tx-checksum-ip-generic"
 	for _, state := range []string{"off", "on", "off"} {
 		ns.Run("ethtool", "-K", "vx0", name, state)
-		for _, path := range paths() {
-			f, err := read(t, ns, ethtool.Config{Path: path}, vx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if g, ok := f.Get(name); !ok || g.Active != (state == "on") || g.Requested != (state == "on") || g.Fixed || !g.Available {
-				t.Errorf("%s, switched %s: %+v", path, state, g)
-			}
+		f, err := read(t, ns, vx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g, ok := f.Get(name); !ok || g.Active != (state == "on") || g.Requested != (state == "on") || g.Fixed || !g.Available {
+			t.Errorf("switched %s: %+v", state, g)
 		}
 	}
 	if _, ok := (ethtool.Features{}).Get(name); ok {
@@ -197,7 +147,7 @@ func TestDriver(t *testing.T) {
 			want[k] = strings.TrimSpace(v)
 		}
 		ns.Do(func() error {
-			c := ethtool.NewClient(ethtool.Config{})
+			c := ethtool.NewClient(nil)
 			got, err := c.Driver(context.Background(), d)
 			if got.Name == "" || got.Name != want["driver"] || got.Version != want["version"] ||
 				got.FirmwareVersion != want["firmware-version"] || got.Bus != want["bus-info"] {
@@ -212,22 +162,16 @@ func TestDeviceGone(t *testing.T) {
 	ns := zoo(t)
 	vx, next := device(t, ns, "vx0"), device(t, ns, "vx1")
 	ns.Run("ip", "link", "del", "vx0")
-	for _, path := range paths(ethtool.Auto) {
-		ns.Do(func() error {
-			c := ethtool.NewClient(ethtool.Config{Path: path})
-			_, err := c.Features(context.Background(), vx)
-			if !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, syscall.ENODEV) || !strings.Contains(err.Error(), `"vx0"`) {
-				t.Errorf("%s: %v", path, err)
-			}
-			// It costs that device only.
-			if f, err := c.Features(context.Background(), next); err != nil || len(f) == 0 {
-				t.Errorf("%s: the next device: %v", path, err)
-			}
-			return c.Close()
-		})
-	}
 	ns.Do(func() error {
-		c := ethtool.NewClient(ethtool.Config{})
+		c := ethtool.NewClient(nil)
+		_, err := c.Features(context.Background(), vx)
+		if !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, syscall.ENODEV) || !strings.Contains(err.Error(), `"vx0"`) {
+			t.Error(err)
+		}
+		// It costs that device only.
+		if f, err := c.Features(context.Background(), next); err != nil || len(f) == 0 {
+			t.Errorf("the next device: %v", err)
+		}
 		if _, err := c.Driver(context.Background(), vx); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("driver: %v", err)
 		}
@@ -238,24 +182,14 @@ func TestDeviceGone(t *testing.T) {
 func TestImpossibleNames(t *testing.T) {
 	ns := zoo(t)
 	for _, name := range []string{"", "a-name-of-sixteen", "vx0\x00tail", "..", "\xff\xff"} {
-		if _, err := read(t, ns, ethtool.Config{Path: ethtool.Ioctl}, ethtool.Device{Index: 1, Name: name}); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := read(t, ns, ethtool.Device{Index: 1, Name: name}); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 	// The kernel would cut this name at the colon and answer for another device.
 	d := ethtool.Device{Index: device(t, ns, "lo").Index, Name: "vx0:1"}
-	if _, err := read(t, ns, ethtool.Config{Path: ethtool.Ioctl}, d); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := read(t, ns, d); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("colon: %v", err)
-	}
-	lo, err := read(t, ns, ethtool.Config{Path: ethtool.Netlink}, d)
-	if !labtest.EthtoolNetlink() {
-		if _, autoErr := read(t, ns, ethtool.Config{}, d); !errors.Is(err, errors.ErrUnsupported) || !errors.Is(autoErr, errors.ErrUnsupported) {
-			t.Errorf("colon, by index: %v, %v", err, autoErr)
-		}
-		return
-	}
-	if auto, autoErr := read(t, ns, ethtool.Config{}, d); errors.Join(err, autoErr) != nil || !slices.Equal(auto, lo) {
-		t.Errorf("colon, by index: %v, %v", err, autoErr)
 	}
 }
 
@@ -270,80 +204,34 @@ func TestUnprivileged(t *testing.T) {
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
 			return errno
 		}
-		var errs []error
-		for _, path := range paths() {
-			c := ethtool.NewClient(ethtool.Config{Path: path})
-			f, err := c.Features(context.Background(), v0)
-			driver, err2 := c.Driver(context.Background(), v0)
-			if len(f) == 0 || driver.Name != "veth" {
-				t.Errorf("%s: %d features, driver %+v", path, len(f), driver)
-			}
-			errs = append(errs, err, err2, c.Close())
+		c := ethtool.NewClient(nil)
+		f, err := c.Features(context.Background(), v0)
+		driver, err2 := c.Driver(context.Background(), v0)
+		if len(f) == 0 || driver.Name != "veth" {
+			t.Errorf("%d features, driver %+v", len(f), driver)
 		}
-		return errors.Join(append(errs, checkState(v0, true))...)
+		return errors.Join(err, err2, c.Close())
 	})
-}
-
-func TestState(t *testing.T) {
-	ns := zoo(t)
-	v0 := device(t, ns, "v0")
-	ns.Do(func() error { return checkState(v0, true) })
-	ns.Run("ip", "link", "set", "v1", "down")
-	ns.Do(func() error { return checkState(v0, false) })
-	if !labtest.EthtoolNetlink() {
-		return
-	}
-	ns.Run("ip", "link", "del", "v0")
-	ns.Do(func() error {
-		c := ethtool.NewClient(ethtool.Config{})
-		_, upErr := c.LinkUp(context.Background(), v0)
-		_, flagsErr := c.ChecksumFlags(context.Background(), v0)
-		if !errors.Is(upErr, fs.ErrNotExist) || !errors.Is(flagsErr, fs.ErrNotExist) {
-			t.Errorf("device gone: %v, %v", upErr, flagsErr)
-		}
-		return c.Close()
-	})
-}
-
-// checkState expects a link state; veth has no private flags, and says so. Without the family there is neither.
-func checkState(d ethtool.Device, up bool) error {
-	c := ethtool.NewClient(ethtool.Config{})
-	got, err := c.LinkUp(context.Background(), d)
-	_, flagsErr := c.ChecksumFlags(context.Background(), d)
-	if !labtest.EthtoolNetlink() {
-		if !errors.Is(err, errors.ErrUnsupported) || !errors.Is(flagsErr, errors.ErrUnsupported) {
-			return fmt.Errorf("link state without the family: %w, %w", err, flagsErr)
-		}
-		return c.Close()
-	}
-	if err == nil && got != up {
-		err = errors.New("wrong link state")
-	}
-	if !errors.Is(flagsErr, errors.ErrUnsupported) || errors.Is(flagsErr, fs.ErrNotExist) {
-		err = errors.Join(err, errors.New("private flags of a device that has none"), flagsErr)
-	}
-	return errors.Join(err, c.Close())
 }
 
 func TestLooksLeaveNoSocketsOpen(t *testing.T) {
 	ns := zoo(t)
 	all := devices(t, ns)
 	ns.Do(func() error {
-		var clients []*ethtool.Client
-		for _, path := range paths() {
-			clients = append(clients, ethtool.NewClient(ethtool.Config{Path: path}))
-		}
+		c := ethtool.NewClient(nil)
+		links := ethtool.NewLinkReader(openLinks(ns))
 		var before int
 		for i := range 6 {
-			for _, c := range clients {
-				for _, d := range append(all, ethtool.Device{Index: 1 << 20, Name: "none"}) {
-					if _, err := c.Features(context.Background(), d); err != nil && d.Name != "none" {
-						return err
-					}
-				}
-				if err := c.Close(); err != nil {
+			for _, d := range append(all, ethtool.Device{Index: 1 << 20, Name: "none"}) {
+				if _, err := c.Features(context.Background(), d); err != nil && d.Name != "none" {
 					return err
 				}
+			}
+			if err := c.Close(); err != nil {
+				return err
+			}
+			if _, err := links.Read(context.Background(), all); err != nil {
+				return err
 			}
 			open, err := openSockets()
 			if err != nil {
@@ -363,7 +251,7 @@ func TestIoctlAllocatesTheResultOnly(t *testing.T) {
 	ns := zoo(t)
 	vx := device(t, ns, "vx0")
 	ns.Do(func() error {
-		c := ethtool.NewClient(ethtool.Config{Path: ethtool.Ioctl})
+		c := ethtool.NewClient(nil)
 		n := testing.AllocsPerRun(20, func() {
 			if _, err := c.Features(context.Background(), vx); err != nil {
 				t.Error(err)
@@ -374,28 +262,6 @@ func TestIoctlAllocatesTheResultOnly(t *testing.T) {
 		}
 		return c.Close()
 	})
-}
-
-// machine lists the devices of the namespace the test runs in, which is only read.
-func machine(t testing.TB) []ethtool.Device {
-	t.Helper()
-	names, err := os.ReadDir("/sys/class/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := make(map[string]ethtool.Device)
-	for _, n := range names {
-		index, err := os.ReadFile("/sys/class/net/" + n.Name() + "/ifindex")
-		if err != nil {
-			continue // a file, such as bonding_masters
-		}
-		d := ethtool.Device{Name: n.Name()}
-		if err := json.Unmarshal(index, &d.Index); err != nil {
-			t.Fatal(err)
-		}
-		found[n.Name()] = d
-	}
-	return slices.Collect(maps.Values(found))
 }
 
 // openSockets counts the open sockets of this process.

@@ -30,7 +30,7 @@ type Driver struct {
 	Bus             string `json:"bus,omitempty"`
 }
 
-// bitmaps are the four bitmaps of a device's features, in words of 32, as both interfaces send them.
+// bitmaps are the four bitmaps of a device's features, in words of 32.
 type bitmaps struct{ hw, wanted, active, never []uint32 }
 
 // resize makes every bitmap n words of zero, on the memory it has.

@@ -65,13 +65,7 @@ func (k *oldKernel) Close() error {
 
 func (k *oldKernel) open() (ethtool.IoctlSocket, error) { return k, nil }
 
-func noFamily() (ethtool.NetlinkConn, error) { return &genl{familyErr: unix.ENOENT}, nil }
-
-func client(path ethtool.Path, k *oldKernel, g *genl) *ethtool.Client {
-	return ethtool.NewClient(ethtool.Config{
-		Path: path, OpenIoctl: k.open, OpenNetlink: func() (ethtool.NetlinkConn, error) { return g, nil },
-	})
-}
+func client(k *oldKernel) *ethtool.Client { return ethtool.NewClient(k.open) }
 
 func names(n int) (list []string) {
 	for i := range n {
@@ -80,51 +74,9 @@ func names(n int) (list []string) {
 	return list
 }
 
-func TestKernelWithoutFamily(t *testing.T) {
-	k := &oldKernel{names: names(43)} // as many as Linux 3.10 has, to the order of magnitude
-	c := ethtool.NewClient(ethtool.Config{OpenIoctl: k.open, OpenNetlink: noFamily})
-	if f, err := c.Features(context.Background(), d); err != nil || len(f) != 43 || !f[42].Active || f[42].Name != "feature-42" {
-		t.Errorf("auto: %v, %v", f, err)
-	}
-	c = ethtool.NewClient(ethtool.Config{Path: ethtool.Netlink, OpenIoctl: k.open, OpenNetlink: noFamily})
-	if _, err := c.Features(context.Background(), d); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("generic netlink: %v", err)
-	}
-}
-
-func TestAutoFallsBack(t *testing.T) {
-	for _, refusal := range []error{unix.EOPNOTSUPP, unix.EPERM, unix.ENOSYS, unix.ENOTTY} {
-		k := &oldKernel{err: map[uint32]error{0x37: refusal}}
-		f, err := client(ethtool.Auto, k, &genl{names: names(40)}).Features(context.Background(), d)
-		if err != nil || len(f) != 40 {
-			t.Errorf("%v: %d features, %v", refusal, len(f), err)
-		}
-		// Where neither answers, both reasons are told.
-		_, err = client(ethtool.Auto, k, &genl{err: unix.EOPNOTSUPP}).Features(context.Background(), d)
-		if !errors.Is(err, refusal) || !errors.Is(err, unix.EOPNOTSUPP) || !strings.Contains(err.Error(), `"vx0"`) {
-			t.Errorf("%v, and no generic netlink: %v", refusal, err)
-		}
-		if _, err = client(ethtool.Ioctl, k, &genl{names: names(40)}).Features(context.Background(), d); !errors.Is(err, refusal) {
-			t.Errorf("%v, ioctl only: %v", refusal, err)
-		}
-	}
-	// A device that is gone is gone on both ways.
-	g := &genl{names: names(40)}
-	_, err := client(ethtool.Auto, &oldKernel{err: map[uint32]error{0x37: unix.ENODEV}}, g).Features(context.Background(), d)
-	if !errors.Is(err, unix.ENODEV) || g.calls != 0 {
-		t.Errorf("ENODEV: %v after %d calls", err, g.calls)
-	}
-	if _, err := client("", &oldKernel{names: names(3)}, g).Features(context.Background(), d); err != nil {
-		t.Errorf("default: %v", err)
-	}
-	if _, err := client("other", &oldKernel{names: names(3)}, g).Features(context.Background(), d); err == nil {
-		t.Error("a path that does not exist was taken")
-	}
-}
-
 func TestNamesAreReadOnceAndCheckedAlways(t *testing.T) {
 	k := &oldKernel{names: names(40)}
-	c := client(ethtool.Ioctl, k, nil)
+	c := client(k)
 	for range 5 {
 		if _, err := c.Features(context.Background(), d); err != nil {
 			t.Fatal(err)
@@ -145,7 +97,7 @@ func TestNamesAreReadOnceAndCheckedAlways(t *testing.T) {
 func TestNamesThatRepeatOrAreOddOrEmpty(t *testing.T) {
 	long := strings.Repeat("n", 40) // fills its field, without a NUL
 	k := &oldKernel{names: []string{"a", "", "a", "b\xff\n", long, "z"}}
-	f, err := client(ethtool.Ioctl, k, nil).Features(context.Background(), d)
+	f, err := client(k).Features(context.Background(), d)
 	var got []string
 	for _, g := range f {
 		got = append(got, g.Name)
@@ -172,7 +124,7 @@ func TestHostileIoctl(t *testing.T) {
 		"more words":               put(0x3a, 4, 1<<30),
 		"no words":                 put(0x3a, 4, 0),
 	} {
-		f, err := client(ethtool.Ioctl, &oldKernel{names: names(40), spoil: spoil}, nil).Features(context.Background(), d)
+		f, err := client(&oldKernel{names: names(40), spoil: spoil}).Features(context.Background(), d)
 		if err == nil || f != nil || !strings.Contains(err.Error(), "malformed") {
 			t.Errorf("%s: %v, %v", name, f, err)
 		}
@@ -182,14 +134,26 @@ func TestHostileIoctl(t *testing.T) {
 			clear(b[4:])
 		}
 	}
-	if _, err := client(ethtool.Ioctl, &oldKernel{names: names(40), spoil: no}, nil).Features(context.Background(), d); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := client(&oldKernel{names: names(40), spoil: no}).Features(context.Background(), d); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("no set: %v", err)
 	}
-	c := ethtool.NewClient(ethtool.Config{OpenIoctl: func() (ethtool.IoctlSocket, error) { return nil, unix.EMFILE }})
+	c := ethtool.NewClient(func() (ethtool.IoctlSocket, error) { return nil, unix.EMFILE })
 	if _, err := c.Features(context.Background(), d); !errors.Is(err, unix.EMFILE) {
 		t.Errorf("open: %v", err)
 	}
 	if _, err := c.Driver(context.Background(), d); !errors.Is(err, unix.EMFILE) {
 		t.Errorf("open: %v", err)
+	}
+}
+
+func TestContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c := client(&oldKernel{names: names(3)})
+	if _, err := c.Features(ctx, d); !errors.Is(err, context.Canceled) {
+		t.Errorf("features: %v", err)
+	}
+	if _, err := c.Driver(ctx, d); !errors.Is(err, context.Canceled) {
+		t.Errorf("driver: %v", err)
 	}
 }

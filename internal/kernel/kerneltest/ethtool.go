@@ -3,9 +3,9 @@ package kerneltest
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"time"
 
-	"github.com/mdlayher/genetlink"
+	mdlayher "github.com/mdlayher/ethtool"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -37,9 +37,6 @@ func (s ioctlSocket) Close() error {
 
 // Ethtool answers ETHTOOL_GDRVINFO, _GSSET_INFO, _GSTRINGS and _GFEATURES (include/uapi/linux/ethtool.h).
 func (s ioctlSocket) Ethtool(name string, b []byte) error {
-	if s.k.NoIoctl {
-		return unix.EOPNOTSUPP
-	}
 	if err := s.k.call(Ioctl, name, nil); err != nil {
 		return err
 	}
@@ -90,94 +87,55 @@ func (s ioctlSocket) Index(name string) (int, error) {
 	return index, nil
 }
 
-// OpenGeneric opens a generic netlink socket.
-func (k *Kernel) OpenGeneric() (ethtool.NetlinkConn, error) {
+// OpenLinks opens a client of the generic netlink family "ethtool".
+func (k *Kernel) OpenLinks() (ethtool.LinkClient, error) {
+	if k.Old {
+		return nil, errors.ErrUnsupported
+	}
+	f, _ := k.fault(Generic)
+	switch {
+	case f.Refuse == unix.ENOENT: //nolint:errorlint // the fault's own value
+		return nil, errors.ErrUnsupported
+	case f.Refuse != nil && f.After == 0: // else it is the later question that is refused
+		return nil, &netlink.OpError{Op: "receive", Err: f.Refuse}
+	}
 	if err := k.opened(Generic); err != nil {
 		return nil, err
 	}
-	return &genericConn{k: k}, nil
+	return &linkClient{k: k}, nil
 }
 
-type genericConn struct {
+// linkClient is package github.com/mdlayher/ethtool: its calls end when it is closed, and it panics on more answers than one.
+type linkClient struct {
 	deadline
 	k *Kernel
 }
 
-func (c *genericConn) Close() error {
+func (c *linkClient) Close() error {
 	c.k.closed(Generic)
+	return c.SetDeadline(time.Unix(1, 0))
+}
+
+func (c *linkClient) call() error {
+	f, _ := c.k.fault(Generic)
+	err := c.k.call(Generic, "", &c.deadline)
+	switch {
+	case err != nil:
+		return &mdlayher.Error{Err: &netlink.OpError{Op: "receive", Err: err}}
+	case f.OtherSequence || f.OtherPort: // as package netlink puts it (Validate)
+		return &mdlayher.Error{Err: &netlink.OpError{Op: "validate", Err: errors.New("mismatched sequence in netlink reply")}}
+	case f.Cut > 0:
+		return errors.New("invalid attribute; length too short or too large")
+	case f.Repeated:
+		panic("ethtool: unexpected number of messages: 2")
+	}
 	return nil
 }
 
-func (c *genericConn) GetFamily(name string) (genetlink.Family, error) {
-	if c.k.Old {
-		return genetlink.Family{}, &netlink.OpError{Op: "receive", Err: unix.ENOENT}
-	}
-	if f, _ := c.k.fault(Generic); f.After == 0 { // else it is the later question that fails
-		if err := c.k.call(Generic, "", &c.deadline); err != nil {
-			return genetlink.Family{}, &netlink.OpError{Op: "receive", Err: err}
-		}
-	}
-	return genetlink.Family{Name: name, ID: 21, Version: 1}, nil
+func (c *linkClient) LinkState(ifi mdlayher.Interface) (*mdlayher.LinkState, error) {
+	return &mdlayher.LinkState{Interface: ifi, Link: true}, c.call()
 }
 
-// Execute answers ETHTOOL_MSG_STRSET_GET, _FEATURES_GET, _LINKSTATE_GET and _PRIVFLAGS_GET.
-func (c *genericConn) Execute(m genetlink.Message, _ uint16, _ netlink.HeaderFlags) ([]genetlink.Message, error) {
-	f, _ := c.k.fault(Generic)
-	if err := c.k.call(Generic, "", &c.deadline); err != nil {
-		return nil, &netlink.OpError{Op: "receive", Err: err}
-	}
-	if f.OtherSequence || f.OtherPort { // as package netlink puts it (Validate)
-		return nil, &netlink.OpError{Op: "validate", Err: errors.New("mismatched sequence in netlink reply")}
-	}
-	ae := netlink.NewAttributeEncoder()
-	nest := func(ae *netlink.AttributeEncoder, typ uint16, in func(ae *netlink.AttributeEncoder)) {
-		ae.Nested(typ, func(ae *netlink.AttributeEncoder) error {
-			in(ae)
-			return nil
-		})
-	}
-	switch m.Header.Command {
-	case 1:
-		nest(ae, 2, func(ae *netlink.AttributeEncoder) {
-			nest(ae, 1, func(ae *netlink.AttributeEncoder) {
-				ae.Uint32(1, 4)
-				ae.Uint32(2, uint32(len(features())))
-				nest(ae, 3, func(ae *netlink.AttributeEncoder) {
-					for i, name := range features() {
-						nest(ae, 1, func(ae *netlink.AttributeEncoder) {
-							ae.Uint32(1, uint32(i))
-							ae.String(2, name)
-						})
-					}
-				})
-			})
-		})
-	case 11:
-		for typ, bits := range map[uint16]uint32{2: featuresOn, 3: featuresOn, 4: featuresOn, 5: 0} {
-			nest(ae, typ, func(ae *netlink.AttributeEncoder) {
-				ae.Uint32(2, uint32(len(features())))
-				ae.Bytes(4, binary.NativeEndian.AppendUint32(nil, bits))
-			})
-		}
-	case 6: // ETHTOOL_A_LINKSTATE_LINK
-		ae.Uint8(2, 1)
-	case 13: // ETHTOOL_A_PRIVFLAGS_FLAGS, a set of names
-		m.Header.Command = 14
-		nest(ae, 2, func(ae *netlink.AttributeEncoder) {
-			nest(ae, 3, func(ae *netlink.AttributeEncoder) {
-				nest(ae, 1, func(ae *netlink.AttributeEncoder) { ae.String(2, "rx_no_csum_complete") })
-			})
-		})
-	default:
-		return nil, fmt.Errorf("no answer to command %d", m.Header.Command)
-	}
-	b, err := ae.Encode()
-	if err != nil {
-		return nil, err
-	}
-	reply := []genetlink.Message{{Header: m.Header, Data: b[:max(0, len(b)-f.Cut)]}}
-	if f.Endless {
-		reply = append(reply, reply...)
-	}
-	return reply, nil
+func (c *linkClient) PrivateFlags(ifi mdlayher.Interface) (*mdlayher.PrivateFlags, error) {
+	return &mdlayher.PrivateFlags{Interface: ifi, Flags: map[string]bool{"rx_no_csum_complete": false}}, c.call()
 }

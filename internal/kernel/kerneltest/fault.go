@@ -20,6 +20,7 @@ type Fault struct {
 	OtherPort     bool // the answer is to another socket
 	Interrupted   bool // what is dumped changes all the time (NLM_F_DUMP_INTR)
 	Empty         bool // what was there to be listed is gone
+	Repeated      bool // every message comes twice
 	Cut           int  // so many bytes are missing at the end of every message
 
 	OtherDevice bool   // names are other devices' by the time they are asked for

@@ -35,8 +35,6 @@ type Kernel struct {
 	// there is no generic netlink family "ethtool", no nf_tables, no SKF_AD_RANDOM and no PACKET_IGNORE_OUTGOING, and netlink sockets
 	// know no NETLINK_GET_STRICT_CHK.
 	Old bool
-	// NoIoctl refuses SIOCETHTOOL, as a sandbox may.
-	NoIoctl bool
 	// ByRemote adds a rule of nf_tables that takes what is sent to Remote out of the NAT rules.
 	ByRemote bool
 	// BySet is the same with a rule by an ip set, as iptables-nft makes them.
