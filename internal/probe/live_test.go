@@ -74,7 +74,7 @@ func readDevices(ctx context.Context) ([]node.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	features := ethtool.NewClient(ethtool.Config{})
+	features := ethtool.NewClient(nil)
 	var devices []node.Device
 	for _, l := range links {
 		d := node.Device{Link: l, Underlay: lab.Underlay}
