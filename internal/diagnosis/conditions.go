@@ -29,7 +29,7 @@ type condition struct {
 const txChecksum = "tx-checksum-ip-generic"
 
 // checksumCondition: does the device put a checksum into the outer UDP header? Variant B needs it, variant A needs that it does not.
-func checksumCondition(d node.Device, family, variant string) condition {
+func checksumCondition(d node.Device, family, variant, release string) condition {
 	var c condition
 	switch {
 	case d.IsExternal():
@@ -44,10 +44,14 @@ func checksumCondition(d node.Device, family, variant string) condition {
 		if off {
 			c.holds, c.why = no, "outer UDP checksum off (udp6zerocsumtx)"
 		}
-	case d.UDPChecksum == nil:
+	case d.UDPChecksum == nil && !kernelversion.Before(release, 3, 16):
 		return condition{
-			unsure, "this kernel does not say whether the device writes an outer UDP checksum (kernels before 3.16 have no such attribute)",
-			Evidence{"udpcsum", flag(nil)},
+			unsure, "this kernel does not say whether the device writes an outer UDP checksum", Evidence{"udpcsum", flag(nil)},
+		}
+	case d.UDPChecksum == nil: // drivers/net/vxlan.c, vxlan_xmit_one: uh->check = 0; 359a0ea9875e made it a choice
+		c = condition{
+			no, "outer UDP checksum off (a kernel before 3.16 without the attribute never writes one; receivers as old do not check it, all others do)",
+			Evidence{"udpcsum", "never, before 3.16"},
 		}
 	case *d.UDPChecksum:
 		c = condition{yes, "outer UDP checksum on (udpcsum)", Evidence{"udpcsum", "true"}}

@@ -30,7 +30,7 @@ func (j *judge) device(d node.Device) []verdict {
 		for i, family := range underlayFamilies(d) {
 			v := verdict{
 				device: d, key: portKey{family, d.Port}, variant: variant,
-				checksum: checksumCondition(d, family, variant),
+				checksum: checksumCondition(d, family, variant, j.now.Kernel.Release),
 				offload:  offloadCondition(d),
 				kernel:   j.kernels[[2]string{variant, family}],
 			}

@@ -243,10 +243,13 @@ func trapCases() []testCase {
 		{"device moved away: its socket stayed", once(func(n *node.Node) { n.Devices = nil }, oldRules(), flows(6, 2)), want{
 			state: Unknown, codes: []Code{CodeNoDevices, CodeFlowsNoDevice},
 		}},
-		{"attributes absent on an old kernel", once(oldAttributes(), oldRules()), want{
-			state: Unknown, a: Clear, b: Unknown, says: []string{"kernels before 3.16"},
+		{"attributes absent on a kernel that has them", once(oldAttributes(), oldRules()), want{
+			state: Unknown, a: Clear, b: Unknown, says: []string{"does not say whether the device writes"},
 		}},
 		{"attributes absent on an old affected kernel", once(oldKernel(), oldAttributes(), oldRules(), flows(1, 1)), want{state: Unknown, a: Unknown, b: Unknown}},
+		{"a kernel before 3.16 never writes an outer checksum", once(kernel("3.10.108", "#1 SMP"), oldAttributes(), oldRules()), want{
+			state: Exposed, a: Exposed, b: Clear, says: []string{"never writes one"},
+		}},
 		{"attributes absent, tx checksum off", once(oldAttributes(), txOff(), oldRules()), want{state: Healthy, a: Clear, b: Clear}},
 		{"features unread", once(txUnread(), oldRules(), flows(3, 1)), want{
 			state: Unknown, a: Clear, b: Unknown, says: []string{"SIOCETHTOOL: operation not permitted", "NATed flows to its port are there now"},
@@ -334,6 +337,12 @@ func receiverCases() []testCase {
 		{"bad checksums to a port that is not VXLAN", twice(nothing, csum4(3)), want{
 			state: Healthy, codes: []Code{CodeErrorsElsewhere}, not: []Code{CodeVXLANErrors, CodeVXLANErrorsLikely}, says: []string{"they went to another port"},
 		}},
+		{"RHEL 7 with IPv6: invalid rises by itself", twice(kernel("3.10.0-1160.el7.x86_64", "#1 SMP"), invalid(32)), want{
+			state: Healthy, codes: []Code{CodeNoErrors}, not: []Code{CodeInvalidOnly}, says: []string{"32 packets invalid, as kernels before 4.20 do"},
+		}},
+		{"RHEL 7 without IPv6: invalid alone rises", twice(func(n *node.Node) {
+			n.Kernel.Release, n.Host.UDP6 = "3.10.0-1160.el7.x86_64", node.UDPCounters{}
+		}, invalid(3)), want{state: Healthy, codes: []Code{CodeInvalidOnly}}},
 		{"bad checksums, no VXLAN here", twice(noDevices(), csum4(7), invalid(7)), want{
 			state: Healthy, codes: []Code{CodeErrorsElsewhere}, says: []string{"they are not VXLAN's", "7 UDP packets"},
 		}},

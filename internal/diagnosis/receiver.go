@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/node"
 )
 
@@ -49,8 +50,13 @@ func (j *judge) receivers() {
 	inv := j.counter(keyInvalid)
 	switch {
 	case !j.carriesVXLAN() || !quiet:
-	case inv.rises():
+	case inv.rises() && !j.countsDiscovery():
 		j.invalidOnly(inv)
+	case inv.rises():
+		j.add(Finding{
+			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two looks. Connection tracking called " +
+				count(inv.delta(), "packet") + " invalid, as kernels before 4.20 do with IPv6's neighbor discovery, so that alone says nothing.",
+		})
 	default:
 		summary := "No bad UDP checksum arrived between the two looks."
 		if _, _, ok := j.look.Interval(); !ok {
@@ -166,6 +172,13 @@ func (j *judge) askSenders(family string) []Remedy {
 		Effect:   "lines with \"bad udp cksum\" name the sender; on a receiver the checksum is final, unlike on a sender",
 		Cost:     "a capture of up to 500 packets", Diagnostic: true,
 	})
+}
+
+// countsDiscovery reports whether connection tracking here calls IPv6's neighbor and multicast listener discovery invalid, so that its
+// counter rises on a healthy node all the time. Up to 4.19 nf_conntrack_in (net/netfilter/nf_conntrack_core.c) counts as invalid whatever
+// a protocol's error handler lets pass untracked, as icmpv6_error does with discovery (6fe78fa484b1 took these handlers away).
+func (j *judge) countsDiscovery() bool {
+	return kernelversion.Before(j.now.Kernel.Release, 4, 20) && j.now.Host.UDP6.InDatagrams != nil
 }
 
 func (j *judge) invalidOnly(inv Counter) {

@@ -38,6 +38,8 @@ func OffloadedChecksum(info Info) Verdict {
 	}
 	series := version{k.base[0], k.base[1]}
 	switch {
+	case k.base == version{3, 10, 0} && k.hasTag("el7") && compare(k.build, []int{1127}) >= 0:
+		return Verdict{Affected, "RHEL 7's kernels from 7.8 on are affected; no build is known to have a fix", sourceEL7B}
 	case k.base.less(firstLCO()):
 		return Verdict{Unknown, "kernels before 4.6 compute the outer checksum in another way and were not looked at", sourceLCO}
 	case lastSeen().less(series):
@@ -79,12 +81,31 @@ func byBuild(k kernel) Verdict {
 	if k.suffix == "" {
 		return byStable(k, follower{name: "kernel.org", vanilla: true})
 	}
+	if k.isUbuntuFlavor() {
+		return byCycle(k)
+	}
 	for _, row := range followers() {
+		if row.only != (version{}) && row.only != (version{k.base[0], k.base[1]}) {
+			continue
+		}
 		if strings.Contains(k.suffix, row.part) && strings.HasSuffix(k.suffix, row.end) && (row.part != "-0" || isMainlineBuild(k)) {
 			return byStable(k, row)
 		}
 	}
 	return Verdict{Unknown, fmt.Sprintf("the table has no row for kernels called %q", shorten(k.Release)), ""}
+}
+
+func (k kernel) isUbuntuFlavor() bool {
+	return (k.base == version{5, 4, 0} || k.base == version{4, 15, 0}) && len(k.build) == 1 && k.build[0] >= 1000 &&
+		strings.Contains(k.Version, "-Ubuntu") && slices.ContainsFunc(ubuntuFlavors(), k.hasTag)
+}
+
+// byCycle judges a flavor of Ubuntu's, which counts its own builds, by when it was built.
+func byCycle(k kernel) Verdict {
+	if built, ok := k.built(); ok && !built.Before(flavorsFixed()) {
+		return Verdict{Fixed, "Ubuntu's flavors built since August 2020 have the fix of 4.15.0-107 and 5.4.0-32", sourceFlavors}
+	}
+	return Verdict{Unknown, "it is not known which build of this flavor of Ubuntu's got the fix of 4.15.0-107 and 5.4.0-32", sourceFlavors}
 }
 
 // isMainlineBuild knows Ubuntu's builds of mainline by the six digits that repeat the version: 5.4.41-050441-generic.
@@ -107,11 +128,11 @@ func (row builds) judge(k kernel) Verdict {
 	build := dotted(k.build)
 	switch {
 	case compare(k.build, row.affectedBelow) < 0:
-		return Verdict{Affected, fmt.Sprintf("%s: build %s lacks the fix", row.name, build), row.source}
+		return Verdict{Affected, fmt.Sprintf("%s: build %s lacks the fix", row.name, build), row.source + k.source}
 	case row.fixedFrom != nil && compare(k.build, row.fixedFrom) >= 0:
-		return Verdict{Fixed, fmt.Sprintf("%s: build %s has the fix, which came with %s", row.name, build, dotted(row.fixedFrom)), row.source}
+		return Verdict{Fixed, fmt.Sprintf("%s: build %s has the fix, which came with %s", row.name, build, dotted(row.fixedFrom)), row.source + k.source}
 	default:
-		return Verdict{Unknown, fmt.Sprintf("%s: it is not known whether build %s has the fix", row.name, build), row.source}
+		return Verdict{Unknown, fmt.Sprintf("%s: it is not known whether build %s has the fix", row.name, build), row.source + k.source}
 	}
 }
 

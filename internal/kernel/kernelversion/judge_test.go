@@ -68,7 +68,13 @@ func zeroCases() []zeroCase {
 		{"4.18.0-193.6.3.el8_2.x86_64", "#1 SMP Wed Jun 10 11:09:32 UTC 2020", "centos", Affected},
 		{"4.18.0-193.10.1.el8_2.x86_64", "", "rhel", Fixed},
 		{"4.18.0-193.28.1.el8_2.aarch64", "#1 SMP Thu Oct 22 00:20:22 UTC 2020", "centos", Fixed},
-		{"4.18.0-193.13.2.rt13.65.el8_2.x86_64", "#1 SMP PREEMPT RT Fri Jul 31 11:09:32 UTC 2020", "rhel", Unknown},
+		{"4.18.0-193.13.2.rt13.65.el8_2.x86_64", "#1 SMP PREEMPT RT Fri Jul 31 11:09:32 UTC 2020", "rhel", Fixed},
+		{"4.18.0-193.6.3.rt13.59.el8_2.x86_64", "#1 SMP PREEMPT RT", "rhel", Affected},
+		{"4.18.0-305.rt7.72.el8.x86_64", "#1 SMP PREEMPT_RT Thu Apr 29 14:03:09 EDT 2021", "rhel", Fixed},
+		{"4.18.0-553.5.1.rt7.346.el8_10.x86_64", "#1 SMP PREEMPT_RT Tue May 21 03:13:04 EDT 2024", "rhel", Fixed},
+		{"4.18.0-477.10.1.lve.1.el8.x86_64", "#1 SMP Tue Sep 26 14:55:00 UTC 2023", "cloudlinux", Fixed},
+		{"3.10.0-962.3.2.lve1.5.63.el7.x86_64", "#1 SMP Thu Nov 25 05:37:10 EST 2021", "cloudlinux", Unknown},
+		{"4.18.0-305.rtx.el8.x86_64", "", "rhel", Unknown},
 		{"4.18.0-201.el8.x86_64", "", "centos", Affected},
 		{"4.18.0-202.el8.x86_64", "", "centos", Fixed},
 		{"4.18.0-240.15.1.el8_3.x86_64", "#1 SMP Mon Mar 1 17:16:16 UTC 2021", "centos", Fixed},
@@ -85,8 +91,9 @@ func zeroCases() []zeroCase {
 		{"3.10.0-1127.el7.x86_64", "#1 SMP Tue Mar 31 23:36:51 UTC 2020", "centos", Affected},
 		{"3.10.0-1127.13.1.el7.x86_64", "#1 SMP Tue Jun 23 15:46:38 UTC 2020", "centos", Affected},
 		{"3.10.0-1127.19.1.el7.x86_64", "#1 SMP Tue Aug 25 17:23:54 UTC 2020", "centos", Unknown},
-		{"3.10.0-1160.el7.x86_64", "#1 SMP Mon Oct 19 16:18:59 UTC 2020", "centos", Unknown},
-		{"3.10.0-1160.119.1.el7.x86_64", "", "rhel", Unknown},
+		{"3.10.0-1159.el7.x86_64", "", "rhel", Unknown},
+		{"3.10.0-1160.el7.x86_64", "#1 SMP Mon Oct 19 16:18:59 UTC 2020", "centos", Fixed},
+		{"3.10.0-1160.119.1.el7.x86_64", "", "rhel", Fixed},
 		{"3.10.0-1127.18.2.vz7.163.15", "#1 SMP Mon Aug 10 17:38:37 MSK 2020", "virtuozzo", Unknown},
 		{"4.14.0-115.el7a.aarch64", "#1 SMP Sat Mar 9 10:52:23 UTC 2019", "centos", Affected},
 		{"4.14.0-115.29.1.el7a.ppc64le", "", "rhel", Unknown},
@@ -118,6 +125,12 @@ func zeroCases() []zeroCase {
 		{"4.15.0-1066-aws", "#70-Ubuntu SMP Tue Apr 14 10:14:00 UTC 2020", "ubuntu", Affected},
 		{"5.3.0-1032-azure", "#33~18.04.1-Ubuntu SMP Fri Jun 26 15:01:15 UTC 2020", "ubuntu", Unknown},
 		{"5.4.0-1018-gcp", "#18-Ubuntu SMP Wed Jul 8 22:08:14 UTC 2020", "ubuntu", Unknown},
+		{"5.4.0-1103-aws", "#111~18.04.1-Ubuntu SMP Tue May 23 20:04:10 UTC 2023", "ubuntu", Fixed},
+		{"5.4.0-1103-aws", "#111~18.04.1-Ubuntu SMP", "ubuntu", Unknown},
+		{"5.4.0-1046-raspi", "#50-Ubuntu SMP PREEMPT Thu Oct 28 05:32:10 UTC 2021", "ubuntu", Fixed},
+		{"4.15.0-1169-aws", "#182-Ubuntu SMP Fri Mar 15 21:34:36 UTC 2024", "ubuntu", Fixed},
+		{"4.15.0-1088-azure", "#98~16.04.1-Ubuntu SMP Wed Jun 3 16:06:38 UTC 2020", "ubuntu", Unknown},
+		{"5.4.0-1103-aws", "#111 SMP Tue May 23 20:04:10 UTC 2023", "debian", Unknown},
 		{"5.3.0-46-generic", "#38-Ubuntu SMP Fri Mar 27 17:37:05 UTC 2020", "ubuntu", Affected},
 		{"5.3.0-62-generic", "#56-Ubuntu SMP Tue Jun 23 11:20:52 UTC 2020", "ubuntu", Unknown},
 		{"4.4.0-177-generic", "#207-Ubuntu SMP Mon Mar 16 01:16:10 UTC 2020", "ubuntu", Affected},
@@ -180,12 +193,19 @@ func zeroCases() []zeroCase {
 		{"5.3.18-22-default", "#1 SMP Wed Jun 3 12:16:43 UTC 2020 (720aeba)", "sles", Unknown},
 		{"5.14.21-150500.53-default", "#1 SMP PREEMPT_DYNAMIC Wed May 10 07:56:26 UTC 2023 (b630043)", "sles", Fixed},
 		{"4.15.18-26-pve", "#1 SMP PVE 4.15.18-54 (Sat, 15 Feb 2020 15:34:24 +0100)", "debian", Affected},
-		{"5.4.34-1-pve", "#1 SMP PVE 5.4.34-2 (Thu, 07 May 2020 10:02:02 +0200)", "debian", Unknown},
+		{"5.4.34-1-pve", "#1 SMP PVE 5.4.34-2 (Thu, 07 May 2020 10:02:02 +0200)", "debian", Affected},
+		{"5.4.41-1-pve", "#1 SMP PVE 5.4.41-1 (Fri, 15 May 2020 15:06:08 +0200)", "debian", Fixed},
+		{"5.4.44-2-pve", "#1 SMP PVE 5.4.44-2 (Wed, 01 Jul 2020 16:37:57 +0200)", "debian", Fixed},
+		{"5.4.203-1-pve", "#1 SMP PVE 5.4.203-1 (Fri, 26 Aug 2022 14:43:35 +0200)", "debian", Fixed},
+		{"4.15.18-30-pve", "#1 SMP PVE 4.15.18-58 (Fri, 12 Jun 2020 13:53:01 +0200)", "debian", Unknown},
 		{"6.8.4-2-pve", "#1 SMP PREEMPT_DYNAMIC PMX 6.8.4-2 (2024-04-10T17:36Z)", "debian", Fixed},
 		{"4.19.90-2003.4.0.0036.oe1.x86_64", "#1 SMP Mon Mar 23 19:10:41 UTC 2020", "openEuler", Affected},
 		{"4.19.90-2112.8.0.0131.oe1.aarch64", "", "openEuler", Unknown},
 		{"4.19.91-25.7.al7.x86_64", "", "alinux", Unknown},
-		{"4.19.128-microsoft-standard", "#1 SMP Tue Jun 23 12:58:10 UTC 2020", "ubuntu", Unknown},
+		{"4.19.128-microsoft-standard", "#1 SMP Tue Jun 23 12:58:10 UTC 2020", "ubuntu", Fixed},
+		{"4.19.104-microsoft-standard", "#1 SMP Wed Feb 19 06:37:35 UTC 2020", "ubuntu", Affected},
+		{"5.4.72-microsoft-standard-WSL2", "#1 SMP Wed Oct 28 23:40:43 UTC 2020", "ubuntu", Fixed},
+		{"4.19.113-300.el7.x86_64", "#1 SMP Tue Mar 31 10:21:33 UTC 2020", "centos", Affected},
 		{"5.15.90.1-microsoft-standard-WSL2", "#1 SMP Fri Jan 27 02:56:13 UTC 2023", "ubuntu", Fixed},
 		{"4.4.180+", "#42962 SMP Tue Apr 18 12:00:00 CST 2023", "synology", Unknown},
 		{"4.4.0", "#1 SMP Sun Jan 10 15:06:54 PST 2016", "", Unknown},
@@ -256,7 +276,10 @@ func TestOffloadedChecksum(t *testing.T) {
 		{"4.19.123", "", "", Affected},
 		{"4.6.0", "", "", Affected},
 		{"4.5.7", "", "", Unknown},
-		{"3.10.0-1160.el7.x86_64", "", "centos", Unknown},
+		{"3.10.0-1160.el7.x86_64", "", "centos", Affected},
+		{"3.10.0-1127.el7.x86_64", "", "centos", Affected},
+		{"3.10.0-1062.el7.x86_64", "", "centos", Unknown},
+		{"3.10.108", "", "", Unknown},
 		{"6.19.0", "", "", Unknown},
 		{"7.2.0", "", "", Unknown},
 		{"2.6.32-754.35.1.el6.x86_64", "", "centos", Unknown},
@@ -350,4 +373,26 @@ func FuzzVerdicts(f *testing.F) {
 			t.Error("B is never fixed by version")
 		}
 	})
+}
+
+func TestSeries(t *testing.T) {
+	for _, c := range []struct {
+		release       string
+		before, fully bool // 4.18
+	}{
+		{"3.10.108", true, false},
+		{"3.10.0", true, false},
+		{"3.10.0-1127.el7.x86_64", true, true},
+		{"3.13.11", true, false},
+		{"3.14.0", true, true},
+		{"4.17.19", true, true},
+		{"4.18.0-80.el8.x86_64", false, true},
+		{"6.18.44", false, true},
+		{"", false, true},
+		{"x", false, true},
+	} {
+		if before, fully := Before(c.release, 4, 18), HasFullyRandom(c.release); before != c.before || fully != c.fully {
+			t.Errorf("%q: before 4.18 %v, fully random %v", c.release, before, fully)
+		}
+	}
 }

@@ -21,7 +21,8 @@ type kernel struct {
 	base   version
 	suffix string // all that follows the base
 	build  []int  // the numbers after the first dash
-	tag    string // what follows them
+	tag    string // what follows them, without the number of a patch set
+	source string // where it is known that the build number is the distribution's all the same; empty without a patch set
 }
 
 // maxRelease is the longest release a kernel can have: __NEW_UTS_LEN (include/uapi/linux/utsname.h).
@@ -45,6 +46,9 @@ func parse(info Info) (kernel, bool) {
 	if after, ok := strings.CutPrefix(rest, "-"); ok {
 		k.build, k.tag = numbers(after, 4)
 		k.tag = strings.TrimLeft(k.tag, ".-")
+		if tag := withoutPatches(k.tag); tag != k.tag {
+			k.tag, k.source = tag, "; "+sourceRebuilds
+		}
 	}
 	return k, true
 }
@@ -153,4 +157,24 @@ func (k kernel) built() (time.Time, bool) {
 func Before(release string, major, minor int) bool {
 	k, ok := parse(Info{Release: release})
 	return ok && k.base.less(version{major, minor})
+}
+
+// withoutPatches cuts off the number of a patch set that stands before the distribution's tag, where the build number is still RHEL's:
+// rt7.72.el8.x86_64 and lve.1.el8.x86_64 become el8.x86_64. CloudLinux 7 ("lve1.5.63.el7") counts builds of its own.
+func withoutPatches(tag string) string {
+	set, _, _ := strings.Cut(tag, ".")
+	if n, isRT := strings.CutPrefix(set, "rt"); set != "lve" && (!isRT || n == "" || strings.Trim(n, "0123456789") != "") {
+		return tag
+	}
+	if i := strings.Index(tag, ".el"); i >= 0 {
+		return tag[i+1:]
+	}
+	return tag
+}
+
+// HasFullyRandom reports whether NAT of release (uname -r) knows NF_NAT_RANGE_PROTO_RANDOM_FULLY: since 3.14 (34ce324019e7), and in
+// what distributions call 3.10.0-BUILD, as RHEL 7's. Others take the flag and ignore it.
+func HasFullyRandom(release string) bool {
+	k, ok := parse(Info{Release: release})
+	return !ok || !k.base.less(version{3, 14}) || k.base == version{3, 10, 0} && len(k.build) > 0
 }

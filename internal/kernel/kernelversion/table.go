@@ -9,6 +9,12 @@ const (
 	sourceEnded  = "https://www.kernel.org/pub/linux/kernel/: last release of a series that ended before the fix"
 	sourceRHEL8  = "https://github.com/openshift/machine-config-operator/pull/1882 (bugzilla.redhat.com 1794714, 1847128, 1847127)"
 	sourceRHEL7  = "https://github.com/flannel-io/flannel/issues/1279, https://github.com/kubernetes/kubernetes/issues/88986"
+	// RHEL 7.9 and 7.8 were built from their own sources and run: docs/KERNELS.md.
+	sourceEL7Fixed = "kernel-3.10.0-1160.el7.src.rpm, net/netfilter/nf_nat_proto_udp.c, and a run of it; " + sourceRHEL7
+	sourceEL7B     = "runs of 3.10.0-1127.el7 and 3.10.0-1160.el7, which have LCO (include/linux/skbuff.h: lco_csum) although they are older than 4.6"
+	sourceRebuilds = "kernel-rt of RHEL and CloudLinux 8's lve kernels carry the build number of the RHEL kernel whose source they add patches to"
+	sourceFlavors  = "changelog of Ubuntu's package linux-aws-5.4: 5.4.0-1011.11 is made from linux 5.4.0-31.35, which lacks the fix, the next, of " +
+		"2020-06-26, from one that contains 5.4.0-33.37; every flavor is made anew in each stable update cycle, of three weeks; " + sourceUbuntu
 	sourceUbuntu = "changelog of Ubuntu's package linux, versions 4.15.0-107.108 and 5.4.0-32.36"
 	sourceLCO    = "https://docs.kernel.org/networking/checksum-offloads.html: LCO (include/linux/skbuff.h: lco_csum), in kernels since 4.6"
 )
@@ -18,6 +24,9 @@ func firstFixed() version { return version{5, 7, 0} }
 func firstVXLAN() version { return version{3, 7, 0} } // drivers/net/vxlan.c, d342894c5d2f
 func firstLCO() version   { return version{4, 6, 0} }
 func lastSeen() version   { return version{6, 18, 0} }
+
+// flavorsFixed is a day by which every flavor of Ubuntu's 5.4 and 4.15 had been made anew from a kernel with the fix: two cycles later.
+func flavorsFixed() time.Time { return time.Date(2020, time.August, 1, 0, 0, 0, 0, time.UTC) }
 
 // fixWritten is the day before the fix was posted to netdev: no build that is older can have it. The day's margin is for time zones.
 func fixWritten() time.Time { return time.Date(2020, time.April, 20, 0, 0, 0, 0, time.UTC) }
@@ -117,11 +126,16 @@ func distributionBuilds() []builds {
 		{rhel7 + " (7.5)", base7, el7, false, 862, []int{862, 14, 5}, nil, sourceRHEL7},
 		{rhel7 + " (7.6)", base7, el7, false, 957, []int{957, 27, 3}, nil, sourceRHEL7},
 		{rhel7 + " (7.7)", base7, el7, false, 1062, []int{1062, 18, 2}, nil, sourceRHEL7},
-		{rhel7, base7, el7, false, 0, []int{1127, 13, 2}, nil, sourceRHEL7},
+		{rhel7, base7, el7, false, 0, []int{1127, 13, 2}, []int{1160}, sourceEL7Fixed},
 
 		{"Ubuntu", version{4, 15, 0}, ubuntu, true, 0, []int{107}, []int{107}, sourceUbuntu},
 		{"Ubuntu", version{5, 4, 0}, ubuntu, true, 0, []int{32}, []int{32}, sourceUbuntu},
 	}
+}
+
+// ubuntuFlavors are those whose releases are numbered from 1000 on: 5.4.0-1103-aws.
+func ubuntuFlavors() []string {
+	return []string{"aws", "azure", "gcp", "gke", "gkeop", "ibm", "kvm", "oracle", "raspi", "raspi2", "snapdragon"}
 }
 
 // follower is a distribution whose release carries the number of the kernel.org release that it is built on.
@@ -129,6 +143,7 @@ type follower struct {
 	name string
 	// How it is known: a part of the release's suffix, or how the suffix ends. Debian is known by uname -v.
 	part, end string
+	only      version // the only series it is about; zero: any
 	// A vanilla kernel is that very release. Others may hold the fix earlier than their number says, so that a number which was
 	// new when the fix was written proves nothing; those that stay on one number for long, nothing at all.
 	vanilla, stays bool
@@ -152,6 +167,11 @@ func followers() []follower {
 		{name: "Alpine or Arch LTS", end: "-lts", source: "https://gitlab.alpinelinux.org/alpine/aports: main/linux-lts takes the kernel.org release"},
 		{name: "Alpine", end: "-virt", source: "https://gitlab.alpinelinux.org/alpine/aports: main/linux-lts takes the kernel.org release"},
 		{name: "Photon", part: ".ph", source: "https://github.com/vmware/photon: SPECS/linux takes the kernel.org release"},
+		{
+			name: "Proxmox VE", end: "-pve", only: version{5, 4},
+			source: "https://git.proxmox.com: pve-kernel.git, debian/changelog: 5.4.41-1 is made from Ubuntu-5.4.0-32.36, 5.4.34-1 from 5.4.0-30.34",
+		},
+		{name: "WSL2", part: "-microsoft-standard", source: "https://github.com/microsoft/WSL2-Linux-Kernel/releases: stable releases are merged"},
 		{name: "Arch", part: "-arch", source: "https://github.com/archlinux/linux: the kernel.org release"},
 		// Container-Optimized OS ends in a plus sign, as does any build from a changed git tree.
 		{

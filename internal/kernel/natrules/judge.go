@@ -38,6 +38,7 @@ const (
 // judge says what the rules do to the packets of in.
 func judge(in Input, rulesets []*ruleset) State {
 	j := &judgement{in: in, rulesets: rulesets, mark: masqueradeMark(in, rulesets), old: kernelversion.Before(in.Release, 4, 18)}
+	j.noFully = !kernelversion.HasFullyRandom(in.Release)
 	for _, r := range rulesets {
 		for _, b := range r.bases {
 			b.alone = j.old
@@ -67,6 +68,7 @@ type judgement struct {
 	rulesets []*ruleset
 	mark     uint32
 	old      bool // each nat chain has a hook of its own
+	noFully  bool // NAT does not know fully random ports, and ignores the flag
 	steps    int  // rules run by all walks
 }
 

@@ -43,6 +43,16 @@ func TestOldNATHooks(t *testing.T) {
 	}
 }
 
+// TestFullyRandomIgnored: before 3.14 the flag does nothing; RHEL 7 knows it.
+func TestFullyRandomIgnored(t *testing.T) {
+	for release, want := range map[string]Change{"3.10.108": NoChange, "3.10.0-1127.el7.x86_64": PortChange, "3.14.79": PortChange} {
+		in := Input{Ports: []Port{{Port: vxlanPort, IPv4: true}}, Release: release}
+		if o := judge(in, []*ruleset{masquerading(Legacy, prioNATSrc, false)}).Outer[0]; o.Change != want {
+			t.Errorf("%s: %s because of %s, want %s", release, o.Change, o.Why, want)
+		}
+	}
+}
+
 // TestNATHookOrder has a nat table of ip_tables that does nothing and a chain of nf_tables that masquerades, before it and after it, and
 // lets a packet tell what the running kernel makes of them.
 func TestNATHookOrder(t *testing.T) {

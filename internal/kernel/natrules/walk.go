@@ -65,6 +65,7 @@ type walk struct {
 	memo     map[visit][]exit
 	open     map[visit]bool
 	steps    *int
+	noFully  bool // the kernel ignores NF_NAT_RANGE_PROTO_RANDOM_FULLY
 }
 
 // passed is a rule that would have rewritten the source of a packet that got that far.
@@ -75,7 +76,7 @@ type passed struct {
 }
 
 func (j *judgement) newWalk(p *packet, port *Port) *walk {
-	return &walk{packet: p, port: port, markBit: j.mark, steps: &j.steps}
+	return &walk{packet: p, port: port, markBit: j.mark, steps: &j.steps, noFully: j.noFully}
 }
 
 // enter starts a base chain.
@@ -212,6 +213,9 @@ func (w *walk) conclude(r *rule, v verdict, p path, depth int, next *pathSet, ex
 	case verdictDrop:
 		exits.add(exit{kind: exitDrop, path: p, rule: r})
 	case verdictNAT:
+		if w.noFully {
+			v.nat.flags &^= rangeFullyRandom
+		}
 		if !w.skipNAT {
 			exits.add(exit{kind: exitNAT, path: p, rule: r, nat: v.nat})
 			return
