@@ -2,6 +2,8 @@
 
 NFPM_VERSION := v2.45.2
 NFPM         := $(TOOLS)/nfpm-$(NFPM_VERSION)
+CYCLONEDX_VERSION := v1.10.0
+CYCLONEDX    := $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_VERSION)
 ARCHES       := amd64 arm64
 PKG_VERSION   = $(shell VERSION='$(VERSION)' ./packaging/version)
 DIST         := dist
@@ -20,10 +22,14 @@ $(NFPM):
 	GOBIN=$(TOOLS) $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 	mv $(TOOLS)/nfpm $@
 
-package: $(BUILT) $(NFPM) ## deb, rpm, tar.gz and SBOM for all architectures, in dist
+$(CYCLONEDX):
+	GOBIN=$(TOOLS) $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
+	mv $(TOOLS)/cyclonedx-gomod $@
+
+package: $(BUILT) $(NFPM) $(CYCLONEDX) ## deb, rpm, tar.gz and SBOM for all architectures, in dist
 	rm -rf $(DIST)
 	set -e; for arch in $(ARCHES); do \
-	  NFPM='$(NFPM)' GO='$(GO)' ./packaging/package .cache/build/$$arch/vxlan_exporter $$arch '$(PKG_VERSION)' $(DIST); \
+	  NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' GO='$(GO)' ./packaging/package .cache/build/$$arch/vxlan_exporter $$arch '$(PKG_VERSION)' $(DIST); \
 	done
 
 release: package ## all artifacts with SHA256SUMS
@@ -34,19 +40,19 @@ test-units: ## what systemd-analyze says of the units
 	./packaging/install-deps
 	./systemd/check-exposure
 
-test-packages: $(BUILT) $(NFPM) ## packages: reproducible, lintian clean, complete
+test-packages: $(BUILT) $(NFPM) $(CYCLONEDX) ## packages: reproducible, lintian clean, complete
 	./packaging/install-deps
-	NFPM='$(NFPM)' GO='$(GO)' ./packaging/check-packages '$(PKG_VERSION)' $(ARCHES)
+	NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' GO='$(GO)' ./packaging/check-packages '$(PKG_VERSION)' $(ARCHES)
 
-test-install-quick: $(BUILT) $(NFPM) ## install, use, upgrade and remove the deb on a booted Debian 12
-	NFPM='$(NFPM)' GO='$(GO)' ./packaging/install-test bookworm
+test-install-quick: $(BUILT) $(NFPM) $(CYCLONEDX) ## install, use, upgrade and remove the deb on a booted Debian 12
+	NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' GO='$(GO)' ./packaging/install-test bookworm
 
 test-install: test-vm ## the same on Debian 11, 12 and 13, the rpms on one of them, and the deb in a virtual machine
-	NFPM='$(NFPM)' GO='$(GO)' ./packaging/install-test bookworm bullseye trixie --rpm bullseye
+	NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' GO='$(GO)' ./packaging/install-test bookworm bullseye trixie --rpm bullseye
 
-test-vm: $(BUILT) $(NFPM) ## the deb on a Debian kernel in QEMU, for what a container cannot show
+test-vm: $(BUILT) $(NFPM) $(CYCLONEDX) ## the deb on a Debian kernel in QEMU, for what a container cannot show
 	set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	  NFPM='$(NFPM)' GO='$(GO)' ./packaging/package .cache/build/amd64/vxlan_exporter amd64 1.0.0 $$tmp; \
+	  NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' GO='$(GO)' ./packaging/package .cache/build/amd64/vxlan_exporter amd64 1.0.0 $$tmp; \
 	  GOARCH=amd64 $(GO) build -trimpath -o $$tmp/hostile ./packaging/hostile; \
 	  ./packaging/boot/vm-test $$tmp/*_amd64.deb $$tmp/hostile
 

@@ -136,13 +136,6 @@ legacy_rules() {
   enter test ! -e "/proc/$pid/root/etc/shadow" && enter test ! -e "/proc/$pid/root/var/lib"
 }
 
-# monitoring_only: an address that is allowed is answered, another one is not.
-monitoring_only() {
-  eventually 10 scrape >/dev/null || return
-  enter curl -sfS --max-time 10 --interface 192.0.2.1 http://192.0.2.1:10059/-/healthy || return
-  ! enter curl -sfS --max-time 3 --interface 198.51.100.1 http://198.51.100.1:10059/-/healthy
-}
-
 # wire_probe: packets of the VXLAN port are captured.
 wire_probe() {
   eventually 10 collectors_succeed natrules || return
@@ -307,7 +300,6 @@ test_deb() {
   check "a VXLAN device, masqueraded" network
   check "collectors succeed under the sandbox, legacy NAT rules may be refused" eventually 15 collectors_succeed natrules
   check "legacy NAT rules by the drop-in" with_drop_in legacy-rules.conf "" legacy_rules
-  check "only the monitoring network by the drop-in" with_drop_in monitoring-only.conf "" monitoring_only
   check "the wire probe by the drop-in" with_drop_in wire-probe.conf --collector.wire wire_probe
   check "features are what ethtool says" features_are_right
   check "there are NATed flows" test "$(snat_flows)" -ge 1

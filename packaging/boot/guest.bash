@@ -65,6 +65,16 @@ guard() {
   systemctl restart vxlan_exporter-guard.service
   eventually 20 eval 'ethtool -k flannel.1 | grep -q "tx-checksum-ip-generic: off"'
 }
+# monitoring_only: with the drop-in, localhost is answered and another address is not.
+monitoring_only() {
+  local dir=/run/systemd/system/vxlan_exporter.service.d
+  ip addr add 198.51.100.1/32 dev lo
+  curl -sfS --max-time 20 --interface 198.51.100.1 http://198.51.100.1:10059/-/healthy || return
+  mkdir -p "$dir" && cp /usr/share/doc/vxlan-exporter/examples/monitoring-only.conf "$dir" && systemctl daemon-reload &&
+    systemctl restart vxlan_exporter.service && eventually 60 scrape || return
+  ! curl -sfS --max-time 5 --interface 198.51.100.1 http://198.51.100.1:10059/-/healthy || return
+  rm -r "$dir" && systemctl daemon-reload && systemctl restart vxlan_exporter.service && eventually 60 scrape
+}
 
 ip link set lo up
 echo "VM kernel $(uname -r), systemd $(systemctl --version | awk 'NR == 1 { print $2 }')"
@@ -78,6 +88,7 @@ for _ in 1 2 3; do scrape >/dev/null; done
 modules >/var/tmp/after
 # nfnetlink is the transport: opening its socket loads it (net/netlink/af_netlink.c), and it does nothing by itself.
 check "scraping loads no module but nfnetlink" equal "" "$(comm -13 /var/tmp/before /var/tmp/after | grep -vx nfnetlink)"
+check "only the monitoring network, by the drop-in" monitoring_only
 check "memory limit" equal 67108864 "$(cgroup memory.max)"
 check "task limit" equal 64 "$(cgroup pids.max)"
 check "CPU weight" equal 50 "$(cgroup cpu.weight)"

@@ -19,7 +19,7 @@ soak: deps build ## memory, goroutines and files stay flat under churn (SOAK=30m
 	$(GO) run ./test/lab/soak --exporter ./$(BINARY) --duration $(SOAK)
 
 licenses: $(BUILT) ## write docs/LICENSES.md from the binary
-	$(GO) run ./packaging/bom table $(firstword $(BUILT)) >docs/LICENSES.md
+	GO="$(GO)" ./packaging/licenses table $(firstword $(BUILT)) >docs/LICENSES.md
 
 test-licenses: $(BUILT) ## docs/LICENSES.md lists every module of the binaries
-	set -e; for binary in $(BUILT); do $(GO) run ./packaging/bom table $$binary | diff -u docs/LICENSES.md -; done
+	set -e; for binary in $(BUILT); do GO="$(GO)" ./packaging/licenses table $$binary | diff -u docs/LICENSES.md -; done
