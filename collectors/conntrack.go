@@ -52,16 +52,12 @@ type Conntrack struct {
 	result   conntrackResult
 }
 
-// conntrackResult is the last complete scan, and how the last scan at all went. The slices are never written to again.
+// conntrackResult is what the last complete scan found, and how the last scan at all went. The slices are never written to again.
 type conntrackResult struct {
-	tried    time.Time          // when the last scan ended, well or not
-	targets  []conntrack.Target // it looked for these
-	err      error
-	ports    []node.ConntrackPort
-	evidence []node.NATFlow
-	sources  []node.NATSource
-	scan     *node.Scan
-	overflow uint64
+	found   node.Conntrack     // without the size of the table
+	tried   time.Time          // when the last scan ended, well or not
+	targets []conntrack.Target // it looked for these
+	err     error
 }
 
 // NewConntrack makes the collector. Nothing is opened before the first Observe.
@@ -114,13 +110,11 @@ func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error)
 	}
 	result, scanErr := c.freshResult(ctx)
 	return func(n *node.Node) {
-		n.Conntrack = table
-		n.Conntrack.Ports, n.Conntrack.NATFlows, n.Conntrack.SeenOverflow = result.ports, result.evidence, result.overflow
-		n.Conntrack.Sources = result.sources
-		if result.scan != nil {
-			scan := *result.scan
-			scan.Stale = scanErr != nil
-			n.Conntrack.Scan = &scan
+		n.Conntrack = result.found
+		n.Conntrack.Entries, n.Conntrack.Limit = table.Entries, table.Limit
+		n.Conntrack.Buckets, n.Conntrack.UDPTimeout = table.Buckets, table.UDPTimeout
+		if scan := result.found.Scan; scan != nil {
+			n.Conntrack.Scan = &node.Scan{Time: scan.Time, Stats: scan.Stats, Stale: scanErr != nil}
 		}
 	}, errors.Join(scanErr, err)
 }
@@ -177,17 +171,9 @@ func (c *Conntrack) scan(ctx context.Context, targets []conntrack.Target, last c
 	r.tried, r.targets, r.err = time.Now(), targets, err
 	if err == nil {
 		c.seen.commit(&c.tally, r.tried)
-		r.ports = c.tally.ports(c.seen)
-		r.evidence = slices.Clone(c.tally.evidence)
-		r.sources = c.seen.natSources()
-		r.overflow = c.seen.overflow
-		r.scan = &node.Scan{
-			Time:           r.tried,
-			Duration:       stats.Duration,
-			LongestReceive: stats.Longest,
-			Entries:        stats.Entries,
-			Filtered:       stats.Filtered,
-			Strategy:       string(stats.Strategy),
+		r.found = node.Conntrack{
+			Ports: c.tally.ports(c.seen), NATFlows: slices.Clone(c.tally.evidence), Sources: c.seen.natSources(), SeenOverflow: c.seen.overflow,
+			Scan: &node.Scan{Time: r.tried, Stats: stats},
 		}
 	}
 	c.mu.Lock()

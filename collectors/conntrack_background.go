@@ -90,7 +90,7 @@ func (c *Conntrack) scanInBackground(ctx context.Context, last node.Status) node
 	case r.err != nil:
 		c.conf.Logger.Warn("background conntrack scan failed", slog.String("status", string(now)), slog.Any("err", r.err))
 	default:
-		c.conf.Logger.Info("background conntrack scan works again", slog.String("strategy", r.scan.Strategy))
+		c.conf.Logger.Info("background conntrack scan works again", slog.String("strategy", string(r.found.Scan.Strategy)))
 	}
 	return now
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/ethtool"
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/kernel/natrules"
@@ -39,7 +40,7 @@ func ordinary(changes ...change) *node.Node {
 		Conntrack: node.Conntrack{
 			Entries: new(uint64(120)), Limit: new(uint64(262144)), Buckets: new(uint64(65536)),
 			Ports: []node.ConntrackPort{{Family: node.IPv4, Port: 8472, Flows: 12}},
-			Scan:  &node.Scan{Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Entries: 40, Filtered: true, Strategy: "filter"},
+			Scan:  &node.Scan{Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Stats: conntrack.Stats{Entries: 40, Filtered: true, Strategy: conntrack.Filter}},
 		},
 		NATRules: natrules.State{
 			Rulesets: []natrules.Ruleset{

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/ethtool"
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/kernel/natrules"
@@ -175,13 +176,9 @@ type NATFlow struct {
 
 // Scan describes the conntrack scan that Conntrack.Ports comes from.
 type Scan struct {
-	Time           time.Time     `json:"time"` // when it ended
-	Duration       time.Duration `json:"duration_ns"`
-	LongestReceive time.Duration `json:"longest_receive_ns"` // longest single receive: softirqs of that CPU were held off for it
-	Entries        uint64        `json:"entries"`            // entries the kernel sent
-	Filtered       bool          `json:"filtered"`           // the kernel filtered for us
-	Strategy       string        `json:"strategy"`           // full, filter or port
-	Stale          bool          `json:"stale"`              // a later scan failed; this is the last complete one
+	Time time.Time `json:"time"` // when it ended
+	conntrack.Stats
+	Stale bool `json:"stale"` // a later scan failed; this is the last complete one
 }
 
 // SelfTest is the stored result of the self-test: what NAT on this very kernel does to an outer checksum.

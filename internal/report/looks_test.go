@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/ethtool"
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/kernel/natrules"
@@ -43,7 +44,7 @@ func oneNode(seconds int) *node.Node {
 		Conntrack: node.Conntrack{
 			Entries: new(uint64(20417)), Limit: new(uint64(262144)), Buckets: new(uint64(65536)),
 			Ports: []node.ConntrackPort{{Family: node.IPv4, Port: 8472, Flows: 48}},
-			Scan:  &node.Scan{Entries: 900, Filtered: true, Strategy: "filter"},
+			Scan:  &node.Scan{Stats: conntrack.Stats{Entries: 900, Filtered: true, Strategy: conntrack.Filter}},
 		},
 		NATRules: natrules.State{
 			Rulesets: []natrules.Ruleset{

@@ -106,7 +106,7 @@ func scanOnce(strategy, warm string) (sample, error) {
 	wall, cpuEnd := time.Since(begin), cpuTime()
 	runtime.ReadMemStats(&after)
 	return sample{
-		Wall: wall, CPU: cpuEnd - cpu, Longest: stats.Longest, Entries: stats.Entries, Flows: c.flows, NAT: c.nat,
+		Wall: wall, CPU: cpuEnd - cpu, Longest: stats.LongestReceive, Entries: stats.Entries, Flows: c.flows, NAT: c.nat,
 		Allocs: after.Mallocs - before.Mallocs, Strategy: string(stats.Strategy),
 	}, err
 }
@@ -134,7 +134,7 @@ func holdTimes(scans string) (sample, error) {
 			return s, err
 		}
 		if i > 0 {
-			s.Holds = append(s.Holds, stats.Longest)
+			s.Holds = append(s.Holds, stats.LongestReceive)
 		}
 		s.Wall, s.Strategy, s.Flows = stats.Duration, string(stats.Strategy), c.flows
 	}

@@ -79,18 +79,19 @@ func ParseStrategy(s string) (Strategy, error) {
 	return "", fmt.Errorf("conntrack strategy %q: want auto, full, filter or port", s)
 }
 
-// Stats describes a completed scan.
+// Stats describes a completed scan. The JSON is part of a saved observation.
 type Stats struct {
-	Strategy Strategy
-	Filtered bool          // a filter was asked for and the kernel honoured it (NLM_F_DUMP_FILTERED, and nothing else came back)
-	Entries  uint64        // entries the kernel sent
-	UDP      uint64        // of these, UDP
-	Longest  time.Duration // the longest receive: softirqs of that CPU were held off at most so long at a stretch
-	Duration time.Duration // wall time, spoiled attempts included
-	CPU      time.Duration // CPU time of the last attempt, kernel included
-	Receives uint64        // receives of the last attempt
-	Attempts int           // 1 and one for every attempt the kernel spoiled
-	Buckets  uint64        // net.netfilter.nf_conntrack_buckets during the scan
+	Duration       time.Duration `json:"duration_ns"`        // wall time, spoiled attempts included
+	LongestReceive time.Duration `json:"longest_receive_ns"` // softirqs of that CPU were held off at most so long at a stretch
+	Entries        uint64        `json:"entries"`            // entries the kernel sent
+	Filtered       bool          `json:"filtered"`           // a filter was asked for and the kernel honored it (NLM_F_DUMP_FILTERED, and nothing else came back)
+	Strategy       Strategy      `json:"strategy"`           // full, filter or port
+
+	UDP      uint64        `json:"-"` // of the entries, UDP
+	CPU      time.Duration `json:"-"` // CPU time of the last attempt, kernel included
+	Receives uint64        `json:"-"` // receives of the last attempt
+	Attempts int           `json:"-"` // 1 and one for every attempt the kernel spoiled
+	Buckets  uint64        `json:"-"` // net.netfilter.nf_conntrack_buckets during the scan
 }
 
 // Families of a set of targets, in the order v4, v6.

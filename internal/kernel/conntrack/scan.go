@@ -156,7 +156,7 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 		case err == nil:
 			stats.Strategy, stats.Buckets = strategy, s.buckets
 			stats.Entries, stats.UDP = t.entries, t.udp[0]+t.udp[1]
-			stats.Longest, stats.CPU, stats.Receives = t.longest, t.cpu, t.receives
+			stats.LongestReceive, stats.CPU, stats.Receives = t.longest, t.cpu, t.receives
 			stats.Filtered = s.plan.learn(strategy, dumps, &t, s.buckets, count, s.wall())
 			return stats, nil
 		case errors.Is(err, errRefused):
