@@ -17,8 +17,8 @@ const (
 	maxUnsent = 16 << 20
 )
 
-// answer renders an answer into memory, then sends it. At most MaxRequests are rendered at once, since rendering is what takes memory; a
-// client that reads slowly keeps nobody from being rendered. ctx bounds the wait.
+// answer renders an answer into memory, then sends it. At most MaxRequests are rendered at once, since rendering is
+// what takes memory; a client that reads slowly keeps nobody from being rendered. ctx bounds the wait.
 func (s *Server) answer(ctx context.Context, w http.ResponseWriter, render func(http.ResponseWriter)) {
 	b := rendered{header: http.Header{}, status: http.StatusOK}
 	if s.renderWithinLimit(ctx, func() { render(&b) }) != nil {

@@ -99,7 +99,8 @@ func dial(t *testing.T, address, path string) net.Conn {
 	return conn
 }
 
-// Clients that do not read keep nobody from being answered as long as what waits for them is within the bound, and are given up in time.
+// Clients that do not read keep nobody from being answered as long as what waits for them is within the bound, and
+// are given up in time.
 func TestSlowReaders(t *testing.T) {
 	size := maxUnsent / 2 // more than the socket's buffers hold
 	s, h := newServer(t, func(c *Config) {

@@ -10,7 +10,8 @@ import (
 	"vxlan_exporter/test/fuzz/bound"
 )
 
-// FuzzScrapeRequest: whatever timeout and choice of collectors a scraper sends, the look has a deadline that is ahead and bounded.
+// FuzzScrapeRequest: whatever timeout and choice of collectors a scraper sends, the observation has a deadline that
+// is ahead and bounded.
 func FuzzScrapeRequest(f *testing.F) {
 	for _, s := range [][2]string{
 		{"10", "collect[]=device&collect[]=host"},

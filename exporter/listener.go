@@ -6,14 +6,16 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// What the kernel may hold for one connection, in bytes; it allows twice that for its own overhead (socket(7)). A request is small. With
-// the kernel's defaults, unread bytes of a few hundred clients are more than the unit's memory.
+// What the kernel may hold for one connection, in bytes; it allows twice that for its own overhead (socket(7)). A
+// request is small. With the kernel's defaults, unread bytes of a few hundred clients are more than the unit's
+// memory.
 const (
 	readBuffer  = 16 << 10
 	writeBuffer = 32 << 10
 )
 
-// LimitListener bounds the connections of a listener: at most n are open at once, the next ones wait in the kernel's queue.
+// LimitListener bounds the connections of a listener: at most n are open at once, the next ones wait in the kernel's
+// queue.
 func LimitListener(l net.Listener, n int) net.Listener {
 	return netutil.LimitListener(smallBuffers{l}, n)
 }

@@ -59,8 +59,8 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// filter reads the query parameters that choose collectors, as node_exporter has them: collect[] keeps only those named,
-// exclude[] leaves those named out.
+// filter reads the query parameters that choose collectors, as node_exporter has them: collect[] keeps only those
+// named, exclude[] leaves those named out.
 func filter(collect, exclude []string) func(string) bool {
 	return func(name string) bool {
 		if len(collect) > 0 {

@@ -1,4 +1,5 @@
-// Package exporter serves what the collectors observe: metrics, health and a status page. It reads nothing of the kernel itself.
+// Package exporter serves what the collectors observe: metrics, health and a status page. It reads nothing of the
+// kernel itself.
 package exporter
 
 import (
@@ -21,29 +22,30 @@ import (
 // DefaultTimeout bounds an observation that nobody gave a deadline.
 const DefaultTimeout = 10 * time.Second
 
-// Observer looks at the node: one look at a time, whoever asks, each collector with its own error and duration.
+// Observer observes the node: one observation at a time, whoever asks, each collector with its own error and duration.
 type Observer struct {
 	first  *slot // finds the devices and ports, which the others need
 	rest   []*slot
 	logger *slog.Logger
 	now    func() time.Time
 
-	known node.Node // what the others were told of devices and ports last; of the look under way
+	known node.Node // what the others were told of devices and ports last; of the observation under way
 
 	mu      sync.Mutex
-	current *look        // the look under way, or nil
-	mark    *Observation // the newest complete look that is minRateInterval after earlier
-	earlier *Observation // a complete look to take rates from; nil until there is a mark after it
+	current *observing   // the observation under way, or nil
+	mark    *Observation // the newest complete observation that is minRateInterval after earlier
+	earlier *Observation // a complete observation to take rates from; nil until there is a mark after it
 }
 
-// patient is how long a look must be allowed to take for a failure in it to be logged. Who announces a shorter timeout gets what there
-// is by then; that the readers had no time is nothing that an administrator can mend, and the log must not be at a scraper's mercy.
+// patient is how long an observation must be allowed to take for a failure in it to be logged. Who announces a
+// shorter timeout gets what there is by then; that the collectors had no time is nothing that an administrator can
+// mend, and the log must not be at a scraper's mercy.
 const patient = time.Second / 2
 
-// minRateInterval is how far apart the two looks that a rate is taken from must be.
+// minRateInterval is how far apart the two observations that a rate is taken from must be.
 const minRateInterval = 5 * time.Second
 
-// Observation is one look at the node.
+// Observation is what was read of the node at one time.
 type Observation struct {
 	Node *node.Node
 	// Answered holds the collectors that filled their part, completely or not.
@@ -53,12 +55,12 @@ type Observation struct {
 // slot is a collector and what the observer remembers of it.
 type slot struct {
 	collector collectors.Collector
-	turn      chan struct{} // held by the reading under way
-	panicked  string        // what the reading before panicked with; of whoever holds the turn
+	turn      chan struct{} // held by the call under way
+	panicked  string        // what the previous call panicked with; of whoever holds the turn
 
 	mu     sync.Mutex
-	since  time.Time   // when the reading under way began; zero when there is none
-	logged node.Status // the status of the look before; empty at first
+	since  time.Time   // when the call under way began; zero when there is none
+	logged node.Status // the status of the observation before; empty at first
 }
 
 // NewObserver makes an observer. first runs before the others, which then run side by side.
@@ -82,9 +84,9 @@ func (o *Observer) Collectors() []collectors.Collector {
 
 func (o *Observer) slots() []*slot { return append([]*slot{o.first}, o.rest...) }
 
-// Observe looks at the node, or joins the look that is under way. It returns at ctx's deadline with what has answered by then; a
-// collector that has not is reported as failed. A look ends at the deadline of the caller that began it; one who has more time, and
-// joined a look that was cut short, looks again.
+// Observe observes the node, or joins the observation that is under way. It returns at ctx's deadline with what has
+// answered by then; a collector that has not is reported as failed. An observation ends at the deadline of the
+// caller that began it; one who has more time, and joined an observation that was cut short, observes again.
 func (o *Observer) Observe(ctx context.Context) *Observation {
 	for {
 		o.mu.Lock()
@@ -105,17 +107,18 @@ func (o *Observer) Observe(ctx context.Context) *Observation {
 	}
 }
 
-// Earlier returns a complete look at least five seconds older than the newest, to take rates from, or nil when there is none yet.
+// Earlier returns a complete observation at least five seconds older than the newest, to take rates from, or nil
+// when there is none yet.
 func (o *Observer) Earlier() *Observation {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.earlier
 }
 
-// look is an observation under way.
-type look struct {
+// observing is an observation under way.
+type observing struct {
 	done     chan struct{}
-	cutShort bool // it reached its deadline, or that of the device reader; valid once done is closed
+	cutShort bool // it reached its deadline, or that of the device collector; valid once done is closed
 	now      func() time.Time
 
 	mu       sync.Mutex
@@ -125,15 +128,15 @@ type look struct {
 	pending  map[string]time.Time // collectors that have not answered, with their start
 }
 
-// begin starts a look. o.mu is held.
-func (o *Observer) begin(ctx context.Context) *look {
+// begin starts an observation. o.mu is held.
+func (o *Observer) begin(ctx context.Context) *observing {
 	start := o.now()
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = start.Add(DefaultTimeout)
 	}
 	hostname, _ := os.Hostname() // empty when unknown; it is only shown
-	l := &look{
+	l := &observing{
 		done: make(chan struct{}), now: o.now, answered: map[string]bool{}, pending: map[string]time.Time{},
 		node: node.Node{
 			Schema: node.Schema, Time: start, Hostname: hostname, Exporter: version.Version,
@@ -148,19 +151,20 @@ func (o *Observer) begin(ctx context.Context) *look {
 	return l
 }
 
-func (o *Observer) run(l *look, deadline time.Time) {
-	// Not derived from the caller's context: others may have joined, and a client that hangs up must not spoil their answer.
+func (o *Observer) run(l *observing, deadline time.Time) {
+	// Not derived from the caller's context: others may have joined, and a client that hangs up must not spoil their
+	// answer.
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 
-	// A reader that sees its deadline pass takes a moment to come back with what it has. So that this still counts, its deadline is a
-	// moment before that of the look.
+	// A collector that sees its deadline pass takes a moment to come back with what it has. So that this still
+	// counts, its deadline is a moment before that of the observation.
 	left := time.Until(deadline)
 	moment := min(comeBack, left/10)
 	work, cancelWork := context.WithDeadline(ctx, deadline.Add(-moment))
 	defer cancelWork()
 
-	// Should the device reader hang, the others still get half of the time.
+	// Should the device collector hang, the others still get half of the time.
 	half, cancelHalf := context.WithTimeout(ctx, left/2)
 	head, cancelHead := context.WithTimeout(half, left/2-moment)
 	wait(half, o.observe(head, l, o.first, l.snapshot().Node))
@@ -197,9 +201,10 @@ func (o *Observer) run(l *look, deadline time.Time) {
 // configured is a first collector that knows ports without reading anything.
 type configured interface{ ConfiguredPorts() []node.Port }
 
-// knownTo is what the other collectors are told of the devices. Those that were there last stand for those that could not be read now:
-// the failure of one reader must not make the others look in other places, or in none. They are not published.
-func (o *Observer) knownTo(l *look) *node.Node {
+// knownTo is what the other collectors are told of the devices. Those that were there last stand for those that
+// could not be read now: the failure of one collector must not make the others search other places, or in none. They
+// are not published.
+func (o *Observer) knownTo(l *observing) *node.Node {
 	known := l.snapshot().Node
 	if known.Devices == nil && !known.Results[o.first.collector.Name()].Succeeded() {
 		if c, ok := o.first.collector.(configured); ok && o.known.Ports == nil {
@@ -218,15 +223,17 @@ func wait(ctx context.Context, done <-chan struct{}) {
 	}
 }
 
-// grace is how long a look waits for a reading that an earlier look gave up. A reading that sees its context end takes a moment to
-// come back; one that does not is stuck in a system call.
+// grace is how long an observation waits for a call that an earlier observation gave up. A call that sees its
+// context end takes a moment to come back; one that does not is stuck in a system call.
 const grace = 100 * time.Millisecond
 
-// comeBack is how long before the end of a look its readers' deadline is, at most: also a busy machine wakes them up by then.
+// comeBack is how long before the end of an observation its collectors' deadline is, at most: also a busy machine
+// wakes them up by then.
 const comeBack = 250 * time.Millisecond
 
-// observe runs one collector and stores its answer in l, unless l has ended by then. The channel closes when it has answered.
-func (o *Observer) observe(ctx context.Context, l *look, s *slot, known *node.Node) <-chan struct{} {
+// observe runs one collector and stores its answer in l, unless l has ended by then. The channel closes when it has
+// answered.
+func (o *Observer) observe(ctx context.Context, l *observing, s *slot, known *node.Node) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -243,8 +250,8 @@ func (o *Observer) observe(ctx context.Context, l *look, s *slot, known *node.No
 	return done
 }
 
-// protect turns a panic of a collector into an error: it costs that collector's metrics and nothing else. A panic that comes again with
-// every look is logged once.
+// protect turns a panic of a collector into an error: it costs that collector's metrics and nothing else. A panic
+// that comes again with every observation is logged once.
 func (o *Observer) protect(ctx context.Context, s *slot, known *node.Node) (fill collectors.Fill, err error) {
 	name, before := s.collector.Name(), s.panicked
 	s.panicked = ""
@@ -259,8 +266,8 @@ func (o *Observer) protect(ctx context.Context, s *slot, known *node.Node) (fill
 	return s.collector.Observe(ctx, known)
 }
 
-// enter waits, but not for long, until no reading of the collector is under way, and begins one. Where none is, it begins one even
-// after ctx has ended: a collector may have something from before to tell.
+// enter waits, but not for long, until no call of the collector is under way, and begins one. Where none is, it
+// begins one even after ctx has ended: a collector may have something from before to tell.
 func (s *slot) enter(ctx context.Context, now time.Time) bool {
 	select {
 	case s.turn <- struct{}{}:
@@ -288,24 +295,24 @@ func (s *slot) leave() {
 	<-s.turn
 }
 
-// inTheWay says why no reading could begin.
+// inTheWay says why no call could begin.
 func (s *slot) inTheWay(now time.Time) error {
 	since, ok := s.busy()
 	if !ok { // it came back as its time was read
-		return errors.New("an earlier reading has only just come back")
+		return errors.New("an earlier call has only just come back")
 	}
-	return fmt.Errorf("an earlier reading has been hanging for %s", now.Sub(since).Round(time.Second))
+	return fmt.Errorf("an earlier call has been hanging for %s", now.Sub(since).Round(time.Second))
 }
 
-// busy tells since when a reading is under way, if one is.
+// busy tells since when a call is under way, if one is.
 func (s *slot) busy() (since time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.since, !s.since.IsZero()
 }
 
-// answer stores what a collector found, unless the look has ended: then the collector has failed already.
-func (l *look) answer(name string, fill collectors.Fill, r node.Result) {
+// answer stores what a collector found, unless the observation has ended: then the collector has failed already.
+func (l *observing) answer(name string, fill collectors.Fill, r node.Result) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -319,15 +326,15 @@ func (l *look) answer(name string, fill collectors.Fill, r node.Result) {
 	l.node.Results[name] = r
 }
 
-// close ends the look: whoever has not answered has failed.
-func (l *look) close() {
+// close ends the observation: whoever has not answered has failed.
+func (l *observing) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
 	l.failPending(l.node.Results)
 }
 
-func (l *look) failPending(readings map[string]node.Result) {
+func (l *observing) failPending(readings map[string]node.Result) {
 	now := l.now()
 	for name, start := range l.pending {
 		d := now.Sub(start)
@@ -336,7 +343,7 @@ func (l *look) failPending(readings map[string]node.Result) {
 }
 
 // snapshot copies what is known now. Collectors assign whole slices and maps, so a shallow copy is enough.
-func (l *look) snapshot() *Observation {
+func (l *observing) snapshot() *Observation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.node
@@ -359,10 +366,10 @@ func (o *Observer) logChange(s *slot, r node.Result) {
 	attrs := []any{"collector", s.collector.Name(), "status", string(r.Status)}
 	switch {
 	case !r.Succeeded():
-		o.logger.Warn("collector cannot read its source", append(attrs, "err", r.Error)...)
+		o.logger.Warn("collector failed", append(attrs, "err", r.Error)...)
 	case r.Status == node.None:
-		o.logger.Info("this node has nothing for the collector", append(attrs, "reason", r.Error)...)
+		o.logger.Info("collector found nothing to read on this node", append(attrs, "reason", r.Error)...)
 	case before != "":
-		o.logger.Info("collector reads again", attrs...)
+		o.logger.Info("collector works again", attrs...)
 	}
 }

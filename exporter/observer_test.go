@@ -157,7 +157,7 @@ func TestRecoveryIsLoggedOnce(t *testing.T) {
 	err = nil
 	observe(t, o, time.Second)
 	observe(t, o, time.Second)
-	if n := strings.Count(log.String(), "collector reads again"); n != 1 {
+	if n := strings.Count(log.String(), "collector works again"); n != 1 {
 		t.Errorf("%d lines of recovery, want 1:\n%s", n, log)
 	}
 }
@@ -166,7 +166,7 @@ func TestHungCollector(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		hung := &fake{name: "hung", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
-			<-release // a system call does not look at the context
+			<-release // a system call does not observation at the context
 			return func(n *node.Node) { n.Hostname = "too late" }, nil
 		}}
 		log := &logBuffer{}
@@ -174,7 +174,7 @@ func TestHungCollector(t *testing.T) {
 		for i := range 3 {
 			start := time.Now()
 			got := observe(t, o, 2*time.Second)
-			// The first look waits for its deadline, the later ones only for a moment.
+			// The first observation waits for its deadline, the later ones only for a moment.
 			if d, want := time.Since(start), map[bool]time.Duration{true: 2 * time.Second, false: grace}[i == 0]; d != want {
 				t.Errorf("look %d took %s, want %s", i, d, want)
 			}
@@ -272,7 +272,7 @@ func TestCallersInAHurryCutNobodyShort(t *testing.T) {
 	})
 }
 
-// The page's look takes half as long as a scrape's, and the device reader has half of that.
+// The page's observation takes half as long as a scrape's, and the device collector has half of that.
 func TestCallersInAHurryCutNoDevicesShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		device := slowly()
@@ -288,7 +288,7 @@ func TestCallersInAHurryCutNoDevicesShort(t *testing.T) {
 	})
 }
 
-// A scraper that announces timeouts too short for any reader, between those of an honest one, does not fill the log.
+// A scraper that announces timeouts too short for any collector, between those of an honest one, does not fill the log.
 func TestScraperInAHurryDoesNotFillTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &logBuffer{}

@@ -11,7 +11,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// A look that begins too late still asks every collector that is free: none is said to hang that does not.
+// An observation that begins too late still asks every collector that is free: none is said to hang that does not.
 func TestNothingHangsWhereTimeIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		had := &fake{name: "had", observe: func(ctx context.Context, _ *node.Node) (collectors.Fill, error) {
@@ -22,7 +22,7 @@ func TestNothingHangsWhereTimeIsUp(t *testing.T) {
 		defer cancel()
 		const looks = 100 // a choice between two that are ready is made at random
 		for i := range looks {
-			l := &look{done: make(chan struct{}), now: time.Now, answered: map[string]bool{}, pending: map[string]time.Time{}}
+			l := &observing{done: make(chan struct{}), now: time.Now, answered: map[string]bool{}, pending: map[string]time.Time{}}
 			l.node.Results = map[string]node.Result{}
 			<-o.observe(ctx, l, o.rest[0], &node.Node{})
 			if r := l.node.Results["had"]; !l.answered["had"] || strings.Contains(r.Error, "hanging") {
@@ -35,7 +35,7 @@ func TestNothingHangsWhereTimeIsUp(t *testing.T) {
 	})
 }
 
-// How long a reading has been hanging is said only of one that is known to be under way since some time.
+// How long a call has been hanging is said only of one that is known to be under way since some time.
 func TestHangingSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -46,16 +46,16 @@ func TestHangingSince(t *testing.T) {
 		observe(t, o, 2*time.Second)
 		time.Sleep(time.Minute)
 		got := observe(t, o, 2*time.Second)
-		if r := got.Node.Results["hung"]; r.Error != "hung: an earlier reading has been hanging for 1m2s" {
+		if r := got.Node.Results["hung"]; r.Error != "hung: an earlier call has been hanging for 1m2s" {
 			t.Errorf("%+v", r)
 		}
 		close(release)
 		synctest.Wait()
 
 		s := o.rest[0]
-		s.turn <- struct{}{} // as between a reading's end and the next one's beginning
+		s.turn <- struct{}{} // as between a call's end and the next one's beginning
 		got = observe(t, o, 2*time.Second)
-		if r := got.Node.Results["hung"]; r.Status != node.Failed || r.Error != "hung: an earlier reading has only just come back" {
+		if r := got.Node.Results["hung"]; r.Status != node.Failed || r.Error != "hung: an earlier call has only just come back" {
 			t.Errorf("%+v", r)
 		}
 		<-s.turn

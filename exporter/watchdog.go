@@ -11,14 +11,16 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// hangLimit is how long a reader that has missed its deadline may go on before it counts as stuck. One uninterrupted walk of a
-// connection tracking table of a million entries takes 0.3 s, so this is no slow reader but a system call that does not return.
+// hangLimit is how long a collector that has missed its deadline may go on before it counts as stuck. One
+// uninterrupted walk of a connection tracking table of a million entries takes 0.3 s, so this is no slow collector
+// but a system call that does not return.
 const hangLimit = 20 * time.Second
 
-// Watchdog feeds systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as alive says that the program does its work, and returns when
-// ctx ends. interval is systemd's limit (WATCHDOG_USEC, see daemon.SdWatchdogEnabled): alive is asked twice within it, as
-// sd_watchdog_enabled(3) recommends, and gets half of that time as its deadline. An answer that does not come soon after the deadline
-// counts as a no, and alive is not asked again before it has come. A no is logged once, until the next yes.
+// Watchdog pings systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as alive says that the program does its work,
+// and returns when ctx ends. interval is systemd's limit (WATCHDOG_USEC, see daemon.SdWatchdogEnabled): alive is
+// asked twice within it, as sd_watchdog_enabled(3) recommends, and gets half of that time as its deadline. An answer
+// that does not come soon after the deadline counts as a no, and alive is not asked again before it has come. A no
+// is logged once, until the next yes.
 func Watchdog(ctx context.Context, interval time.Duration, alive func(context.Context) error, notify func(state string) error, logger *slog.Logger) {
 	if interval <= 0 {
 		return
@@ -51,15 +53,15 @@ func Watchdog(ctx context.Context, interval time.Duration, alive func(context.Co
 		switch {
 		case err == nil:
 			if refused {
-				logger.Info("readers answer again: the watchdog is fed")
+				logger.Info("collectors answer again, sending watchdog pings")
 			}
 			refused = false
 			if err := notify(daemon.SdNotifyWatchdog); err != nil {
-				logger.Warn("systemd was not told", "state", daemon.SdNotifyWatchdog, "err", err)
+				logger.Warn("cannot notify systemd", "state", daemon.SdNotifyWatchdog, "err", err)
 			}
 		case !refused:
 			refused = true
-			logger.Error("readers do not answer: the watchdog is not fed", "limit", interval, "err", err)
+			logger.Error("collectors are stuck, withholding watchdog ping", "limit", interval, "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -69,10 +71,11 @@ func Watchdog(ctx context.Context, interval time.Duration, alive func(context.Co
 	}
 }
 
-// Alive looks at the node, and fails when a reader is stuck: it has missed the deadline of the look that it was asked in, and has been
-// at work for hangLimit or longer. A reader that answers with an error is alive.
+// Alive observes the node, and fails when a collector is stuck: it has missed the deadline of the observation that
+// it was asked in, and has been at work for hangLimit or longer. A collector that answers with an error is alive.
 func (o *Observer) Alive(ctx context.Context) error {
-	// A reader that is at work since before this look overran an earlier one, which waited for it until its deadline.
+	// A collector that is at work since before this observation overran an earlier one, which waited for it until
+	// its deadline.
 	began := o.Observe(ctx).Node.Time
 	now := o.now()
 	var stuck []string

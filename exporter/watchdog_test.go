@@ -155,7 +155,7 @@ func TestWatchdogOfQuestionWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32
 		sd, release := newSystemd(), make(chan struct{})
-		// What a deadlock would look like: the deadline passes unseen.
+		// What a deadlock would observation like: the deadline passes unseen.
 		log := watch(t, func(context.Context) error {
 			asked.Add(1)
 			<-release

@@ -20,8 +20,8 @@ import (
 	"vxlan_exporter/internal/report"
 )
 
-// lookTimeout bounds one look at the node by the check command.
-const lookTimeout = 20 * time.Second
+// observeTimeout bounds one observation of the check command.
+const observeTimeout = 20 * time.Second
 
 type checkConfig struct {
 	output   string
@@ -30,15 +30,15 @@ type checkConfig struct {
 }
 
 func addCheck(app *kingpin.Application, s *sources, commands map[string]command) {
-	cmd := app.Command("check", "Look at this node and say what is wrong, why, and what to type. Exit status: 0 healthy, 1 exposed, 2 failing now, 3 could not tell.")
+	cmd := app.Command("check", "Report what is wrong on this node, why, and the commands that remedy it. Exit status: 0 healthy, 1 exposed, 2 failing now, 3 could not tell.")
 	c := &checkConfig{}
 	cmd.Flag("output", "text for a person, json to judge elsewhere (see --from).").Default("text").EnumVar(&c.output, "text", "json")
-	cmd.Flag("interval", "How far apart the counters are read twice; 0s looks once, without rates.").Default("5s").DurationVar(&c.interval)
+	cmd.Flag("interval", "Interval between two readings of the counters; 0s reads once, without rates.").Default("5s").DurationVar(&c.interval)
 	cmd.Flag("from", "Judge an observation saved with --output=json instead of this node; - for standard input.").PlaceHolder("FILE").StringVar(&c.from)
 	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) { return check(c, s) }
 }
 
-// check prints the report and returns the exit status that its verdict stands for. What kept it from looking is "could not tell".
+// check prints the report and returns the exit status that its verdict stands for. An error on the way is "could not tell".
 func check(c *checkConfig, s *sources) (int, error) {
 	look, err := c.look(s)
 	if err != nil {
@@ -48,7 +48,7 @@ func check(c *checkConfig, s *sources) (int, error) {
 	if c.output == "json" {
 		err = report.JSON(os.Stdout, look, d)
 	} else {
-		err = report.Text(os.Stdout, look, d, report.TextOptions{Color: colour(os.Stdout)})
+		err = report.Text(os.Stdout, look, d, report.TextOptions{Color: color(os.Stdout)})
 	}
 	if err != nil {
 		return 0, &exitError{fmt.Errorf("write the report: %w", err), diagnosis.Unknown.ExitStatus()}
@@ -63,7 +63,7 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 	if c.interval < 0 {
 		return diagnosis.Look{}, fmt.Errorf("--interval=%s: must not be negative", c.interval)
 	}
-	s.ConntrackMinInterval = 0                         // both looks scan
+	s.ConntrackMinInterval = 0                         // both observations scan
 	set, err := s.build(slog.New(slog.DiscardHandler)) // the report itself says what could not be read
 	if err != nil {
 		return diagnosis.Look{}, err
@@ -71,7 +71,7 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	once := func() *exporter.Observation {
-		ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+		ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 		defer cancel()
 		return set.observer.Observe(ctx)
 	}
@@ -80,7 +80,7 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 		return diagnosis.Look{Now: first}, nil
 	}
 	if terminal(os.Stderr) {
-		fmt.Fprintf(os.Stderr, "Looking twice, %s apart, to see which counters rise ...\r", c.interval)
+		fmt.Fprintf(os.Stderr, "Reading the counters twice, %s apart ...\r", c.interval)
 		defer fmt.Fprint(os.Stderr, "\x1b[K") // clears the line
 	}
 	select {
@@ -108,8 +108,8 @@ func (c *checkConfig) saved() (diagnosis.Look, error) {
 	return look, nil
 }
 
-// colour follows no-color.org and leaves dumb terminals and files alone.
-func colour(f *os.File) bool {
+// color follows no-color.org and leaves dumb terminals and files alone.
+func color(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && terminal(f)
 }
 

@@ -168,7 +168,7 @@ func (f fault) check(m *machine, before scrape.Metrics, o outcome) {
 	compare(m.t, before, m.exposition(), outcome{})
 	want = slices.Clone(o.mended)
 	for name := range o.fails {
-		want = append(want, "level=INFO .*reads again.* collector="+name)
+		want = append(want, "level=INFO .*works again.* collector="+name)
 	}
 	expectLog(m.t, m.log.take(), want)
 }

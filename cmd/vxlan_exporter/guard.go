@@ -19,8 +19,8 @@ import (
 // guardRulesInterval is how old the judgement of the NAT rules may be: kube-proxy writes them about when the CNI makes the device.
 const guardRulesInterval = 5 * time.Second
 
-// guardLookTimeout bounds one look at the node that asks which devices are exposed.
-const guardLookTimeout = 5 * time.Second
+// guardObserveTimeout bounds one observation, to find which devices are exposed.
+const guardObserveTimeout = 5 * time.Second
 
 func addGuard(app *kingpin.Application, s *sources, commands map[string]command) {
 	cmd := app.Command("guard", "Keep "+guard.Feature+" off on exposed VXLAN devices, as soon as they appear (CAP_NET_ADMIN).")
@@ -39,7 +39,7 @@ func addGuard(app *kingpin.Application, s *sources, commands map[string]command)
 		c.Logger = logger
 		c.Ready = func() { notify(logger, daemon.SdNotifyReady) }
 		c.Exposed = func(ctx context.Context) ([]string, error) {
-			ctx, cancel := context.WithTimeout(ctx, guardLookTimeout)
+			ctx, cancel := context.WithTimeout(ctx, guardObserveTimeout)
 			defer cancel()
 			n := set.observer.Observe(ctx).Node
 			if r := n.Results["device"]; !r.Succeeded() {

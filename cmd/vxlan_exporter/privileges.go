@@ -50,9 +50,9 @@ func giveUp(needed capability.Set) func(*slog.Logger) {
 		has, readErr := capability.Permitted()
 		switch {
 		case err != nil || readErr != nil:
-			logger.Warn("capabilities that are not needed could not all be given up", "left", has.String(), "err", err)
+			logger.Warn("cannot drop all capabilities that are not needed", "kept", has.String(), "err", err)
 		case has != had:
-			logger.Info("gave up the capabilities that are not needed", "left", has.String())
+			logger.Info("dropped the capabilities that are not needed", "kept", has.String())
 		}
 	}
 }

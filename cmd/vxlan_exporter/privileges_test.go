@@ -48,7 +48,7 @@ func hex(c capability.Set) string { return fmt.Sprintf("%016x", uint64(c)) }
 
 // What an exporter that root starts keeps, on all of its threads; and that it still reads everything with that.
 func TestCapabilitiesAreGivenUp(t *testing.T) {
-	const line = "gave up the capabilities"
+	const line = "dropped the capabilities"
 	admin, raw := capability.NetAdmin, capability.NetRaw
 	const caps = "-all,+net_admin,+dac_read_search"
 	service := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=" + caps, "--ambient-caps=" + caps, "--bounding-set=" + caps}

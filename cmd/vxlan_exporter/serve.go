@@ -235,6 +235,6 @@ func (l serverLog) Write(p []byte) (int, error) {
 
 func notify(logger *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		logger.Warn("systemd was not told", "state", state, "err", err)
+		logger.Warn("cannot notify systemd", "state", state, "err", err)
 	}
 }

@@ -28,7 +28,7 @@ modules() { lsmod | awk 'NR > 1 { print $1 }' | sort; }
 collectors_succeed() {
   local metrics log
   metrics=$(scrape) || return
-  log=$(journalctl --unit=vxlan_exporter.service --no-pager --output=cat | grep 'cannot read its source' | tail -n 1)
+  log=$(journalctl --unit=vxlan_exporter.service --no-pager --output=cat | grep 'collector failed' | tail -n 1)
   echo "$log"
   grep '^vxlan_scrape_collector_success' <<<"$metrics" || return
   equal "" "$(sed -n 's/^vxlan_scrape_collector_success{collector="\(.*\)"} 0$/\1/p' <<<"$metrics" | grep -vx natrules)" || return
