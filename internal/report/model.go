@@ -26,7 +26,7 @@ const (
 type model struct {
 	State    diagnosis.State
 	Headline string
-	Facts    []pair // of the look itself: node, time, kernel
+	Facts    []pair // of the observation: node, time, kernel
 	Findings []diagnosis.Finding
 	Omitted  []string // what the caps left out
 	Tables   []table
@@ -95,9 +95,9 @@ func facts(l diagnosis.Look) []pair {
 	n := l.Now
 	f := []pair{{"node", n.Hostname}, {"time", n.Time.UTC().Format("2006-01-02 15:04:05 UTC")}}
 	if span, _, ok := l.Interval(); ok {
-		f = append(f, pair{"looks", "2, " + span.Round(100*time.Millisecond).String() + " apart"})
+		f = append(f, pair{"observations", "2, " + span.Round(100*time.Millisecond).String() + " apart"})
 	} else {
-		f = append(f, pair{"looks", "1"})
+		f = append(f, pair{"observations", "1"})
 	}
 	if n.Kernel.Release != "" {
 		f = append(f, pair{"kernel", n.Kernel.Release})
@@ -128,7 +128,7 @@ func findings(all []diagnosis.Finding) (kept []diagnosis.Finding, omitted []stri
 	return kept, omitted
 }
 
-// steps gathers the remedies of all findings, each once: what changes something first, then what only looks.
+// steps gathers the remedies of all findings, each once: what changes something first, then what only reads.
 func steps(all []diagnosis.Finding) (list []step, omitted int) {
 	at, seen := map[string]int{}, map[[2]string]bool{}
 	for _, f := range all {

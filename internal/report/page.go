@@ -126,7 +126,7 @@ const page = `<!DOCTYPE html>
 {{end}}</ol>
 </section>
 {{end}}</main>
-<footer>{{with .Version}}vxlan_exporter {{clean .}}. {{end}}This page is a look at the node at the time above; load it again for a new one.</footer>
+<footer>{{with .Version}}vxlan_exporter {{clean .}}. {{end}}This page shows the node at the time above; reload it for a new observation.</footer>
 </body>
 </html>
 `

@@ -132,7 +132,7 @@ func outcome(n *node.Node, name string) string {
 	r, ok := n.Results[name]
 	switch {
 	case !ok:
-		return "not looked at"
+		return "not read"
 	case r.Error != "":
 		return r.Error
 	case r.Status == node.None:

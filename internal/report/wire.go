@@ -42,6 +42,6 @@ func wire(n *node.Node) table {
 	if watched == "" {
 		watched = "no interface"
 	}
-	t.Notes = append(t.Notes, pair{"watched", fmt.Sprintf("%s; %s packets looked at, %s lost", watched, number(w.Captured), number(w.Lost))})
+	t.Notes = append(t.Notes, pair{"watched", fmt.Sprintf("%s; %s packets captured, %s lost", watched, number(w.Captured), number(w.Lost))})
 	return t
 }

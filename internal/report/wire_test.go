@@ -32,7 +32,7 @@ func TestWireSection(t *testing.T) {
 	}
 	got := text(n)
 	for _, want := range []string{
-		"PACKETS ON THE WIRE", "in ipv4 bad 12", "1,012 packets looked at, 2 lost", "11:59:59.000 in 10.0.0.2:38876 to 10.0.0.1:8472: offloaded_checksum",
+		"PACKETS ON THE WIRE", "in ipv4 bad 12", "1,012 packets captured, 2 lost", "11:59:59.000 in 10.0.0.2:38876 to 10.0.0.1:8472: offloaded_checksum",
 		"0x7295 instead of 0x9a08, source port 59513 before NAT",
 	} {
 		if !strings.Contains(got, want) {
