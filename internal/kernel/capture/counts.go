@@ -7,6 +7,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // errNoStats is an answer without counters.
@@ -35,17 +37,12 @@ func (s *packetSocket) Counts(index int) (Counts, error) {
 
 // packetCounts finds the counters in an RTM_NEWLINK message.
 func packetCounts(data []byte) (Counts, error) {
-	if len(data) < unix.SizeofIfInfomsg {
-		return Counts{}, errNoStats
-	}
-	ad, err := netlink.NewAttributeDecoder(data[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return Counts{}, fmt.Errorf("rtnetlink: %w", err)
-	}
-	for ad.Next() {
-		if b := ad.Bytes(); ad.Type() == unix.IFLA_STATS64 && len(b) >= 16 {
-			return Counts{binary.NativeEndian.Uint64(b), binary.NativeEndian.Uint64(b[8:])}, nil
+	if len(data) >= unix.SizeofIfInfomsg {
+		for typ, b := range nl.Attrs(data[unix.SizeofIfInfomsg:]) {
+			if typ == unix.IFLA_STATS64 && len(b) >= 16 {
+				return Counts{binary.NativeEndian.Uint64(b), binary.NativeEndian.Uint64(b[8:])}, nil
+			}
 		}
 	}
-	return Counts{}, errors.Join(errNoStats, ad.Err())
+	return Counts{}, errNoStats
 }

@@ -18,29 +18,14 @@ type Interface struct {
 
 // Interface asks by ioctl, netdevice(7). The error of an interface that is not there satisfies fs.ErrNotExist.
 func (s *packetSocket) Interface(name string) (Interface, error) {
-	var i Interface
-	var hardware uint16
-	ask := func(request uint, take func(*unix.Ifreq)) error {
-		req, err := unix.NewIfreq(name)
-		if err != nil {
-			return fmt.Errorf("no such name can be: %w", fs.ErrNotExist)
-		}
-		if err := s.control(func(fd int) error { return unix.IoctlIfreq(fd, request, req) }); err != nil {
-			return err
-		}
-		take(req)
-		return nil
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return Interface{}, fmt.Errorf("no such name can be: %w", fs.ErrNotExist)
 	}
-	for _, q := range []struct {
-		request uint
-		take    func(*unix.Ifreq)
-	}{
-		{unix.SIOCGIFINDEX, func(r *unix.Ifreq) { i.Index = int(r.Uint32()) }},
-		{unix.SIOCGIFMTU, func(r *unix.Ifreq) { i.MTU = int(r.Uint32()) }},
-		{unix.SIOCGIFFLAGS, func(r *unix.Ifreq) { i.Up = r.Uint16()&unix.IFF_UP != 0 }},
-		{unix.SIOCGIFHWADDR, func(r *unix.Ifreq) { hardware = r.Uint16() }},
-	} {
-		err := ask(q.request, q.take)
+	var answers [4]unix.Ifreq // the kernel keeps the name and overwrites the rest
+	for i, request := range []uint{unix.SIOCGIFINDEX, unix.SIOCGIFMTU, unix.SIOCGIFFLAGS, unix.SIOCGIFHWADDR} {
+		answers[i] = *req
+		err := s.control(func(fd int) error { return unix.IoctlIfreq(fd, request, &answers[i]) })
 		if errors.Is(err, unix.ENODEV) {
 			err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
 		}
@@ -48,13 +33,15 @@ func (s *packetSocket) Interface(name string) (Interface, error) {
 			return Interface{}, fmt.Errorf("look up the interface: %w", err)
 		}
 	}
-	switch hardware {
+	index, mtu, flags, hardware := &answers[0], &answers[1], &answers[2], &answers[3]
+	i := Interface{Index: int(index.Uint32()), MTU: int(mtu.Uint32()), Up: flags.Uint16()&unix.IFF_UP != 0}
+	switch hardware.Uint16() {
 	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
 		i.Link = Ethernet
 	case unix.ARPHRD_NONE, unix.ARPHRD_RAWIP:
 		i.Link = RawIP
 	default:
-		return Interface{}, fmt.Errorf("link layer type %d (ARPHRD_*) is not understood: %w", hardware, errors.ErrUnsupported)
+		return Interface{}, fmt.Errorf("link layer type %d (ARPHRD_*) is not understood: %w", hardware.Uint16(), errors.ErrUnsupported)
 	}
 	return i, nil
 }
