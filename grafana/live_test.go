@@ -159,7 +159,7 @@ func TestFailingFleet(t *testing.T) {
 	s.hurt(3)
 	s.becomes("vxlan-fleet", "Is it happening?", "A", "", 9)
 	s.becomes("vxlan-fleet", "Nodes that NAT VXLAN", "A", "", 2)
-	s.becomes("vxlan-fleet", "Nodes that suffer", "A", "", 2)     // node-4 is known by its packet probe alone
+	s.becomes("vxlan-fleet", "Nodes that suffer", "A", "", 2)     // node-4 is known by its packet capture alone
 	s.becomes("vxlan-fleet", "Nodes that cannot see", "A", "", 2) // node-5 lacks privileges, node-6's exporter ended
 	s.becomes("vxlan-node", "This node", "A", sender, 3)
 	s.alerted()

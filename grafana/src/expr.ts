@@ -67,7 +67,7 @@ export function happening(): string {
   return `max(6 * ${bad} + on (cluster) (3 * ${nat} or ${unseen}))`;
 }
 
-/** Nodes that received bad checksums now, by the kernel's counters or by the packet probe. */
+/** Nodes that received bad checksums now, by the kernel's counters or by the packet capture. */
 export const suffering = `sum((sum by (${node}) (${rise(csumErrors, NOW)} or ${rise(wireBadIn, NOW)})) > bool 0)`;
 
 /** Nodes that NAT their own VXLAN packets now. */

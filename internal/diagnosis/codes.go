@@ -35,7 +35,7 @@ const (
 	CodeTCPErrors         Code = "tcp_checksum_errors" // no VXLAN here
 	CodeTunnelOffload     Code = "underlay_tunnel_offload"
 	CodeNoErrors          Code = "no_checksum_errors"
-	CodeWireBad           Code = "wire_bad_packets"         // the packet probe has just seen bad packets
+	CodeWireBad           Code = "wire_bad_packets"         // the packet capture has just seen bad packets
 	CodeWireEarlier       Code = "wire_bad_packets_earlier" // it saw some, more than a minute ago
 )
 

@@ -41,7 +41,7 @@ func Lost(name string) string {
 	}
 }
 
-// Missing reports whether an outcome leaves a gap worth telling. The packet probe is off unless asked for.
+// Missing reports whether an outcome leaves a gap worth telling. The packet capture is off unless asked for.
 func Missing(name string, r node.Result) bool {
 	return !r.Succeeded() && (name != "wire" || r.Status != node.Disabled)
 }

@@ -17,7 +17,7 @@ const (
 	directionOut = "out"
 )
 
-// wire judges what the packet probe saw. A bad packet on the wire needs no attribution: it names its sender, and it is seen before any
+// wire judges what the packet capture saw. A bad packet on the wire needs no attribution: it names its sender, and it is seen before any
 // firewall or connection tracking can hide it.
 func (j *judge) wire() {
 	if j.now.Wire == nil || len(j.now.Wire.Samples) == 0 {
@@ -28,7 +28,7 @@ func (j *judge) wire() {
 		newest := j.now.Wire.Samples[0]
 		j.add(Finding{
 			Code: CodeWireEarlier, Severity: Info, Variant: newest.Variant,
-			Summary: fmt.Sprintf("The packet probe has seen bad VXLAN packets, the last one %s ago: %s.",
+			Summary: fmt.Sprintf("The packet capture has seen bad VXLAN packets, the last one %s ago: %s.",
 				j.now.Time.Sub(newest.Time).Round(time.Second), captured(newest)),
 		})
 		return

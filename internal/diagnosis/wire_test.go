@@ -7,7 +7,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// probed is a node whose packet probe captured a bad packet, so long before the look.
+// probed is a node whose packet capture captured a bad packet, so long before the look.
 func probed(direction string, ago time.Duration) change {
 	return func(n *node.Node) {
 		p := node.BadPacket{

@@ -11,7 +11,7 @@ import (
 // maxSamples is how many captured bad packets are shown.
 const maxSamples = 8
 
-// wire shows what the packet probe saw; nothing where it is off.
+// wire shows what the packet capture saw; nothing where it is off.
 func wire(n *node.Node) table {
 	t := table{ID: "wire", Title: "Packets on the wire", Columns: []column{
 		{Name: "direction"}, {Name: "family"}, {Name: "verdict"}, {"packets", true},

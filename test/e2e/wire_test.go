@@ -8,7 +8,7 @@ import (
 	"vxlan_exporter/test/lab"
 )
 
-// Behind a firewall that drops what connection tracking finds invalid, the packet probe is the only one on the receiver that sees the
+// Behind a firewall that drops what connection tracking finds invalid, the packet capture is the only one on the receiver that sees the
 // bad packets, and names their sender.
 func TestWire(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,7 @@ const stats = [
   }, [[happening()]], HAPPENING),
   stat({
     title: "Nodes that suffer", unit: "short", width: 3, height, why: "no data: no checksum counters are scraped",
-    description: "Nodes that received bad UDP checksums in the last 5 minutes, by the kernel's counters or by the packet probe. " +
+    description: "Nodes that received bad UDP checksums in the last 5 minutes, by the kernel's counters or by the packet capture. " +
       "Do not repair these: the nodes that cause it are in the table below.",
   }, [[suffering]]).thresholds(steps("green", [1, "red"])),
   stat({

@@ -21,8 +21,8 @@ const senders = series({
 
 const peers = table({
   title: "Bad packets on the wire: who sent them to whom", unit: "short", width: 12, height: 7,
-  why: "No bad packet was seen in the shown time, or the packet probe is off: run exporters with --collector.wire and CAP_NET_RAW.",
-  description: "What receivers' packet probes saw: the sender's address, the node that owns it, and the variant, from the packet itself. " +
+  why: "No bad packet was seen in the shown time, or the packet capture is off: run exporters with --collector.wire and CAP_NET_RAW.",
+  description: "What receivers' packet captures saw: the sender's address, the node that owns it, and the variant, from the packet itself. " +
     "This is proof, whatever kernels and rules say. C unfinished_checksum: a NIC or hypervisor left the sum unfinished: look at its tunnel offloads.",
 }, [[badSenders]], { sender: "sent by node", peer: "from address", variant: "variant", instance: "seen by node", Value: "packets", cluster: "cluster" })
   .withOverride(column("sent by node", { mappings: nothing("no such node"), ...toNode("sent by node") }))
@@ -36,7 +36,7 @@ const blind = series({
   title: "Blind spot: conntrack invalid while InCsumErrors stands still, the 10 worst", unit: "suffix: /min", width: 12, height: 7,
   why: "no data: no node counts invalid packets without counting bad checksums, or has no connection tracking",
   description: "Where a firewall drops INVALID packets (firewalld), bad VXLAN checksums are seen here alone. The counter also rises for many " +
-    "harmless reasons: it matters where it jumps while senders NAT. Nodes that counted a bad checksum in the shown time are left out. Do: run the packet probe there (--collector.wire), or `vxlan_exporter check`.",
+    "harmless reasons: it matters where it jumps while senders NAT. Nodes that counted a bad checksum in the shown time are left out. Do: run the packet capture there (--collector.wire), or `vxlan_exporter check`.",
 }, [[perMinuteOf(invalid, hidden), "{{cluster}} {{instance}}"]])
   .maxDataPoints(POINTS)
   .withOverride(matching(".*", { "custom.fillOpacity": 0 }));

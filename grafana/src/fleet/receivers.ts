@@ -2,14 +2,14 @@
 import { NOW, csumErrors, node, rise, wireBadIn } from "../expr.js";
 import { column, table, toNode } from "../panels.js";
 
-/** By the kernel's counters, and by the packet probe where these stand still. */
+/** By the kernel's counters, and by the packet capture where these stand still. */
 const dropped = (window: string): string =>
   `((sum by (${node}) (${rise(csumErrors, window)}) > 0) or (sum by (${node}) (${rise(wireBadIn, window)}) > 0))`;
 
 export const receivers = table({
   title: "Who suffers, the 100 worst", unit: "short", width: 7, height: 9,
   why: "No node received a bad UDP checksum in the shown time.",
-  description: "UDP packets with a bad checksum, in the last 5 minutes and in the shown time: dropped by the kernel, or seen on the wire by the packet probe. " +
+  description: "UDP packets with a bad checksum, in the last 5 minutes and in the shown time: dropped by the kernel, or seen on the wire by the packet capture. " +
     "Do not repair these nodes: somebody sends them bad packets. Behind a firewall that drops INVALID, only the probe sees them; without it, see \"Blind spot\". –: not among the 100 worst of that time.",
 }, [[`topk(100, ${dropped(NOW)})`], [`topk(100, ${dropped("$__range")})`]],
 { instance: "node", cluster: "cluster", "Value #A": "last 5 min", "Value #B": "shown time" })

@@ -1,4 +1,4 @@
-// The packet probe: verdicts and peers.
+// The packet capture: verdicts and peers.
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { badPeers } from "../culprits.js";
 import { perMinute, sel } from "../expr.js";
@@ -6,7 +6,7 @@ import { VARIANT, nothing } from "../mappings.js";
 import { column, fixed, row, series, table } from "../panels.js";
 
 const height = 7;
-const off = "no data: the packet probe is off (--collector.wire, CAP_NET_RAW)";
+const off = "no data: the packet capture is off (--collector.wire, CAP_NET_RAW)";
 
 const verdicts = (direction: "in" | "out", title: string, description: string) => series({
   title, unit: "suffix: /min", width: 8, height, why: off, description,
@@ -24,7 +24,7 @@ const outgoing = verdicts("out", "Packets that leave, by verdict",
 
 const peers = table({
   title: "Bad packets by peer", unit: "short", width: 8, height,
-  why: "No bad packet was seen in the shown time, or the packet probe is off (--collector.wire, CAP_NET_RAW).",
+  why: "No bad packet was seen in the shown time, or the packet capture is off (--collector.wire, CAP_NET_RAW).",
   description: "address: the sender of packets that arrived, or the receiver of those that left. node: who owns the address. Do: `vxlan_exporter check` on the sender.",
 }, [[badPeers]], { peer: "address", sender: "node", variant: "variant", Value: "packets" }, ["cluster", "instance"])
   .withOverride(column("node", { mappings: nothing("no such node") }))
