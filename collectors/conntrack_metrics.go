@@ -50,8 +50,8 @@ func conntrackMetrics() Metrics {
 		},
 		Metric{
 			Name: "conntrack_nat_flows", Labels: []string{"family", "port", "nat=snat,dnat"},
-			Help: "Of these, flows whose source (snat) or destination (dnat) is rewritten: IPS_SRC_NAT or IPS_DST_NAT of CTA_STATUS, " +
-				"or a reply tuple that does not answer the original.",
+			Help: "Of these, flows whose source (snat) or destination (dnat) is rewritten: IPS_SRC_NAT or IPS_DST_NAT of " +
+				"CTA_STATUS, or a reply tuple that does not answer the original.",
 			Notes: "**Any snat is the cause of the failure.**",
 			Samples: ports(func(p *node.ConntrackPort, port string, emit Emit) {
 				emit(float64(p.SNAT), p.Family, port, "snat")
@@ -69,8 +69,8 @@ func conntrackMetrics() Metrics {
 		},
 		Metric{
 			Name: "conntrack_nat_flows_seen_overflow_total",
-			Help: "NATed flows left out of vxlan_conntrack_nat_flows_seen_total because more than 65536 live at a time, once in every " +
-				"scan.",
+			Help: "NATed flows left out of vxlan_conntrack_nat_flows_seen_total because more than 65536 live at a time, " +
+				"once in every scan.",
 			Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return float64(n.Conntrack.SeenOverflow) }),
 		},
 		Metric{
@@ -95,8 +95,8 @@ func conntrackMetrics() Metrics {
 		},
 		Metric{
 			Name: "conntrack_scan_longest_receive_seconds",
-			Help: "Longest single receive of the scan served, CPU time: packet reception (softirqs) on that CPU was held off at most " +
-				"so long.",
+			Help: "Longest single receive of the scan served, CPU time: packet reception (softirqs) on that CPU was held " +
+				"off at most so long.",
 			Samples: scan(func(_ *node.Node, s *node.Scan) float64 { return s.LongestReceive.Seconds() }),
 		},
 		Metric{

@@ -16,7 +16,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// DeviceConfig says what the device collector reads and publishes. The zero value reads the process's network namespace.
+// DeviceConfig says what the device collector reads and publishes. The zero value reads the process's network
+// namespace.
 type DeviceConfig struct {
 	Ports          []uint16       // VXLAN ports besides the devices' own; nil: DefaultPort
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
@@ -43,8 +44,8 @@ func NewDevice(cfg DeviceConfig) *Device {
 // Name implements Collector.
 func (*Device) Name() string { return "device" }
 
-// Observe implements Collector: it fills Devices, sorted by name, and Ports. A device whose features could not be read is there
-// without them, and the error says so. A device that vanishes while it is read is left out.
+// Observe implements Collector: it fills Devices, sorted by name, and Ports. A device whose features could not be read
+// is there without them, and the error says so. A device that vanishes while it is read is left out.
 func (c *Device) Observe(ctx context.Context, _ *node.Node) (Fill, error) {
 	devices, err := c.links(ctx)
 	if err != nil && devices == nil {
@@ -79,8 +80,8 @@ func (c *Device) links(ctx context.Context) (devices []node.Device, err error) {
 	return devices, errors.Join(err, nameUnderlays(conn, devices))
 }
 
-// nameUnderlays fills Underlay: the device that IFLA_VXLAN_LINK names or, without it, the one that bears the local address. The
-// underlay of a device that was moved here is in another namespace.
+// nameUnderlays fills Underlay: the device that IFLA_VXLAN_LINK names or, without it, the one that bears the local
+// address. The underlay of a device that was moved here is in another namespace.
 func nameUnderlays(conn *rtnl.Conn, devices []node.Device) error {
 	var errs []error
 	var locals []netip.Addr

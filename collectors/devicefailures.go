@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// maxFailures is how many of many errors of one kind are quoted in full: 200 devices that fail alike need not say it 200 times.
+// maxFailures is how many of many errors of one kind are quoted in full: 200 devices that fail alike need not say it
+// 200 times.
 const maxFailures = 3
 
 // failures gathers the errors of many devices.

@@ -7,8 +7,8 @@ import (
 )
 
 // DeviceLabel is a device's name as a label value. Linux allows any bytes in it but '/', ':' and white space
-// (net/core/dev.c, dev_valid_name); a label must be UTF-8. Bytes that are not become U+FFFD and two hexadecimal digits, and
-// U+FFFD itself becomes U+FFFD and "00", so that two names never become one label.
+// (net/core/dev.c, dev_valid_name); a label must be UTF-8. Bytes that are not become U+FFFD and two hexadecimal digits,
+// and U+FFFD itself becomes U+FFFD and "00", so that two names never become one label.
 func DeviceLabel(name string) string {
 	if utf8.ValidString(name) && !strings.ContainsRune(name, utf8.RuneError) {
 		return name

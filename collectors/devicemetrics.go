@@ -34,10 +34,19 @@ func deviceMetrics(include *regexp.Regexp) Metrics {
 			Name: "device_info", Labels: []string{"device", "family", "vni", "port", "local", "underlay", "external"},
 			Help: "A VXLAN device, always 1: IFLA_VXLAN_ID, _PORT, _LOCAL or _LOCAL6, the name of the underlay NIC, and " +
 				"IFLA_VXLAN_COLLECT_METADATA. A label is empty where the device has no such setting or the kernel does not say.",
-			Notes: "`family` is that of the outer packets, empty on an external device, which sends both. `underlay` comes from the local " +
-				"address where IFLA_VXLAN_LINK is not set.",
+			Notes: "`family` is that of the outer packets, empty on an external device, which sends both. `underlay` comes " +
+				"from the local address where IFLA_VXLAN_LINK is not set.",
 			Samples: each(func(d *node.Device, name string, emit Emit) {
-				emit(1, name, underlayFamily(d), vniLabel(d), portLabel(d), addrLabel(d), DeviceLabel(d.Underlay), boolLabel(d.External))
+				emit(
+					1,
+					name,
+					underlayFamily(d),
+					vniLabel(d),
+					portLabel(d),
+					addrLabel(d),
+					DeviceLabel(d.Underlay),
+					boolLabel(d.External),
+				)
 			}),
 		},
 		Metric{
@@ -47,8 +56,8 @@ func deviceMetrics(include *regexp.Regexp) Metrics {
 		},
 		Metric{
 			Name: "device_udp_checksum_enabled", Labels: []string{"device"},
-			Help: "Whether the device fills in the checksum of the outer UDP header over IPv4 (IFLA_VXLAN_UDP_CSUM). On an external " +
-				"device it does not tell what is on the wire. Absent where the kernel does not say.",
+			Help: "Whether the device fills in the checksum of the outer UDP header over IPv4 (IFLA_VXLAN_UDP_CSUM). On an " +
+				"external device it does not tell what is on the wire. Absent where the kernel does not say.",
 			Samples: each(func(d *node.Device, name string, emit Emit) { emit.Setting(d.UDPChecksum, name) }),
 		},
 		Metric{
@@ -65,8 +74,8 @@ func deviceMetrics(include *regexp.Regexp) Metrics {
 		Metric{
 			Name: "device_feature_active", Labels: []string{"device", "feature"},
 			Help: "Whether the offload feature of the VXLAN device is in effect (netdev features).",
-			Notes: "ETHTOOL_GFEATURES: `tx-checksum-ip-generic`, `rx-checksum`, `tx-generic-segmentation`; `--device.feature-include` " +
-				"adds more.",
+			Notes: "ETHTOOL_GFEATURES: `tx-checksum-ip-generic`, `rx-checksum`, `tx-generic-segmentation`; " +
+				"`--device.feature-include` adds more.",
 			Samples: feature(func(f ethtool.Feature) bool { return f.Active }),
 		},
 		Metric{
@@ -77,15 +86,16 @@ func deviceMetrics(include *regexp.Regexp) Metrics {
 		},
 		Metric{
 			Name: "device_feature_fixed", Labels: []string{"device", "feature"},
-			Help: "Whether the offload feature of the VXLAN device cannot be changed (not in netdev hw_features, or never changed; " +
-				"[fixed] in ethtool -k).",
+			Help: "Whether the offload feature of the VXLAN device cannot be changed (not in netdev hw_features, or never " +
+				"changed; [fixed] in ethtool -k).",
 			Samples: feature(func(f ethtool.Feature) bool { return f.Fixed }),
 		},
 	)
 }
 
 // isDeviceFeature picks the features of a VXLAN device that bear on the failure and its remedy, by their names in
-// net/ethtool/common.c: the checksum offload that leaves outer checksums unfinished, and the batching that is lost without it.
+// net/ethtool/common.c: the checksum offload that leaves outer checksums unfinished, and the batching that is lost
+// without it.
 func isDeviceFeature(f ethtool.Feature) bool {
 	switch f.Name {
 	case "tx-checksum-ip-generic", "rx-checksum", "tx-generic-segmentation":

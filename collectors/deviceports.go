@@ -6,11 +6,12 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// DefaultPort is the kernel's own VXLAN port (drivers/net/vxlan/vxlan_core.c, vxlan_port), which flannel keeps. IANA's is 4789.
+// DefaultPort is the kernel's own VXLAN port (drivers/net/vxlan/vxlan_core.c, vxlan_port), which flannel keeps. IANA's
+// is 4789.
 const DefaultPort = 8472
 
-// vxlanPorts lists every port that a device uses or that is configured, sorted. The families of a port are those of the devices
-// on it; of one that no device uses, those of all devices; of all, where there are no devices.
+// vxlanPorts lists every port that a device uses or that is configured, sorted. The families of a port are those of the
+// devices on it; of one that no device uses, those of all devices; of all, where there are no devices.
 func vxlanPorts(devices []node.Device, configured []uint16) []node.Port {
 	var all node.Port
 	ports := make(map[uint16]node.Port)

@@ -5,13 +5,15 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// ExposureMetrics is what the diagnosis says of every device. No collector observes it: it is a pure function of the node.
+// ExposureMetrics is what the diagnosis says of every device. No collector observes it: it is a pure function of the
+// node.
 func ExposureMetrics() Metrics {
 	return NewMetrics(Metric{
 		Name:   "device_exposure",
 		Labels: []string{"device", "variant=zero_checksum,offloaded_checksum", "state=clear,exposed,active,unknown"},
-		Help: "Whether the device is exposed to a variant of the checksum failure: clear (a condition is known to be absent), " +
-			"exposed (all conditions hold), active (and NATed flows are there), unknown (a condition could not be read).",
+		Help: "Whether the device is exposed to a variant of the checksum failure: clear (a condition is known to be " +
+			"absent), exposed (all conditions hold), active (and NATed flows are there), unknown (a condition could not be " +
+			"read).",
 		Notes: "See [DIAGNOSIS.md](DIAGNOSIS.md).",
 		Samples: func(n *node.Node, emit Emit) {
 			for _, e := range diagnosis.Exposures(n) {
@@ -35,7 +37,8 @@ func ResultMetrics() Metrics {
 	return NewMetrics(
 		Metric{
 			Name: "scrape_collector_success", Labels: []string{"collector"},
-			Help:    "Whether the collector got its answer; 1 also where the node has no such thing (no connection tracking, say).",
+			Help: "Whether the collector got its answer; 1 also where the node has no such thing (no connection " +
+				"tracking, say).",
 			Samples: each(func(r node.Result) float64 { return boolean(r.Succeeded()) }),
 		},
 		Metric{

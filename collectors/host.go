@@ -25,8 +25,8 @@ func hostMetrics() Metrics {
 	return NewMetrics(
 		Metric{
 			Name: "host_udp_in_csum_errors_total", Labels: []string{"family"},
-			Help: "UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors of " +
-				"/proc/net/snmp6.",
+			Help: "UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors " +
+				"of /proc/net/snmp6.",
 			Notes: "Stays 0 where a firewall drops packets that connection tracking calls invalid.",
 			Samples: func(n *node.Node, emit Emit) {
 				emit.Number(n.Host.UDP4.InCsumErrors, node.IPv4)
@@ -35,8 +35,8 @@ func hostMetrics() Metrics {
 		},
 		Metric{
 			Name: "host_udp_in_errors_total", Labels: []string{"family"},
-			Help: "UDP datagrams not delivered for any error, bad checksums included: Udp InErrors of /proc/net/snmp, Udp6InErrors of " +
-				"/proc/net/snmp6.",
+			Help: "UDP datagrams not delivered for any error, bad checksums included: Udp InErrors of /proc/net/snmp, " +
+				"Udp6InErrors of /proc/net/snmp6.",
 			Samples: func(n *node.Node, emit Emit) {
 				emit.Number(n.Host.UDP4.InErrors, node.IPv4)
 				emit.Number(n.Host.UDP6.InErrors, node.IPv6)
@@ -56,8 +56,8 @@ func hostMetrics() Metrics {
 		},
 		Metric{
 			Name: "host_tcp_timeout_rehash_total",
-			Help: "Times a TCP timeout made the kernel choose a new flow hash, which moves a tunneled connection to a new outer " +
-				"source port: TcpExt TcpTimeoutRehash of /proc/net/netstat.",
+			Help: "Times a TCP timeout made the kernel choose a new flow hash, which moves a tunneled connection to a new " +
+				"outer source port: TcpExt TcpTimeoutRehash of /proc/net/netstat.",
 			Notes:   "Linux 5.10. A rehash frees a stalled connection after 1 s.",
 			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPTimeoutRehash) },
 		},
@@ -113,7 +113,8 @@ func ifThere(err error) error {
 	return err
 }
 
-// failure joins the errors of a collector whose sources must all be there: that one is missing is a failure, not an absence.
+// failure joins the errors of a collector whose sources must all be there: that one is missing is a failure, not an
+// absence.
 func failure(errs ...error) error {
 	for i, err := range errs {
 		if errors.Is(err, fs.ErrNotExist) {

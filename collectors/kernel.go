@@ -21,8 +21,8 @@ type KernelConfig struct {
 	SelfTestFile string   // what the selftest command stored; empty: none
 }
 
-// Kernel says which kernel runs here and whether NAT on it spoils outer checksums, by its release and by a stored self-test. It
-// needs no privilege.
+// Kernel says which kernel runs here and whether NAT on it spoils outer checksums, by its release and by a stored
+// self-test. It needs no privilege.
 type Kernel struct {
 	Metrics
 	cfg KernelConfig
@@ -34,10 +34,11 @@ type Kernel struct {
 // NewKernel makes the collector.
 func NewKernel(cfg KernelConfig) *Kernel {
 	return &Kernel{cfg: cfg, Metrics: NewMetrics(Metric{
-		Name: "kernel_nat_checksum_bug", Labels: []string{"variant", "verdict=affected,fixed,unknown", "evidence=release,selftest"},
+		Name:   "kernel_nat_checksum_bug",
+		Labels: []string{"variant", "verdict=affected,fixed,unknown", "evidence=release,selftest"},
 		Help: "Whether NAT on this kernel spoils the outer UDP checksum of VXLAN packets: 1 for the verdict that holds. " +
-			"evidence=release judges by uname -r and -v, evidence=selftest, there when a self-test of this boot is stored, by what " +
-			"the kernel did to packets.",
+			"evidence=release judges by uname -r and -v, evidence=selftest, there when a self-test of this boot is stored, " +
+			"by what the kernel did to packets.",
 		Notes:   "By release, `offloaded_checksum` is never fixed.",
 		Samples: kernelVerdicts,
 	})}
@@ -111,8 +112,8 @@ func kernelVerdicts(n *node.Node, emit Emit) {
 	}
 }
 
-// selfTestVerdict joins the families of one variant: affected when one is, fixed when one is and none is affected (a kernel without
-// IPv6 is judged by IPv4 alone), else unknown.
+// selfTestVerdict joins the families of one variant: affected when one is, fixed when one is and none is affected (a
+// kernel without IPv6 is judged by IPv4 alone), else unknown.
 func selfTestVerdict(results []node.SelfTestResult, variant string) string {
 	verdict := kernelversion.Unknown
 	for _, r := range results {

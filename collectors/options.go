@@ -14,8 +14,8 @@ import (
 	"vxlan_exporter/internal/kernel/nl"
 )
 
-// Options say which collectors there are, and where and how they read the node. Ports, FeatureInclude and MasqueradeBit are as they were
-// typed: New says what is wrong with them.
+// Options say which collectors there are, and where and how they read the node. Ports, FeatureInclude and MasqueradeBit
+// are as they were typed: New says what is wrong with them.
 type Options struct {
 	Proc, OSRelease, SelfTestFile string // paths of procfs, os-release and the stored self-test
 
@@ -34,7 +34,8 @@ type Options struct {
 	Open    Openers
 }
 
-// Openers open the interfaces of the kernel. Where one is nil the running kernel's own is opened; tests put others in its place.
+// Openers open the interfaces of the kernel. Where one is nil the running kernel's own is opened; tests put others in
+// its place.
 type Openers struct {
 	Route        nl.Opener
 	Ioctl        func() (ethtool.IoctlSocket, error)
@@ -80,7 +81,9 @@ func (o *Options) validate() error {
 	}
 	w := o.Wire
 	if o.Enabled["wire"] && (w.MaxPeers < 1 || w.MaxPacketsPerSecond < 1 || !(w.SampleRate > 0 && w.SampleRate <= 1)) {
-		return errors.New("--wire.max-peers and --wire.max-packets-per-second must be positive, --wire.sample-rate above 0 and at most 1")
+		return errors.New(
+			"--wire.max-peers and --wire.max-packets-per-second must be positive, --wire.sample-rate above 0 and at most 1",
+		)
 	}
 	return nil
 }

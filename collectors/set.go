@@ -29,8 +29,12 @@ func New(o Options) (*Set, error) {
 
 	var s Set
 	flows := NewConntrack(ConntrackConfig{
-		Proc: o.Proc, Strategy: o.ConntrackStrategy, MinInterval: o.ConntrackMinInterval, Timeout: o.ConntrackTimeout, Logger: o.Logger,
-		Open: o.Open.Conntrack,
+		Proc:        o.Proc,
+		Strategy:    o.ConntrackStrategy,
+		MinInterval: o.ConntrackMinInterval,
+		Timeout:     o.ConntrackTimeout,
+		Logger:      o.Logger,
+		Open:        o.Open.Conntrack,
 	})
 	all := map[string]Collector{
 		"device": NewDevice(DeviceConfig{
@@ -43,7 +47,11 @@ func New(o Options) (*Set, error) {
 		}),
 		"conntrack": flows,
 		"natrules": NewNATRules(NATRulesConfig{
-			Proc: o.Proc, MinInterval: o.NATRulesMinInterval, MasqueradeBit: bit, Reader: o.Open.Rules, OpenRoute: o.Open.Surroundings,
+			Proc:          o.Proc,
+			MinInterval:   o.NATRulesMinInterval,
+			MasqueradeBit: bit,
+			Reader:        o.Open.Rules,
+			OpenRoute:     o.Open.Surroundings,
 		}),
 		"kernel": NewKernel(KernelConfig{Proc: o.Proc, OSRelease: []string{o.OSRelease}, SelfTestFile: o.SelfTestFile}),
 	}

@@ -14,7 +14,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// UnderlayConfig says what the underlay collector reads and publishes. The zero value reads the process's network namespace.
+// UnderlayConfig says what the underlay collector reads and publishes. The zero value reads the process's network
+// namespace.
 type UnderlayConfig struct {
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
 
@@ -42,8 +43,8 @@ func NewUnderlay(cfg UnderlayConfig) *Underlay {
 // Name implements Collector.
 func (*Underlay) Name() string { return "underlay" }
 
-// Observe implements Collector: it fills Underlays, sorted by name, with the NICs below the known devices. What could not be read
-// of a NIC is missing there, and the error says so. A NIC that vanishes while it is read is left out.
+// Observe implements Collector: it fills Underlays, sorted by name, with the NICs below the known devices. What could
+// not be read of a NIC is missing there, and the error says so. A NIC that vanishes while it is read is left out.
 func (c *Underlay) Observe(ctx context.Context, known *node.Node) (fill Fill, err error) {
 	if err := devicesUnknown(known); err != nil {
 		return nil, fmt.Errorf("underlay: %w", err)
@@ -107,8 +108,9 @@ func (c *Underlay) read(ctx context.Context, conn *rtnl.Conn, name string) (node
 	return u, nil
 }
 
-// readLinks adds what the generic netlink family "ethtool" says. A link that it does not say is up is the carrier of rtnetlink: kernels
-// before 5.6 have no such family, and the library does not tell a driver that has no answer from one that has no link.
+// readLinks adds what the generic netlink family "ethtool" says. A link that it does not say is up is the carrier of
+// rtnetlink: kernels before 5.6 have no such family, and the library does not tell a driver that has no answer from one
+// that has no link.
 func (c *Underlay) readLinks(ctx context.Context, underlays []node.Underlay) error {
 	var devices []ethtool.Device
 	for _, u := range underlays {

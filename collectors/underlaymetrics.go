@@ -21,8 +21,8 @@ func underlayMetrics(include *regexp.Regexp) Metrics {
 	return NewMetrics(
 		Metric{
 			Name: "underlay_info", Labels: []string{"device", "driver", "firmware_version"},
-			Help: "An underlay NIC of VXLAN devices, always 1: driver and fw_version of ETHTOOL_GDRVINFO. A label is empty where the driver " +
-				"does not say.",
+			Help: "An underlay NIC of VXLAN devices, always 1: driver and fw_version of ETHTOOL_GDRVINFO. A label is empty " +
+				"where the driver does not say.",
 			Samples: each(func(u *node.Underlay, name string, emit Emit) {
 				emit(1, name, DeviceLabel(u.Driver.Name), DeviceLabel(u.Driver.FirmwareVersion))
 			}),
@@ -45,8 +45,8 @@ func underlayMetrics(include *regexp.Regexp) Metrics {
 		},
 		Metric{
 			Name: "underlay_private_flag", Labels: []string{"device", "flag"},
-			Help: "Whether the driver's private flag of the underlay NIC is set (ETHTOOL_A_PRIVFLAGS_FLAGS); only flags that name a " +
-				"checksum.",
+			Help: "Whether the driver's private flag of the underlay NIC is set (ETHTOOL_A_PRIVFLAGS_FLAGS); only flags " +
+				"that name a checksum.",
 			Samples: each(func(u *node.Underlay, name string, emit Emit) {
 				for _, flag := range slices.Sorted(maps.Keys(u.PrivateFlags)) {
 					emit.Bool(u.PrivateFlags[flag], name, DeviceLabel(flag))
@@ -56,9 +56,9 @@ func underlayMetrics(include *regexp.Regexp) Metrics {
 	)
 }
 
-// isUnderlayFeature picks the features of a NIC that outer packets pass, by their names in net/ethtool/common.c. A NIC offloads
-// checksums either generically or for IPv4 and IPv6 apart: the latter are published only where the NIC has them, and the former
-// also where it has none of the three, to say so.
+// isUnderlayFeature picks the features of a NIC that outer packets pass, by their names in net/ethtool/common.c. A NIC
+// offloads checksums either generically or for IPv4 and IPv6 apart: the latter are published only where the NIC has
+// them, and the former also where it has none of the three, to say so.
 func isUnderlayFeature(f ethtool.Feature, all ethtool.Features) bool {
 	switch f.Name {
 	case "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "rx-udp_tunnel-port-offload", "rx-checksum":

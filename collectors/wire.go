@@ -35,7 +35,8 @@ type WireConfig struct {
 const (
 	// wireGather is how long packets are queued before they are read: 10 wake-ups a second.
 	wireGather = 100 * time.Millisecond
-	// wireQueue bounds the packets queued meanwhile. About 180 of 1500 bytes fit into a queue of the default net.core.rmem_max.
+	// wireQueue bounds the packets queued meanwhile. About 180 of 1500 bytes fit into a queue of the default
+	// net.core.rmem_max.
 	wireQueue = 100
 )
 
@@ -120,7 +121,8 @@ func (c *Wire) Run(ctx context.Context) {
 	}
 }
 
-// Observe follows the devices and ports in known, starts captures on new interfaces and fills node.Wire with the counts so far.
+// Observe follows the devices and ports in known, starts captures on new interfaces and fills node.Wire with the counts
+// so far.
 func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,10 +153,11 @@ func wireTargets(known *node.Node, named []string) ([]string, error) {
 		case d.Underlay != "":
 			names = append(names, d.Underlay)
 		case d.LinkNetns != nil:
-			errs = append(errs, fmt.Errorf("wire: %s: its underlay is in another network namespace: %w", DeviceLabel(d.Name), errors.ErrUnsupported))
-		case len(named) == 0:
-			errs = append(errs, fmt.Errorf("wire: %s: the kernel does not say which NIC is its underlay (neither dev nor local is set): name it with --wire.interface: %w",
+			errs = append(errs, fmt.Errorf("wire: %s: its underlay is in another network namespace: %w",
 				DeviceLabel(d.Name), errors.ErrUnsupported))
+		case len(named) == 0:
+			errs = append(errs, fmt.Errorf("wire: %s: its underlay is not known (neither dev nor local is set): "+
+				"name it with --wire.interface: %w", DeviceLabel(d.Name), errors.ErrUnsupported))
 		}
 	}
 	slices.Sort(names)
@@ -208,7 +211,9 @@ func (c *Wire) watch(name string) error {
 	if err != nil {
 		return err
 	}
-	w := &wireWatch{name: name, capture: capture, ports: c.currentPorts, closed: make(chan struct{}), done: make(chan struct{})}
+	w := &wireWatch{
+		name: name, capture: capture, ports: c.currentPorts, closed: make(chan struct{}), done: make(chan struct{}),
+	}
 	c.watches[name] = w
 	go w.run(c)
 	return nil

@@ -12,8 +12,8 @@ import (
 // wireFollowGap is the least time between two observations of the devices after link events: a CNI makes many at once.
 const wireFollowGap = 250 * time.Millisecond
 
-// listen subscribes to link events, so that capture starts when a device appears, and not with the next scrape. The first Observe calls
-// it, in the network namespace that is meant.
+// listen subscribes to link events, so that capture starts when a device appears, and not with the next scrape. The
+// first Observe calls it, in the network namespace that is meant.
 func (c *Wire) listen() {
 	if c.listening || c.cfg.Devices == nil {
 		return

@@ -6,7 +6,8 @@ import (
 )
 
 const (
-	// wireHeadroom is the part of the limit that the sampling ratio aims at, so that the usual ups and downs stay below the limit.
+	// wireHeadroom is the part of the limit that the sampling ratio aims at, so that the usual ups and downs stay below
+	// the limit.
 	wireHeadroom = 0.6
 	// wireBurst is how many seconds' worth of the limit may come at once.
 	wireBurst = 0.25
@@ -17,7 +18,8 @@ const (
 	wireWindow   = time.Second
 )
 
-// wireSampler finds the sampling ratio at which no more than a limit of packets per second is handed over, all interfaces together.
+// wireSampler finds the sampling ratio at which no more than a limit of packets per second is handed over, all
+// interfaces together.
 type wireSampler struct {
 	limit float64 // packets per second
 	top   float64 // the ratio never exceeds it
@@ -37,8 +39,8 @@ func newWireSampler(limit int, top float64, now func() time.Time) *wireSampler {
 	return s
 }
 
-// passed reports n packets that passed the filter of an interface within took, lost ones included, and returns the ratio to use from
-// now on.
+// passed reports n packets that passed the filter of an interface within took, lost ones included, and returns the
+// ratio to use from now on.
 func (s *wireSampler) passed(n int, took time.Duration) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,10 +9,11 @@ import (
 )
 
 const (
-	// wireAlert is for how long everything is captured after a bad packet: the SYNs of a stalled connection are at most 32 s apart.
+	// wireAlert is for how long everything is captured after a bad packet: the SYNs of a stalled connection are at most
+	// 32 s apart.
 	wireAlert = time.Minute
-	// wireDoubt is the same after a UDP checksum error of the node, which may be any datagram's, and for how long such errors
-	// count while no bad VXLAN packet is found. wireIgnore is for how long they are ignored after that.
+	// wireDoubt is the same after a UDP checksum error of the node, which may be any datagram's, and for how long such
+	// errors count while no bad VXLAN packet is found. wireIgnore is for how long they are ignored after that.
 	wireDoubt  = 40 * time.Second
 	wireIgnore = 10 * time.Minute
 	// wirePoll is how often the counters are read, wireStale when what they said before is too old to compare with.
@@ -20,7 +21,8 @@ const (
 	wireStale = 5 * time.Second
 )
 
-// wireSuspicion says when a busy NIC is to be captured on all the time, because a failure may be under way. All watches share it.
+// wireSuspicion says when a busy NIC is to be captured on all the time, because a failure may be under way. All watches
+// share it.
 type wireSuspicion struct {
 	errors func() (uint64, error) // UDP datagrams dropped for a bad checksum
 

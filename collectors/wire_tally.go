@@ -72,8 +72,18 @@ func (t *wireTally) add(iface string, p capture.Packet) bool {
 	}
 	t.bad[badKey{direction, t.peer(peer), string(v.Variant)}] += weight
 	t.remember(node.BadPacket{
-		Time: t.now(), Interface: iface, Direction: direction, Source: v.Source, Destination: v.Destination, Variant: string(v.Variant),
-		Sums: node.Sums{Field: v.Field, Correct: v.Correct, SourcePort: v.Source.Port(), SourcePortPreNAT: v.SourcePortPreNAT},
+		Time:        t.now(),
+		Interface:   iface,
+		Direction:   direction,
+		Source:      v.Source,
+		Destination: v.Destination,
+		Variant:     string(v.Variant),
+		Sums: node.Sums{
+			Field:            v.Field,
+			Correct:          v.Correct,
+			SourcePort:       v.Source.Port(),
+			SourcePortPreNAT: v.SourcePortPreNAT,
+		},
 	})
 	return true
 }
@@ -114,10 +124,17 @@ func (t *wireTally) store(w *node.Wire, families []string) {
 		}
 	}
 	for k, n := range t.packets {
-		w.Packets = append(w.Packets, node.WireCount{Family: k.family, Direction: k.direction, Verdict: k.verdict, Packets: n})
+		w.Packets = append(
+			w.Packets,
+			node.WireCount{Family: k.family, Direction: k.direction, Verdict: k.verdict, Packets: n},
+		)
 	}
 	slices.SortFunc(w.Packets, func(a, b node.WireCount) int {
-		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Verdict, b.Verdict))
+		return cmp.Or(
+			cmp.Compare(a.Family, b.Family),
+			cmp.Compare(a.Direction, b.Direction),
+			cmp.Compare(a.Verdict, b.Verdict),
+		)
 	})
 	for k, n := range t.bad {
 		w.Bad = append(w.Bad, node.WirePeer{Direction: k.direction, Peer: k.peer, Variant: k.variant, Packets: n})

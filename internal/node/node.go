@@ -1,5 +1,6 @@
-// Package node holds an observation of a node, as plain data. Collectors fill it; metrics, diagnosis, the check command and the
-// status page are pure functions of it. It is also the format of a saved observation (JSON), so a field is only ever added.
+// Package node holds an observation of a node, as plain data. Collectors fill it; metrics, diagnosis, the check command
+// and the status page are pure functions of it. It is also the format of a saved observation (JSON), so a field is only
+// ever added.
 package node
 
 import (
@@ -59,12 +60,13 @@ type Kernel struct {
 	SelfTestError string `json:"selftest_error,omitempty"` // why a stored result is not used; empty when none is stored
 }
 
-// Host holds the counters of the whole network namespace. nil: this kernel has no such field, or the line could not be read.
+// Host holds the counters of the whole network namespace. nil: this kernel has no such field, or the line could not be
+// read.
 type Host struct {
 	UDP4 UDPCounters `json:"udp4"` // /proc/net/snmp, line Udp
 	UDP6 UDPCounters `json:"udp6"` // /proc/net/snmp6, Udp6*
 
-	TCPInCsumErrors  *uint64 `json:"tcp_in_csum_errors,omitempty"` // /proc/net/snmp, Tcp InCsumErrors (IPv4 and IPv6 together)
+	TCPInCsumErrors  *uint64 `json:"tcp_in_csum_errors,omitempty"` // /proc/net/snmp, Tcp InCsumErrors (both families)
 	TCPSynRetrans    *uint64 `json:"tcp_syn_retrans,omitempty"`    // /proc/net/netstat, TcpExt TCPSynRetrans
 	TCPTimeouts      *uint64 `json:"tcp_timeouts,omitempty"`       // /proc/net/netstat, TcpExt TCPTimeouts
 	TCPTimeoutRehash *uint64 `json:"tcp_timeout_rehash,omitempty"` // /proc/net/netstat, TcpExt TcpTimeoutRehash
@@ -83,7 +85,7 @@ type UDPCounters struct {
 // Device is a VXLAN device with its offload features.
 type Device struct {
 	rtnl.Link
-	Underlay      string           `json:"underlay,omitempty"` // name of the NIC below, when the kernel says or an address tells
+	Underlay      string           `json:"underlay,omitempty"` // name of the underlay NIC, by the kernel or by an address
 	Features      ethtool.Features `json:"features,omitempty"`
 	FeaturesError string           `json:"features_error,omitempty"` // why Features is empty
 }
@@ -120,8 +122,8 @@ func (p Port) Families() []string {
 	return f
 }
 
-// Conntrack holds what the connection tracking table says of the VXLAN ports. Ports is empty when no scan has ever completed; the
-// Result of the collector says why.
+// Conntrack holds what the connection tracking table says of the VXLAN ports. Ports is empty when no scan has ever
+// completed; the Result of the collector says why.
 type Conntrack struct {
 	Entries    *uint64        `json:"entries,omitempty"`        // net.netfilter.nf_conntrack_count, this namespace
 	Limit      *uint64        `json:"limit,omitempty"`          // net.netfilter.nf_conntrack_max
@@ -133,8 +135,8 @@ type Conntrack struct {
 	Sources  []NATSource     `json:"nat_sources,omitempty"`
 	Scan     *Scan           `json:"scan,omitempty"`
 
-	// SeenOverflow counts NATed flows that SeenSNAT and SeenDNAT leave out, because more live at a time than are remembered. One
-	// flow may be counted several times.
+	// SeenOverflow counts NATed flows that SeenSNAT and SeenDNAT leave out, because more live at a time than are
+	// remembered. One flow may be counted several times.
 	SeenOverflow uint64 `json:"seen_overflow,omitempty"`
 }
 
@@ -149,17 +151,19 @@ type ConntrackPort struct {
 	SeenDNAT uint64 `json:"seen_dnat"`
 }
 
-// NATSource is what is known of the source-NATed flows to one VXLAN port that were sent from one address. That address, the original
-// source, tells which device the flows belong to. Ports.SNAT counts the flows of more addresses than are listed, if there are many.
+// NATSource is what is known of the source-NATed flows to one VXLAN port that were sent from one address. That address,
+// the original source, tells which device the flows belong to. Ports.SNAT counts the flows of more addresses than are
+// listed, if there are many.
 type NATSource struct {
 	Family    string        `json:"family"`
 	Port      uint16        `json:"port"`
 	Address   netip.Addr    `json:"address"`
 	Flows     uint64        `json:"flows"`                  // there now
-	Remaining time.Duration `json:"remaining_ns,omitempty"` // until the last of them ends if no packet comes (CTA_TIMEOUT); 0: not sent
+	Remaining time.Duration `json:"remaining_ns,omitempty"` // until the last ends if no packet comes (CTA_TIMEOUT); 0: not sent
 
-	// What the scans since the start of the program tell. Seen is when one last found such a flow. Born and Used are times after which a
-	// flow was made, and a packet met one: those of the scan before the one that noticed. They are zero for what the first scan found.
+	// What the scans since the start of the program tell. Seen is when one last found such a flow. Born and Used are
+	// times after which a flow was made, and a packet met one: those of the scan before the one that noticed. They are
+	// zero for what the first scan found.
 	Seen time.Time `json:"seen"`
 	Born time.Time `json:"born,omitzero"`
 	Used time.Time `json:"used,omitzero"`
@@ -215,14 +219,14 @@ func (n *Node) Device(name string) (Device, bool) {
 	return n.Devices[i], true
 }
 
-// Wire is what the wire collector captured on the underlay NICs since it started. Numbers of sampled packets are scaled up by the
-// sampling ratio in force when each was captured.
+// Wire is what the wire collector captured on the underlay NICs since it started. Numbers of sampled packets are scaled
+// up by the sampling ratio in force when each was captured.
 type Wire struct {
 	Interfaces     []string    `json:"interfaces"`       // NICs with a capture
-	SampleRatio    float64     `json:"sample_ratio"`     // share of incoming packets with a checksum that is judged now; 1: all
+	SampleRatio    float64     `json:"sample_ratio"`     // share of incoming packets that is judged now; 1: all
 	SampleRatioOut float64     `json:"sample_ratio_out"` // the same of outgoing ones
 	Captured       uint64      `json:"captured"`         // packets judged
-	Lost           uint64      `json:"lost"`             // packets the kernel could not queue for us (PACKET_STATISTICS tp_drops)
+	Lost           uint64      `json:"lost"`             // packets not queued (PACKET_STATISTICS tp_drops)
 	Packets        []WireCount `json:"packets,omitempty"`
 	Bad            []WirePeer  `json:"bad,omitempty"`
 	Samples        []BadPacket `json:"samples,omitempty"` // the last bad packets, newest first

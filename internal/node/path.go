@@ -18,8 +18,8 @@ const (
 	PathUnknown     PathState = "unknown"     // anything else
 )
 
-// PathStates lists all states, the one that counts most first: of several paths of one device the first that any of them has is the
-// device's. One peer that is dead does not hide that others answer.
+// PathStates lists all states, the one that counts most first: of several paths of one device the first that any of
+// them has is the device's. One peer that is dead does not hide that others answer.
 func PathStates() []PathState {
 	return []PathState{PathNAT, PathOffload, PathMTU, PathOK, PathUnknown, PathUnreachable}
 }

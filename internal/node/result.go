@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Status says how one collector fared. The values are different answers and no consumer may mix them up: zero NATed flows, no
-// conntrack on this node, and "not permitted" lead to three different conclusions.
+// Status says how one collector fared. The values are different answers and no consumer may mix them up: zero NATed
+// flows, no conntrack on this node, and "not permitted" lead to three different conclusions.
 type Status string
 
 // The statuses.
@@ -29,12 +29,13 @@ type Result struct {
 	Duration time.Duration `json:"duration_ns"`
 }
 
-// Succeeded reports whether the collector got an answer that can be relied on. None is such an answer: the node has no such thing.
+// Succeeded reports whether the collector got an answer that can be relied on. None is such an answer: the node has no
+// such thing.
 func (r Result) Succeeded() bool { return r.Status == OK || r.Status == None }
 
-// Classify turns an error of a kernel reader into a Status. Readers wrap the errors of the standard library: fs.ErrNotExist for a
-// thing that this node lacks, errors.ErrUnsupported for a question this kernel does not know, fs.ErrPermission for a refusal
-// (EPERM, EACCES, ENOENT, EOPNOTSUPP and ENOSYS satisfy these by themselves).
+// Classify turns an error of a kernel reader into a Status. Readers wrap the errors of the standard library:
+// fs.ErrNotExist for a thing that this node lacks, errors.ErrUnsupported for a question this kernel does not know,
+// fs.ErrPermission for a refusal (EPERM, EACCES, ENOENT, EOPNOTSUPP and ENOSYS satisfy these by themselves).
 func Classify(err error) Status {
 	switch {
 	case err == nil:

@@ -56,9 +56,10 @@ func Permitted() (Set, error) {
 	return join(d[0].Permitted, d[1].Permitted), nil
 }
 
-// Keep gives up every capability but those in keep, for good: on all threads, in the bounding set too, and no program that is run
-// later gains any (no_new_privs). It asks the kernel for nothing where nothing is to be given up, since a sandbox may forbid capset(2).
-// A program that uses cgo cannot (errors.ErrUnsupported). On an error some may be left; Permitted tells.
+// Keep gives up every capability but those in keep, for good: on all threads, in the bounding set too, and no program
+// that is run later gains any (no_new_privs). It asks the kernel for nothing where nothing is to be given up, since a
+// sandbox may forbid capset(2). A program that uses cgo cannot (errors.ErrUnsupported). On an error some may be left;
+// Permitted tells.
 func Keep(keep Set) error {
 	err := allThreads("prctl PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
 	// The bounding set first: that takes CAP_SETPCAP. A process without it is bounded by what it has and no_new_privs.
@@ -90,7 +91,10 @@ func Keep(keep Set) error {
 		d[i].Effective = d[i].Permitted
 		d[i].Inheritable &= half // what leaves here leaves the ambient set too
 	}
-	return errors.Join(err, allThreads("capset", unix.SYS_CAPSET, uintptr(unsafe.Pointer(header())), uintptr(unsafe.Pointer(&d[0])), 0))
+	return errors.Join(
+		err,
+		allThreads("capset", unix.SYS_CAPSET, uintptr(unsafe.Pointer(header())), uintptr(unsafe.Pointer(&d[0])), 0),
+	)
 }
 
 func header() *unix.CapUserHeader {

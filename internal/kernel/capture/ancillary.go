@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vnetHeader is the length of struct virtio_net_hdr, include/uapi/linux/virtio_net.h: flags u8, gso_type u8, hdr_len u16, gso_size u16,
-// csum_start u16, csum_offset u16, in the machine's own byte order.
+// vnetHeader is the length of struct virtio_net_hdr, include/uapi/linux/virtio_net.h: flags u8, gso_type u8, hdr_len
+// u16, gso_size u16, csum_start u16, csum_offset u16, in the machine's own byte order.
 const vnetHeader = 10
 
 const (
@@ -22,7 +22,8 @@ const (
 	statusGSO      = 1 << 8 // TP_STATUS_GSO_TCP
 )
 
-// auxdataLength is the length of struct tpacket_auxdata up to tp_vlan_tci, as it was before Linux 3.14 added tp_vlan_tpid.
+// auxdataLength is the length of struct tpacket_auxdata up to tp_vlan_tci, as it was before Linux 3.14 added
+// tp_vlan_tpid.
 const auxdataLength = 18
 
 // readVNet takes what is needed from a struct virtio_net_hdr.

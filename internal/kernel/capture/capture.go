@@ -22,7 +22,7 @@ type Packet struct {
 type Stats struct {
 	Captured   uint64 // packets that were handed over
 	Lost       uint64 // packets that passed the filter and found the queue full (PACKET_STATISTICS, tp_drops)
-	Unreadable uint64 // packets the kernel cannot describe in a struct virtio_net_hdr and throws away when they are read (EINVAL)
+	Unreadable uint64 // packets that do not fit struct virtio_net_hdr; the kernel drops them when read (EINVAL)
 }
 
 // ErrDown means that the interface is down or gone; Update takes it up again when it is back.
@@ -70,8 +70,8 @@ type Config struct {
 	Open   Opener // nil: Open
 }
 
-// NewCapture starts a capture on an interface. The error of an interface that is not there satisfies fs.ErrNotExist, that of a missing
-// privilege fs.ErrPermission.
+// NewCapture starts a capture on an interface. The error of an interface that is not there satisfies fs.ErrNotExist,
+// that of a missing privilege fs.ErrPermission.
 func NewCapture(cfg Config) (*Capture, error) {
 	if cfg.Open == nil {
 		cfg.Open = Open
@@ -80,7 +80,14 @@ func NewCapture(cfg Config) (*Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Capture{name: cfg.Interface, gather: cfg.Gather, sock: sock, duty: always(), timer: time.NewTimer(0), closed: make(chan struct{})}
+	c := &Capture{
+		name:   cfg.Interface,
+		gather: cfg.Gather,
+		sock:   sock,
+		duty:   always(),
+		timer:  time.NewTimer(0),
+		closed: make(chan struct{}),
+	}
 	if err := c.start(cfg.Ports, cfg.Ratio); err != nil {
 		return nil, errors.Join(fmt.Errorf("capture on %s: %w", c.name, err), sock.Close())
 	}
@@ -108,7 +115,13 @@ func filterFor(i Interface, ports []uint16, ratio float64, noRandom bool) Filter
 	if mtu <= 0 {
 		mtu = defaultMTU
 	}
-	return Filter{Ports: slices.Clone(ports), Link: i.Link, MaxLength: min(MaxLength(i.Link, mtu), maxWhole), Ratio: ratio, NoRandom: noRandom}
+	return Filter{
+		Ports:     slices.Clone(ports),
+		Link:      i.Link,
+		MaxLength: min(MaxLength(i.Link, mtu), maxWhole),
+		Ratio:     ratio,
+		NoRandom:  noRandom,
+	}
 }
 
 // attach puts f in force. The kernel changes from one program to the next without a gap.
@@ -129,7 +142,8 @@ func (c *Capture) attach(f Filter) error {
 	return nil
 }
 
-// Update follows changes of the interface and takes over the ports. It returns ErrDown while the interface is down or gone.
+// Update follows changes of the interface and takes over the ports. It returns ErrDown while the interface is down or
+// gone.
 func (c *Capture) Update(ports []uint16) error {
 	c.binding.Lock()
 	defer c.binding.Unlock()
@@ -240,8 +254,8 @@ func (c *Capture) Ratio() float64 {
 	return c.filter.EffectiveRatio()
 }
 
-// SetRatio changes the sampling ratio and hands over what is queued, which was picked under the one before. For the goroutine that
-// reads.
+// SetRatio changes the sampling ratio and hands over what is queued, which was picked under the one before. For the
+// goroutine that reads.
 func (c *Capture) SetRatio(ratio float64, each func(Packet)) error {
 	c.mu.Lock()
 	before := c.filter.EffectiveRatio()

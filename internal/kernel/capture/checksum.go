@@ -28,7 +28,8 @@ func fold(s uint64) uint16 {
 	return uint16(s)
 }
 
-// complement is what a UDP checksum field holds when everything else sums up to s: never 0, which means "none" (RFC 768).
+// complement is what a UDP checksum field holds when everything else sums up to s: never 0, which means "none" (RFC
+// 768).
 func complement(s uint64) uint16 {
 	if c := ^fold(s); c != 0 {
 		return c

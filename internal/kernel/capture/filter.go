@@ -16,8 +16,8 @@ const (
 	maxPlainPorts = 64
 )
 
-// headersLength is how much of a packet is kept that is too long to be judged by its whole content: all headers up to the inner
-// TCP header, with two VLAN tags and options.
+// headersLength is how much of a packet is kept that is too long to be judged by its whole content: all headers up to
+// the inner TCP header, with two VLAN tags and options.
 const headersLength = 256
 
 // everything is a filter's answer for "the whole packet": no packet is longer.
@@ -54,8 +54,8 @@ func (f Filter) threshold() uint32 { return uint32(max(f.Ratio*f.scale(), 1)) }
 // Program is the classic BPF program of f. What it loads beyond the end of a packet rejects that packet
 // (Documentation/networking/filter.rst).
 //
-// First fragments pass and are judged unjudgeable; later ones bear no ports. Tags in the frame are skipped; the one that the kernel
-// has taken out of the frame needs nothing.
+// First fragments pass and are judged unjudgeable; later ones bear no ports. Tags in the frame are skipped; the one
+// that the kernel has taken out of the frame needs nothing.
 func (f Filter) Program() ([]bpf.RawInstruction, error) {
 	ins, err := f.instructions()
 	if err != nil {
@@ -110,9 +110,10 @@ func (f Filter) instructions() ([]bpf.Instruction, error) {
 	return p.link()
 }
 
-// plain decides on nearly all packets there are: without tags, options and extension headers. The kernel compiles loads from fixed
-// places into a few instructions, but makes a function call of one relative to X (convert_bpf_ld_abs, net/core/filter.c). That is the
-// difference between 1 % and 3 % of a CPU that does nothing but VXLAN. Whatever is not plain goes on to ethernet.
+// plain decides on nearly all packets there are: without tags, options and extension headers. The kernel compiles loads
+// from fixed places into a few instructions, but makes a function call of one relative to X (convert_bpf_ld_abs,
+// net/core/filter.c). That is the difference between 1 % and 3 % of a CPU that does nothing but VXLAN. Whatever is not
+// plain goes on to ethernet.
 func (p *program) plain(ports []uint16) {
 	const ip, udp4, udp6 = etherHeader, etherHeader + ipv4Header, etherHeader + ipv6Header
 	p.emit(bpf.LoadAbsolute{Off: ip - 2, Size: 2})
@@ -188,8 +189,8 @@ func (p *program) ipv4() {
 	p.jump("udp")
 }
 
-// ipv6 expects X at the IPv6 header and leaves it at the UDP header, behind all extension headers (RFC 8200). The loop is unrolled:
-// classic BPF only jumps forward.
+// ipv6 expects X at the IPv6 header and leaves it at the UDP header, behind all extension headers (RFC 8200). The loop
+// is unrolled: classic BPF only jumps forward.
 func (p *program) ipv6() {
 	const next = 0 // scratch memory: the protocol of what X points at
 	p.label("ipv6")

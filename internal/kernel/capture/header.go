@@ -123,8 +123,9 @@ func (d *datagram) ipv6(ip []byte) (source, destination netip.Addr, ok bool) {
 	return netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40])), true
 }
 
-// innerChecksum finds the TCP or UDP header of the packet that a VXLAN payload carries: the offset in b, which begins at the outer UDP
-// header, where its checksum starts, and that of the checksum field within it. ok is false where there is none, or a fragment.
+// innerChecksum finds the TCP or UDP header of the packet that a VXLAN payload carries: the offset in b, which begins
+// at the outer UDP header, where its checksum starts, and that of the checksum field within it. ok is false where there
+// is none, or a fragment.
 func innerChecksum(b []byte) (start, field int, ok bool) {
 	frame := b[udpHeader+vxlanHeader:]
 	offset, typ, ok := network(frame, Ethernet)
@@ -135,7 +136,8 @@ func innerChecksum(b []byte) (start, field int, ok bool) {
 	start = udpHeader + vxlanHeader + offset
 	var protocol byte
 	switch {
-	case typ == etherIPv4 && len(ip) >= ipv4Header && ip[0] >= 0x45 && ip[0] < 0x50 && binary.BigEndian.Uint16(ip[6:])&0x3fff == 0:
+	case typ == etherIPv4 && len(ip) >= ipv4Header && ip[0] >= 0x45 && ip[0] < 0x50 &&
+		binary.BigEndian.Uint16(ip[6:])&0x3fff == 0:
 		protocol = ip[9]
 		start += int(ip[0]&0xf) * 4
 	case typ == etherIPv6 && len(ip) >= ipv6Header && ip[0]>>4 == 6:

@@ -41,7 +41,11 @@ func (s *packetSocket) Interface(name string) (Interface, error) {
 	case unix.ARPHRD_NONE, unix.ARPHRD_RAWIP:
 		i.Link = RawIP
 	default:
-		return Interface{}, fmt.Errorf("link layer type %d (ARPHRD_*) is not understood: %w", hardware.Uint16(), errors.ErrUnsupported)
+		return Interface{}, fmt.Errorf(
+			"link layer type %d (ARPHRD_*) is not understood: %w",
+			hardware.Uint16(),
+			errors.ErrUnsupported,
+		)
 	}
 	return i, nil
 }

@@ -16,8 +16,9 @@ type Meta struct {
 	Verified bool // the driver has verified the checksum, and the kernel does not (TP_STATUS_CSUM_VALID, 4.0)
 	GSO      bool // several packets in one, to be cut on the way out or put together on the way in
 
-	// ChecksumStart and ChecksumOffset say which checksum is unfinished when NotReady: the sum over everything from the first, to
-	// be put at the second counted from there (struct virtio_net_hdr, csum_start and csum_offset). Start 0: not known.
+	// ChecksumStart and ChecksumOffset say which checksum is unfinished when NotReady: the sum over everything from the
+	// first, to be put at the second counted from there (struct virtio_net_hdr, csum_start and csum_offset). Start 0:
+	// not known.
 	ChecksumStart, ChecksumOffset int
 }
 
@@ -61,18 +62,18 @@ type Variant string
 const (
 	// ZeroChecksum: the field is 0xffff, which is what NAT makes of "none" on kernels before ea64d8d6c675.
 	ZeroChecksum Variant = "zero_checksum"
-	// OffloadedChecksum: the field is right for another source port, one that a VXLAN device would have chosen: NAT changed the
-	// port and left the checksum as it was, because it took it for unfinished.
+	// OffloadedChecksum: the field is right for another source port, one that a VXLAN device would have chosen: NAT
+	// changed the port and left the checksum as it was, because it took it for unfinished.
 	OffloadedChecksum Variant = "offloaded_checksum"
-	// UnfinishedChecksum: the outer or the inner checksum field holds only the sum of the pseudo-header. A NIC or hypervisor
-	// forgot to finish it.
+	// UnfinishedChecksum: the outer or the inner checksum field holds only the sum of the pseudo-header. A NIC or
+	// hypervisor forgot to finish it.
 	UnfinishedChecksum Variant = "unfinished_checksum"
 	// UnknownVariant: none of these; also NAT that changed the source address as well.
 	UnknownVariant Variant = "unknown"
 )
 
-// Verdict is what Judge says of a packet. The addresses are zero values when Reason is NotUDP; Field and Correct are only set for
-// Bad, Field also for packets that are not Unjudgeable for NotUDP.
+// Verdict is what Judge says of a packet. The addresses are zero values when Reason is NotUDP; Field and Correct are
+// only set for Bad, Field also for packets that are not Unjudgeable for NotUDP.
 type Verdict struct {
 	Kind    Kind
 	Reason  Reason  // for Unjudgeable
@@ -85,18 +86,19 @@ type Verdict struct {
 	SourcePortPreNAT uint16
 }
 
-// Source ports that a Linux VXLAN device picks unless told otherwise (udp_flow_src_port, include/net/udp.h): the default of
-// net.ipv4.ip_local_port_range (inet_init_net, net/ipv4/af_inet.c).
+// Source ports that a Linux VXLAN device picks unless told otherwise (udp_flow_src_port, include/net/udp.h): the
+// default of net.ipv4.ip_local_port_range (inet_init_net, net/ipv4/af_inet.c).
 const (
 	firstLocalPort = 32768
 	lastLocalPort  = 60999
 )
 
-// Judge says whether the outer UDP checksum of a VXLAN packet is right. It only calls a packet bad when it has all of it and the
-// sum is wrong whatever a NIC may still do to it.
+// Judge says whether the outer UDP checksum of a VXLAN packet is right. It only calls a packet bad when it has all of
+// it and the sum is wrong whatever a NIC may still do to it.
 //
-// An incoming packet that is still unfinished has come through memory (veth, virtio), and the receiver does not check it
-// (__skb_checksum_validate_needed, include/linux/skbuff.h), nor one that the driver vouches for: neither is ever bad.
+// An incoming packet that is still unfinished has come through memory (veth, virtio), and the receiver does not check
+// it (__skb_checksum_validate_needed, include/linux/skbuff.h), nor one that the driver vouches for: neither is ever
+// bad.
 func Judge(frame []byte, m Meta) Verdict {
 	d, ok := parse(frame, m.Link)
 	if !ok {
@@ -200,8 +202,8 @@ func (v *Verdict) variant(udp []byte, d datagram, m Meta) (Variant, uint16) {
 	return UnknownVariant, 0
 }
 
-// innerUnfinished reports whether the inner checksum is only that of the pseudo-header, and the outer one right as soon as it is
-// finished.
+// innerUnfinished reports whether the inner checksum is only that of the pseudo-header, and the outer one right as soon
+// as it is finished.
 func (v *Verdict) innerUnfinished(udp []byte, d datagram) bool {
 	start, field, ok := innerChecksum(udp)
 	if !ok || start%2 != 0 {

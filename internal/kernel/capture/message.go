@@ -66,13 +66,18 @@ func (s *packetSocket) Receive(into []Message) (n int, err error) {
 		h, p := &s.headers[i], &s.parts[i]
 		p.data.Base, p.from = unsafe.SliceData(into[i].Data), unix.RawSockaddrLinklayer{}
 		p.data.SetLen(len(into[i].Data))
-		h.length, h.Msghdr = 0, unix.Msghdr{Name: (*byte)(unsafe.Pointer(&p.from)), Namelen: unix.SizeofSockaddrLinklayer, Iov: &p.data}
+		h.length, h.Msghdr = 0, unix.Msghdr{
+			Name:    (*byte)(unsafe.Pointer(&p.from)),
+			Namelen: unix.SizeofSockaddrLinklayer,
+			Iov:     &p.data,
+		}
 		h.SetIovlen(1)
 		h.Control = unsafe.SliceData(into[i].Control)
 		h.SetControllen(len(into[i].Control))
 	}
 	err = s.control(func(fd int) error {
-		got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.headers)), uintptr(len(into)), unix.MSG_DONTWAIT, 0, 0)
+		got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.headers)),
+			uintptr(len(into)), unix.MSG_DONTWAIT, 0, 0)
 		if errno != 0 {
 			return os.NewSyscallError("recvmmsg", errno)
 		}

@@ -1,6 +1,6 @@
-// Package capture captures VXLAN packets on the NICs that carry them and judges their outer UDP checksum. The kernel sorts out the
-// packets that are of interest (filter.go), an AF_PACKET socket brings them (socket.go, capture.go), and a pure function judges
-// each of them (judge.go).
+// Package capture captures VXLAN packets on the NICs that carry them and judges their outer UDP checksum. The kernel
+// sorts out the packets that are of interest (filter.go), an AF_PACKET socket brings them (socket.go, capture.go), and
+// a pure function judges each of them (judge.go).
 package capture
 
 // Ethernet types, include/uapi/linux/if_ether.h.
@@ -31,8 +31,8 @@ const (
 	udpHeader   = 8
 	vxlanHeader = 8 // RFC 7348, section 5
 
-	// maxExtensions bounds the walk over IPv6 extension headers. Linux itself puts none before VXLAN's UDP header; RFC 8200,
-	// section 4.1, allows each once, and six exist.
+	// maxExtensions bounds the walk over IPv6 extension headers. Linux itself puts none before VXLAN's UDP header; RFC
+	// 8200, section 4.1, allows each once, and six exist.
 	maxExtensions = 6
 )
 

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/net/bpf"
 )
 
-// program is a classic BPF program under construction. Its conditional jumps reach only 255 instructions ahead, so those to a
-// label go over an unconditional one, which reaches everywhere.
+// program is a classic BPF program under construction. Its conditional jumps reach only 255 instructions ahead, so
+// those to a label go over an unconditional one, which reaches everywhere.
 type program struct {
 	ins    []bpf.Instruction
 	labels map[string]int

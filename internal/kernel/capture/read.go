@@ -23,8 +23,8 @@ type Batch struct {
 	Took   time.Duration // that the Read took, and as much of the time in which nothing is captured as belongs to it
 }
 
-// Read waits for Gather and hands over what is queued then; it waits again as long as nothing is, but not after the deadline. The error is ErrDown when the interface went away,
-// os.ErrClosed after Close.
+// Read waits for Gather and hands over what is queued then; it waits again as long as nothing is, but not after the
+// deadline. The error is ErrDown when the interface went away, os.ErrClosed after Close.
 func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err error) {
 	ratio, first, duty := c.Ratio(), time.Now(), c.Duty()
 	for b.Passed == 0 {
@@ -112,7 +112,8 @@ func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error)
 	got, err = c.sock.Receive(c.room)
 	switch {
 	case err == nil && got == 0:
-		// RHEL 7's recvmmsg takes the error that says that the interface went away, and returns 0 instead (net/socket.c, __sys_recvmmsg).
+		// RHEL 7's recvmmsg takes the error that says that the interface went away, and returns 0 instead
+		// (net/socket.c, __sys_recvmmsg).
 		return 0, os.NewSyscallError("recvmmsg", unix.ENETDOWN)
 	case errors.Is(err, unix.EINVAL):
 		c.mu.Lock()

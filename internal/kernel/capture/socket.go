@@ -21,10 +21,11 @@ type Socket interface {
 	SetFilter(program []bpf.RawInstruction) error
 	// Bind makes the socket see what the interface with this index sends and receives.
 	Bind(index int) error
-	// Receive takes packets from the queue, no more than there are messages, and returns how many; those messages are filled. It never
-	// waits: when there is no packet, the error is EAGAIN.
+	// Receive takes packets from the queue, no more than there are messages, and returns how many; those messages are
+	// filled. It never waits: when there is no packet, the error is EAGAIN.
 	Receive(into []Message) (n int, err error)
-	// Stats returns how many packets have passed the filter since the last call, and how many of them found the queue full.
+	// Stats returns how many packets have passed the filter since the last call, and how many of them found the queue
+	// full.
 	Stats() (packets, drops uint32, err error)
 	// IgnoreOutgoing switches off or on that the socket sees what is sent.
 	IgnoreOutgoing(ignore bool) error
@@ -38,8 +39,8 @@ type Socket interface {
 // Opener opens a Socket that sees nothing yet.
 type Opener func() (Socket, error)
 
-// queueBytes is the receive buffer that is asked for. The kernel charges about 2.3 KiB for a packet of 1500 bytes; without
-// CAP_NET_ADMIN it grants no more than net.core.rmem_max.
+// queueBytes is the receive buffer that is asked for. The kernel charges about 2.3 KiB for a packet of 1500 bytes;
+// without CAP_NET_ADMIN it grants no more than net.core.rmem_max.
 const queueBytes = 1 << 20
 
 // Open opens an AF_PACKET socket in the network namespace of the calling thread. It needs CAP_NET_RAW.
@@ -50,13 +51,13 @@ func Open() (Socket, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("open AF_PACKET socket: %w (needs CAP_NET_RAW)", err)
 	case errors.Is(err, unix.EAFNOSUPPORT):
-		return nil, fmt.Errorf("open AF_PACKET socket: %w: %w (a kernel without CONFIG_PACKET, or RestrictAddressFamilies= without AF_PACKET)",
-			err, errors.ErrUnsupported)
+		return nil, fmt.Errorf("open AF_PACKET socket: %w: %w (a kernel without CONFIG_PACKET, or "+
+			"RestrictAddressFamilies= without AF_PACKET)", err, errors.ErrUnsupported)
 	case err != nil:
 		return nil, fmt.Errorf("open AF_PACKET socket: %w", err)
 	}
-	// Not in non-blocking mode, which would register it with Go's poller: each packet would then wake this process, even while nothing
-	// waits (EPOLLET). That was most of the cost.
+	// Not in non-blocking mode, which would register it with Go's poller: each packet would then wake this process,
+	// even while nothing waits (EPOLLET). That was most of the cost.
 	s := &packetSocket{file: os.NewFile(uintptr(fd), "packet")}
 	if s.raw, err = s.file.SyscallConn(); err == nil {
 		err = errors.Join(
@@ -119,7 +120,10 @@ func (s *packetSocket) SetFilter(program []bpf.RawInstruction) error {
 	}
 	prog := unix.SockFprog{Len: uint16(len(code)), Filter: unsafe.SliceData(code)}
 	return s.control(func(fd int) error {
-		return os.NewSyscallError("SO_ATTACH_FILTER", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog))
+		return os.NewSyscallError(
+			"SO_ATTACH_FILTER",
+			unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog),
+		)
 	})
 }
 
@@ -139,7 +143,10 @@ func (s *packetSocket) Rest(index int) error {
 
 func (s *packetSocket) bind(index int, etherType uint16) error {
 	return s.control(func(fd int) error {
-		return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(etherType), Ifindex: index}))
+		return os.NewSyscallError(
+			"bind",
+			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(etherType), Ifindex: index}),
+		)
 	})
 }
 

@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A tap costs every packet that passes the NIC, whatever its filter says: 110 ns when it is received (two indirect calls and a few
-// cache lines, packet_rcv in net/packet/af_packet.c), 170 ns when it is sent (the kernel first makes a copy of its descriptor,
-// dev_queue_xmit_nit in net/core/dev.c). That is 3 and 7 % of a CPU that does nothing but VXLAN. The filter is a tenth of it. So a
-// NIC that carries more than a tap can see for 1 % of a CPU is captured on part of the time, and what is seen then counts for the rest.
+// A tap costs every packet that passes the NIC, whatever its filter says: 110 ns when it is received (two indirect
+// calls and a few cache lines, packet_rcv in net/packet/af_packet.c), 170 ns when it is sent (the kernel first makes a
+// copy of its descriptor, dev_queue_xmit_nit in net/core/dev.c). That is 3 and 7 % of a CPU that does nothing but
+// VXLAN. The filter is a tenth of it. So a NIC that carries more than a tap can see for 1 % of a CPU is captured on
+// part of the time, and what is seen then counts for the rest.
 const (
 	// FullRate is how many packets per second may be received, or sent, while all of them are seen.
 	FullRate = 100_000
@@ -21,13 +22,15 @@ const (
 	seenReceived = 100_000
 	seenSent     = 50_000
 
-	// cycle is how long a pause and the window after it last together, unless the window would be shorter than minWindow. It is short,
-	// so that what one window brings fits into the socket's queue. To rebind a socket takes some 10 ms (synchronize_net).
+	// cycle is how long a pause and the window after it last together, unless the window would be shorter than
+	// minWindow. It is short, so that what one window brings fits into the socket's queue. To rebind a socket takes
+	// some 10 ms (synchronize_net).
 	cycle     = 200 * time.Millisecond
 	maxCycle  = 2 * time.Second
 	minWindow = 10 * time.Millisecond
 
-	// rateInterval is how often the rate is computed while all is seen, lowRateInterval how often while it is far from too high.
+	// rateInterval is how often the rate is computed while all is seen, lowRateInterval how often while it is far from
+	// too high.
 	rateInterval    = 250 * time.Millisecond
 	lowRateInterval = time.Second
 )
@@ -54,8 +57,8 @@ type Windows struct {
 // WindowsConfig holds what Windows needs beside the capture.
 type WindowsConfig struct {
 	Now func() time.Time // nil: time.Now
-	// Handled returns a number of packets that rises with all that the NICs bring, after several were put together (GRO): a tap sees
-	// no more than that. nil: not known.
+	// Handled returns a number of packets that rises with all that the NICs bring, after several were put together
+	// (GRO): a tap sees no more than that. nil: not known.
 	Handled func() (uint64, error)
 	// Suspected reports that a failure may be under way: all is seen then, as long as all of it can be judged. nil: never.
 	Suspected func(now time.Time) bool
@@ -76,7 +79,14 @@ func NewWindows(c *Capture, cfg WindowsConfig) *Windows {
 		cfg.Now = time.Now
 	}
 	now := cfg.Now()
-	w := &Windows{cfg: cfg, capture: c, load: load{capture: c, handled: cfg.Handled}, next: now.Add(rateInterval), at: now, outKnown: true}
+	w := &Windows{
+		cfg:      cfg,
+		capture:  c,
+		load:     load{capture: c, handled: cfg.Handled},
+		next:     now.Add(rateInterval),
+		at:       now,
+		outKnown: true,
+	}
 	if c.Duty() != always() {
 		w.phase, w.next = half, now // of a window that somebody else has left open
 	}

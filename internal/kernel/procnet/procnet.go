@@ -1,5 +1,6 @@
-// Package procnet reads the counters and sockets that the kernel shows below /proc/net. Every table is read by the names in its
-// header, since fields come and go between kernels, and a line that cannot be read costs its own fields only.
+// Package procnet reads the counters and sockets that the kernel shows below /proc/net. Every table is read by the
+// names in its header, since fields come and go between kernels, and a line that cannot be read costs its own fields
+// only.
 package procnet
 
 import (
@@ -12,15 +13,16 @@ import (
 	"strconv"
 )
 
-// Want says where a counter goes, by its name in the file. A field that the file lacks leaves its destination alone (nil).
+// Want says where a counter goes, by its name in the file. A field that the file lacks leaves its destination alone
+// (nil).
 type Want map[string]**uint64
 
 // maxLine bounds one line. The longest known, TcpExt of /proc/net/netstat, has about 3 KiB.
 const maxLine = 64 << 10
 
 // Table reads counters from a file of line pairs, names and then values, each starting with "Proto:": /proc/net/snmp
-// (net/ipv4/proc.c, snmp_seq_show) and /proc/net/netstat. Wanted names are "Proto Field", as in "Udp InCsumErrors". The error
-// names every malformed line; what the other lines say has been stored all the same.
+// (net/ipv4/proc.c, snmp_seq_show) and /proc/net/netstat. Wanted names are "Proto Field", as in "Udp InCsumErrors". The
+// error names every malformed line; what the other lines say has been stored all the same.
 func Table(path string, want Want) error {
 	var names []byte
 	err := eachLine(path, func(line []byte) error {
@@ -38,8 +40,8 @@ func Table(path string, want Want) error {
 	return err
 }
 
-// tablePair reads one pair of lines. It checks the whole pair before it stores anything: a pair whose names and values do not
-// match one to one says nothing for certain.
+// tablePair reads one pair of lines. It checks the whole pair before it stores anything: a pair whose names and values
+// do not match one to one says nothing for certain.
 func tablePair(names, values []byte, want Want) error {
 	n, v := bytes.Fields(names), bytes.Fields(values)
 	if len(n) == 0 || !bytes.HasSuffix(n[0], []byte(":")) {
@@ -66,7 +68,8 @@ func tablePair(names, values []byte, want Want) error {
 	return errors.Join(errs...)
 }
 
-// List reads counters from a file of lines "Name value": /proc/net/snmp6 (net/ipv6/proc.c, snmp6_seq_show). Errors are as Table's.
+// List reads counters from a file of lines "Name value": /proc/net/snmp6 (net/ipv6/proc.c, snmp6_seq_show). Errors are
+// as Table's.
 func List(path string, want Want) error {
 	return eachLine(path, func(line []byte) error {
 		f := bytes.Fields(line)
@@ -89,10 +92,10 @@ func List(path string, want Want) error {
 	})
 }
 
-// PerCPU sums one column over the lines of a /proc/net/stat file (a header, then a line of hexadecimal numbers for each CPU):
-// /proc/net/stat/nf_conntrack (net/netfilter/nf_conntrack_standalone.c, ct_cpu_seq_show). The kernel's counters there have 32
-// bits for each CPU and wrap. nil and no error: this kernel has no such column. Any malformed line makes the whole sum unknown,
-// since a sum that lacks a CPU would look like a counter that was reset.
+// PerCPU sums one column over the lines of a /proc/net/stat file (a header, then a line of hexadecimal numbers for each
+// CPU): /proc/net/stat/nf_conntrack (net/netfilter/nf_conntrack_standalone.c, ct_cpu_seq_show). The kernel's counters
+// there have 32 bits for each CPU and wrap. nil and no error: this kernel has no such column. Any malformed line makes
+// the whole sum unknown, since a sum that lacks a CPU would look like a counter that was reset.
 func PerCPU(path, column string) (*uint64, error) {
 	var sum uint64
 	index, columns, cpus := -1, 0, 0
@@ -132,7 +135,8 @@ func PerCPU(path, column string) (*uint64, error) {
 	return &sum, nil
 }
 
-// eachLine calls f for every line of the file, goes on after an error of f, and returns all of them with the file's name.
+// eachLine calls f for every line of the file, goes on after an error of f, and returns all of them with the file's
+// name.
 func eachLine(path string, f func(line []byte) error) error {
 	file, err := os.Open(path)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// Socket is one UDP socket that stands on a VXLAN port in /proc/net/udp or udp6 and belongs to root: the kernel's own VXLAN socket
-// (uid 0, an inode, no process; net/ipv4/udp.c, udp4_format_sock).
+// Socket is one UDP socket that stands on a VXLAN port in /proc/net/udp or udp6 and belongs to root: the kernel's own
+// VXLAN socket (uid 0, an inode, no process; net/ipv4/udp.c, udp4_format_sock).
 type Socket struct {
 	Family string `json:"family"` // ipv4 or ipv6
 	Port   uint16 `json:"port"`   // host byte order
@@ -17,8 +17,8 @@ type Socket struct {
 	Drops  uint64 `json:"drops"`  // sk_drops
 }
 
-// Fields of a line of /proc/net/udp. The header cannot be used to find them: it names tx_queue and rx_queue, and tr and tm->when,
-// apart, while the lines join each pair by a colon.
+// Fields of a line of /proc/net/udp. The header cannot be used to find them: it names tx_queue and rx_queue, and tr and
+// tm->when, apart, while the lines join each pair by a colon.
 const (
 	udpLocal  = 1  // ADDRESS:PORT, hexadecimal
 	udpRemote = 2  // all zero on a socket that is not connected
@@ -28,8 +28,8 @@ const (
 	udpFields = 13
 )
 
-// Sockets reads the VXLAN sockets on ports from /proc/net/udp or udp6, one line at a time: a node can have 100,000 UDP sockets. A
-// malformed line that could be one of these makes an error, after the others have been read.
+// Sockets reads the VXLAN sockets on ports from /proc/net/udp or udp6, one line at a time: a node can have 100,000 UDP
+// sockets. A malformed line that could be one of these makes an error, after the others have been read.
 func Sockets(path, family string, ports []uint16) ([]Socket, error) {
 	var found []Socket
 	header := true
