@@ -244,9 +244,11 @@ func nattedFrom(address string, snat uint64) change {
 func used(d time.Duration) change {
 	return func(n *node.Node) { n.Conntrack.Sources[0].Used = n.Time.Add(d) }
 }
+
 func born(d time.Duration) change {
 	return func(n *node.Node) { n.Conntrack.Sources[0].Born = n.Time.Add(d) }
 }
+
 func seen(d time.Duration) change {
 	return func(n *node.Node) { n.Conntrack.Sources[0].Seen = n.Time.Add(d) }
 }

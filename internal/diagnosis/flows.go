@@ -3,6 +3,7 @@ package diagnosis
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"vxlan_exporter/internal/node"
@@ -24,7 +25,7 @@ type natted struct {
 
 func (n natted) plus(m natted) natted {
 	const most = 3
-	quotes := append(n.quotes[:len(n.quotes):len(n.quotes)], m.quotes...)
+	quotes := slices.Concat(n.quotes, m.quotes)
 	return natted{
 		n.flows + m.flows, max(n.remaining, m.remaining), later(n.seen, m.seen), later(n.born, m.born), later(n.used, m.used),
 		quotes[:min(most, len(quotes))],

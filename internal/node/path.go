@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -27,10 +28,8 @@ func PathStates() []PathState {
 // WorstPath is the state that counts most; PathUnknown when there is none.
 func WorstPath(states ...PathState) PathState {
 	for _, s := range PathStates() {
-		for _, t := range states {
-			if s == t {
-				return s
-			}
+		if slices.Contains(states, s) {
+			return s
 		}
 	}
 	return PathUnknown

@@ -2,6 +2,7 @@ package natrules
 
 import (
 	"encoding/binary"
+	"maps"
 
 	"vxlan_exporter/internal/kernel/nl"
 )
@@ -11,9 +12,7 @@ type nested map[uint16][]byte
 
 func parseNested(b []byte) nested {
 	n := nested{}
-	for kind, data := range nl.Attrs(b) {
-		n[kind] = data
-	}
+	maps.Insert(n, nl.Attrs(b))
 	return n
 }
 
