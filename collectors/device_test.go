@@ -135,7 +135,7 @@ func TestDeviceNamesStayApart(t *testing.T) {
 		n.Underlays = append(n.Underlays, node.Underlay{Index: i + 1, Name: name})
 		label := DeviceLabel(name)
 		if other, ok := seen[label]; ok {
-			t.Errorf("%q and %q are both labelled %q", name, other, label)
+			t.Errorf("%q and %q are both labeled %q", name, other, label)
 		}
 		seen[label] = name
 	}

@@ -41,7 +41,7 @@ type NATRulesConfig struct {
 }
 
 // NATRules judges what the NAT rules do to outer VXLAN packets. The rules are read at most once in MinInterval, or, when the
-// nf_tables generation has changed, once in a sixth of it; in between the last judgement is served.
+// nf_tables generation has changed, once in a sixth of it; in between the last judgment is served.
 type NATRules struct {
 	Metrics
 	conf NATRulesConfig
@@ -68,7 +68,7 @@ func NewNATRules(c NATRulesConfig) *NATRules {
 // Name implements Collector.
 func (*NATRules) Name() string { return "natrules" }
 
-// Observe implements Collector. An error of one backend leaves the judgement of the other in place. Without the addresses, routes or
+// Observe implements Collector. An error of one backend leaves the judgment of the other in place. Without the addresses, routes or
 // forwarding databases the rules are judged all the same; those that ask for them cannot be.
 func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) {
 	devices := deviceKeys(known)
@@ -90,7 +90,7 @@ func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) 
 	return func(n *node.Node) { n.NATRules = state }, c.err
 }
 
-// sinceWhen gives the judgements of a reading the time since when they hold, by those of the reading before.
+// sinceWhen gives the judgments of a reading the time since when they hold, by those of the reading before.
 func sinceWhen(now, before []natrules.Outer, at time.Time) []natrules.Outer {
 	for i := range now {
 		o := &now[i]

@@ -11,7 +11,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// deviceKey is what the judgement of a port's rules depends on; a change makes it stale at once.
+// deviceKey is what the judgment of a port's rules depends on; a change makes it stale at once.
 type deviceKey struct {
 	port     node.Port
 	index    int

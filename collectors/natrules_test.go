@@ -292,7 +292,7 @@ func TestNATRulesRefused(t *testing.T) {
 	}
 }
 
-// A judgement keeps the time since when it holds; the first reading knows of none.
+// A judgment keeps the time since when it holds; the first reading knows of none.
 func TestNATRulesSince(t *testing.T) {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	outer := func(why natrules.Why, port uint16) natrules.Outer {

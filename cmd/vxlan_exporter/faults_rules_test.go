@@ -10,7 +10,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// nftablesFaults: no judgement on the rules of nf_tables, and none on the devices that rests on it.
+// nftablesFaults: no judgment on the rules of nf_tables, and none on the devices that rests on it.
 func nftablesFaults() []fault {
 	gone := func(status node.Status) outcome {
 		return outcome{fails: statuses{"natrules": status}, lost: `vxlan_nat_`, changed: exposures}
@@ -28,7 +28,7 @@ func nftablesFaults() []fault {
 	)
 }
 
-// legacyFaults: no judgement on the rules of ip_tables, and none on the devices that rests on them; those of nf_tables are judged.
+// legacyFaults: no judgment on the rules of ip_tables, and none on the devices that rests on them; those of nf_tables are judged.
 func legacyFaults() []fault {
 	var all []fault
 	for _, c := range []struct {

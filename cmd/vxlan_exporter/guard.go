@@ -16,7 +16,7 @@ import (
 	"vxlan_exporter/internal/kernel/capability"
 )
 
-// guardRulesInterval is how old the judgement of the NAT rules may be: kube-proxy writes them about when the CNI makes the device.
+// guardRulesInterval is how old the judgment of the NAT rules may be: kube-proxy writes them about when the CNI makes the device.
 const guardRulesInterval = 5 * time.Second
 
 // guardObserveTimeout bounds one observation, to find which devices are exposed.

@@ -1,4 +1,4 @@
-// What numbers mean, in words and colours.
+// What numbers mean, in words and colors.
 import { MappingType, SpecialValueMatch, type ValueMapping } from "@grafana/grafana-foundation-sdk/dashboard";
 
 type Words = Record<string, [text: string, color: string]>;

@@ -45,7 +45,7 @@ function dress<P extends Common>(panel: P, a: About): P {
   return panel;
 }
 
-/** Thresholds from a base colour and steps upwards. */
+/** Thresholds from a base color and steps upwards. */
 export function steps(base: string, ...up: [from: number, color: string][]): ThresholdsConfigBuilder {
   const list: Threshold[] = [{ value: null, color: base }, ...up.map(([value, color]) => ({ value, color }))];
   return new ThresholdsConfigBuilder().mode(ThresholdsMode.Absolute).steps(list);
@@ -156,12 +156,12 @@ export const matching = (regexp: string, properties: Record<string, unknown>): O
   properties: Object.entries(properties).map(([id, value]) => ({ id, value })),
 });
 
-/** A single colour in shades: the lines are alike in what they mean. */
+/** A single color in shades: the lines are alike in what they mean. */
 export const shades = (color: string): FieldColorBuilder => new FieldColorBuilder().mode(FieldColorModeId.Shades).fixedColor(color);
 
 export const fixed = (color: string): Record<string, unknown> => ({ color: { mode: "fixed", fixedColor: color } });
 
-/** Cells in the colour of their value. */
+/** Cells in the color of their value. */
 export const coloredText = (regexp: string): Override =>
   matching(regexp, { "custom.cellOptions": { type: "color-text" } });
 export const coloredCell = { "custom.cellOptions": { type: "color-background", mode: "basic" } };

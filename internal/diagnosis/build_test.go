@@ -173,7 +173,7 @@ func selfTested(variant, family, verdict string) change {
 	}
 }
 
-// outer sets the judgement on the NAT rules.
+// outer sets the judgment on the NAT rules.
 func outer(c natrules.Change, why natrules.Why, rule *natrules.Rule) change {
 	return func(n *node.Node) {
 		for i := range n.NATRules.Outer {

@@ -54,7 +54,7 @@ func (c Counter) Alarming() bool {
 	return c.rises() && (strings.HasPrefix(c.key, keyUDPCsum) || strings.HasPrefix(c.key, keyDrops) || c.key == keyTCPCsum)
 }
 
-// Keys of the counters that the judgement uses.
+// Keys of the counters that the judgment uses.
 const (
 	keyUDPCsum    = "udp_csum"
 	keyInvalid    = "invalid"

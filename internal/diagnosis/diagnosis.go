@@ -63,11 +63,11 @@ func (s Severity) Rank() int {
 
 // Variants of the failure that are not a condition of one VXLAN device; node.ZeroChecksum and node.OffloadedChecksum are.
 const (
-	TunnelOffload = "tunnel_offload" // C: the NIC or hypervisor below spoils tunnelled packets
+	TunnelOffload = "tunnel_offload" // C: the NIC or hypervisor below spoils tunneled packets
 	InnerChecksum = "inner_checksum" // D: the inner TCP checksum is bad, the outer one fine
 )
 
-// Diagnosis is the judgement on one Look.
+// Diagnosis is the judgment on one Look.
 type Diagnosis struct {
 	State     State      `json:"state"`
 	Headline  string     `json:"headline"`  // one or two sentences that follow the state

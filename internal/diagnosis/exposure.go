@@ -8,7 +8,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// verdict is the judgement on one device, variant and underlay family, with the conditions it rests on.
+// verdict is the judgment on one device, variant and underlay family, with the conditions it rests on.
 type verdict struct {
 	device  node.Device
 	key     portKey

@@ -10,7 +10,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// judge holds one judgement while it is made.
+// judge holds one judgment while it is made.
 type judge struct {
 	look Look
 	now  *node.Node

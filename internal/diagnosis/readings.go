@@ -8,7 +8,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Names of the collectors whose outcome matters to the judgement.
+// Names of the collectors whose outcome matters to the judgment.
 const (
 	readDevices   = "device"
 	readRules     = "natrules"

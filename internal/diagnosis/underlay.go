@@ -69,7 +69,7 @@ func (j *judge) underlays() {
 		}
 		f := Finding{
 			Code: CodeTunnelOffload, Severity: Info, Device: u.Name, Variant: TunnelOffload,
-			Summary: u.Name + " uses the driver " + u.Driver.Name + " with tunnel offloads on. Some of its versions lose or spoil tunnelled packets: " +
+			Summary: u.Name + " uses the driver " + u.Driver.Name + " with tunnel offloads on. Some of its versions lose or spoil tunneled packets: " +
 				"a hint only, worth a try where nothing else explains the symptoms.",
 			Evidence: append([]Evidence{
 				{"driver", strings.TrimSpace(u.Driver.Name + " " + u.Driver.Version)},
@@ -82,7 +82,7 @@ func (j *judge) underlays() {
 				Title:    "Switch the tunnel offloads off",
 				Commands: []string{"ethtool -K " + shellWord(u.Name) + " " + strings.Join(active, " off ") + " off"},
 				Effect:   "packets are segmented and summed by the CPU; when the symptoms go, it was this",
-				Cost:     "more CPU per tunnelled packet (not measured)",
+				Cost:     "more CPU per tunneled packet (not measured)",
 				Persist:  "until reboot, or until the driver is loaded again; set it in the network configuration",
 			}}
 		}

@@ -498,7 +498,7 @@ func TestExposedDevicesOnly(t *testing.T) {
 	one, two := s.vxlan("one"), s.vxlan("two")
 	time.Sleep(3 * judgeGap)
 	if !s.on(one, "one") || !s.on(two, "two") {
-		t.Error("changed without a judgement")
+		t.Error("changed without a judgment")
 	}
 	if n := strings.Count(s.log.String(), "cannot tell"); n != 1 {
 		t.Errorf("%d lines of one lasting error:\n%s", n, &s.log)

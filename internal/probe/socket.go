@@ -105,7 +105,7 @@ func (p *packet) options(six bool) error {
 		level, recvErr, discover = unix.IPPROTO_IPV6, unix.IPV6_RECVERR, unix.IPV6_MTU_DISCOVER
 	}
 	err := unix.SetsockoptInt(p.fd, level, recvErr, 1)
-	if p.ask.full { // never fragmented here, whatever MTU the kernel has learnt; IPV6_PMTUDISC_PROBE has the same value
+	if p.ask.full { // never fragmented here, whatever MTU the kernel has learned; IPV6_PMTUDISC_PROBE has the same value
 		err = errors.Join(err, unix.SetsockoptInt(p.fd, level, discover, unix.IP_PMTUDISC_PROBE))
 	}
 	switch {

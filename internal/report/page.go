@@ -45,7 +45,7 @@ func HTML(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o PageOptions) e
 	return nil
 }
 
-// icon is the page's icon, a disc in the colour of the verdict, so that a tab tells it.
+// icon is the page's icon, a disc in the color of the verdict, so that a tab tells it.
 func icon(s diagnosis.State) template.URL {
 	fill := map[tone]string{good: "12703d", warn: "d98a00", bad: "c8232c"}[stateTone(s)]
 	return template.URL("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle cx='8' cy='8' r='7' fill='%23" + fill + "'/%3E%3C/svg%3E")

@@ -11,7 +11,7 @@ import (
 
 // TextOptions say how the text report is to look.
 type TextOptions struct {
-	Color bool // with ANSI colours (SGR sequences)
+	Color bool // with ANSI colors (SGR sequences)
 	Width int  // columns; 0: 80, and never less than 40
 }
 
@@ -206,7 +206,7 @@ func (t *text) room(lead string) int { return max(t.width-visible(lead), 8) }
 
 func width(s string) int { return utf8.RuneCountInString(s) }
 
-// visible is the width of s without its colours.
+// visible is the width of s without its colors.
 func visible(s string) int {
 	n, in := 0, false
 	for _, r := range s {
@@ -233,7 +233,7 @@ func cut(s string, n int) (head, tail string) {
 	return s, ""
 }
 
-// paint puts s in the colour of a tone: ECMA-48 SGR, the eight basic colours, which every terminal scheme keeps readable.
+// paint puts s in the color of a tone: ECMA-48 SGR, the eight basic colors, which every terminal scheme keeps readable.
 func (t *text) paint(k tone, s string, bold bool) string {
 	if !t.color || s == "" {
 		return s

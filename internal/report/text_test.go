@@ -60,20 +60,20 @@ func TestTextGolden(t *testing.T) {
 
 func TestTextColourOnlyAsAsked(t *testing.T) {
 	for name, look := range looks() {
-		mono, colour := textOf(t, look, TextOptions{}), textOf(t, look, TextOptions{Color: true})
+		mono, color := textOf(t, look, TextOptions{}), textOf(t, look, TextOptions{Color: true})
 		if strings.ContainsRune(mono, 0x1b) {
-			t.Errorf("%s has an escape sequence without colour", name)
+			t.Errorf("%s has an escape sequence without color", name)
 		}
-		if !strings.Contains(colour, "\x1b[1;3") {
-			t.Errorf("%s has no colour", name)
+		if !strings.Contains(color, "\x1b[1;3") {
+			t.Errorf("%s has no color", name)
 		}
-		if stripped := uncolour(colour); stripped != mono {
-			t.Errorf("%s: colours change the layout:\n%s\n%s", name, stripped, mono)
+		if stripped := uncolor(color); stripped != mono {
+			t.Errorf("%s: colors change the layout:\n%s\n%s", name, stripped, mono)
 		}
 	}
 }
 
-func uncolour(s string) string {
+func uncolor(s string) string {
 	var b strings.Builder
 	in := false
 	for _, r := range s {

@@ -136,7 +136,7 @@ func (r *rig) measure(ctx context.Context, variant, family string) (node.SelfTes
 	return judge(variant, family, control, nat), nil
 }
 
-// underlay prepares a family once: address, neighbour, NAT rule.
+// underlay prepares a family once: address, neighbor, NAT rule.
 func (r *rig) underlay(family string) error {
 	if err, done := r.underlays[family]; done {
 		return err
@@ -157,8 +157,8 @@ func (r *rig) newUnderlay(family string) error {
 	if err := r.route.newAddr(r.near, local); err != nil {
 		return fmt.Errorf("no %s: address: %w", family, err)
 	}
-	if err := r.route.newNeighbour(r.near, remote); err != nil {
-		return fmt.Errorf("no %s: neighbour: %w", family, err)
+	if err := r.route.newNeighbor(r.near, remote); err != nil {
+		return fmt.Errorf("no %s: neighbor: %w", family, err)
 	}
 	return r.addNAT(afOf(remote), family)
 }
@@ -201,7 +201,7 @@ func (r *rig) send(ctx context.Context, variant, family string, sourcePort uint1
 	}
 	// Inner addresses: 198.18.0.0/15 is for benchmarks (RFC 2544); each device has a subnet of its own.
 	inner := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, r.devices, 1}), 30)
-	if err := errors.Join(r.route.newAddr(index, inner), r.route.setUp(index), r.route.newNeighbour(index, inner.Addr().Next())); err != nil {
+	if err := errors.Join(r.route.newAddr(index, inner), r.route.setUp(index), r.route.newNeighbor(index, inner.Addr().Next())); err != nil {
 		return observation{}, fmt.Errorf("VXLAN device: %w", err)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rtnetlink makes links, addresses and neighbours.
+// rtnetlink makes links, addresses and neighbors.
 type rtnetlink struct{ conn *netlink.Conn }
 
 func dialRoute(deadline time.Time) (*rtnetlink, error) {
@@ -172,8 +172,8 @@ func (r *rtnetlink) newAddr(index int, p netip.Prefix) error {
 	return r.do(unix.RTM_NEWADDR, netlink.Create|netlink.Excl, body)
 }
 
-// newNeighbour makes a permanent neighbour, so that nobody has to answer for it.
-func (r *rtnetlink) newNeighbour(index int, a netip.Addr) error {
+// newNeighbor makes a permanent neighbor, so that nobody has to answer for it.
+func (r *rtnetlink) newNeighbor(index int, a netip.Addr) error {
 	body, err := message(ndmsg(afOf(a), index), func(ae *netlink.AttributeEncoder) {
 		ae.Bytes(unix.NDA_DST, a.AsSlice())
 		ae.Bytes(unix.NDA_LLADDR, nobody())

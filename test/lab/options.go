@@ -19,7 +19,7 @@ const (
 	// RulesBypassed: the fixed form, behind a MASQUERADE of everything that leaves for outside the pods' network. It matches
 	// the outer packet itself, marked or not.
 	RulesBypassed Rules = "fixed-bypassed"
-	// RulesFlannel: the fixed form, behind flannel's own chain as it was before flannel learnt to leave kube-proxy's mark alone.
+	// RulesFlannel: the fixed form, behind flannel's own chain as it was before flannel learned to leave kube-proxy's mark alone.
 	// It masquerades the inner packet, which so never reaches KUBE-POSTROUTING and keeps its mark: the outer packet is
 	// masqueraded by the fixed form itself.
 	RulesFlannel Rules = "fixed-flannel"

@@ -173,7 +173,7 @@ func (n *NS) dial(ctx context.Context, d *net.Dialer, network, address string) (
 	return c, err
 }
 
-// WaitPod waits until the pod answers its own neighbourhood, the tunnel aside.
+// WaitPod waits until the pod answers its own neighborhood, the tunnel aside.
 func (r *Rig) WaitPod(ctx context.Context) error {
 	for {
 		c, err := r.Pod.DialContext(ctx, "tcp4", netip.AddrPortFrom(r.PodIP, PodPort).String())

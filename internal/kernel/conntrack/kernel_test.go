@@ -204,7 +204,7 @@ func TestExactUnderChurn(t *testing.T) {
 	})
 }
 
-// churn creates and deletes flows, a tenth of them to the neighbouring ports, until ctx ends.
+// churn creates and deletes flows, a tenth of them to the neighboring ports, until ctx ends.
 func churn(ctx context.Context) error {
 	tab, err := conntracktest.Open()
 	if err != nil {

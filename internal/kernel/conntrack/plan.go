@@ -43,7 +43,7 @@ type planner struct {
 	strategy Strategy
 
 	noFilter   bool // the kernel refuses filters or ignores them
-	honoured   bool // a filtered dump carried the flag
+	honored    bool // a filtered dump carried the flag
 	slow       int  // filtered scans in succession that held softirqs longer than wanted
 	breakUntil time.Time
 
@@ -183,9 +183,9 @@ func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, coun
 
 	switch {
 	case t.ignored:
-		p.noFilter, p.honoured = true, false
+		p.noFilter, p.honored = true, false
 	case t.flagged:
-		p.honoured = true
+		p.honored = true
 	}
 	limit := MaxHold
 	if p.strategy != Auto {
@@ -205,5 +205,5 @@ func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, coun
 	if p.slow >= slowScans {
 		p.slow, p.breakUntil = 0, now.Add(filterBreak)
 	}
-	return p.honoured
+	return p.honored
 }

@@ -56,7 +56,7 @@ type dump struct {
 // flag before 5.8.
 func (d dump) filtered() bool { return d.udp }
 
-// appendRequest appends the request for d. A filter is honoured since 5.8 (cb8aa9a3affb, "netfilter: ctnetlink: add kernel side
+// appendRequest appends the request for d. A filter is honored since 5.8 (cb8aa9a3affb, "netfilter: ctnetlink: add kernel side
 // filtering for dump") and silently ignored before; it must name a family.
 func appendRequest(b []byte, d dump, seq, portID uint32) []byte {
 	start := len(b)

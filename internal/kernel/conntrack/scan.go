@@ -220,7 +220,7 @@ func (s *Scanner) dial(ctx context.Context, deadline time.Time) error {
 	return s.sock.SetDeadline(deadline)
 }
 
-// interrupter ends a receive that waits, when the context is cancelled before its deadline.
+// interrupter ends a receive that waits, when the context is canceled before its deadline.
 func interrupter(sock Socket) func() {
 	return func() { _ = sock.SetDeadline(time.Unix(1, 0)) } // a socket closed meanwhile needs no interrupting
 }

@@ -31,7 +31,7 @@ const (
 
 // Kernel is the kernel. Make it with New.
 type Kernel struct {
-	// Old makes it Linux 3.10: no filter in a dump of links or of flows is honoured, VXLAN devices have no attributes about checksums,
+	// Old makes it Linux 3.10: no filter in a dump of links or of flows is honored, VXLAN devices have no attributes about checksums,
 	// there is no generic netlink family "ethtool", no nf_tables, no SKF_AD_RANDOM and no PACKET_IGNORE_OUTGOING, and netlink sockets
 	// know no NETLINK_GET_STRICT_CHK.
 	Old bool

@@ -57,7 +57,7 @@ func scenarios() []*scenario {
 			failure: &failure{patience: 900 * time.Millisecond, variant: "offloaded_checksum"},
 		},
 		{
-			name:    "a-ipv4", // this kernel is fixed for A, so every judgement here is "clear", and may not silence the page
+			name:    "a-ipv4", // this kernel is fixed for A, so every judgment here is "clear", and may not silence the page
 			options: live(func(o *lab.Options) { o.UDPChecksum, o.ImitateA = false, true }),
 			failure: &failure{patience: 5 * time.Second, variant: "unknown"},
 		},

@@ -69,7 +69,7 @@ func (n *Network) AttachAs(node *lab.NS, address netip.Addr) error {
 		return err
 	}
 	ip := address.As4()
-	// The hardware address belongs to the address, so a neighbour entry outlives the node as it does a reboot.
+	// The hardware address belongs to the address, so a neighbor entry outlives the node as it does a reboot.
 	err := n.NS.IP(
 		fmt.Sprintf("link add %s type veth peer name %s address 02:76:%02x:%02x:%02x:%02x netns %s", port, managementIF, ip[0], ip[1], ip[2], ip[3], node.Name),
 		fmt.Sprintf("link set %s master br0 addrgenmode none up", port),

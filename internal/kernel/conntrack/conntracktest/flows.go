@@ -42,7 +42,7 @@ func numbered(proto uint8, net byte, i int, port uint16) Flow {
 	return Flow{Proto: proto, Source: src, Destination: netip.AddrPortFrom(netip.AddrFrom4([4]byte{net, 200, 0, 1}), port)}
 }
 
-// Decoys are flows that look like VXLAN to port and are not: TCP to the port, UDP from it, UDP to its neighbours.
+// Decoys are flows that look like VXLAN to port and are not: TCP to the port, UDP from it, UDP to its neighbors.
 func Decoys(port uint16) []Flow {
 	tcp := numbered(unix.IPPROTO_TCP, 13, 0, port)
 	from := numbered(unix.IPPROTO_UDP, 13, 1, 40000)

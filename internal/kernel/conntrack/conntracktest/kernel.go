@@ -12,7 +12,7 @@ import (
 )
 
 // Kernel answers requests as no kernel at hand does: an old one, a slow one, a hostile one. Its zero value has an empty table and
-// honours filters.
+// honors filters.
 type Kernel struct {
 	Flows []Flow // what it tracks, with ids from 1 on
 
