@@ -5,20 +5,28 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
+	"vxlan_exporter/internal/kernel/conntrack"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
 )
 
-// Host reads the counters of the whole network namespace from /proc/net. It needs no privilege.
+// Host reads the counters of the whole network namespace from /proc/net. It needs no privilege, but for the packets that connection
+// tracking calls invalid on kernels without /proc/net/stat/nf_conntrack.
 type Host struct {
 	Metrics
-	proc string
+	proc      string
+	conntrack nl.Opener
 }
 
-// NewHost makes a collector that reads below proc (usually /proc).
-func NewHost(proc string) *Host {
-	return &Host{hostMetrics(), proc}
+// NewHost makes a collector that reads below proc (usually /proc), and by conntrack what is not there; nil: nl.Netfilter.
+func NewHost(proc string, conntrack nl.Opener) *Host {
+	if conntrack == nil {
+		conntrack = nl.Netfilter
+	}
+	return &Host{hostMetrics(), proc, conntrack}
 }
 
 func hostMetrics() Metrics {
@@ -64,8 +72,9 @@ func hostMetrics() Metrics {
 		Metric{
 			Name: "host_conntrack_invalid_total",
 			Help: "Packets that connection tracking judged invalid, bad checksums among them: invalid of " +
-				"/proc/net/stat/nf_conntrack, all CPUs (the kernel's counter wraps at 32 bits per CPU).",
-			Notes:   "Where connection tracking is active, a bad outer checksum counts here too.",
+				"/proc/net/stat/nf_conntrack, or of ctnetlink on kernels without it, all CPUs (the kernel's counter wraps at 32 bits per CPU).",
+			Notes: "Where connection tracking is active, a bad outer checksum counts here too. Kernels without " +
+				"`/proc/net/stat/nf_conntrack` (Ubuntu 18.04 to 22.04) need CAP_NET_ADMIN for it.",
 			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.ConntrackInvalid) },
 		},
 	)
@@ -75,7 +84,7 @@ func hostMetrics() Metrics {
 func (c *Host) Name() string { return "host" }
 
 // Observe fills node.Host.
-func (c *Host) Observe(context.Context, *node.Node) (Fill, error) {
+func (c *Host) Observe(ctx context.Context, _ *node.Node) (Fill, error) {
 	var h node.Host
 	var errs []error
 	errs = append(errs,
@@ -91,7 +100,7 @@ func (c *Host) Observe(context.Context, *node.Node) (Fill, error) {
 			"TcpExt TCPTimeouts":      &h.TCPTimeouts,
 			"TcpExt TcpTimeoutRehash": &h.TCPTimeoutRehash,
 		}),
-		// A kernel without IPv6 has no snmp6, one without connection tracking no stat/nf_conntrack: neither is an error.
+		// A kernel without IPv6 has no snmp6, which is no error.
 		ifThere(procnet.List(filepath.Join(c.proc, "net/snmp6"), procnet.Want{
 			"Udp6InDatagrams":  &h.UDP6.InDatagrams,
 			"Udp6InErrors":     &h.UDP6.InErrors,
@@ -100,9 +109,30 @@ func (c *Host) Observe(context.Context, *node.Node) (Fill, error) {
 		})),
 	)
 	invalid, err := procnet.PerCPU(filepath.Join(c.proc, "net/stat/nf_conntrack"), "invalid")
+	if errors.Is(err, fs.ErrNotExist) {
+		invalid, err = c.invalid(ctx)
+	}
 	h.ConntrackInvalid = invalid
-	errs = append(errs, ifThere(err))
+	errs = append(errs, err)
 	return func(n *node.Node) { n.Host = h }, failure(errs...)
+}
+
+// invalid asks ctnetlink: kernels can be built without /proc/net/stat/nf_conntrack, as Ubuntu's of 18.04 to 22.04 are. nil and no error:
+// there is no connection tracking, or nothing that this process may read.
+func (c *Host) invalid(ctx context.Context) (*uint64, error) {
+	if _, err := conntrack.NewSysctls(c.proc).Count(); err != nil {
+		return nil, ifThere(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // a kernel that does not answer shall not cost the other counters
+	defer cancel()
+	n, err := conntrack.Invalid(ctx, c.conntrack)
+	switch {
+	case err == nil:
+		return &n, nil
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, errors.ErrUnsupported):
+		return nil, nil
+	}
+	return nil, err
 }
 
 // ifThere takes "no such file" for an answer.

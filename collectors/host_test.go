@@ -1,12 +1,17 @@
 package collectors
 
 import (
+	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/kerneltest"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/node"
 )
 
@@ -71,7 +76,7 @@ vxlan_host_udp_in_errors_total{family="ipv4"} 7`, "Tcp InCsumErrors"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.proc, func(t *testing.T) {
-			err := expose(t, NewHost(tt.proc), node.Node{}, tt.want)
+			err := expose(t, NewHost(tt.proc, nil), node.Node{}, tt.want)
 			wantErr(t, err, tt.err)
 			if want := map[bool]node.Status{true: node.OK, false: node.Failed}[tt.err == ""]; node.Classify(err) != want {
 				t.Errorf("classified %s, want %s: a missing file is a failure here", node.Classify(err), want)
@@ -102,5 +107,47 @@ func wantErr(t *testing.T, err error, want string) {
 	t.Helper()
 	if (want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), want)) {
 		t.Errorf("error %v, want %q", err, want)
+	}
+}
+
+// A kernel that is built without /proc/net/stat/nf_conntrack, as Ubuntu's were from 18.04 to 22.04, tells the same over ctnetlink, to
+// those that may ask. What may not be asked is not there, and not 0; where nothing tracks connections nothing is asked.
+func TestHostWithoutConntrackStatistics(t *testing.T) {
+	invalid := func(err error) func() (nl.Socket, error) {
+		k := kerneltest.New()
+		if err != nil {
+			k.Break(kerneltest.Counters, kerneltest.Fault{Refuse: err})
+		}
+		return k.OpenCounters
+	}
+	for _, tt := range []struct {
+		name      string
+		open      nl.Opener
+		tracks    bool
+		want, err string
+	}{
+		{"told over ctnetlink", invalid(nil), true, "45", ""},
+		{"no capability", invalid(unix.EPERM), true, "", ""},
+		{"no ctnetlink", invalid(unix.EINVAL), true, "", ""},
+		{"failed", invalid(unix.ENOBUFS), true, "", "no buffer space"},
+		{"no connection tracking", func() (nl.Socket, error) { return nil, errors.New("asked") }, false, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			proc := kerneltest.NewProc(t, "testdata/proc-6.18")
+			proc.Missing("net/stat/nf_conntrack")
+			if !tt.tracks {
+				proc.Missing("sys/net/netfilter")
+			}
+			fill, err := NewHost(proc.Root, tt.open).Observe(t.Context(), &node.Node{})
+			wantErr(t, err, tt.err)
+			var n node.Node
+			fill(&n)
+			if got := n.Host.ConntrackInvalid; (got == nil) != (tt.want == "") || got != nil && strconv.FormatUint(*got, 10) != tt.want {
+				t.Errorf("%v, want %q", got, tt.want)
+			}
+			if n.Host.UDP4.InCsumErrors == nil {
+				t.Error("the other counters are gone")
+			}
+		})
 	}
 }

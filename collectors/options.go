@@ -41,6 +41,7 @@ type Openers struct {
 	Ioctl        func() (ethtool.IoctlSocket, error)
 	Links        func() (ethtool.LinkClient, error)
 	Conntrack    conntrack.Opener
+	Counters     nl.Opener // of connection tracking, where procfs has none
 	Rules        NATRulesReader
 	Surroundings nl.Opener // addresses, routes and forwarding databases for the NAT rules
 }

@@ -40,7 +40,7 @@ func New(o Options) (*Set, error) {
 		"device": NewDevice(DeviceConfig{
 			Ports: ports, FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl,
 		}),
-		"host":   NewHost(o.Proc),
+		"host":   NewHost(o.Proc, o.Open.Counters),
 		"socket": NewSocket(o.Proc),
 		"underlay": NewUnderlay(UnderlayConfig{
 			FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl, OpenLinks: o.Open.Links,

@@ -13,7 +13,7 @@ import (
 
 // faults are all faults that are tried.
 func faults() []fault {
-	return slices.Concat(routeFaults(), ethtoolFaults(), linkStateFaults(), conntrackFaults(), nftablesFaults(), legacyFaults(), surroundingsFaults(), nexthopFaults(), ipSetFaults(), packetFaults(), fileFaults())
+	return slices.Concat(routeFaults(), ethtoolFaults(), linkStateFaults(), conntrackFaults(), counterFaults(), nftablesFaults(), legacyFaults(), surroundingsFaults(), nexthopFaults(), ipSetFaults(), packetFaults(), fileFaults())
 }
 
 // breaks makes an interface of the kernel fail.

@@ -152,3 +152,25 @@ func packetFaults() []fault {
 		{name: "packet socket/hung system call", broke: breaks(kerneltest.Packets, kerneltest.Fault{Hung: true})}, // nobody waits for packets
 	}
 }
+
+// counterFaults: kernels without /proc/net/stat/nf_conntrack tell the packets that connection tracking calls invalid over ctnetlink. Where
+// that may not be asked there is no such counter, not 0.
+func counterFaults() []fault {
+	return onNetlink(kerneltest.Counters, func(name string, status node.Status, f *fault) {
+		broke := f.broke
+		f.broke = func(m *machine) func() {
+			found, mended := m.proc.Missing("net/stat/nf_conntrack"), broke(m)
+			return func() {
+				mended()
+				found()
+			}
+		}
+		f.later = outcome{fails: statuses{"host": status}, lost: `vxlan_host_conntrack_invalid_total`}
+		switch {
+		case status == node.NotPermitted:
+			f.later.fails = statuses{}
+		case name == "hung system call":
+			f.later.lost = `vxlan_host_`
+		}
+	})
+}

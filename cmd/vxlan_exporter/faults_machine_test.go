@@ -63,7 +63,7 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 	}
 	s.Wire.Open = k.OpenPacket
 	s.Open = collectors.Openers{
-		Route: k.OpenRoute, Ioctl: k.OpenIoctl, Links: k.OpenLinks, Conntrack: k.OpenConntrack,
+		Route: k.OpenRoute, Ioctl: k.OpenIoctl, Links: k.OpenLinks, Conntrack: k.OpenConntrack, Counters: k.OpenCounters,
 		Rules: natrules.NewReader(natrules.Config{
 			Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root,
 			OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy, OpenIPSets: k.OpenIPSets,

@@ -281,6 +281,9 @@ func noConntrack() change {
 	}
 }
 
+// invalidUnread is a kernel without /proc/net/stat/nf_conntrack, read without CAP_NET_ADMIN.
+func invalidUnread() change { return func(n *node.Node) { n.Host.ConntrackInvalid = nil } }
+
 func reading(name string, s node.Status, text string) change {
 	return func(n *node.Node) { n.Results[name] = node.Result{Status: s, Error: text} }
 }

@@ -333,6 +333,13 @@ func receiverCases() []testCase {
 			state: Healthy, codes: []Code{CodeInvalidOnly}, not: []Code{CodeNoErrors}, types: []string{"sysctl net.netfilter.nf_conntrack_log_invalid=17"},
 			says: []string{"firewalld"},
 		}},
+		{"INVALID may be dropped in INPUT, and who calls what invalid could not be read", twice(invalidUnread(), csum4(0)), want{
+			state: Unknown, codes: []Code{CodeReadingMissing}, not: []Code{CodeNoErrors}, types: []string{"sudo vxlan_exporter check"},
+			says: []string{"could not be read", "Whether any arrive cannot be told"},
+		}},
+		{"nothing rises, and there is no connection tracking that could drop anything", twice(noConntrack()), want{
+			state: Healthy, codes: []Code{CodeNoErrors}, not: []Code{CodeReadingMissing},
+		}},
 		{"nothing rises", twice(nothing), want{state: Healthy, codes: []Code{CodeNoErrors}, says: []string{"none were seen to arrive as VXLAN"}}},
 		{"bad checksums to a port that is not VXLAN", twice(nothing, csum4(3)), want{
 			state: Healthy, codes: []Code{CodeErrorsElsewhere}, not: []Code{CodeVXLANErrors, CodeVXLANErrorsLikely}, says: []string{"they went to another port"},

@@ -57,6 +57,18 @@ func (j *judge) receivers() {
 			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two looks. Connection tracking called " +
 				count(inv.delta(), "packet") + " invalid, as kernels before 4.20 do with IPv6's neighbor discovery, so that alone says nothing.",
 		})
+	case inv.Total == nil && !j.noConntrack():
+		j.raise(Unknown)
+		j.add(Finding{
+			Code: CodeReadingMissing, Severity: Warning,
+			Summary: "No bad UDP checksum was counted, but what connection tracking calls invalid could not be read: where a firewall drops such packets, " +
+				"as firewalld does, that counter alone shows bad checksums. Whether any arrive cannot be told.",
+			Evidence: []Evidence{inv.evidence()},
+			Remedies: []Remedy{{
+				Title: "Read it with CAP_NET_ADMIN", Commands: []string{"sudo vxlan_exporter check"},
+				Effect: "kernels without /proc/net/stat/nf_conntrack tell it over netlink, to a process with this capability", Cost: "none", Diagnostic: true,
+			}},
+		})
 	default:
 		summary := "No bad UDP checksum arrived between the two looks."
 		if _, _, ok := j.look.Interval(); !ok {

@@ -71,7 +71,7 @@ type Host struct {
 	TCPTimeouts      *uint64 `json:"tcp_timeouts,omitempty"`       // /proc/net/netstat, TcpExt TCPTimeouts
 	TCPTimeoutRehash *uint64 `json:"tcp_timeout_rehash,omitempty"` // /proc/net/netstat, TcpExt TcpTimeoutRehash
 
-	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"` // /proc/net/stat/nf_conntrack, invalid, all CPUs
+	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"` // invalid of /proc/net/stat/nf_conntrack, or of ctnetlink, all CPUs
 }
 
 // UDPCounters are the kernel's UDP counters of one address family (RFC 4113 and Linux's own).

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/conntrack/conntracktest"
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // OpenConntrack is a conntrack.Opener.
@@ -100,4 +102,23 @@ func (s *flowSocket) Receive(p []byte) (int, error) {
 		binary.NativeEndian.PutUint16(p[6:], binary.NativeEndian.Uint16(p[6:])|unix.NLM_F_DUMP_INTR)
 	}
 	return max(0, n-f.Cut), nil
+}
+
+// Invalid is what connection tracking calls invalid, as the fixture of 6.18 has it in /proc/net/stat/nf_conntrack.
+const Invalid = 45
+
+// OpenCounters is the opener of the counters of connection tracking, of one CPU.
+func (k *Kernel) OpenCounters() (nl.Socket, error) {
+	s, err := k.messages(Counters, func(m netlink.Message) ([]netlink.Message, error) {
+		const stats, invalid = unix.NFNL_SUBSYS_CTNETLINK<<8 | 4, 4 // IPCTNL_MSG_CT_GET_STATS_CPU, CTA_STATS_INVALID
+		if m.Header.Type != stats {
+			return nil, unix.EINVAL
+		}
+		b := nl.Append([]byte{unix.AF_UNSPEC, 0, 0, 0}, invalid, binary.BigEndian.AppendUint32(nil, Invalid))
+		return []netlink.Message{{Header: netlink.Header{Type: stats}, Data: b}}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }

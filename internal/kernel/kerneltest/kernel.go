@@ -19,6 +19,7 @@ const (
 	Ioctl     Source = "SIOCETHTOOL"
 	Generic   Source = "generic netlink"
 	Conntrack Source = "ctnetlink"
+	Counters  Source = "counters of ctnetlink"
 	NFTables  Source = "nf_tables"
 	Legacy    Source = "ip_tables"
 	Packets   Source = "packet socket"
