@@ -87,27 +87,13 @@ func (c *Host) Name() string { return "host" }
 func (c *Host) Observe(ctx context.Context, _ *node.Node) (Fill, error) {
 	var h node.Host
 	var errs []error
-	errs = append(errs,
-		procnet.Table(filepath.Join(c.proc, "net/snmp"), procnet.Want{
-			"Udp InDatagrams":  &h.UDP4.InDatagrams,
-			"Udp InErrors":     &h.UDP4.InErrors,
-			"Udp InCsumErrors": &h.UDP4.InCsumErrors,
-			"Udp NoPorts":      &h.UDP4.NoPorts,
-			"Tcp InCsumErrors": &h.TCPInCsumErrors,
-		}),
-		procnet.Table(filepath.Join(c.proc, "net/netstat"), procnet.Want{
-			"TcpExt TCPSynRetrans":    &h.TCPSynRetrans,
-			"TcpExt TCPTimeouts":      &h.TCPTimeouts,
-			"TcpExt TcpTimeoutRehash": &h.TCPTimeoutRehash,
-		}),
-		// A kernel without IPv6 has no snmp6, which is no error.
-		ifThere(procnet.List(filepath.Join(c.proc, "net/snmp6"), procnet.Want{
-			"Udp6InDatagrams":  &h.UDP6.InDatagrams,
-			"Udp6InErrors":     &h.UDP6.InErrors,
-			"Udp6InCsumErrors": &h.UDP6.InCsumErrors,
-			"Udp6NoPorts":      &h.UDP6.NoPorts,
-		})),
-	)
+	snmp, err := procnet.ReadSNMP(c.proc)
+	h.UDP4, h.UDP6, h.TCPInCsumErrors = snmp.UDP4, snmp.UDP6, snmp.TCPInCsumErrors
+	errs = append(errs, err, procnet.Table(filepath.Join(c.proc, "net/netstat"), procnet.Want{
+		"TcpExt TCPSynRetrans":    &h.TCPSynRetrans,
+		"TcpExt TCPTimeouts":      &h.TCPTimeouts,
+		"TcpExt TcpTimeoutRehash": &h.TCPTimeoutRehash,
+	}))
 	invalid, err := procnet.PerCPU(filepath.Join(c.proc, "net/stat/nf_conntrack"), "invalid")
 	if errors.Is(err, fs.ErrNotExist) {
 		invalid, err = c.invalid(ctx)

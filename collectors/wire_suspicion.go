@@ -1,7 +1,6 @@
 package collectors
 
 import (
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -75,14 +74,11 @@ func (s *wireSuspicion) poll(now time.Time) {
 
 // udpChecksumErrors sums InCsumErrors of both address families.
 func udpChecksumErrors(proc string) (sum uint64, err error) {
-	var v4, v6 *uint64
-	if err := procnet.Table(filepath.Join(proc, "net/snmp"), procnet.Want{"Udp InCsumErrors": &v4}); err != nil {
+	snmp, err := procnet.ReadSNMP(proc)
+	if err != nil {
 		return 0, err
 	}
-	if err := ifThere(procnet.List(filepath.Join(proc, "net/snmp6"), procnet.Want{"Udp6InCsumErrors": &v6})); err != nil {
-		return 0, err
-	}
-	for _, v := range []*uint64{v4, v6} {
+	for _, v := range []*uint64{snmp.UDP4.InCsumErrors, snmp.UDP6.InCsumErrors} {
 		if v != nil {
 			sum += *v
 		}

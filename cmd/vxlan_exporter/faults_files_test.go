@@ -37,7 +37,11 @@ func fileFaults() []fault {
 		add(f.file+" is not there", missing, func(p *kerneltest.Proc) func() { return p.Missing(f.file) })
 		add(f.file+" cannot be read: EIO", fails(f.collector, f.lost), func(p *kerneltest.Proc) func() { return p.Unreadable(f.file) })
 		add(f.file+" is a line without end", fails(f.collector, f.lost), func(p *kerneltest.Proc) func() { return p.Endless(f.file) })
-		add(f.file+" is half a line", fails(f.collector, f.lost), func(p *kerneltest.Proc) func() { return p.Holds(f.file, halfALine(f.file)) })
+		half := fails(f.collector, f.lost)
+		if f.file == "net/snmp6" { // to the library, a name without a value is a counter that the kernel does not have
+			half = lacks(f.lost)
+		}
+		add(f.file+" is half a line", half, func(p *kerneltest.Proc) func() { return p.Holds(f.file, halfALine(f.file)) })
 	}
 	// A reader that hangs in open(2) takes all that its collector reads along.
 	add("net/snmp hangs", fails("host", `vxlan_host_`), func(p *kerneltest.Proc) func() { return p.Hung("net/snmp") })

@@ -26,8 +26,8 @@ func ordinary(changes ...change) *node.Node {
 			OS: map[string]string{"ID": "debian", "VERSION_ID": "12", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
 		}, BootID: "b1"},
 		Host: node.Host{
-			UDP4:            node.UDPCounters{InDatagrams: new(uint64(90000)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(3))},
-			UDP6:            node.UDPCounters{InDatagrams: new(uint64(200)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(0))},
+			UDP4:            procnet.UDPCounters{InDatagrams: new(uint64(90000)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(3))},
+			UDP6:            procnet.UDPCounters{InDatagrams: new(uint64(200)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(0))},
 			TCPInCsumErrors: new(uint64(0)), TCPSynRetrans: new(uint64(12)), TCPTimeouts: new(uint64(9)), TCPTimeoutRehash: new(uint64(4)), ConntrackInvalid: new(uint64(0)),
 		},
 		Sockets: []procnet.Socket{{Family: node.IPv4, Port: 8472, Inode: 4711}},

@@ -107,7 +107,7 @@ func Counters(l Look) []Counter {
 	return append(list, socketCounters(l, why, ok)...)
 }
 
-func udp(n *node.Node, family string) node.UDPCounters {
+func udp(n *node.Node, family string) procnet.UDPCounters {
 	if family == node.IPv6 {
 		return n.Host.UDP6
 	}

@@ -8,6 +8,7 @@ import (
 
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
 )
 
@@ -348,7 +349,7 @@ func receiverCases() []testCase {
 			state: Healthy, codes: []Code{CodeNoErrors}, not: []Code{CodeInvalidOnly}, says: []string{"32 packets invalid, as kernels before 4.20 do"},
 		}},
 		{"RHEL 7 without IPv6: invalid alone rises", twice(func(n *node.Node) {
-			n.Kernel.Release, n.Host.UDP6 = "3.10.0-1160.el7.x86_64", node.UDPCounters{}
+			n.Kernel.Release, n.Host.UDP6 = "3.10.0-1160.el7.x86_64", procnet.UDPCounters{}
 		}, invalid(3)), want{state: Healthy, codes: []Code{CodeInvalidOnly}}},
 		{"bad checksums, no VXLAN here", twice(noDevices(), csum4(7), invalid(7)), want{
 			state: Healthy, codes: []Code{CodeErrorsElsewhere}, says: []string{"they are not VXLAN's", "7 UDP packets"},

@@ -63,8 +63,8 @@ type Kernel struct {
 // Host holds the counters of the whole network namespace. nil: this kernel has no such field, or the line could not be
 // read.
 type Host struct {
-	UDP4 UDPCounters `json:"udp4"` // /proc/net/snmp, line Udp
-	UDP6 UDPCounters `json:"udp6"` // /proc/net/snmp6, Udp6*
+	UDP4 procnet.UDPCounters `json:"udp4"` // /proc/net/snmp, line Udp
+	UDP6 procnet.UDPCounters `json:"udp6"` // /proc/net/snmp6, Udp6*
 
 	TCPInCsumErrors  *uint64 `json:"tcp_in_csum_errors,omitempty"` // /proc/net/snmp, Tcp InCsumErrors (both families)
 	TCPSynRetrans    *uint64 `json:"tcp_syn_retrans,omitempty"`    // /proc/net/netstat, TcpExt TCPSynRetrans
@@ -72,14 +72,6 @@ type Host struct {
 	TCPTimeoutRehash *uint64 `json:"tcp_timeout_rehash,omitempty"` // /proc/net/netstat, TcpExt TcpTimeoutRehash
 
 	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"` // invalid of /proc/net/stat/nf_conntrack, or of ctnetlink, all CPUs
-}
-
-// UDPCounters are the kernel's UDP counters of one address family (RFC 4113 and Linux's own).
-type UDPCounters struct {
-	InDatagrams  *uint64 `json:"in_datagrams,omitempty"`
-	InErrors     *uint64 `json:"in_errors,omitempty"`
-	InCsumErrors *uint64 `json:"in_csum_errors,omitempty"`
-	NoPorts      *uint64 `json:"no_ports,omitempty"`
 }
 
 // Device is a VXLAN device with its offload features.

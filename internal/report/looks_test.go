@@ -26,8 +26,8 @@ func oneNode(seconds int) *node.Node {
 			Release: "6.18.0", Version: "#1 SMP PREEMPT_DYNAMIC Mon Dec 1 10:00:00 UTC 2025", OS: map[string]string{"PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
 		}},
 		Host: node.Host{
-			UDP4:            node.UDPCounters{InDatagrams: new(uint64(1203944)), InErrors: new(uint64(2)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(7))},
-			UDP6:            node.UDPCounters{InDatagrams: new(uint64(310)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(0))},
+			UDP4:            procnet.UDPCounters{InDatagrams: new(uint64(1203944)), InErrors: new(uint64(2)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(7))},
+			UDP6:            procnet.UDPCounters{InDatagrams: new(uint64(310)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(0))},
 			TCPInCsumErrors: new(uint64(0)), TCPSynRetrans: new(uint64(391)), TCPTimeouts: new(uint64(402)), TCPTimeoutRehash: new(uint64(57)),
 			ConntrackInvalid: new(uint64(1180)),
 		},

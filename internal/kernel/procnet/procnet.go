@@ -1,6 +1,7 @@
-// Package procnet reads the counters and sockets that the kernel shows below /proc/net. Every table is read by the
-// names in its header, since fields come and go between kernels, and a line that cannot be read costs its own fields
-// only.
+// Package procnet reads the counters and sockets that the kernel shows below /proc/net: snmp and snmp6 by
+// github.com/prometheus/procfs, which has no TcpTimeoutRehash, keeps a list of all UDP sockets, and demands the
+// columns of one kernel of stat/nf_conntrack. These are read here, by the names in the header, since fields come and
+// go between kernels.
 package procnet
 
 import (
@@ -20,9 +21,9 @@ type Want map[string]**uint64
 // maxLine bounds one line. The longest known, TcpExt of /proc/net/netstat, has about 3 KiB.
 const maxLine = 64 << 10
 
-// Table reads counters from a file of line pairs, names and then values, each starting with "Proto:": /proc/net/snmp
-// (net/ipv4/proc.c, snmp_seq_show) and /proc/net/netstat. Wanted names are "Proto Field", as in "Udp InCsumErrors". The
-// error names every malformed line; what the other lines say has been stored all the same.
+// Table reads counters from a file of line pairs, names and then values, each starting with "Proto:":
+// /proc/net/netstat (net/ipv4/proc.c, netstat_seq_show). Wanted names are "Proto Field", as in "TcpExt TCPSynRetrans".
+// The error names every malformed line; what the other lines say has been stored all the same.
 func Table(path string, want Want) error {
 	var names []byte
 	err := eachLine(path, func(line []byte) error {
@@ -68,34 +69,10 @@ func tablePair(names, values []byte, want Want) error {
 	return errors.Join(errs...)
 }
 
-// List reads counters from a file of lines "Name value": /proc/net/snmp6 (net/ipv6/proc.c, snmp6_seq_show). Errors are
-// as Table's.
-func List(path string, want Want) error {
-	return eachLine(path, func(line []byte) error {
-		f := bytes.Fields(line)
-		if len(f) == 0 {
-			return nil
-		}
-		dst, ok := want[string(f[0])]
-		if !ok {
-			return nil
-		}
-		if len(f) != 2 {
-			return fmt.Errorf("%s: %d values instead of one", f[0], len(f)-1)
-		}
-		x, err := strconv.ParseUint(string(f[1]), 10, 64)
-		if err != nil {
-			return fmt.Errorf("%s: %w", f[0], err)
-		}
-		*dst = &x
-		return nil
-	})
-}
-
-// PerCPU sums one column over the lines of a /proc/net/stat file (a header, then a line of hexadecimal numbers for each
-// CPU): /proc/net/stat/nf_conntrack (net/netfilter/nf_conntrack_standalone.c, ct_cpu_seq_show). The kernel's counters
-// there have 32 bits for each CPU and wrap. nil and no error: this kernel has no such column. Any malformed line makes
-// the whole sum unknown, since a sum that lacks a CPU would look like a counter that was reset.
+// PerCPU sums one column over the lines of a /proc/net/stat file (a header, then a line of hexadecimal numbers for
+// each CPU): /proc/net/stat/nf_conntrack (net/netfilter/nf_conntrack_standalone.c, ct_cpu_seq_show). The kernel's
+// counters there have 32 bits for each CPU and wrap. nil and no error: this kernel has no such column. Any malformed
+// line makes the whole sum unknown, since a sum that lacks a CPU would look like a counter that was reset.
 func PerCPU(path, column string) (*uint64, error) {
 	var sum uint64
 	index, columns, cpus := -1, 0, 0

@@ -2,6 +2,8 @@ package procnet
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,16 +59,57 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestList(t *testing.T) {
-	var good, bad, short, absent *uint64
-	err := List(write(t, "Udp6InCsumErrors  \t9\nUdp6InErrors -3\nUdp6NoPorts\n\nOther x y z\n"),
-		Want{"Udp6InCsumErrors": &good, "Udp6InErrors": &bad, "Udp6NoPorts": &short, "Udp6InDatagrams": &absent})
-	check(t, "good", good, "9")
-	check(t, "bad", bad, "")
-	check(t, "short", short, "")
-	check(t, "absent", absent, "")
-	checkErr(t, err, "Udp6InErrors")
-	checkErr(t, err, "Udp6NoPorts: 0 values")
+// procOf is a procfs of one process with these files.
+func procOf(t testing.TB, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "1/net"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("1", filepath.Join(root, "self")); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(root, "1/net", name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestReadSNMP(t *testing.T) {
+	const four = "Tcp: MaxConn InCsumErrors\nTcp: -1 3\nUdp: InDatagrams NoPorts InErrors InCsumErrors\nUdp: 1 2 18446744073709549568 4\n"
+	for _, tt := range []struct {
+		name, snmp, snmp6, tcp, udp, errors, udp6, err string
+	}{
+		{"both", four, "Udp6InCsumErrors  \t9\nOther x y z\n", "3", "4", "18446744073709549568", "9", ""},
+		{"no IPv6", four, "", "3", "4", "18446744073709549568", "", ""},
+		{"fields that the kernel does not have", "Udp: NoPorts\nUdp: 1\n", "Udp6NoPorts 1\n", "", "", "", "", ""},
+		{"values are missing", "Udp: NoPorts InCsumErrors\nUdp: 1\n", "Udp6InCsumErrors 9\n", "", "", "", "9", "net/snmp"},
+		{"names without values", "Udp: InCsumErrors", "Udp6InCsumErrors 9\n", "", "", "", "9", "net/snmp"},
+		{"not a number", "Udp: InCsumErrors\nUdp: 4\nUdpLite: InCsumErrors\nUdpLite: x\n", "Udp6InCsumErrors y\n", "", "4", "", "", "net/snmp6"},
+		{"negative", "Udp: InErrors InCsumErrors\nUdp: -3 4\n", "", "", "4", "", "", "Udp InErrors: -3"},
+		{"no whole number", "Udp: InErrors InCsumErrors\nUdp: 1.5 NaN\n", "", "", "", "", "", "Udp InCsumErrors: NaN"},
+		{"too large", "Udp: InErrors\nUdp: 1e30\n", "", "", "", "", "", "Udp InErrors"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files := map[string]string{"snmp": tt.snmp}
+			if tt.snmp6 != "" {
+				files["snmp6"] = tt.snmp6
+			}
+			s, err := ReadSNMP(procOf(t, files))
+			check(t, "tcp", s.TCPInCsumErrors, tt.tcp)
+			check(t, "udp", s.UDP4.InCsumErrors, tt.udp)
+			check(t, "errors", s.UDP4.InErrors, tt.errors)
+			check(t, "udp6", s.UDP6.InCsumErrors, tt.udp6)
+			checkErr(t, err, tt.err)
+		})
+	}
+	for name, proc := range map[string]string{"no file": procOf(t, nil), "no process": t.TempDir()} {
+		if _, err := ReadSNMP(proc); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 func TestPerCPU(t *testing.T) {
@@ -132,38 +175,15 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// The library's reader of the same files must agree with ours, on this kernel and on the shape of an old one.
+// The library's reader of netstat must agree with ours, on this kernel and on the shape of an old one.
 func TestAgainstProcfs(t *testing.T) {
 	for _, root := range []string{"/proc", "../../../collectors/testdata/proc-3.10", "../../../collectors/testdata/proc-6.18"} {
 		t.Run(filepath.Base(root), func(t *testing.T) {
-			proc := root
-			if root != "/proc" {
-				// procfs finds net/ below a process; the fixtures have it at the top, where /proc has a link.
-				proc = t.TempDir()
-				if err := os.Mkdir(filepath.Join(proc, "1"), 0o700); err != nil {
-					t.Fatal(err)
-				}
-				abs, err := filepath.Abs(filepath.Join(root, "net"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := os.Symlink(abs, filepath.Join(proc, "1", "net")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			fs, err := procfs.NewFS(proc)
+			fs, err := procfs.NewFS(root)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := fs.Proc(map[bool]int{true: os.Getpid(), false: 1}[root == "/proc"])
-			if err != nil {
-				t.Fatal(err)
-			}
-			snmp, err := p.Snmp()
-			if err != nil {
-				t.Fatal(err)
-			}
-			snmp6, err := p.Snmp6()
+			p, err := fs.Self()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -171,13 +191,7 @@ func TestAgainstProcfs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var udp, udpErrors, tcp, udp6, syn, timeouts *uint64
-			if err := Table(filepath.Join(root, "net/snmp"), Want{"Udp InCsumErrors": &udp, "Udp InErrors": &udpErrors, "Tcp InCsumErrors": &tcp}); err != nil {
-				t.Fatal(err)
-			}
-			if err := List(filepath.Join(root, "net/snmp6"), Want{"Udp6InCsumErrors": &udp6}); err != nil {
-				t.Fatal(err)
-			}
+			var syn, timeouts *uint64
 			if err := Table(filepath.Join(root, "net/netstat"), Want{"TcpExt TCPSynRetrans": &syn, "TcpExt TCPTimeouts": &timeouts}); err != nil {
 				t.Fatal(err)
 			}
@@ -185,14 +199,7 @@ func TestAgainstProcfs(t *testing.T) {
 				name string
 				ours *uint64
 				lib  *float64
-			}{
-				{"Udp InCsumErrors", udp, snmp.Udp.InCsumErrors},
-				{"Udp InErrors", udpErrors, snmp.Udp.InErrors},
-				{"Tcp InCsumErrors", tcp, snmp.Tcp.InCsumErrors},
-				{"Udp6InCsumErrors", udp6, snmp6.Udp6.InCsumErrors},
-				{"TCPSynRetrans", syn, netstat.TCPSynRetrans},
-				{"TCPTimeouts", timeouts, netstat.TCPTimeouts},
-			} {
+			}{{"TCPSynRetrans", syn, netstat.TCPSynRetrans}, {"TCPTimeouts", timeouts, netstat.TCPTimeouts}} {
 				if (c.ours == nil) != (c.lib == nil) || (c.ours != nil && float64(*c.ours) != *c.lib) {
 					t.Errorf("%s: %v, library %v", c.name, deref(c.ours), c.lib)
 				}
@@ -221,7 +228,7 @@ func TestFileWithoutEnd(t *testing.T) {
 
 func FuzzFiles(f *testing.F) {
 	for _, root := range []string{"proc-3.10", "proc-6.18", "proc-broken"} {
-		for _, name := range []string{"snmp", "snmp6", "netstat", "udp", "stat/nf_conntrack"} {
+		for _, name := range []string{"netstat", "udp", "stat/nf_conntrack"} {
 			b, err := os.ReadFile(filepath.Join("../../../collectors/testdata", root, "net", name))
 			if err != nil {
 				f.Fatal(err)
@@ -229,7 +236,7 @@ func FuzzFiles(f *testing.F) {
 			f.Add(b)
 		}
 	}
-	for _, name := range []string{"snmp", "snmp6", "netstat", "udp", "udp6", "stat/nf_conntrack"} { // this kernel's own
+	for _, name := range []string{"netstat", "udp", "udp6", "stat/nf_conntrack"} { // this kernel's own
 		if b, err := os.ReadFile(filepath.Join("/proc/net", name)); err == nil {
 			f.Add(b)
 		}
@@ -252,12 +259,9 @@ func FuzzFiles(f *testing.F) {
 			}
 		}
 		bound.Read(t, len(content), 64, 0, func() {
-			var csum, syn, csum6 *uint64
-			_ = Table(path, Want{"Udp InCsumErrors": &csum, "TcpExt TCPSynRetrans": &syn})
-			_ = List(path, Want{"Udp6InCsumErrors": &csum6})
-			said("Udp InCsumErrors", csum, 10)
+			var syn *uint64
+			_ = Table(path, Want{"TcpExt TCPSynRetrans": &syn})
 			said("TcpExt TCPSynRetrans", syn, 10)
-			said("Udp6InCsumErrors", csum6, 10)
 			sum, err := PerCPU(path, "invalid")
 			if sum != nil && err != nil {
 				t.Error("a sum together with an error")
@@ -280,28 +284,50 @@ func FuzzFiles(f *testing.F) {
 	})
 }
 
-func BenchmarkSnmp(b *testing.B) {
-	b.Run("ours", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			var v *uint64
-			if err := Table("/proc/net/snmp", Want{"Udp InCsumErrors": &v}); err != nil {
-				b.Fatal(err)
+// FuzzSNMP reads snmp and snmp6, whose counters are numbers that stand in them.
+func FuzzSNMP(f *testing.F) {
+	for _, root := range []string{"/proc", "../../../collectors/testdata/proc-3.10", "../../../collectors/testdata/proc-broken"} {
+		four, err := os.ReadFile(filepath.Join(root, "net/snmp"))
+		six, err6 := os.ReadFile(filepath.Join(root, "net/snmp6"))
+		if err := errors.Join(err, err6); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(four, six)
+	}
+	four, six := memfile.New(f), memfile.New(f)
+	proc := procOf(f, nil)
+	for name, file := range map[string]memfile.File{"snmp": four, "snmp6": six} {
+		if err := os.Symlink(file.Path(), filepath.Join(proc, "1/net", name)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, snmp, snmp6 []byte) {
+		four.Hold(t, snmp)
+		six.Hold(t, snmp6)
+		s, _ := ReadSNMP(proc)
+		for content, counters := range map[*[]byte][]*uint64{
+			&snmp:  {s.UDP4.InDatagrams, s.UDP4.InErrors, s.UDP4.InCsumErrors, s.UDP4.NoPorts, s.TCPInCsumErrors},
+			&snmp6: {s.UDP6.InDatagrams, s.UDP6.InErrors, s.UDP6.InCsumErrors, s.UDP6.NoPorts},
+		} {
+			for _, n := range counters {
+				if n != nil && !slices.ContainsFunc(bytes.Fields(*content), func(field []byte) bool {
+					v, err := strconv.ParseFloat(string(field), 64)
+					return err == nil && uint64(v) == *n
+				}) {
+					t.Errorf("%d is not in the file", *n)
+				}
 			}
 		}
 	})
-	b.Run("procfs", func(b *testing.B) {
-		b.ReportAllocs()
-		p, err := procfs.Self()
-		if err != nil {
+}
+
+func BenchmarkSNMP(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ReadSNMP("/proc"); err != nil {
 			b.Fatal(err)
 		}
-		for b.Loop() {
-			if _, err := p.Snmp(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	}
 }
 
 func check(t *testing.T, name string, got *uint64, want string) {
