@@ -19,6 +19,23 @@ type Metric struct {
 	Notes  string // what docs/METRICS.md says besides Help
 	// Samples emits every series that n has.
 	Samples func(n *node.Node, emit Emit)
+	// Histograms emits them where the metric is a histogram. Buckets are cumulative, by upper bound.
+	Histograms func(n *node.Node, emit EmitHistogram)
+}
+
+// EmitHistogram takes one histogram.
+type EmitHistogram func(count uint64, sum float64, buckets map[float64]uint64, labels ...string)
+
+// Type is the metric's type as Prometheus has it.
+func (m *Metric) Type() string {
+	switch {
+	case m.Histograms != nil:
+		return "histogram"
+	case strings.HasSuffix(m.Name, "_total"):
+		return "counter"
+	default:
+		return "gauge"
+	}
 }
 
 // Emit takes one sample. Label values stand in the order of Metric.Labels.
@@ -81,6 +98,12 @@ func (m Metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m Metrics) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 	for i := range m.metrics {
 		desc, valueType := m.descs[i], m.metrics[i].valueType()
+		if m.metrics[i].Histograms != nil {
+			m.metrics[i].Histograms(n, func(count uint64, sum float64, buckets map[float64]uint64, labels ...string) {
+				ch <- prometheus.MustNewConstHistogram(desc, count, sum, buckets, labels...)
+			})
+			continue
+		}
 		m.metrics[i].Samples(n, func(value float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(desc, valueType, value, labels...)
 		})
@@ -88,7 +111,7 @@ func (m Metrics) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 }
 
 func (m *Metric) valueType() prometheus.ValueType {
-	if strings.HasSuffix(m.Name, "_total") {
+	if m.Type() == "counter" {
 		return prometheus.CounterValue
 	}
 	return prometheus.GaugeValue

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"vxlan_exporter/internal/kernel/natrules"
 	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/node"
+	"vxlan_exporter/internal/probe"
 )
 
 // DefaultNATRulesMinInterval suits NATRulesConfig.MinInterval.
@@ -46,6 +48,8 @@ type NATRules struct {
 	Metrics
 	conf NATRulesConfig
 
+	mark atomic.Uint32
+
 	// Observe is never called twice at the same time, so these need no lock.
 	read       time.Time
 	generation uint32
@@ -78,6 +82,7 @@ func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) 
 		state, c.err = c.conf.Reader.Read(ctx, in)
 		state.Outer = sinceWhen(state.Outer, c.state.Outer, c.conf.Now())
 		c.state = state
+		c.mark.Store(probe.Mark(&node.Node{NATRules: state}))
 		if c.err = errors.Join(inErr, c.err); c.err != nil {
 			c.err = fmt.Errorf("natrules: %w", c.err)
 		}
@@ -89,6 +94,9 @@ func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) 
 	state := c.state
 	return func(n *node.Node) { n.NATRules = state }, c.err
 }
+
+// Mark is the masquerade mark that the rules had when they were read last; 0 when none tells. It may be called at any time.
+func (c *NATRules) Mark() uint32 { return c.mark.Load() }
 
 // sinceWhen gives the judgments of a reading the time since when they hold, by those of the reading before.
 func sinceWhen(now, before []natrules.Outer, at time.Time) []natrules.Outer {

@@ -28,6 +28,7 @@ type Options struct {
 	MasqueradeBit                          string // empty: found from the rules
 
 	Wire WireConfig
+	Path PathConfig
 
 	Enabled map[string]bool // by name; see Kinds
 	Logger  *slog.Logger
@@ -63,6 +64,7 @@ func Kinds() []Kind {
 		{"natrules", "what the NAT rules do to outer packets (CAP_NET_ADMIN)", true},
 		{"kernel", "kernel release and stored self-test", true},
 		{"wire", "packets of the underlay NICs, off by default (CAP_NET_RAW)", false},
+		{"path", "the path to other nodes, off by default: it sends packets (CAP_NET_ADMIN)", false},
 	}
 }
 
@@ -79,6 +81,9 @@ func (o *Options) validate() error {
 		if d.d < d.min {
 			return fmt.Errorf("--%s=%s: must be positive", d.flag, d.d)
 		}
+	}
+	if p := o.Path; o.Enabled["path"] && (p.Interval < MinPathInterval || p.Peers < 1 || p.Peers > MaxPathPeers) {
+		return fmt.Errorf("--path.interval must be at least %s, --path.peers from 1 to %d", MinPathInterval, MaxPathPeers)
 	}
 	w := o.Wire
 	if o.Enabled["wire"] && (w.MaxPeers < 1 || w.MaxPacketsPerSecond < 1 || !(w.SampleRate > 0 && w.SampleRate <= 1)) {

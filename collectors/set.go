@@ -36,6 +36,13 @@ func New(o Options) (*Set, error) {
 		Logger:      o.Logger,
 		Open:        o.Open.Conntrack,
 	})
+	rules := NewNATRules(NATRulesConfig{
+		Proc:          o.Proc,
+		MinInterval:   o.NATRulesMinInterval,
+		MasqueradeBit: bit,
+		Reader:        o.Open.Rules,
+		OpenRoute:     o.Open.Surroundings,
+	})
 	all := map[string]Collector{
 		"device": NewDevice(DeviceConfig{
 			Ports: ports, FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl,
@@ -46,14 +53,8 @@ func New(o Options) (*Set, error) {
 			FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl, OpenLinks: o.Open.Links,
 		}),
 		"conntrack": flows,
-		"natrules": NewNATRules(NATRulesConfig{
-			Proc:          o.Proc,
-			MinInterval:   o.NATRulesMinInterval,
-			MasqueradeBit: bit,
-			Reader:        o.Open.Rules,
-			OpenRoute:     o.Open.Surroundings,
-		}),
-		"kernel": NewKernel(KernelConfig{Proc: o.Proc, OSRelease: []string{o.OSRelease}, SelfTestFile: o.SelfTestFile}),
+		"natrules":  rules,
+		"kernel":    NewKernel(KernelConfig{Proc: o.Proc, OSRelease: []string{o.OSRelease}, SelfTestFile: o.SelfTestFile}),
 	}
 	if o.Enabled["conntrack"] {
 		s.Background = append(s.Background, flows.Run)
@@ -67,6 +68,16 @@ func New(o Options) (*Set, error) {
 		probe := NewWire(c)
 		all["wire"] = probe
 		s.Background = append(s.Background, probe.Run)
+	}
+	if o.Enabled["path"] {
+		c := o.Path
+		c.Logger, c.Open = o.Logger, o.Open.Route
+		if o.Enabled["natrules"] {
+			c.Mark = rules.Mark
+		}
+		path := NewPath(c)
+		all["path"] = path
+		s.Background = append(s.Background, path.Run)
 	}
 	s.First = all["device"]
 	if !o.Enabled["device"] {

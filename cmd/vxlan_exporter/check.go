@@ -17,6 +17,7 @@ import (
 
 	"vxlan_exporter/exporter"
 	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
 	"vxlan_exporter/internal/report"
 )
 
@@ -27,6 +28,8 @@ type checkConfig struct {
 	output   string
 	interval time.Duration
 	from     string
+	probe    bool
+	path     probeConfig
 }
 
 func addCheck(app *kingpin.Application, s *sources, commands map[string]command) {
@@ -35,6 +38,8 @@ func addCheck(app *kingpin.Application, s *sources, commands map[string]command)
 	cmd.Flag("output", "text for a person, json to judge elsewhere (see --from).").Default("text").EnumVar(&c.output, "text", "json")
 	cmd.Flag("interval", "Interval between two readings of the counters; 0s reads once, without rates.").Default("5s").DurationVar(&c.interval)
 	cmd.Flag("from", "Judge an observation saved with --output=json instead of this node; - for standard input.").PlaceHolder("FILE").StringVar(&c.from)
+	cmd.Flag("probe", "Ask the path to other nodes as well, which sends a few small packets (see the command probe).").BoolVar(&c.probe)
+	c.path.addFlags(cmd)
 	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) { return check(c, s) }
 }
 
@@ -76,7 +81,13 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 		return set.observer.Observe(ctx)
 	}
 	first := once().Node
-	if c.interval == 0 {
+	var path *node.Path
+	if c.probe {
+		if path, err = c.path.ask(ctx, first); err != nil {
+			return diagnosis.Look{}, err
+		}
+	}
+	if c.interval == 0 && !c.probe {
 		return diagnosis.Look{Now: first}, nil
 	}
 	if terminal(os.Stderr) {
@@ -88,7 +99,11 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 	case <-ctx.Done():
 		return diagnosis.Look{}, fmt.Errorf("interrupted")
 	}
-	return diagnosis.Look{Before: first, Now: once().Node}, nil
+	now := once().Node
+	if path != nil {
+		now.Path = path
+	}
+	return diagnosis.Look{Before: first, Now: now}, nil
 }
 
 func (c *checkConfig) saved() (diagnosis.Look, error) {

@@ -37,7 +37,7 @@ func allCollectors(t *testing.T) []collectors.Collector {
 	t.Helper()
 	app := kingpin.New("test", "").Terminate(nil)
 	s := addSourceFlags(app)
-	if _, err := app.Parse([]string{"--collector.wire"}); err != nil {
+	if _, err := app.Parse([]string{"--collector.wire", "--collector.path"}); err != nil {
 		t.Fatal(err)
 	}
 	set, err := s.build(slog.New(slog.DiscardHandler))
@@ -163,10 +163,6 @@ func declared(t *testing.T) []collectors.Metric {
 
 // documentation is the row of a metric.
 func documentation(name string, m collectors.Metric) string {
-	metricType := "gauge"
-	if strings.HasSuffix(name, "_total") {
-		metricType = "counter"
-	}
 	var labels []string
 	for _, l := range m.Labels {
 		label, values, fixed := strings.Cut(l, "=")
@@ -176,5 +172,5 @@ func documentation(name string, m collectors.Metric) string {
 		}
 		labels = append(labels, label)
 	}
-	return fmt.Sprintf("| `%s` | %s%s | %s |\n", name, metricType, strings.Join(labels, ","), strings.TrimSpace(m.Help+" "+m.Notes))
+	return fmt.Sprintf("| `%s` | %s%s | %s |\n", name, m.Type(), strings.Join(labels, ","), strings.TrimSpace(m.Help+" "+m.Notes))
 }

@@ -35,6 +35,7 @@ func run(args []string) int {
 	commands := map[string]command{}
 	addServe(app, sources, commands)
 	addCheck(app, sources, commands)
+	addProbe(app, sources, commands)
 	addSelfTest(app, sources, commands)
 	addGuard(app, sources, commands)
 

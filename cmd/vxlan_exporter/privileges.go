@@ -15,7 +15,7 @@ const privilegedPorts = 1024
 // needs are the capabilities that the collectors that are on can make use of: the table in README.md.
 func (s *sources) needs() capability.Set {
 	var c capability.Set
-	if *s.enabled["conntrack"] || *s.enabled["natrules"] {
+	if *s.enabled["conntrack"] || *s.enabled["natrules"] || *s.enabled["path"] {
 		c |= capability.NetAdmin
 	}
 	// The files that name legacy iptables tables are root's own: root needs no capability to read them.

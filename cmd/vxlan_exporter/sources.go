@@ -39,6 +39,8 @@ func addSourceFlags(app *kingpin.Application) *sources {
 	app.Flag("wire.sample-rate", "Maximum share of the packets with a checksum to capture, above 0 and at most 1.").Default("1").FloatVar(&s.Wire.SampleRate)
 	app.Flag("wire.max-packets-per-second", "Maximum number of captured packets per second; sampling adapts.").Default("1000").IntVar(&s.Wire.MaxPacketsPerSecond)
 	app.Flag("wire.interface", "NIC to watch beside those that VXLAN devices name, as below external devices. Repeatable.").StringsVar(&s.Wire.Interfaces)
+	app.Flag("path.interval", "How often the path is probed.").Default(collectors.DefaultPathInterval.String()).DurationVar(&s.Path.Interval)
+	app.Flag("path.peers", "Peers of a device that each probe draws.").Default(strconv.Itoa(collectors.DefaultPathPeers)).IntVar(&s.Path.Peers)
 	for _, k := range collectors.Kinds() {
 		s.enabled[k.Name] = app.Flag("collector."+k.Name, "Read "+k.Help+".").Default(strconv.FormatBool(k.On)).Bool()
 	}

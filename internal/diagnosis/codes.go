@@ -39,6 +39,17 @@ const (
 	CodeWireEarlier       Code = "wire_bad_packets_earlier" // it saw some, more than a minute ago
 )
 
+// The probe of the path.
+const (
+	CodePathNAT          Code = "path_nat_spoils"   // proven: marked packets with unfinished checksums are lost, the others arrive
+	CodePathOffload      Code = "path_offload_lost" // unfinished checksums are lost, marked or not
+	CodePathMTU          Code = "path_mtu"          // packets that fill the MTU are lost
+	CodePathOK           Code = "path_ok"           // what could be spoiled arrives
+	CodePathRefutes      Code = "path_refutes"      // the model says exposed, and what it says would be spoiled arrives
+	CodePathContradicted Code = "path_contradicts"  // the model says clear, and the probe proves otherwise
+	CodePathUnknown      Code = "path_unknown"      // nothing was answered, or no verdict can be had of the answers
+)
+
 // The look itself.
 const (
 	CodeReadingMissing Code = "reading_missing"      // a reading failed, and what is lost by it
@@ -55,6 +66,7 @@ func Codes() []Code {
 		CodeKernelAlone, CodeSeenEarlier, CodeSharedPort, CodeDNAT, CodeFlowsNoDevice, CodeNotracked, CodeRequestedOn, CodeNoDevices,
 		CodeVXLANErrors, CodeVXLANErrorsLikely, CodeErrorsUnclear, CodeErrorsElsewhere, CodeErrorsEarlier, CodeInvalidOnly, CodeInnerTCP,
 		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors, CodeWireBad, CodeWireEarlier,
+		CodePathNAT, CodePathOffload, CodePathMTU, CodePathOK, CodePathRefutes, CodePathContradicted, CodePathUnknown,
 		CodeReadingMissing, CodeStaleScan, CodeCounterReset, CodeNotComparable, CodeOneLook,
 	}
 }

@@ -129,6 +129,7 @@ func Judge(l Look) Diagnosis {
 	j.innerTCP()
 	j.underlays()
 	j.wire()
+	j.path()
 	return j.verdict()
 }
 

@@ -20,6 +20,7 @@ type verdict struct {
 
 	state  State
 	reason string
+	model  State // what the conditions alone say
 }
 
 // device judges one device for both variants. Of the two families of an external device the worse one speaks.
@@ -41,6 +42,8 @@ func (j *judge) device(d node.Device) []verdict {
 				v.nat = j.natCondition(v.key, v.natted)
 			}
 			v.state, v.reason = j.decide(v)
+			v.model = v.state
+			v.state, v.reason = j.probed(v)
 			if i == 0 || worse(v.state, worst.state) {
 				worst = v
 			}

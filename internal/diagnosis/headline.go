@@ -43,7 +43,7 @@ func (j *judge) failing() string {
 			s += " VXLAN packets with bad checksums arrive (" + f.Evidence[0].Name + " " + f.Evidence[0].Value + ")."
 		case CodeVXLANErrorsLikely:
 			s += " Packets with bad checksums arrive, most likely VXLAN's (" + f.Evidence[0].Name + " " + f.Evidence[0].Value + ")."
-		case CodeWireBad:
+		case CodeWireBad, CodePathNAT, CodePathOffload:
 			s += " " + f.Summary
 		default:
 			continue

@@ -24,6 +24,7 @@ type judge struct {
 	carries  map[string]bool // families that VXLAN is received over here
 	counters []Counter
 	verdicts []verdict
+	paths    []PathVerdict
 
 	state    State
 	findings []Finding
@@ -63,6 +64,7 @@ func newJudge(l Look) *judge {
 	for _, s := range n.Sockets {
 		j.carries[s.Family] = true
 	}
+	j.paths = j.judgePaths()
 	for _, d := range n.Devices {
 		j.verdicts = append(j.verdicts, j.device(d)...)
 	}

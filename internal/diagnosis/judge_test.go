@@ -440,7 +440,7 @@ func remedyCases() []testCase {
 }
 
 func allCases() []testCase {
-	return slices.Concat(variantCases(), trapCases(), receiverCases(), remedyCases(), wireCases())
+	return slices.Concat(variantCases(), trapCases(), receiverCases(), remedyCases(), wireCases(), pathCases())
 }
 
 func TestJudge(t *testing.T) {

@@ -49,6 +49,7 @@ type Node struct {
 	Conntrack Conntrack        `json:"conntrack"`
 	NATRules  natrules.State   `json:"nat_rules"`
 	Wire      *Wire            `json:"wire,omitempty"` // nil when the collector is off
+	Path      *Path            `json:"path,omitempty"` // the last round of the probe; nil when there was none
 }
 
 // Kernel says which kernel this is and what is known of its NAT checksum bugs.

@@ -43,6 +43,50 @@ type Path struct {
 	Limits   []string      `json:"limits,omitempty"`   // what could not be sent and what is not known for want of it
 	Unprobed []string      `json:"unprobed,omitempty"` // devices that no packet was sent through, each with the reason
 	Peers    []PathPeer    `json:"peers,omitempty"`
+	Totals   []PathTotal   `json:"totals,omitempty"` // of all rounds since the exporter started
+}
+
+// PathTotal is what all rounds counted of one device and family of the overlay. Packets that fill the MTU are not in it.
+type PathTotal struct {
+	Device string    `json:"device"`
+	Family string    `json:"family"`
+	Time   time.Time `json:"time"` // of the last round that asked a peer of it
+
+	Plain          PathCount `json:"plain"`
+	PlainSoftware  PathCount `json:"plain_software"`
+	Marked         PathCount `json:"marked"`
+	MarkedSoftware PathCount `json:"marked_software"`
+
+	RoundTrips []uint64      `json:"round_trips"` // answers within each of PathRoundTripBuckets, each with those of the ones before; then all
+	Waited     time.Duration `json:"waited_ns"`   // sum of the round trips
+}
+
+// PathRoundTripBuckets are the upper bounds of the round trips that are counted: within a rack, a data center, a region, and farther.
+func PathRoundTripBuckets() []time.Duration {
+	return []time.Duration{time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
+}
+
+// Add counts what one peer answered.
+func (t *PathTotal) Add(p PathPeer) {
+	buckets := PathRoundTripBuckets()
+	if t.RoundTrips == nil {
+		t.RoundTrips = make([]uint64, len(buckets)+1)
+	}
+	for _, s := range p.Senders {
+		t.Plain.add(s.Plain)
+		t.PlainSoftware.add(s.PlainSoftware)
+		t.Marked.add(s.Marked)
+		t.MarkedSoftware.add(s.MarkedSoftware)
+		for _, d := range s.RoundTrips {
+			t.Waited += d
+			t.RoundTrips[len(buckets)]++
+			for i, bound := range buckets {
+				if d <= bound {
+					t.RoundTrips[i]++
+				}
+			}
+		}
+	}
 }
 
 // PathPeer is what one peer answered.
@@ -84,3 +128,5 @@ type PathCount struct {
 	Sent     int `json:"sent"`
 	Answered int `json:"answered"`
 }
+
+func (c *PathCount) add(d PathCount) { c.Sent, c.Answered = c.Sent+d.Sent, c.Answered+d.Answered }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -120,6 +121,10 @@ func (f *finder) drawn() error {
 	for i := range f.Devices {
 		d := &f.Devices[i]
 		peers, why, err := f.neighbors(d)
+		if errors.Is(err, fs.ErrNotExist) {
+			f.leaveOut(d.Name, "the device is gone")
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -258,7 +263,7 @@ func (f *finder) senders(d *node.Device, peer netip.Addr, route rtnl.Route) ([]S
 			continue
 		}
 		nic, err := f.nic(a.Index)
-		if errors.Is(err, unix.ENODEV) {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
@@ -289,4 +294,14 @@ func (f *finder) nic(index int) (rtnl.NIC, error) {
 		f.nics[index] = nic
 	}
 	return nic, err
+}
+
+// Mark is the masquerade mark that the rules have; kube-proxy's default where none tells.
+func Mark(n *node.Node) uint32 {
+	for _, r := range n.NATRules.Rulesets {
+		if r.Mark != 0 {
+			return r.Mark
+		}
+	}
+	return DefaultMark
 }

@@ -50,6 +50,9 @@ func (w *waiter) wait(ctx context.Context, timeout time.Duration) {
 		w.collect(time.Now())
 	}
 	for _, p := range w.packets {
+		if ctx.Err() != nil { // it was not waited for
+			p.from.talk.refused = "the round was interrupted"
+		}
 		p.from.talk.record(p.ask, false)
 		p.close()
 	}

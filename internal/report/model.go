@@ -79,7 +79,7 @@ func newModel(l diagnosis.Look, d diagnosis.Diagnosis) model {
 	}
 	m.Facts = facts(l)
 	m.Findings, m.Omitted = findings(d.Findings)
-	m.Tables = []table{devices(l.Now, d), flows(l.Now), rules(l.Now), wire(l.Now), kernel(l.Now), counters(l), missing(l.Now)}
+	m.Tables = []table{devices(l.Now, d), flows(l.Now), rules(l.Now), wire(l.Now), path(l.Now), kernel(l.Now), counters(l), missing(l.Now)}
 	m.Tables = slices.DeleteFunc(m.Tables, func(t table) bool { return len(t.Rows) == 0 && len(t.Notes) == 0 })
 	var omitted int
 	if m.Steps, omitted = steps(d.Findings); omitted > 0 {

@@ -1,0 +1,201 @@
+package collectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"vxlan_exporter/internal/kernel/nl"
+	"vxlan_exporter/internal/node"
+	"vxlan_exporter/internal/probe"
+)
+
+// Defaults and bounds of PathConfig.
+const (
+	DefaultPathInterval = time.Minute
+	DefaultPathPeers    = 3
+	MinPathInterval     = 5 * time.Second // a round takes up to 3 s
+	MaxPathPeers        = 100
+)
+
+// pathIdle is how long rounds go on after the last Observe: who asks nothing is sent nothing for.
+const pathIdle = 10 * time.Minute
+
+// pathTimeout bounds a round. Its own bounds are tighter: four waves of the probe's timeout.
+const pathTimeout = 10 * time.Second
+
+// PathConfig says how often and how much is asked.
+type PathConfig struct {
+	Interval time.Duration // from one round to the next; 0: DefaultPathInterval
+	Peers    int           // drawn of each device and round; 0: DefaultPathPeers
+	Mark     func() uint32 // kube-proxy's masquerade mark; nil, or 0: its default
+	Open     nl.Opener     // of an rtnetlink socket; nil: the running kernel's
+	Logger   *slog.Logger
+}
+
+// Path probes the path to other nodes in the background. It sends packets; everything else in this package only reads.
+type Path struct {
+	Metrics
+	conf    PathConfig
+	observe chan struct{} // an Observe has come
+
+	mu       sync.Mutex
+	observed time.Time // last
+	known    []node.Device
+	unknown  error // why the devices are not known
+	tried    time.Time
+	path     *node.Path // of the last round that could be made
+	err      error      // of the last round
+	totals   []node.PathTotal
+}
+
+// NewPath makes the collector called "path". Nothing is sent before Run and the first Observe.
+func NewPath(c PathConfig) *Path {
+	if c.Interval <= 0 {
+		c.Interval = DefaultPathInterval
+	}
+	if c.Peers <= 0 {
+		c.Peers = DefaultPathPeers
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Path{Metrics: pathMetrics(), conf: c, observe: make(chan struct{}, 1)}
+}
+
+// Name is "path".
+func (*Path) Name() string { return "path" }
+
+// Observe fills node.Path with the last round, and tells Run of the devices. It waits for nothing.
+func (c *Path) Observe(_ context.Context, known *node.Node) (Fill, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.observed, c.known, c.unknown = time.Now(), known.Devices, devicesUnknown(known)
+	select {
+	case c.observe <- struct{}{}:
+	default:
+	}
+	if c.path == nil && c.err == nil {
+		return func(*node.Node) {}, nil // the first round is under way
+	}
+	if c.path == nil {
+		return nil, c.err
+	}
+	p := *c.path
+	p.Totals = slices.Clone(c.totals)
+	return func(n *node.Node) { n.Path = &p }, c.err
+}
+
+// Run makes rounds until ctx ends, as long as somebody observes.
+func (c *Path) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-c.observe:
+		}
+		wait, due := c.due(time.Now())
+		if due {
+			c.round(ctx)
+			wait = c.conf.Interval
+		}
+		timer.Reset(wait)
+	}
+}
+
+// due reports whether a round is to be made now, and when to look again if not.
+func (c *Path) due(now time.Time) (wait time.Duration, due bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch left := c.tried.Add(c.conf.Interval).Sub(now); {
+	case c.observed.IsZero(), now.Sub(c.observed) > pathIdle:
+		return pathIdle, false // the next Observe wakes
+	case !c.tried.IsZero() && left > 0:
+		return left, false
+	default:
+		return 0, true
+	}
+}
+
+// round makes one round. What it could not find out is the error of the next Observe.
+func (c *Path) round(ctx context.Context) {
+	c.mu.Lock()
+	devices, err := c.known, c.unknown
+	c.tried = time.Now()
+	c.mu.Unlock()
+	var path *node.Path
+	switch {
+	case err != nil:
+	case len(devices) == 0:
+		err = fmt.Errorf("no VXLAN device to send through: %w", fs.ErrNotExist)
+	default:
+		path, err = c.ask(ctx, devices)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err = nil; err != nil {
+		c.err = fmt.Errorf("path: %w", err)
+	}
+	if path != nil {
+		c.path = path
+		c.add(path, devices)
+	}
+}
+
+func (c *Path) ask(ctx context.Context, devices []node.Device) (*node.Path, error) {
+	ctx, cancel := context.WithTimeout(ctx, pathTimeout)
+	defer cancel()
+	mark := uint32(probe.DefaultMark)
+	if c.conf.Mark != nil && c.conf.Mark() != 0 {
+		mark = c.conf.Mark()
+	}
+	found, err := probe.Find(ctx, probe.Config{Open: c.conf.Open, Devices: devices, Max: c.conf.Peers, Mark: mark})
+	if err != nil {
+		return nil, err
+	}
+	path := probe.Round(ctx, found.Targets, probe.Options{Mark: mark, Count: probe.DefaultCount, Timeout: probe.DefaultTimeout, Own: found.Own})
+	path.Unprobed = found.Unprobed
+	switch {
+	case len(path.Limits) > 0:
+		err = fmt.Errorf("%s: %w", path.Limits[0], fs.ErrPermission)
+	case len(path.Peers) == 0:
+		err = fmt.Errorf("no peer to ask: %w", errors.Join(fs.ErrNotExist, unprobed(path.Unprobed)))
+	}
+	return &path, err
+}
+
+func unprobed(why []string) error {
+	var f failures
+	for _, w := range why {
+		f.add(errors.New(w))
+	}
+	return f.join()
+}
+
+// add counts a round, and forgets devices that are gone.
+func (c *Path) add(path *node.Path, devices []node.Device) {
+	c.totals = slices.DeleteFunc(c.totals, func(t node.PathTotal) bool {
+		return !slices.ContainsFunc(devices, func(d node.Device) bool { return d.Name == t.Device })
+	})
+	for _, p := range path.Peers {
+		i := slices.IndexFunc(c.totals, func(t node.PathTotal) bool { return t.Device == p.Device && t.Family == p.Family })
+		if i < 0 {
+			i = len(c.totals)
+			c.totals = append(c.totals, node.PathTotal{Device: p.Device, Family: p.Family})
+		}
+		c.totals[i].RoundTrips = slices.Clone(c.totals[i].RoundTrips) // an observation may have it
+		c.totals[i].Add(p)
+		c.totals[i].Time = path.Time
+	}
+}
