@@ -20,7 +20,7 @@ func TestAlertsKeepTheirContract(t *testing.T) {
 		if s := r.Labels["severity"]; !slices.Contains([]string{"critical", "warning", "info"}, s) {
 			t.Errorf("%s: severity %q", r.Alert, s)
 		}
-		if c := r.Labels["cause"]; !slices.Contains([]string{"outer_nat", "inner_checksum", "tunnel_offload", "exporter"}, c) {
+		if c := r.Labels["cause"]; !slices.Contains([]string{"outer_nat", "inner_checksum", "tunnel_offload", "mtu", "exporter"}, c) {
 			t.Errorf("%s: cause %q", r.Alert, c)
 		}
 		if len(r.Labels) != 2 || len(r.Annotations) != 4 {

@@ -30,8 +30,8 @@ func TestRunbookCommandsExist(t *testing.T) {
 			t.Errorf("%s is not in the manual page", flag)
 		}
 	}
-	for _, command := range regexp.MustCompile(`vxlan_exporter (check|selftest|guard|[a-z]+)`).FindAllStringSubmatch(strings.Join(commands, "\n"), -1) {
-		if !slices.Contains([]string{"check", "selftest", "guard"}, command[1]) && !strings.Contains(command[0], "-n") {
+	for _, command := range regexp.MustCompile(`vxlan_exporter (check|probe|selftest|guard|[a-z]+)`).FindAllStringSubmatch(strings.Join(commands, "\n"), -1) {
+		if !slices.Contains([]string{"check", "probe", "selftest", "guard"}, command[1]) && !strings.Contains(command[0], "-n") {
 			t.Errorf("%q is no command of the program", command[0])
 		}
 	}
