@@ -60,6 +60,16 @@ export const FEATURE = words({
   7: ["on [fixed]", "text"],
 });
 
+/** States of a path, the worst first. */
+export const PATH = words({
+  6: ["nat", "red"],
+  5: ["offload", "red"],
+  4: ["mtu", "orange"],
+  3: ["ok", "green"],
+  2: ["unknown", "purple"],
+  1: ["unreachable", "text"],
+});
+
 export const VARIANT = words({
   zero_checksum: ["A zero_checksum", "red"],
   offloaded_checksum: ["B offloaded_checksum", "red"],

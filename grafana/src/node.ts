@@ -5,6 +5,7 @@ import { counters } from "./node/counters.js";
 import { devices } from "./node/devices.js";
 import { exporter } from "./node/exporter.js";
 import { flows } from "./node/flows.js";
+import { path } from "./node/path.js";
 import { rules } from "./node/rules.js";
 import { verdict } from "./node/verdict.js";
 import { wire } from "./node/wire.js";
@@ -26,7 +27,7 @@ export function nodeDashboard(): DashboardBuilder {
       link("Runbook", "${runbook}/RUNBOOK.md", "What each alert means, how to confirm it, how to cure it"),
     ])
     .annotation(alerts(nodeAlerts));
-  for (const part of [verdict, devices, flows, rules, counters, wire, exporter]) {
+  for (const part of [verdict, devices, flows, rules, counters, path, wire, exporter]) {
     part(d);
   }
   return d;

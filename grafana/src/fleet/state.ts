@@ -15,6 +15,16 @@ const exposures = series({
   .withOverride(matching("^active: offloaded.*", fixed("red"))).withOverride(matching("^active: zero.*", fixed("dark-red")))
   .withOverride(matching("^exposed: offloaded.*", fixed("orange"))).withOverride(matching("^exposed: zero.*", fixed("dark-orange")));
 
+const paths = series({
+  title: "Devices by what their probe of the path found", unit: "short", width: 24, height,
+  why: "no data: no exporter probes the path (--collector.path)",
+  description: "nat and offload are proof that packets are lost, with nobody's traffic; mtu: those that fill the MTU. Which nodes: the alerts VxlanPathSpoilsChecksums and VxlanPathMTU. " +
+    "Do: `vxlan_exporter check --probe` there.",
+}, [[`sum by (state) (${dev("vxlan_path_state")}) > 0`, "{{state}}"]])
+  .maxDataPoints(POINTS)
+  .withOverride(matching("^(nat|offload)$", fixed("red"))).withOverride(column("mtu", fixed("orange")))
+  .withOverride(column("ok", fixed("green"))).withOverride(column("unknown", fixed("purple"))).withOverride(column("unreachable", fixed("text")));
+
 const exposed = table({
   title: "Exposed or unknown now, the first 100", unit: "short", width: 12, height,
   why: "No device is exposed or unknown, or none was judged.",
@@ -66,7 +76,7 @@ const kernels = table({
 
 export function fleetState(d: DashboardBuilder): void {
   d.withRow(row("Exposure, rules, offload, kernels"));
-  for (const panel of [exposures, exposed, guards, offload, drift, kernels]) {
+  for (const panel of [exposures, exposed, guards, offload, drift, paths, kernels]) {
     d.withPanel(panel);
   }
 }

@@ -121,6 +121,9 @@ func (s *Scene) start(ctx context.Context, o Options, node *lab.NS, before []str
 		target.Labels["cluster"] = o.Cluster
 	}
 	command := slices.Concat(before, []string{o.Exporter, "--collector.wire", "--conntrack.min-interval=0s", "--natrules.min-interval=0s"})
+	if len(s.exporters)%2 == 1 { // receivers: a sender's probe would make NATed flows before anybody is hurt
+		command = append(command, "--collector.path", "--path.interval=5s")
+	}
 	e, err := scrape.StartAt(ctx, node, target.Address.String(), command[0], command[1:]...)
 	if err != nil {
 		return err
