@@ -19,7 +19,8 @@ import (
 // DeviceConfig says what the device collector reads and publishes. The zero value reads the process's network
 // namespace.
 type DeviceConfig struct {
-	Ports          []uint16       // VXLAN ports besides the devices' own; nil: DefaultPort
+	Ports          []uint16       // VXLAN ports to look for besides the devices' own; nil: the usual ones, see Device.ports
+	Proc           string         // where procfs is mounted; empty: sockets without a device are not looked for
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
 
 	OpenRoute nl.Opener                           // nil: nl.Route
@@ -35,9 +36,6 @@ type Device struct {
 
 // NewDevice returns the collector called "device". It needs no capability.
 func NewDevice(cfg DeviceConfig) *Device {
-	if cfg.Ports == nil {
-		cfg.Ports = []uint16{DefaultPort}
-	}
 	return &Device{cfg: cfg, Metrics: deviceMetrics(cfg.FeatureInclude), ethtool: ethtool.NewClient(cfg.OpenIoctl)}
 }
 
@@ -52,12 +50,12 @@ func (c *Device) Observe(ctx context.Context, _ *node.Node) (Fill, error) {
 		return nil, err
 	}
 	devices, featuresErr := c.features(ctx, devices)
-	ports := vxlanPorts(devices, c.cfg.Ports)
+	ports := c.ports(devices)
 	return func(n *node.Node) { n.Devices, n.Ports = devices, ports }, errors.Join(err, featuresErr)
 }
 
 // ConfiguredPorts are the ports that are known without reading anything, on both families.
-func (c *Device) ConfiguredPorts() []node.Port { return vxlanPorts(nil, c.cfg.Ports) }
+func (c *Device) ConfiguredPorts() []node.Port { return vxlanPorts(nil, orUsual(c.cfg.Ports)) }
 
 // links reads the links and names their underlays. devices is nil when there was no answer at all.
 func (c *Device) links(ctx context.Context) (devices []node.Device, err error) {

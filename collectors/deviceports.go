@@ -1,14 +1,51 @@
 package collectors
 
 import (
+	"path/filepath"
 	"slices"
 
+	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
 )
 
-// DefaultPort is the kernel's own VXLAN port (drivers/net/vxlan/vxlan_core.c, vxlan_port), which flannel keeps. IANA's
-// is 4789.
-const DefaultPort = 8472
+// DefaultPort is the kernel's own VXLAN port (drivers/net/vxlan/vxlan_core.c, vxlan_port), which flannel keeps; IANAPort is the one of
+// RFC 7348, which Docker Swarm and Calico use.
+const (
+	DefaultPort = 8472
+	IANAPort    = 4789
+)
+
+// ports are those to look for: the devices' own and the configured ones. Where none is configured, they are the two usual ones: the
+// second where no device is in sight that sends from here, or where the kernel has a VXLAN socket on it and no device here uses it.
+// A device that was moved to another network namespace, as Docker Swarm moves its own, leaves nothing else to see.
+func (c *Device) ports(devices []node.Device) []node.Port {
+	here := func(d node.Device) bool { return d.LinkNetns == nil }
+	if c.cfg.Ports != nil || !slices.ContainsFunc(devices, here) {
+		return vxlanPorts(devices, orUsual(c.cfg.Ports))
+	}
+	ports := vxlanPorts(devices, []uint16{DefaultPort})
+	if c.cfg.Proc == "" || slices.ContainsFunc(ports, func(p node.Port) bool { return p.Port == IANAPort }) {
+		return ports
+	}
+	// What cannot be read is for the socket collector to tell.
+	four, _ := procnet.Sockets(filepath.Join(c.cfg.Proc, "net/udp"), node.IPv4, []uint16{IANAPort})
+	six, _ := procnet.Sockets(filepath.Join(c.cfg.Proc, "net/udp6"), node.IPv6, []uint16{IANAPort})
+	if len(four)+len(six) > 0 {
+		ports = append(ports, node.Port{Port: IANAPort, IPv4: len(four) > 0, IPv6: len(six) > 0})
+		slices.SortFunc(ports, comparePorts)
+	}
+	return ports
+}
+
+// orUsual are the ports where no device is known.
+func orUsual(configured []uint16) []uint16 {
+	if configured == nil {
+		return []uint16{DefaultPort, IANAPort}
+	}
+	return configured
+}
+
+func comparePorts(a, b node.Port) int { return int(a.Port) - int(b.Port) }
 
 // vxlanPorts lists every port that a device uses or that is configured, sorted. The families of a port are those of the
 // devices on it; of one that no device uses, those of all devices; of all, where there are no devices.
@@ -36,6 +73,6 @@ func vxlanPorts(devices []node.Device, configured []uint16) []node.Port {
 	for _, p := range ports {
 		list = append(list, p)
 	}
-	slices.SortFunc(list, func(a, b node.Port) int { return int(a.Port) - int(b.Port) })
+	slices.SortFunc(list, comparePorts)
 	return list
 }

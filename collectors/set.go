@@ -45,7 +45,7 @@ func New(o Options) (*Set, error) {
 	})
 	all := map[string]Collector{
 		"device": NewDevice(DeviceConfig{
-			Ports: ports, FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl,
+			Ports: ports, Proc: o.Proc, FeatureInclude: include, OpenRoute: o.Open.Route, OpenIoctl: o.Open.Ioctl,
 		}),
 		"host":   NewHost(o.Proc, o.Open.Counters),
 		"socket": NewSocket(o.Proc),

@@ -21,7 +21,8 @@ func addSourceFlags(app *kingpin.Application) *sources {
 	s := &sources{enabled: map[string]*bool{}}
 	app.Flag("path.procfs", "Where procfs is mounted.").Default("/proc").StringVar(&s.Proc)
 	app.Flag("path.os-release", "The os-release file.").Default("/etc/os-release").StringVar(&s.OSRelease)
-	app.Flag("vxlan.port", "UDP port to look for, beside those that devices use. Repeatable.").Default("8472").StringsVar(&s.Ports)
+	app.Flag("vxlan.port", "UDP port to look for, beside those that devices use. Repeatable. Without it: 8472, and 4789 where no device is in sight or the kernel "+
+		"has a VXLAN socket on it.").StringsVar(&s.Ports)
 	app.Flag("device.feature-include", "Regular expression (anchored) of device features to publish beside the usual ones.").StringVar(&s.FeatureInclude)
 	app.Flag("conntrack.strategy", "How to read connection tracking: auto, full or filter.").Default("auto").
 		EnumVar((*string)(&s.ConntrackStrategy), "auto", "full", "filter")

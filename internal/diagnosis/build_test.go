@@ -109,7 +109,10 @@ func external() change {
 
 func down() change { return eachDevice(func(d *node.Device) { d.Up = false }) }
 
-func movedHere() change { return eachDevice(func(d *node.Device) { d.LinkNetns = new(int32(7)) }) }
+// movedHere makes the devices ones that were made in another namespace, where their sockets stayed.
+func movedHere() change {
+	return all(eachDevice(func(d *node.Device) { d.LinkNetns = new(int32(7)) }), func(n *node.Node) { n.Sockets = nil })
+}
 
 func oldAttributes() change {
 	return eachDevice(func(d *node.Device) {
@@ -230,11 +233,17 @@ func flows(tracked, snat uint64) change {
 }
 
 // nattedFrom gives the first port source-NATed flows of one address, as a scan lists them.
-func nattedFrom(address string, snat uint64) change {
+func nattedFrom(address string, snat uint64) change { return nattedAt(8472, address, snat) }
+
+func nattedAt(port uint16, address string, snat uint64) change {
 	return func(n *node.Node) {
-		n.Conntrack.Ports[0].SNAT += snat
+		for i := range n.Conntrack.Ports {
+			if n.Conntrack.Ports[i].Port == port {
+				n.Conntrack.Ports[i].SNAT += snat
+			}
+		}
 		n.Conntrack.Sources = append(n.Conntrack.Sources, node.NATSource{
-			Family: node.IPv4, Port: 8472, Address: netip.MustParseAddr(address), Flows: snat, Remaining: 25 * time.Second, Seen: n.Time,
+			Family: node.IPv4, Port: port, Address: netip.MustParseAddr(address), Flows: snat, Remaining: 25 * time.Second, Seen: n.Time,
 		})
 	}
 }
@@ -292,6 +301,24 @@ func noDevices() change {
 	return func(n *node.Node) {
 		n.Devices, n.Sockets, n.Ports[0].Device = nil, nil, false
 		n.Conntrack.Ports[0].Flows = 0
+	}
+}
+
+// movedAway leaves of the device what one that Docker Swarm moved leaves here: the kernel's socket on port 4789.
+func movedAway() change {
+	return func(n *node.Node) {
+		n.Devices, n.Sockets[0].Port, n.Conntrack.Ports[0].Port, n.NATRules.Outer[0].Port = nil, 4789, 4789, 4789
+		n.Ports = []node.Port{{Port: 4789, IPv4: true}}
+	}
+}
+
+// movedBeside adds the socket of a device that was moved away, whose packets nothing NATs.
+func movedBeside() change {
+	return func(n *node.Node) {
+		n.Sockets = append(n.Sockets, procnet.Socket{Family: node.IPv4, Port: 4789, Inode: 4712})
+		n.Ports = append(n.Ports, node.Port{Port: 4789, IPv4: true})
+		n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{Family: node.IPv4, Port: 4789, Change: natrules.NoChange, Why: natrules.WhyNoRule})
+		n.Conntrack.Ports = append(n.Conntrack.Ports, node.ConntrackPort{Family: node.IPv4, Port: 4789, Flows: 2})
 	}
 }
 

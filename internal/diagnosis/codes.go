@@ -5,21 +5,24 @@ type Code string
 
 // The sending half.
 const (
-	CodeNATSpoils         Code = "nat_spoils_checksums"     // active: NATed flows leave through an exposed device
-	CodeNATCouldSpoil     Code = "nat_could_spoil"          // exposed: the rules NAT the outer packet, no NATed flow is there
-	CodeExposedUnread     Code = "exposed_rules_unread"     // exposed because the NAT rules could not be read or understood
-	CodeExposureUnknown   Code = "exposure_unknown"         // a condition could not be read
-	CodeClear             Code = "device_clear"             // a condition is absent, and which
-	CodeOffloadAlone      Code = "clear_by_offload_alone"   // clear only while tx-checksum-ip-generic stays off
-	CodeLeftOver          Code = "nat_flows_left_over"      // NATed entries that no packet can meet: the port is not tracked any more
-	CodeRulesContradicted Code = "rules_contradicted"       // NATed flows although the rules say none
-	CodeKernelAlone       Code = "clear_by_kernel_alone"    // NATed flows, and only the verdict on the kernel says they are harmless
-	CodeSeenEarlier       Code = "nat_flows_seen_earlier"   // no NATed flow now, but there were some
-	CodeSharedPort        Code = "shared_port"              // several devices on one port: flows cannot be told apart
-	CodeDNAT              Code = "dnat_on_vxlan_port"       // the destination of VXLAN packets is rewritten
-	CodeFlowsNoDevice     Code = "nat_flows_without_device" // NATed flows to a VXLAN port, and no device here that sends them
-	CodeNotracked         Code = "vxlan_not_tracked"        // NOTRACK: conntrack is blind, and NAT cannot happen
-	CodeRequestedOn       Code = "offload_requested_on"     // off [requested on]
+	CodeNATSpoils         Code = "nat_spoils_checksums"      // active: NATed flows leave through an exposed device
+	CodeNATCouldSpoil     Code = "nat_could_spoil"           // exposed: the rules NAT the outer packet, no NATed flow is there
+	CodeExposedUnread     Code = "exposed_rules_unread"      // exposed because the NAT rules could not be read or understood
+	CodeExposureUnknown   Code = "exposure_unknown"          // a condition could not be read
+	CodeClear             Code = "device_clear"              // a condition is absent, and which
+	CodeOffloadAlone      Code = "clear_by_offload_alone"    // clear only while tx-checksum-ip-generic stays off
+	CodeLeftOver          Code = "nat_flows_left_over"       // NATed entries that no packet can meet: the port is not tracked any more
+	CodeRulesContradicted Code = "rules_contradicted"        // NATed flows although the rules say none
+	CodeKernelAlone       Code = "clear_by_kernel_alone"     // NATed flows, and only the verdict on the kernel says they are harmless
+	CodeSeenEarlier       Code = "nat_flows_seen_earlier"    // no NATed flow now, but there were some
+	CodeSharedPort        Code = "shared_port"               // several devices on one port: flows cannot be told apart
+	CodeDNAT              Code = "dnat_on_vxlan_port"        // the destination of VXLAN packets is rewritten
+	CodeFlowsNoDevice     Code = "nat_flows_without_device"  // NATed flows to a VXLAN port, and no device here that sends them
+	CodeMovedAway         Code = "device_moved_away"         // a VXLAN socket without a device; rules and flows do no harm
+	CodeMovedNATed        Code = "device_moved_away_nated"   // the same, and the rules NAT its outer packets, or flows are NATed
+	CodeMovedUnknown      Code = "device_moved_away_unknown" // the same, and whether NAT happens could not be told
+	CodeNotracked         Code = "vxlan_not_tracked"         // NOTRACK: conntrack is blind, and NAT cannot happen
+	CodeRequestedOn       Code = "offload_requested_on"      // off [requested on]
 	CodeNoDevices         Code = "no_vxlan_devices"
 )
 
@@ -63,7 +66,7 @@ const (
 func Codes() []Code {
 	return []Code{
 		CodeNATSpoils, CodeNATCouldSpoil, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeLeftOver, CodeRulesContradicted,
-		CodeKernelAlone, CodeSeenEarlier, CodeSharedPort, CodeDNAT, CodeFlowsNoDevice, CodeNotracked, CodeRequestedOn, CodeNoDevices,
+		CodeKernelAlone, CodeSeenEarlier, CodeSharedPort, CodeDNAT, CodeFlowsNoDevice, CodeMovedAway, CodeMovedNATed, CodeMovedUnknown, CodeNotracked, CodeRequestedOn, CodeNoDevices,
 		CodeVXLANErrors, CodeVXLANErrorsLikely, CodeErrorsUnclear, CodeErrorsElsewhere, CodeErrorsEarlier, CodeInvalidOnly, CodeInnerTCP,
 		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors, CodeWireBad, CodeWireEarlier,
 		CodePathNAT, CodePathOffload, CodePathMTU, CodePathOK, CodePathRefutes, CodePathContradicted, CodePathUnknown,

@@ -124,6 +124,7 @@ func Judge(l Look) Diagnosis {
 	j := newJudge(l)
 	j.readings()
 	j.senders()
+	j.moved()
 	j.looseFlows()
 	j.receivers()
 	j.innerTCP()

@@ -184,6 +184,7 @@ func (j *judge) flowEvidence(key portKey) Evidence {
 
 // looseFlows looks at NATed flows from the port's side: those no device here accounts for, and rewritten destinations.
 func (j *judge) looseFlows() {
+	away := j.movedAway()
 	for _, p := range j.now.Conntrack.Ports {
 		key := portKey{p.Family, p.Port}
 		port := fmt.Sprintf("%s port %d", p.Family, p.Port)
@@ -192,7 +193,7 @@ func (j *judge) looseFlows() {
 		if len(j.ports.devices[key]) > 0 { // what is not listed is charged to each of them
 			loose.flows -= j.ports.sources[sourceKey{key, netip.Addr{}}].flows
 		}
-		if loose.flows > 0 && len(j.ports.anywhere[key]) == 0 && j.succeeded(readDevices) {
+		if loose.flows > 0 && len(j.ports.anywhere[key]) == 0 && !slices.Contains(away, key) && j.succeeded(readDevices) {
 			j.raise(Unknown)
 			j.add(Finding{
 				Code: CodeFlowsNoDevice, Severity: Warning, Port: p.Port, Family: p.Family, Evidence: evidence,

@@ -33,9 +33,9 @@ func (j *judge) headline() string {
 }
 
 func (j *judge) failing() string {
-	var s string
+	s := j.movedHeadline(Critical)
 	if names := j.named(Active); len(names) > 0 {
-		s = "NAT spoils the checksums of packets sent through " + list(names) + "."
+		s = "NAT spoils the checksums of packets sent through " + list(names) + ". " + s
 	}
 	for _, f := range j.findings {
 		switch f.Code {
@@ -54,6 +54,9 @@ func (j *judge) failing() string {
 
 func (j *judge) exposed() string {
 	names := j.named(Exposed)
+	if len(names) == 0 {
+		return j.movedHeadline(Warning) + " No NATed flow is there now."
+	}
 	s := "Every condition of the stall holds for " + list(names)
 	unread := slices.ContainsFunc(j.verdicts, func(v verdict) bool { return v.state == Exposed && v.nat.unread })
 	if unread {
@@ -93,7 +96,7 @@ func (j *judge) firstOpen() string {
 	}
 	for _, f := range j.findings {
 		switch f.Code {
-		case CodeErrorsUnclear, CodeInnerTCP, CodeFlowsNoDevice, CodeReadingMissing:
+		case CodeErrorsUnclear, CodeInnerTCP, CodeFlowsNoDevice, CodeMovedUnknown, CodeReadingMissing:
 			return f.Summary
 		}
 	}

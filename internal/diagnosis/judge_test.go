@@ -242,7 +242,7 @@ func trapCases() []testCase {
 		}},
 		{"device moved here, tx checksum off", once(movedHere(), txOff(), oldRules()), want{state: Healthy, a: Clear, b: Clear}},
 		{"device moved away: its socket stayed", once(func(n *node.Node) { n.Devices = nil }, oldRules(), flows(6, 2)), want{
-			state: Unknown, codes: []Code{CodeNoDevices, CodeFlowsNoDevice},
+			state: Failing, codes: []Code{CodeNoDevices, CodeMovedNATed},
 		}},
 		{"attributes absent on a kernel that has them", once(oldAttributes(), oldRules()), want{
 			state: Unknown, a: Clear, b: Unknown, says: []string{"does not say whether the device writes"},
@@ -299,6 +299,28 @@ func trapCases() []testCase {
 		}},
 		{"NATed flows to a port without a device", once(noDevices(), flows(2, 2)), want{state: Unknown, codes: []Code{CodeFlowsNoDevice, CodeNoDevices}}},
 		{"no VXLAN device", once(noDevices()), want{state: Healthy, codes: []Code{CodeNoDevices}, says: []string{"Nothing here sends or receives VXLAN"}}},
+		{"a device was moved away, and nothing NATs its packets", once(movedAway(), outer(natrules.NoChange, natrules.WhyNoRule, nil)), want{
+			state: Healthy, codes: []Code{CodeMovedAway, CodeNoDevices}, not: []Code{CodeFlowsNoDevice},
+			says: []string{"moved to another network namespace", "no NAT rule matches"}, types: []string{"nsenter --net=NAMESPACE vxlan_exporter check"},
+		}},
+		{"a device was moved away, and the rules NAT its packets", once(movedAway(), snatOfAddress()), want{
+			state: Exposed, codes: []Code{CodeMovedNATed}, types: []string{"iptables -t raw -I OUTPUT -p udp --dport 4789 -j NOTRACK"},
+			says: []string{"of a device that was moved to another network namespace, would be NATed here"},
+		}},
+		{"a device was moved away, and its flows are NATed", once(movedAway(), snatOfAddress(), flows(4, 2)), want{
+			state: Failing, codes: []Code{CodeMovedNATed}, not: []Code{CodeFlowsNoDevice}, says: []string{"2 of 4 flows with a rewritten source", "are NATed here"},
+		}},
+		{"a device was moved away, and its flows are NATed though the rules say not", once(movedAway(), outer(natrules.NoChange, natrules.WhyNoRule, nil), flows(4, 2)), want{
+			state: Failing, codes: []Code{CodeMovedNATed},
+		}},
+		{"a device was moved away, not tracked", once(movedAway(), outer(natrules.NoChange, natrules.WhyNotrack, nil), flows(4, 2)), want{state: Healthy, codes: []Code{CodeMovedAway}}},
+		{"a device was moved away, rules not read", once(movedAway(), rulesRefused()), want{state: Unknown, codes: []Code{CodeMovedUnknown}, shuns: []string{"NOTRACK"}}},
+		{"a device was moved away, beside one that is here", once(oldRules(), movedBeside(), nattedAt(4789, "10.0.0.1", 2)), want{
+			state: Failing, b: Exposed, codes: []Code{CodeMovedNATed}, not: []Code{CodeFlowsNoDevice},
+		}},
+		{"bad checksums arrive for a device that was moved away", twice(all(movedAway(), outer(natrules.NoChange, natrules.WhyNoRule, nil), flows(4, 0)), csum4(3), invalid(3)), want{
+			state: Failing, codes: []Code{CodeVXLANErrorsLikely}, not: []Code{CodeErrorsElsewhere},
+		}},
 		{"devices not read", once(noDevices(), reading("device", node.Failed, "rtnetlink: deadline exceeded")), want{
 			state: Unknown, codes: []Code{CodeReadingMissing}, not: []Code{CodeNoDevices}, says: []string{"rtnetlink: deadline exceeded"},
 		}},
@@ -352,7 +374,7 @@ func receiverCases() []testCase {
 			n.Kernel.Release, n.Host.UDP6 = "3.10.0-1160.el7.x86_64", procnet.UDPCounters{}
 		}, invalid(3)), want{state: Healthy, codes: []Code{CodeInvalidOnly}}},
 		{"bad checksums, no VXLAN here", twice(noDevices(), csum4(7), invalid(7)), want{
-			state: Healthy, codes: []Code{CodeErrorsElsewhere}, says: []string{"they are not VXLAN's", "7 UDP packets"},
+			state: Healthy, codes: []Code{CodeErrorsElsewhere}, says: []string{"most likely not VXLAN's", "no device, no socket on port 8472", "7 UDP packets"},
 		}},
 		{"bad checksums over IPv6 where VXLAN is on IPv4", twice(nothing, csum6(5), invalid(5)), want{state: Healthy, codes: []Code{CodeErrorsElsewhere}}},
 		{"IPv6 underlay: Udp6InCsumErrors", twice(over6(), csum6(5), invalid(5)), want{state: Failing, codes: []Code{CodeVXLANErrorsLikely}}},

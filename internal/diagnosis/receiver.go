@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"vxlan_exporter/internal/kernel/kernelversion"
@@ -105,7 +106,7 @@ func (j *judge) badChecksums(family string, c Counter) {
 	switch {
 	case !j.carries[family] && j.succeeded(readDevices) && j.succeeded(readSockets):
 		f.Code, f.Severity = CodeErrorsElsewhere, Warning
-		f.Summary = bad + ", and nothing here receives VXLAN over " + family + ": they are not VXLAN's."
+		f.Summary = bad + ", and nothing here receives VXLAN over " + family + j.lookedFor(family) + ": they are most likely not VXLAN's."
 	case j.carries[family] && drops > 0:
 		j.raise(Failing)
 		f.Code, f.Severity = CodeVXLANErrors, Critical
@@ -129,6 +130,20 @@ func (j *judge) badChecksums(family string, c Counter) {
 		f.Remedies = j.askSenders(family)
 	}
 	j.add(f)
+}
+
+// lookedFor names the ports that no device and no kernel socket uses.
+func (j *judge) lookedFor(family string) string {
+	var ports []string
+	for _, p := range j.now.Ports {
+		if slices.Contains(p.Families(), family) {
+			ports = append(ports, fmt.Sprint(p.Port))
+		}
+	}
+	if len(ports) == 0 {
+		return ""
+	}
+	return " (no device, no socket on port " + list(ports) + ")"
 }
 
 // unclear says what is missing for an answer.
