@@ -4,6 +4,7 @@
 package kerneltest
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -68,6 +69,7 @@ func New() *Kernel {
 	for i := range 6 {
 		f := conntracktest.VXLAN(i, Port)
 		if i < 2 {
+			f.Source = netip.AddrPortFrom(Address(), f.Source.Port()+uint16(i))
 			f.ReplyDestination = f.WithSNAT().SNAT
 		}
 		k.flows.Flows = append(k.flows.Flows, f, conntracktest.TCP(i), conntracktest.VXLAN(100+i, IANAPort))
