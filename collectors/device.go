@@ -75,6 +75,7 @@ func (c *Device) links(ctx context.Context) (devices []node.Device, err error) {
 	slices.SortStableFunc(devices, func(a, b node.Device) int { return cmp.Compare(a.Name, b.Name) })
 	// Two links swap a name while the dump runs: one of them is enough, a name identifies a device everywhere else.
 	devices = slices.CompactFunc(devices, func(a, b node.Device) bool { return a.Name == b.Name })
+	c.nameNamespaces(conn, devices)
 	return devices, errors.Join(err, nameUnderlays(conn, devices))
 }
 

@@ -49,6 +49,38 @@ func observe(ctx context.Context, cs ...Collector) (n node.Node, err error) {
 	return n, err
 }
 
+// A device that was moved here says which namespace has its socket; in that one, the socket and its port are seen though the device is
+// gone.
+func TestObserveBothHalvesOfAMovedDevice(t *testing.T) {
+	host, there := labtest.New(t, "host"), labtest.New(t, "overlay")
+	host.Run("ip", "link", "add", "vx-here", "type", "vxlan", "id", "1", "dstport", "8472")
+	host.Run("ip", "link", "set", "vx-here", "up")
+	host.Run("ip", "link", "add", "vxlan0", "type", "vxlan", "id", "4097", "dstport", "4789")
+	host.Run("ip", "link", "set", "vxlan0", "netns", there.Name)
+	there.Run("ip", "link", "set", "vxlan0", "up")
+	for _, c := range []struct {
+		ns      *labtest.NS
+		devices string
+		ports   string
+	}{
+		{host, "[vx-here:]", "[{4789 true false false} {8472 true false true}]"},
+		{there, "[vxlan0:/run/netns/" + host.Name + "]", "[{4789 true false true} {8472 true false false}]"},
+	} {
+		var n node.Node
+		c.ns.Do(func() (err error) {
+			n, err = observe(context.Background(), NewDevice(DeviceConfig{Proc: "/proc/thread-self"}))
+			return err
+		})
+		var devices []string
+		for _, d := range n.Devices {
+			devices = append(devices, d.Name+":"+d.LinkNetnsPath)
+		}
+		if fmt.Sprint(devices) != c.devices || fmt.Sprint(n.Ports) != c.ports {
+			t.Errorf("devices %v, ports %v, want %s, %s", devices, n.Ports, c.devices, c.ports)
+		}
+	}
+}
+
 func TestObserveDevices(t *testing.T) {
 	ns := overlay(t)
 	var n node.Node
@@ -116,7 +148,7 @@ func TestObserveMovedDevice(t *testing.T) {
 func TestObserveNoDevices(t *testing.T) {
 	labtest.New(t, "device").Do(func() error {
 		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{}))
-		if len(n.Devices)+len(n.Underlays) != 0 || fmt.Sprint(n.Ports) != "[{8472 true true false}]" {
+		if len(n.Devices)+len(n.Underlays) != 0 || fmt.Sprint(n.Ports) != "[{4789 true true false} {8472 true true false}]" {
 			t.Errorf("devices %v, underlays %v, ports %v", n.Devices, n.Underlays, n.Ports)
 		}
 		return err

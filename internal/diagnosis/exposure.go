@@ -36,7 +36,7 @@ func (j *judge) device(d node.Device) []verdict {
 				kernel:   j.kernels[[2]string{variant, family}],
 			}
 			if d.LinkNetns != nil {
-				v.nat = elsewhere(*d.LinkNetns)
+				v.nat = elsewhere(d)
 			} else {
 				v.natted = j.ports.of(d, v.key)
 				v.nat = j.natCondition(v.key, v.natted)
@@ -55,9 +55,14 @@ func (j *judge) device(d node.Device) []verdict {
 
 // elsewhere is the NAT condition of a device that was moved here: its socket and its outer packets stayed in the namespace it was
 // made in (drivers/net/vxlan/vxlan_core.c, vxlan->net), so the rules, flows and counters of this one do not concern it.
-func elsewhere(netns int32) natCondition {
-	why := fmt.Sprintf("the device was moved here: its outer packets leave through another network namespace (link-netnsid %d), whose rules and flows are not seen from here", netns)
-	return natCondition{condition: condition{unsure, why, Evidence{"link-netnsid", fmt.Sprint(netns)}}}
+func elsewhere(d node.Device) natCondition {
+	netns := fmt.Sprint(*d.LinkNetns)
+	if d.LinkNetnsPath != "" {
+		netns += ", " + d.LinkNetnsPath
+	}
+	why := "the device was moved here: its outer packets leave through another network namespace (link-netnsid " + netns +
+		"), whose rules and flows are not seen from here"
+	return natCondition{condition: condition{unsure, why, Evidence{"link-netnsid", netns}}}
 }
 
 func worse(a, b State) bool {

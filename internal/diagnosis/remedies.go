@@ -32,12 +32,17 @@ func (j *judge) remedies(v verdict) []Remedy {
 // undecidedRemedies are for a device of which not enough is known: find out, and the switch that helps in any case.
 func (j *judge) undecidedRemedies(v verdict) []Remedy {
 	if v.device.LinkNetns != nil {
-		return []Remedy{{
+		r := Remedy{
 			Title:    "Look from the namespace that its packets leave through",
 			Commands: []string{"ip netns list-id", "nsenter --net=NAMESPACE vxlan_exporter check"},
 			Effect:   "the first command shows which namespace the link-netnsid is; rules, flows and counters there are the ones that count",
 			Cost:     "none", Diagnostic: true,
-		}}
+		}
+		if path := v.device.LinkNetnsPath; path != "" {
+			r.Commands = []string{"nsenter --net=" + shellWord(path) + " vxlan_exporter check"}
+			r.Effect = "rules, flows and counters there are the ones that count"
+		}
+		return []Remedy{r}
 	}
 	var r []Remedy
 	if v.nat.unread {

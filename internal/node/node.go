@@ -78,7 +78,8 @@ type Host struct {
 // Device is a VXLAN device with its offload features.
 type Device struct {
 	rtnl.Link
-	Underlay      string           `json:"underlay,omitempty"` // name of the underlay NIC, by the kernel or by an address
+	Underlay      string           `json:"underlay,omitempty"`        // name of the underlay NIC, by the kernel or by an address
+	LinkNetnsPath string           `json:"link_netns_path,omitempty"` // of the namespace that LinkNetns is the number of, as for setns(2)
 	Features      ethtool.Features `json:"features,omitempty"`
 	FeaturesError string           `json:"features_error,omitempty"` // why Features is empty
 }
