@@ -76,16 +76,38 @@ func (c *Device) links(ctx context.Context) (devices []node.Device, err error) {
 	// Two links swap a name while the dump runs: one of them is enough, a name identifies a device everywhere else.
 	devices = slices.CompactFunc(devices, func(a, b node.Device) bool { return a.Name == b.Name })
 	c.nameNamespaces(conn, devices)
-	return devices, errors.Join(err, nameUnderlays(conn, devices))
+	return devices, errors.Join(err, c.nameUnderlays(ctx, conn, devices))
 }
 
-// nameUnderlays fills Underlay: the device that IFLA_VXLAN_LINK names or, without it, the one that bears the local
-// address. The underlay of a device that was moved here is in another namespace.
-func nameUnderlays(conn *rtnl.Conn, devices []node.Device) error {
+// way is what devices have in common whose packets are taken to leave by one way: one of them is asked for.
+type way struct {
+	local netip.Addr
+	link  int
+}
+
+// nameUnderlays fills Underlay: the device that the route to a peer leads to. Where that is not known it is the one that IFLA_VXLAN_LINK
+// names or, without it, the one that bears the local address, unless that is lo, by which nothing leaves. The underlay of a device
+// that was moved here is in another namespace.
+func (c *Device) nameUnderlays(ctx context.Context, conn *rtnl.Conn, devices []node.Device) error {
 	var errs []error
+	outs := make([]int, len(devices))
+	ways := make(map[way]int)
 	var locals []netip.Addr
-	for _, d := range devices {
-		if d.LinkNetns == nil && d.UnderlayIndex == 0 && d.Local.IsValid() {
+	for i, d := range devices {
+		if d.LinkNetns != nil {
+			continue
+		}
+		w := way{d.Local, d.UnderlayIndex}
+		if out, ok := ways[w]; ok {
+			outs[i] = out
+		} else {
+			var err error
+			if outs[i], err = c.wayOut(ctx, conn, d); err != nil {
+				errs = append(errs, fmt.Errorf("underlay of %q: %w", d.Name, err))
+			}
+			ways[w] = outs[i]
+		}
+		if outs[i] = cmp.Or(outs[i], d.UnderlayIndex); outs[i] == 0 && d.Local.IsValid() {
 			locals = append(locals, d.Local)
 		}
 	}
@@ -98,7 +120,10 @@ func nameUnderlays(conn *rtnl.Conn, devices []node.Device) error {
 	names := make(map[int]string)
 	for i := range devices {
 		d := &devices[i]
-		index := cmp.Or(d.UnderlayIndex, owners[d.Local])
+		index := outs[i]
+		if owner := owners[d.Local]; index == 0 && owner != loopbackIndex {
+			index = owner
+		}
 		if index <= 0 || d.LinkNetns != nil {
 			continue
 		}
@@ -114,6 +139,27 @@ func nameUnderlays(conn *rtnl.Conn, devices []node.Device) error {
 		d.Underlay = name
 	}
 	return errors.Join(errs...)
+}
+
+const loopbackIndex = 1 // include/linux/netdevice.h, LOOPBACK_IFINDEX
+
+// wayOut is the interface by which packets to a peer of the device leave; 0: not known.
+func (c *Device) wayOut(ctx context.Context, conn *rtnl.Conn, d node.Device) (int, error) {
+	peer, known := rtnl.Remote{Addr: d.Remote, Out: d.UnderlayIndex}, d.Remote.IsValid() && !d.Remote.IsMulticast()
+	if !known && !d.IsExternal() {
+		var err error
+		if peer, known, err = rtnl.FirstRemote(ctx, c.cfg.OpenRoute, d.Index); err != nil {
+			return 0, err
+		}
+	}
+	if !known {
+		return 0, nil
+	}
+	r, err := conn.RouteOf(rtnl.RouteQuery{Destination: peer.Addr, Source: d.Local, Out: peer.Out, UDPPort: d.Port})
+	if errors.Is(err, rtnl.ErrNoRoute) || r.Local {
+		return 0, nil
+	}
+	return r.Index, err
 }
 
 // features reads the features of every device and drops those that are gone.

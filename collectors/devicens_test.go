@@ -299,7 +299,7 @@ func TestManyDevicesTakeFewSockets(t *testing.T) {
 		}
 		return nil
 	})
-	if route != 6 || ioctl != 6 {
+	if route != 12 || ioctl != 6 {
 		t.Errorf("6 looks opened %d rtnetlink and %d ioctl sockets", route, ioctl)
 	}
 }

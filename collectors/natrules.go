@@ -77,9 +77,10 @@ func (*NATRules) Name() string { return "natrules" }
 func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) {
 	devices := deviceKeys(known)
 	if generation, ok := c.conf.Reader.Generation(ctx); c.due(devices, generation, ok) {
-		in, inErr := c.inputOf(ctx, known)
+		in, around, inErr := c.inputOf(ctx, known)
 		var state natrules.State
 		state, c.err = c.conf.Reader.Read(ctx, in)
+		around.Close()
 		state.Outer = sinceWhen(state.Outer, c.state.Outer, c.conf.Now())
 		c.state = state
 		c.mark.Store(probe.Mark(&node.Node{NATRules: state}))

@@ -148,19 +148,22 @@ func TestNATRulesInput(t *testing.T) {
 	observeNAT(t, ns, NewNATRules(NATRulesConfig{Reader: reader}), n)
 	p := reader.in.Ports[0]
 	addr := netip.MustParseAddr
+	senders, ways := p.Senders(false, 0), p.Ways(false, 0)
+	if len(senders) != 1 || len(ways) != 1 || len(p.Senders(true, 0)) != 0 {
+		t.Fatalf("senders %+v, ways %+v", senders, ways)
+	}
 	for _, c := range []struct {
 		what string
 		ok   bool
 	}{
-		{"local", len(p.Local) == 1 && p.Local[0] == addr("192.168.77.1")},
-		{"inner", len(p.Inner) == 1 && p.Inner[0] == addr("192.168.77.1")},
-		{"remotes", len(p.Remotes) == 2 && p.Remotes[0].Next() != p.Remotes[1].Next()},
-		{"overlay", len(p.Overlay) == 2 && netip.MustParsePrefix("10.244.0.0/16").Overlaps(p.Overlay[0])},
-		{"underlay", len(p.Underlays) == 1 && p.Underlays[0].Name == "eth0" && len(p.Underlays[0].Addrs) > 0 && p.Underlays[0].Index > 0},
+		{"the node's address", len(senders[0].Sources) == 1 && senders[0].Sources[0] == netip.PrefixFrom(addr("192.168.77.1"), 32)},
+		{"into the tunnel", senders[0].Out.Name == "flannel.1" && len(senders[0].Destinations) == 2},
+		{"out of the node", ways[0].Out.Name == "eth0" && ways[0].Source == addr("192.168.77.1") && ways[0].Masquerade == addr("192.168.77.1")},
+		{"peers", len(ways[0].Peers) == 2 && ways[0].Peers[0].Next() != ways[0].Peers[1].Next()},
 		{"device", len(p.Devices) == 1 && p.Devices[0].Name == "flannel.1"},
 	} {
 		if !c.ok {
-			t.Errorf("%s: %+v", c.what, p)
+			t.Errorf("%s: senders %+v, ways %+v", c.what, senders, ways)
 		}
 	}
 }
@@ -184,14 +187,14 @@ func TestNATRulesRoutes(t *testing.T) {
 		change natrules.Change
 	}{
 		{"routes of one next hop", "", natrules.NoChange},
-		{"another of one next hop", "route add 10.99.0.0/16 dev vx2", natrules.UnsureChange},
-		{"several next hops", "route add 10.99.0.0/16 nexthop dev flannel.1 nexthop dev vx2", natrules.UnsureChange},
+		{"another of one next hop", "route add 10.99.0.0/16 dev vx2", natrules.PortChange},
+		{"several next hops", "route add 10.99.0.0/16 nexthop dev flannel.1 nexthop dev vx2", natrules.PortChange},
 		{"several of the same cluster", "route add 10.244.9.0/24 nexthop dev flannel.1 nexthop dev vx2", natrules.NoChange},
-		{"IPv6 siblings", "route add fd99::/16 dev flannel.1\nroute append fd99::/16 dev vx2", natrules.PortChange},
-		{"a nexthop object", "nexthop add id 5 dev vx2\nroute add 10.99.0.0/16 nhid 5", natrules.UnsureChange},
+		{"IPv6 siblings", "addr add fd77::1/64 dev eth0 nodad\nroute add fd99::/16 dev flannel.1\nroute append fd99::/16 dev vx2", natrules.PortChange},
+		{"a nexthop object", "nexthop add id 5 dev vx2\nroute add 10.99.0.0/16 nhid 5", natrules.PortChange},
 		{"a nexthop object, the same cluster", "nexthop add id 5 dev vx2\nroute add 10.244.9.0/24 nhid 5", natrules.NoChange},
-		{"a group", "nexthop add id 5 dev flannel.1\nnexthop add id 6 dev vx2\nnexthop add id 7 group 5/6\nroute add 10.99.0.0/16 nhid 7", natrules.UnsureChange},
-		{"a group, IPv6", "nexthop add id 5 via fe80::5 dev flannel.1\nnexthop add id 6 via fe80::6 dev vx2\nnexthop add id 7 group 5/6\nroute add fd99::/16 nhid 7", natrules.PortChange},
+		{"a group", "nexthop add id 5 dev flannel.1\nnexthop add id 6 dev vx2\nnexthop add id 7 group 5/6\nroute add 10.99.0.0/16 nhid 7", natrules.PortChange},
+		{"a group, IPv6", "addr add fd77::1/64 dev eth0 nodad\nnexthop add id 5 via fe80::5 dev flannel.1\nnexthop add id 6 via fe80::6 dev vx2\nnexthop add id 7 group 5/6\nroute add fd99::/16 nhid 7", natrules.PortChange},
 		{"a device without routes", "link add dev vx3 type vxlan id 3 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx3 up", natrules.PortChange},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {

@@ -25,14 +25,19 @@ func (k *Kernel) OpenIPSets() (nl.Socket, error) {
 	return s, nil
 }
 
-// ipSets answers IPSET_CMD_TEST and IPSET_CMD_HEADER. There is one set, of addresses, with Remote in it
+// ipSets answers IPSET_CMD_LIST, IPSET_CMD_TEST and IPSET_CMD_HEADER. There is one set, of addresses, with Remote in it
 // (include/uapi/linux/netfilter/ipset/ip_set.h).
 func (k *Kernel) ipSets(m netlink.Message) ([]netlink.Message, error) {
-	const test, header = 11, 12
+	const list, test, header = 7, 11, 12
 	if !bytes.Contains(m.Data, []byte(setName+"\x00")) {
 		return nil, unix.ENOENT
 	}
 	switch uint16(m.Header.Type) & 0xff {
+	case list: // IPSET_ATTR_ADT {IPSET_ATTR_DATA {IPSET_ATTR_IP {IPSET_ATTR_IPADDR_IPV4}}}
+		b := nl.Append(nl.Append([]byte{unix.AF_INET, 0, 0, 0}, 1, []byte{6}), 2, setName+"\x00")
+		address := nested(nil, 1, nl.Append(nil, 1|unix.NLA_F_NET_BYTEORDER, Remote().AsSlice()))
+		b = nested(b, 8, nested(nil, 7, address))
+		return []netlink.Message{{Header: netlink.Header{Type: m.Header.Type}, Data: b}}, nil
 	case test:
 		const notIn = unix.Errno(4103) // IPSET_ERR_EXIST
 		if !bytes.Contains(m.Data, nl.Append(nil, 1|unix.NLA_F_NET_BYTEORDER, Remote().AsSlice())) {

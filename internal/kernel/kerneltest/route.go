@@ -41,10 +41,18 @@ func listOf(m netlink.Message) Source {
 	return Surroundings
 }
 
-// surroundings answers the dumps of addresses, of forwarding databases, of routes and of nexthop objects (struct ndmsg, struct rtmsg,
-// struct nhmsg).
+// surroundings answers the dumps of interfaces, of addresses, of forwarding databases, of routes and of nexthop objects (struct ndmsg,
+// struct rtmsg, struct nhmsg), and what is asked of single packets. It has no policy rules.
 func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
 	var out []netlink.Message
+	switch {
+	case m.Header.Type == unix.RTM_GETLINK:
+		return append(k.links(), k.link(1, "lo", nil), k.link(nicIndex, NIC, nil)), nil
+	case m.Header.Type == unix.RTM_GETRULE:
+		return nil, nil
+	case m.Header.Type == unix.RTM_GETROUTE && m.Header.Flags&netlink.Dump == 0:
+		return wayOf(m), nil
+	}
 	add := func(kind netlink.HeaderType, data []byte) {
 		out = append(out, netlink.Message{Header: netlink.Header{Type: kind}, Data: data})
 	}
@@ -73,6 +81,18 @@ func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
 	return out, nil
 }
 
+// wayOf is the route of one packet: 10.244.N.0/24 is behind interface N, everything else behind the NIC.
+func wayOf(m netlink.Message) []netlink.Message {
+	index := uint32(nicIndex)
+	if dst := m.Data[unix.SizeofRtMsg+4:]; dst[0] == 10 {
+		index = uint32(dst[2])
+	}
+	b := []byte{unix.AF_INET, 32, 0, 0, unix.RT_TABLE_MAIN, 0, 0, unix.RTN_UNICAST, 0, 0, 0, 0}
+	b = nl.Append(b, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, index))
+	b = nl.Append(b, unix.RTA_PREFSRC, Address().AsSlice())
+	return []netlink.Message{{Header: netlink.Header{Type: unix.RTM_NEWROUTE}, Data: b}}
+}
+
 // OpenRoute is an nl.Opener.
 func (k *Kernel) OpenRoute() (nl.Socket, error) {
 	s, err := k.messages(Route, k.route)
@@ -86,6 +106,12 @@ func (k *Kernel) route(m netlink.Message) ([]netlink.Message, error) {
 	dump := m.Header.Flags&netlink.Dump == netlink.Dump
 	var out []netlink.Message
 	switch {
+	case m.Header.Type == unix.RTM_GETNEIGH:
+		b := append([]byte{unix.AF_BRIDGE, 0, 0, 0}, m.Data[4:8]...)
+		b = nl.Append(append(b, 0, 0, 0, 0), unix.NDA_DST, Remote().AsSlice())
+		out = append(out, netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWNEIGH}, Data: b})
+	case m.Header.Type == unix.RTM_GETROUTE:
+		return wayOf(m), nil
 	case m.Header.Type == unix.RTM_GETADDR:
 		b := append([]byte{unix.AF_INET, 24, 0, 0}, binary.NativeEndian.AppendUint32(nil, nicIndex)...)
 		b = nl.Append(nl.Append(b, unix.IFA_ADDRESS, Address().AsSlice()), unix.IFA_LOCAL, Address().AsSlice())

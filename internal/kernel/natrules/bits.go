@@ -58,6 +58,24 @@ func commonValue(n int, candidates [][]byte) value {
 	return v
 }
 
+// bytesOf are the bits of v, those that are not known as 0.
+func bytesOf(v value) []byte {
+	b := make([]byte, len(v))
+	for i := range v {
+		b[i] = v[i].bits
+	}
+	return b
+}
+
+// orZero is what v and zero have alike.
+func (v value) orZero() value {
+	w := unknownValue(len(v))
+	for i := range v {
+		w[i].known = v[i].known &^ v[i].bits
+	}
+	return w
+}
+
 // wordValue is a 32-bit number in host order, as nf_tables keeps marks and interface indexes in its registers.
 func wordValue(w word) value {
 	v := make(value, 4)

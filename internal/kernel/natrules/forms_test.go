@@ -127,7 +127,7 @@ func forms() []form {
 -A B -j MASQUERADE --random-fully
 -A C -o nowhere -j ACCEPT
 -A C -m mark --mark 0x4000/0x4000 -j ACCEPT
-` + kubeFixed), MarkCleared, isTrue, PortChange, WhyBypassed},
+` + kubeFixed), MarkAbsent, nil, PortChange, WhyBypassed}, // a marked packet of UDP leaves in C
 		{"only marked by another mark", nat("-A POSTROUTING -m mark --mark 0x2000/0x2000 -j MASQUERADE --random-fully\n" + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
 		{"exact mark", nat("-A POSTROUTING -m mark --mark 0x4000 -j MASQUERADE --random-fully\n"), MarkKept, isTrue, PortChange, WhyKept},
 		{"a match that is not understood", nat("-A POSTROUTING -m u32 --u32 \"0x0&0x0=0x0\" -j MASQUERADE --random-fully\n"), MarkAbsent, nil, UnsureChange, WhyUnread},

@@ -31,9 +31,18 @@ func (memoryBlob) close()     {}
 
 func fuzzPorts() []Port {
 	local := netip.MustParseAddr("192.168.77.1")
+	device := Interface{Name: "flannel.1", Index: 3}
 	return []Port{{
-		Port: vxlanPort, IPv4: true, IPv6: true, Local: []netip.Addr{local}, Inner: []netip.Addr{local},
-		Underlays: []Interface{{Name: "eth0", Index: 2, Addrs: []netip.Addr{local}}}, Devices: []Interface{{Name: "flannel.1", Index: 3}},
+		Port: vxlanPort, IPv4: true, IPv6: true, Own: []netip.Addr{local}, Devices: []Interface{device},
+		Senders: func(bool, uint32) []Sender {
+			return []Sender{
+				{Out: device, Sources: []netip.Prefix{netip.PrefixFrom(local, 32)}},
+				{Out: device, Sources: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24")}, In: []Interface{{Name: "cni0", Index: 4}}},
+			}
+		},
+		Ways: func(bool, uint32) []Way {
+			return []Way{{Out: Interface{Name: "eth0", Index: 2, Addrs: []netip.Addr{local}}, Source: local, Masquerade: local}}
+		},
 	}}
 }
 

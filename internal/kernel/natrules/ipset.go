@@ -25,7 +25,11 @@ type ipSets struct {
 	names      map[uint16]string
 	types      map[string]setType
 	asked      map[string]truth
+	members    map[string]*setMembers
 }
+
+// setMembers are the members of a set of addresses or networks; nil where they are too many, or not to be had.
+type setMembers struct{ all ranges }
 
 // setType is what a set holds: "hash:net", and for which family.
 type setType struct {
@@ -43,7 +47,7 @@ func newIPSets(ctx context.Context, open nl.Opener, openLegacy func(ipv6 bool) (
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	return &ipSets{
 		ctx: ctx, cancel: cancel, open: open, openLegacy: openLegacy,
-		names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{},
+		names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{}, members: map[string]*setMembers{},
 	}
 }
 
@@ -90,8 +94,8 @@ func parseSetType(b []byte) setType {
 	return setType{name: n.text(ipsetAttrType), ipv6: len(n[ipsetAttrFamily]) == 1 && n[ipsetAttrFamily][0] == nfIPv6}
 }
 
-// contains asks whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the source.
-func (s *ipSets) contains(name string, p *packet, dirs []bool) truth {
+// contains says whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the source.
+func (s *ipSets) contains(name string, m *machine, dirs []bool) truth {
 	// kube-proxy's set of endpoints that reach themselves through a service: destination and source are one address, and such a
 	// packet does not leave by a tunnel (pkg/proxy/ipvs).
 	if strings.HasPrefix(name, "KUBE-") && strings.HasSuffix(name, "-LOOP-BACK") {
@@ -104,28 +108,31 @@ func (s *ipSets) contains(name string, p *packet, dirs []bool) truth {
 	if !ok {
 		return maybe
 	}
-	if t.ipv6 != p.ipv6 {
+	if t.ipv6 != m.packet.ipv6 {
 		return no // ip_set_test: another family never matches
 	}
-	addrs := func(source bool) []netip.Addr {
+	field := func(source bool) dim {
 		if source {
-			return p.srcs
+			return dimSrc
 		}
-		return p.dsts
+		return dimDst
 	}
-	firsts, seconds, port := addrs(dirs[0]), []netip.Addr{{}}, []byte(nil)
+	firsts, seconds, port := m.few(field(dirs[0])), []netip.Addr{{}}, []byte(nil)
 	switch t.name {
 	case "hash:ip", "hash:net":
+		if all := s.list(name, t.ipv6); all != nil {
+			return m.is(field(dirs[0]), all.all)
+		}
 	case "hash:ip,port", "hash:net,port", "hash:ip,port,ip", "hash:ip,port,net":
-		if len(dirs) < 2 || dirs[1] || !p.outer {
+		if len(dirs) < 2 || dirs[1] || !m.packet.outer {
 			return maybe
 		}
-		port = []byte{p.dport[0].bits, p.dport[1].bits}
+		port = bytesOf(m.value(dimDport))
 		if strings.Count(t.name, ",") == 2 {
 			if len(dirs) < 3 {
 				return maybe
 			}
-			seconds = addrs(dirs[2])
+			seconds = m.few(field(dirs[2]))
 		}
 	default:
 		return maybe
@@ -147,6 +154,77 @@ func (s *ipSets) contains(name string, p *packet, dirs []bool) truth {
 		return maybe
 	}
 	return truthOf(in)
+}
+
+// few are the addresses that a field can be, if they are few.
+func (m *machine) few(d dim) []netip.Addr {
+	const most = 16
+	f := &m.packet.fields[m.seen(d)]
+	var all []netip.Addr
+	for _, s := range f.set {
+		for n := s.first; f.known; n = n.next() {
+			if len(all) == most {
+				return nil
+			}
+			if all = append(all, n.addr(m.packet.ipv6)); n == s.last {
+				break
+			}
+		}
+	}
+	return all
+}
+
+const maxSetMembers = 1 << 16
+
+// list asks for all members of a set of addresses or networks; nil where they cannot be had.
+func (s *ipSets) list(name string, ipv6 bool) *setMembers {
+	if m, ok := s.members[name]; ok {
+		return m
+	}
+	var spans []span
+	err := s.dump(ipv6, name, func() { spans = nil }, func(data []byte) error {
+		for _, b := range nl.Attrs(parseNested(data)[ipsetAttrADT]) {
+			n := parseNested(b)
+			if len(spans) == maxSetMembers || n.be32(ipsetAttrCADTFlags)&ipsetFlagNoMatch != 0 {
+				return errTooMany
+			}
+			m, ok := member(n, ipv6)
+			if !ok {
+				return nl.ErrMalformed
+			}
+			spans = append(spans, m)
+		}
+		return nil
+	})
+	var m *setMembers
+	if err == nil {
+		m = &setMembers{rangesOf(spans...)}
+	} else if !errors.Is(err, errTooMany) {
+		s.note(name, err)
+	}
+	s.members[name] = m
+	return m
+}
+
+// member reads IPSET_ATTR_IP and IPSET_ATTR_CIDR.
+func member(n nested, ipv6 bool) (span, bool) {
+	kind, size := uint16(1), 4 // IPSET_ATTR_IPADDR_IPV4
+	if ipv6 {
+		kind, size = 2, 16
+	}
+	a, ok := netip.AddrFromSlice(parseNested(n[ipsetAttrIP])[kind])
+	if !ok || len(a.AsSlice()) != size {
+		return span{}, false
+	}
+	length := size * 8
+	if c := n[ipsetAttrCIDR]; len(c) == 1 {
+		length = int(c[0])
+	}
+	p := netip.PrefixFrom(a, length)
+	if !p.IsValid() {
+		return span{}, false
+	}
+	return prefixSpan(p), true
 }
 
 // test asks for one member.

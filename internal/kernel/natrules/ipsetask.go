@@ -17,12 +17,17 @@ const (
 	soIPSet       = 83 // SO_IP_SET
 	subsysIPSet   = 6  // NFNL_SUBSYS_IPSET
 	ipsetProtocol = 6
+	ipsetList     = 7  // IPSET_CMD_LIST
 	ipsetTest     = 11 // IPSET_CMD_TEST
 	ipsetHeader   = 12 // IPSET_CMD_HEADER
 
 	ipsetAttrProtocol, ipsetAttrName, ipsetAttrType, ipsetAttrFamily, ipsetAttrData = 1, 2, 3, 5, 7
 
-	ipsetAttrIP, ipsetAttrPort, ipsetAttrProto, ipsetAttrIP2 = 1, 4, 7, 20
+	ipsetAttrADT = 8
+
+	ipsetAttrIP, ipsetAttrCIDR, ipsetAttrPort, ipsetAttrProto, ipsetAttrCADTFlags, ipsetAttrIP2 = 1, 3, 4, 7, 8, 20
+
+	ipsetFlagNoMatch = 1 << 2 // IPSET_FLAG_NOMATCH: an exception
 
 	ipsetErrPrivate = unix.Errno(4096) // IPSET_ERR_PRIVATE: from here on, what a type says of a question
 	ipsetErrExist   = unix.Errno(4103) // IPSET_ERR_EXIST: to a test, "not in the set"
@@ -82,6 +87,26 @@ func (s *ipSets) header(name string) ([]byte, error) {
 		return nil, err
 	}
 	return b[nfgenmsgLength:], nil
+}
+
+// dump asks for all members of a set, and hands the attributes of every part of the answer to each.
+func (s *ipSets) dump(ipv6 bool, name string, reset func(), each func(data []byte) error) error {
+	if err := s.connect(); err != nil {
+		return err
+	}
+	const kind = subsysIPSet<<8 | ipsetList
+	var enough error
+	err := s.conn.Dump(kind, kind, question(ipv6, name), reset, func(b []byte) error {
+		if enough = wellFormedNFT(b); enough == nil {
+			enough = each(b[nfgenmsgLength:])
+		}
+		return enough
+	})
+	if enough != nil { // what is left of the answer goes with the socket
+		_ = s.conn.Close()
+		s.conn = nil
+	}
+	return err
 }
 
 // member asks whether a member is in a set: an acknowledgement is a yes.

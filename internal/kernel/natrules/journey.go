@@ -19,7 +19,7 @@ func (b *base) core() int32 {
 	switch {
 	case !b.nat, b.alone:
 		return b.priority
-	case b.hook == hookOutput:
+	case b.hook == hookOutput || b.hook == hookPrerouting:
 		return prioNATDst
 	default:
 		return prioNATSrc
@@ -71,6 +71,7 @@ func firstNAT(sorted []*base) []*base {
 
 // ambiguous reports whether two base chains share hook and priority, so that their order is not known.
 func ambiguous(bases []*base) bool {
+	bases = outgoing(bases)
 	for i, a := range bases {
 		for _, b := range bases[:i] {
 			if !a.sameTable(b) && a.hook == b.hook && a.core() == b.core() && (a.nat != b.nat || a.priority == b.priority) {
@@ -81,12 +82,22 @@ func ambiguous(bases []*base) bool {
 	return false
 }
 
-// travel takes one packet through base chains, which are in order, and returns every fate it can meet. A nat chain is asked for a
-// tracked packet only, and the first nat chain that rewrites the source is the last that is asked.
-func (w *walk) travel(bases []*base, start state) []exit {
+// travel takes a kind of packet through base chains, which are in order, and returns every fate it can meet. A nat chain is asked for a
+// tracked packet only, and the first nat chain that rewrites the source is the last that is asked. Where nat rewrites destinations,
+// rules for services set the bits of marking; they are not walked.
+func (w *walk) travel(bases []*base, start state, marking uint32) []exit {
 	var fates exitSet
-	live := pathSet{{state: start}}
+	live := pathSet{{state: start, packet: w.packets[0]}}
+	mark := func() {
+		for i := range live {
+			live[i].state.mark = live[i].state.mark.assign(marking, marking)
+		}
+		marking = 0
+	}
 	for _, b := range bases {
+		if marking != 0 && (b.hook == hookForward || b.hook == hookPostrouting || b.core() > prioNATDst) {
+			mark()
+		}
 		var next pathSet
 		for _, p := range live {
 			if b.nat && p.state.untracked != nil {
@@ -94,17 +105,23 @@ func (w *walk) travel(bases []*base, start state) []exit {
 				continue
 			}
 			for _, e := range w.enter(b, p) {
+				if e.left = p.left; e.kind == exitAccept && e.left == nil && b.nat && b.hook == hookPostrouting {
+					e.left = e.rule
+				}
 				switch {
-				case e.kind == exitAccept, b.nat && b.hook == hookOutput:
-					// The nat table's OUTPUT can only change the destination; what it does not tell leaves the source alone.
+				case e.kind == exitAccept, b.nat && b.hook != hookPostrouting:
+					// Where the nat table rewrites destinations, what it does not tell leaves the source alone.
 					next.add(e.path)
+				case e.kind == exitUnknown && b.hook == hookForward:
+					next.add(p)
 				default:
 					fates.add(e)
 				}
 			}
 		}
-		live = next
+		live = w.joined(next)
 	}
+	mark()
 	for _, p := range live {
 		fates.add(exit{kind: exitAccept, path: p})
 	}

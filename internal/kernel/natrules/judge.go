@@ -105,8 +105,13 @@ func (j *judgement) unordered(family string) []*base {
 	return all
 }
 
-func postrouting(bases []*base) []*base {
-	return slices.DeleteFunc(slices.Clone(bases), func(b *base) bool { return b.hook != hookPostrouting })
+func postrouting(bases []*base) []*base { return at(bases, hookPostrouting) }
+
+// outgoing are the base chains of what this node sends itself.
+func outgoing(bases []*base) []*base { return at(bases, hookOutput, hookPostrouting) }
+
+func at(bases []*base, hooks ...int) []*base {
+	return slices.DeleteFunc(slices.Clone(bases), func(b *base) bool { return !slices.Contains(hooks, b.hook) })
 }
 
 // ports are the VXLAN ports of family. Without any, the others serve: their devices carry inner packets of both families. And without
@@ -142,7 +147,7 @@ type guarding struct {
 }
 
 // guard judges one ruleset: every rule that would rewrite a marked packet's source is listed in the packet's order, and the first
-// of them that an unmarked packet never meets is the one that masquerades the mark.
+// of them that an unmarked packet never meets is the one that masquerades the mark. The worst sender counts.
 func (j *judgement) guard(r *ruleset) guarding {
 	if !r.readable() {
 		return guarding{guard: MarkUnknown}
@@ -168,56 +173,88 @@ func guardRank(g MarkState) int {
 
 func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
 	six := r.family == familyIPv6
-	inner := innerPacket(port, six)
-	// The form of the rules is the backend's own affair; what runs before them may be the other's.
 	all := j.bases(r.family, other)
+	senders := j.senders(port, six, j.mark)
+	if len(senders) == 0 { // nothing of this family enters the tunnel; the form of the rules is judged all the same
+		senders = []Sender{{}}
+	}
+	worst := guarding{guard: MarkAbsent}
+	for i := range senders {
+		g := j.masquerading(r, j.innerPacket(port, &senders[i], six), all)
+		if g.guard == MarkCleared {
+			j.bypasses(&g, port, &senders[i], all, six)
+		}
+		if i == 0 || guardRank(g.guard) > guardRank(worst.guard) {
+			worst = g
+		}
+	}
+	if worst.guard != MarkCleared {
+		return worst
+	}
+	for _, way := range j.ways(port, six, j.mark) {
+		if b := j.bypassesOuter(port, &way, all, six, worst.masquerade); b != nil {
+			worst.guard, worst.bypassing = MarkBypassed, b
+		}
+	}
+	return worst
+}
+
+// masquerading finds the rule that masquerades the mark. The form of the rules is the backend's own affair; what runs before them may
+// be the other's.
+func (j *judgement) masquerading(r *ruleset, p *packet, all []*base) guarding {
 	own := slices.DeleteFunc(postrouting(all), func(b *base) bool { return !slices.Contains(r.bases, b) })
-	marked, unmarked := j.passing(inner, port, own, j.mark), j.passing(inner, port, own, 0)
+	marked, unmarked := j.passing(p, own, j.mark), j.passing(p, own, 0)
 	at := slices.IndexFunc(marked, func(p passed) bool { return !p.nat.unsure && !meets(unmarked, p.rule) })
 	if at < 0 {
-		g := guarding{guard: MarkAbsent}
 		if i := slices.IndexFunc(marked, func(p passed) bool { return p.nat.unsure }); i >= 0 { // it may be the one
-			g = guarding{guard: MarkUnknown, unclear: marked[i].rule}
+			return guarding{guard: MarkUnknown, unclear: marked[i].rule}
 		}
-		return g
+		return guarding{guard: MarkAbsent}
 	}
-	p := marked[at]
-	g := guarding{guard: MarkKept, masquerade: p.rule, randomFully: p.nat.randomFully(), randomKnown: true}
-	if p.state.mark.masked(0, j.mark) != yes {
-		return g
+	first := marked[at]
+	g := guarding{guard: MarkKept, masquerade: first.rule, randomFully: first.nat.randomFully(), randomKnown: true}
+	if first.state.mark.masked(0, j.mark) == yes {
+		g.guard, g.cleared = MarkCleared, first.state.cleared
 	}
-	g.guard, g.cleared = MarkCleared, p.state.cleared
-	unmarked = j.passing(inner, port, postrouting(all), 0)
-	for _, p := range j.passing(inner, port, postrouting(all), j.mark) {
-		if p.rule == g.masquerade {
-			break
+	return g
+}
+
+// bypasses looks for a rule that takes marked packets of a sender past the rule that clears the mark.
+func (j *judgement) bypasses(g *guarding, port *Port, s *Sender, all []*base, six bool) {
+	unmarked := j.passing(j.innerPacket(port, s, six), postrouting(all), 0)
+	fates := j.leaving(port, s, all, six, j.mark)
+	for i, f := range fates {
+		switch kept := f.state.mark.masked(0, j.mark); {
+		case f.kind == exitUnknown:
+			g.unclear = orRule(g.unclear, orRule(f.rule, firstDoubt(fates)))
+		case kept == yes || f.rule == g.masquerade:
+		case slices.ContainsFunc(fates, func(o exit) bool {
+			return o.state.mark.masked(0, j.mark) != kept && o.packet.overlaps(fates[i].packet)
+		}):
+			g.unclear = orRule(g.unclear, firstDoubt(fates))
+		case f.kind == exitNAT && meets(unmarked, f.rule):
+			g.bypassing = orRule(g.bypassing, f.rule)
+		case f.kind == exitAccept:
+			g.bypassing = orRule(g.bypassing, f.left)
 		}
-		switch {
-		case p.nat.unsure, p.doubt != nil:
-			g.unclear = orRule(g.unclear, p.rule)
-		case meets(unmarked, p.rule):
-			g.bypassing = orRule(g.bypassing, p.rule)
-		}
 	}
-	g.bypassing = orRule(g.bypassing, j.bypassesOuter(port, all, six, g.masquerade))
 	switch {
 	case g.bypassing != nil:
 		g.guard = MarkBypassed
 	case g.unclear != nil:
 		g.guard = MarkUnknown
 	}
-	return g
 }
 
 // bypassesOuter finds a rule that changes the source of an outer packet, marked or not, before masquerade would.
-func (j *judgement) bypassesOuter(port *Port, bases []*base, six bool, masquerade *rule) *rule {
-	outer := outerPacket(port, six)
-	unmarked := j.passing(outer, port, bases, 0)
-	for _, p := range j.passing(outer, port, bases, j.mark) {
+func (j *judgement) bypassesOuter(port *Port, way *Way, bases []*base, six bool, masquerade *rule) *rule {
+	outer := outerPacket(port, way, six)
+	unmarked := j.passing(outer, bases, 0)
+	for _, p := range j.passing(outer, bases, j.mark) {
 		if p.rule == masquerade {
 			break
 		}
-		if p.doubt == nil && !p.nat.unsure && p.nat.change(outer, port) != NoChange && meets(unmarked, p.rule) {
+		if p.doubt == nil && !p.nat.unsure && p.nat.change(p.packet) != NoChange && meets(unmarked, p.rule) {
 			return p.rule
 		}
 	}
@@ -229,10 +266,10 @@ func meets(all []passed, r *rule) bool {
 }
 
 // passing lists the rules that would rewrite p's source if no earlier one did.
-func (j *judgement) passing(p *packet, port *Port, bases []*base, mark uint32) []passed {
-	w := j.newWalk(p, port)
+func (j *judgement) passing(p *packet, bases []*base, mark uint32) []passed {
+	w := j.newWalk(p)
 	w.skipNAT = true
-	w.travel(bases, state{mark: word{bits: mark}})
+	w.travel(outgoing(bases), state{mark: word{bits: mark}}, 0)
 	return w.passed
 }
 

@@ -13,15 +13,13 @@ import (
 // legacyTables are the tables that a packet on its way out passes, with the priority of each at its hooks (net/ipv4/netfilter/
 // iptable_*.c and net/ipv6/netfilter/ip6table_*.c: NF_IP_PRI_*). The security table changes neither mark nor address.
 var legacyTables = [...]struct {
-	name        string
-	output      int32
-	postrouting int32
-	hooks       []int
+	name  string
+	hooks map[int]int32
 }{
-	{"raw", -300, 0, []int{hookOutput}},
-	{"mangle", -150, -150, []int{hookOutput, hookPostrouting}},
-	{"nat", prioNATDst, prioNATSrc, []int{hookOutput, hookPostrouting}},
-	{"filter", 0, 0, []int{hookOutput}},
+	{"raw", map[int]int32{hookPrerouting: -300, hookOutput: -300}},
+	{"mangle", map[int]int32{hookPrerouting: -150, hookForward: -150, hookOutput: -150, hookPostrouting: -150}},
+	{"nat", map[int]int32{hookPrerouting: prioNATDst, hookOutput: prioNATDst, hookPostrouting: prioNATSrc}},
+	{"filter", map[int]int32{hookForward: 0, hookOutput: 0}},
 }
 
 // legacyNames reads which legacy tables this namespace has. Asking the kernel for a table makes it, module and hooks included, so
@@ -93,15 +91,16 @@ func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, open []*lega
 		table.sets = sets
 		open = append(open, table)
 		set.status = statusOK
-		for _, hook := range t.hooks {
+		for hook := hookPrerouting; hook <= hookPostrouting; hook++ {
+			priority, ok := t.hooks[hook]
+			if !ok {
+				continue
+			}
 			b, err := table.base(hook)
 			if err != nil {
 				return set.failed(err), open
 			}
-			b.priority = t.output
-			if hook == hookPostrouting {
-				b.priority = t.postrouting
-			}
+			b.priority = priority
 			set.bases = append(set.bases, b)
 		}
 	}

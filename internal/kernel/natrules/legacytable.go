@@ -90,12 +90,8 @@ func (t *legacyTable) base(hook int) (*base, error) {
 	if t.validHooks&(1<<hook) == 0 {
 		return nil, fmt.Errorf("legacy table %s: hook %d: %w", t.name, hook, errLegacy)
 	}
-	name := "OUTPUT"
-	if hook == hookPostrouting {
-		name = "POSTROUTING"
-	}
 	from, policy := int(t.hookEntry[hook]), int(t.underflow[hook])
-	b := &base{hook: hook, nat: t.name == "nat", chain: t.newChain(name)}
+	b := &base{hook: hook, nat: t.name == "nat", chain: t.newChain([...]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}[hook])}
 	b.load = func() ([]*rule, error) { return t.rules(b.chain, from, policy) }
 	e, err := t.entry(policy)
 	if err != nil {
@@ -279,19 +275,24 @@ func (t *legacyTable) header(e *entry) (step, []string) {
 	if proto != 0 {
 		option("-p", protoText(proto), inv&invProto != 0)
 	}
-	noIn := knownValue(make([]byte, 16))
 	return matchStep(func(m *machine) truth {
-		p := m.packet
-		t := invertIf(p.src.masked(src, srcMask), inv&invSrc != 0)
-		t = t.and(invertIf(p.dst.masked(dst, dstMask), inv&invDst != 0))
-		t = t.and(invertIf(p.oifname.masked(out, outMask), inv&invOut != 0))
-		if m.hook == hookOutput {
-			t = t.and(invertIf(noIn.masked(in, inMask), inv&invIn != 0))
-		} else if !allZero(inMask) {
-			t = t.and(maybe)
+		t := yes
+		if !allZero(srcMask) {
+			t = invertIf(m.masked(dimSrc, src, srcMask), inv&invSrc != 0)
+		}
+		if !allZero(dstMask) {
+			t = t.and(invertIf(m.masked(dimDst, dst, dstMask), inv&invDst != 0))
+		}
+		if !allZero(outMask) {
+			_, name := m.out()
+			t = t.and(invertIf(name.masked(out, outMask), inv&invOut != 0))
+		}
+		if !allZero(inMask) {
+			_, name := m.in()
+			t = t.and(invertIf(name.masked(in, inMask), inv&invIn != 0))
 		}
 		if proto != 0 {
-			t = t.and(invertIf(p.proto.equal([]byte{proto}), inv&invProto != 0))
+			t = t.and(invertIf(m.is(dimProto, numbers(uint64(proto))), inv&invProto != 0))
 		}
 		if fragment { // an outer packet may be fragmented; its first fragment is what meets the nat table
 			t = t.and(maybe)

@@ -120,6 +120,6 @@ func (g *gathering) reached(index int, a netip.Addr) error {
 	if !a.IsValid() {
 		return errUntold
 	}
-	g.remotes[index] = append(g.remotes[index], a)
+	g.remotes[index] = append(g.remotes[index], remote{Addr: a})
 	return g.keep(1)
 }

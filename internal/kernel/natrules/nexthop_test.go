@@ -190,8 +190,8 @@ func TestForgedNexthops(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if len(s.Overlay(7)) != c.prefixes || len(s.Addrs(7)) != 1 || c.prefixes == 0 && len(s.overlay) != 0 {
-			t.Errorf("%s: %d prefixes, want %d; all: %v; addresses %v", c.what, len(s.Overlay(7)), c.prefixes, s.overlay, s.Addrs(7))
+		if len(s.Overlay(7)) != c.prefixes || len(s.Addrs(7)) != 1 || c.prefixes == 0 && len(s.routes) != 0 {
+			t.Errorf("%s: %d prefixes, want %d; all: %v; addresses %v", c.what, len(s.Overlay(7)), c.prefixes, s.routes, s.Addrs(7))
 		}
 	}
 }

@@ -137,7 +137,7 @@ func parseBase(family uint8, b []byte) *nftBase {
 	n := parseNested(b)
 	hook := parseNested(n[chainHook])
 	number := int(hook.be32(hookNum))
-	if number != hookOutput && number != hookPostrouting {
+	if number != hookPrerouting && number != hookForward && number != hookOutput && number != hookPostrouting {
 		return nil
 	}
 	return &nftBase{family: family, base: base{

@@ -41,6 +41,7 @@ const (
 	kindState
 	kindFamily
 	kindAddrType
+	kindUser
 )
 
 func (t *nftables) rule(k chainKey, c *chain, index int, list []byte) *rule {
@@ -94,6 +95,7 @@ func (m *machine) load(register uint32, v value) {
 	for ; n%4 != 0 && at+n < len(m.regs); n++ { // the rest of the last register is zeroed
 		m.regs[at+n] = partial{0, 0xff}
 	}
+	clear(m.origins[at/4 : (at+n)/4])
 }
 
 func (m *machine) read(register uint32, n int) value {
@@ -170,6 +172,7 @@ func (e *exprs) unknownLoad(name string, _ nested) step {
 	}
 	return func(m *machine) effect {
 		clear(m.regs[:])
+		clear(m.origins[:])
 		return goOn
 	}
 }
@@ -231,12 +234,16 @@ func (e *exprs) bitwise(n nested) step {
 			m.load(dreg, unknownValue(max(0, min(size, 64))))
 			return goOn
 		}
-		v := append(value(nil), m.read(sreg, size)...)
+		v, from := append(value(nil), m.read(sreg, size)...), m.origin(sreg)
 		for i := range v {
 			v[i].known |= ^mask[i]
 			v[i].bits = (v[i].bits&mask[i] ^ xor[i]) & v[i].known
 		}
-		m.load(dreg, v)
+		if from.mask != nil || !allZero(xor) || size != from.size {
+			from = origin{}
+		}
+		from.mask = mask
+		m.loadField(dreg, from, v)
 		return goOn
 	}
 }
@@ -253,20 +260,19 @@ func (e *exprs) cmp(n nested) step {
 	e.compare(e.regs[sreg], op, data)
 	e.rule.asks |= e.regs[sreg].asks(data)
 	return matchStep(func(m *machine) truth {
-		v := m.read(sreg, len(data))
 		switch op {
 		case 0:
-			return v.equal(data)
+			return m.equal(sreg, data)
 		case 1:
-			return v.equal(data).not()
+			return m.equal(sreg, data).not()
 		case 2:
-			return v.atLeast(data).not()
+			return m.atLeast(sreg, data).not()
 		case 3:
-			return v.atMost(data)
+			return m.atMost(sreg, data)
 		case 4:
-			return v.atMost(data).not()
+			return m.atMost(sreg, data).not()
 		default:
-			return v.atLeast(data)
+			return m.atLeast(sreg, data)
 		}
 	})
 }
@@ -291,7 +297,7 @@ func (e *exprs) rangeOf(n nested) step {
 	if text != "" {
 		e.xt.rest = append(e.xt.rest, "("+text+")")
 	}
-	return matchStep(func(m *machine) truth { return invertIf(m.read(sreg, len(from)).between(from, to), op == 1) })
+	return matchStep(func(m *machine) truth { return invertIf(m.inRange(sreg, from, to), op == 1) })
 }
 
 // xtables: NFTA_MATCH_NAME 1, REV 2, INFO 3; NFTA_TARGET_* alike. The info is as in a legacy table.

@@ -8,7 +8,7 @@ import (
 func (e *exprs) meta(n nested) step {
 	const (
 		metaProtocol, metaMark, metaIIF, metaOIF, metaIIFName, metaOIFName = 1, 3, 4, 5, 6, 7
-		metaNFProto, metaL4Proto                                           = 15, 16
+		metaUID, metaGID, metaNFProto, metaL4Proto                         = 10, 11, 15, 16
 	)
 	dreg, key, sreg := n.be32(1), n.be32(2), n.be32(3)
 	if n.has(3) {
@@ -18,6 +18,7 @@ func (e *exprs) meta(n nested) step {
 		metaProtocol: {text: "meta protocol"}, metaMark: {text: "meta mark", kind: kindMark},
 		metaIIF: {text: "iif", kind: kindMark}, metaOIF: {text: "oif", kind: kindMark},
 		metaIIFName: {text: "iifname", kind: kindName}, metaOIFName: {text: "oifname", kind: kindName},
+		metaUID: {text: "meta skuid", kind: kindUser}, metaGID: {text: "meta skgid", kind: kindUser},
 		metaNFProto: {text: "meta nfproto", kind: kindFamily}, metaL4Proto: {text: "meta l4proto", kind: kindProto},
 	}
 	o, ok := known[key]
@@ -32,26 +33,24 @@ func (e *exprs) meta(n nested) step {
 		case metaMark:
 			v = wordValue(m.state.mark)
 		case metaOIF:
-			v = p.oif
+			v, _ = m.out()
 		case metaOIFName:
-			v = p.oifname
+			_, v = m.out()
 		case metaIIF:
-			v = p.iif
-			if m.hook == hookOutput {
-				v = knownValue(make([]byte, 4))
-			}
+			v, _ = m.in()
 		case metaIIFName:
-			v = p.iifname
-			if m.hook == hookOutput {
-				v = knownValue(make([]byte, 16))
-			}
+			_, v = m.in()
+		case metaUID, metaGID: // without a socket the expression breaks off (nft_meta_get_eval_skugid)
+			m.loadField(dreg, origin{dim: dimUID + dim(key-metaUID), size: 4, native: true}, unknownValue(4))
+			return matched(m.socket())
 		case metaNFProto:
 			v = knownValue([]byte{nfIPv4})
 			if p.ipv6 {
 				v = knownValue([]byte{nfIPv6})
 			}
 		case metaL4Proto:
-			v = p.proto
+			m.loadField(dreg, origin{dim: dimProto, size: 1}, m.value(dimProto))
+			return goOn
 		case metaProtocol:
 			v = knownValue([]byte{0x08, 0x00})
 			if p.ipv6 {
@@ -94,9 +93,9 @@ func (e *exprs) payload(n nested) step {
 	return func(m *machine) effect {
 		switch base {
 		case baseNetwork:
-			m.load(dreg, m.packet.network(off, size))
+			m.loadHeader(dreg, m.network(), off, size)
 		case baseTransport:
-			m.load(dreg, m.packet.transport(off, size))
+			m.loadHeader(dreg, m.transport(), off, size)
 		default:
 			m.load(dreg, unknownValue(size))
 			return matched(maybe)
@@ -210,8 +209,14 @@ func (e *exprs) fib(n nested) step {
 		v := word{unknown: ^uint32(0)}
 		switch {
 		case result != resultType:
-		case flags == flagSrc && m.packet.srcLocal == yes:
-			v = word{bits: local}
+		case flags == flagSrc:
+			switch m.srcLocal(false) {
+			case yes:
+				v = word{bits: local}
+			case no:
+				v = word{bits: unicast}
+			}
+		case flags == flagDst && m.seen(dimDst) != dimDst: // it may be for this node, before nat
 		case flags == flagDst && m.packet.dstUnicast == yes:
 			v = word{bits: unicast}
 		case flags == flagDst: // unicast 1, broadcast 3 or multicast 5: bit 0 is set, so it is not local

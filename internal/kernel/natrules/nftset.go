@@ -18,6 +18,8 @@ type nftSet struct {
 	interval bool
 	err      error
 	loaded   bool
+	all      ranges // the union of the elements, of keys of so many bytes; nil until it is asked for
+	size     int
 }
 
 // setElement is one element: key to keyEnd, or key alone.
@@ -125,23 +127,45 @@ func before(b []byte) []byte {
 	return c
 }
 
-// match compares an element with a key.
-func (s *nftSet) match(e *setElement, v value) truth {
-	if len(e.keyEnd) != len(e.key) {
-		return v.equal(e.key)
+// match compares an element with what is in the registers from register on.
+func (s *nftSet) match(m *machine, register uint32, e *setElement) truth {
+	end := e.keyEnd
+	if len(end) != len(e.key) {
+		end = e.key
 	}
 	if len(s.fields) < 2 {
-		return v.between(e.key, e.keyEnd)
+		return m.inRange(register, e.key, end)
 	}
 	t, at := yes, 0
+	start, ok := reg(register)
 	for _, n := range s.fields { // each field starts a register of its own
-		if n <= 0 || at+n > len(e.key) || at+n > len(v) {
+		if !ok || n <= 0 || at+n > len(e.key) {
 			return maybe
 		}
-		t = t.and(v[at:at+n].between(e.key[at:at+n], e.keyEnd[at:at+n]))
+		t = t.and(m.inRange(firstRegister+uint32((start+at)/4), e.key[at:at+n], end[at:at+n])) //nolint:gosec // there are 16
 		at += (n + 3) &^ 3
 	}
 	return t
+}
+
+// union is all elements of a set that has no concatenations, in network order; ok is false where they are not all of one size.
+func (s *nftSet) union(size int) (r ranges, ok bool) {
+	if s.all == nil {
+		spans := make([]span, 0, len(s.elements))
+		for i := range s.elements {
+			e := &s.elements[i]
+			if e.catchAll || len(e.key) != size || len(s.fields) > 1 {
+				return nil, false
+			}
+			end := e.keyEnd
+			if len(end) != len(e.key) {
+				end = e.key
+			}
+			spans = append(spans, span{numberOf(e.key), numberOf(end)})
+		}
+		s.all, s.size = rangesOf(spans...), size
+	}
+	return s.all, s.size == size
 }
 
 // NFTA_LOOKUP_SET 1, SREG 2, DREG 3, FLAGS 5 (NFT_LOOKUP_F_INV 1).
@@ -174,14 +198,18 @@ func (e *exprs) lookup(n nested) step {
 			m.load(dreg, unknownValue(16))
 			return matched(maybe)
 		}
+		if o := m.origin(sreg); o.known && o.mask == nil && !isMap && !o.native {
+			if all, ok := set.union(o.size); ok {
+				return matched(invertIf(m.is(o.dim, all), invert))
+			}
+		}
 		found, hits := no, []*setElement{}
 		for i := range set.elements {
 			el := &set.elements[i]
-			size := len(el.key)
-			if el.catchAll || size == 0 {
+			if el.catchAll || len(el.key) == 0 {
 				continue
 			}
-			if t := set.match(el, m.read(sreg, size)); t != no {
+			if t := set.match(m, sreg, el); t != no {
 				found = found.or(t)
 				hits = append(hits, el)
 			}

@@ -68,6 +68,10 @@ func constant(kind operandKind, b []byte) string {
 		if len(b) == 1 {
 			return protoText(b[0])
 		}
+	case kindUser:
+		if len(b) == 4 {
+			return strconv.FormatUint(uint64(wordOf(knownValue(b)).bits), 10)
+		}
 	case kindFamily:
 		if len(b) == 1 {
 			return map[byte]string{nfIPv4: "ipv4", nfIPv6: "ipv6"}[b[0]]

@@ -64,10 +64,18 @@ func newOracle(t testing.TB, ipv6 bool) *oracle {
 	o.a.Run("ip", "link", "set", "flannel.1", "up")
 	o.a.Run("ip", "route", "add", o.overlay.String(), "dev", "flannel.1")
 	o.a.Run("ip", "neigh", "add", o.innerAddress.String(), "lladdr", "02:00:00:00:00:02", "dev", "flannel.1", "nud", "permanent")
+	device := Interface{Name: "flannel.1", Addrs: []netip.Addr{netip.MustParsePrefix(own).Addr()}}
 	o.port = Port{
-		Port: vxlanPort, IPv4: !ipv6, IPv6: ipv6, Local: []netip.Addr{o.local}, Inner: []netip.Addr{o.local}, Remotes: []netip.Addr{remote},
-		Underlays: []Interface{{Name: "eth0", Addrs: []netip.Addr{o.local}}}, Devices: []Interface{{Name: "flannel.1", Addrs: []netip.Addr{netip.MustParsePrefix(own).Addr()}}},
-		Overlay: []netip.Prefix{o.overlay},
+		Port: vxlanPort, IPv4: !ipv6, IPv6: ipv6, Devices: []Interface{device}, Own: append([]netip.Addr{o.local}, device.Addrs...),
+		Senders: func(six bool, _ uint32) []Sender {
+			if six != ipv6 {
+				return nil
+			}
+			return []Sender{{Sources: []netip.Prefix{netip.PrefixFrom(o.local, o.local.BitLen())}, Out: device, Destinations: []netip.Prefix{o.overlay}}}
+		},
+		Ways: func(bool, uint32) []Way {
+			return []Way{{Out: Interface{Name: "eth0", Addrs: []netip.Addr{o.local}}, Source: o.local, Peers: []netip.Addr{remote}, Masquerade: o.local}}
+		},
 	}
 	o.b.Do(func() (err error) {
 		o.listen, err = udpSocket(ipv6, remote, vxlanPort, 0)
@@ -193,10 +201,22 @@ func (o *oracle) read() (State, error) {
 	var err error
 	o.a.Do(func() error {
 		r := NewReader(Config{ProcNet: lab.ThreadProc() + "/net"})
-		s, err = r.Read(context.Background(), Input{Ports: []Port{o.port}})
+		s, err = r.Read(context.Background(), Input{Ports: []Port{o.port}, test: o.sends()})
 		return nil
 	})
 	return s, err
+}
+
+// sends is the packet that probe sends.
+func (o *oracle) sends() *testInput {
+	return &testInput{socketMark: true, inner: func(p *packet) {
+		if p.ipv6 != o.ipv6 {
+			return
+		}
+		p.fields[dimProto], p.fields[dimDst] = knownField(numbers(protoUDP)), knownField(addrRanges([]netip.Addr{o.innerAddress}))
+		p.fields[dimDport], p.fields[dimService] = knownField(numbers(9999)), p.fields[dimDst]
+		p.fields[dimServicePort], p.fields[dimUID], p.fields[dimGID] = p.fields[dimDport], knownField(numbers(0)), knownField(numbers(0))
+	}}
 }
 
 // reset removes every rule.

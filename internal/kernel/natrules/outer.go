@@ -1,16 +1,16 @@
 package natrules
 
 import (
-	"net/netip"
 	"slices"
 )
 
 // outcome is what NAT does to one packet, over all the ways it may go.
 type outcome struct {
 	change Change
-	rule   *rule // that decides it, or that leaves it open
-	state  state // of the first way
-	nat    bool  // a rule rewrites the source, be it to what it was
+	rule   *rule   // that decides it, or that leaves it open
+	state  state   // of the deciding way
+	nat    bool    // a rule rewrites the source, be it to what it was
+	packet *packet // the kind it happens to
 }
 
 // changeRank orders changes by how bad they are.
@@ -18,32 +18,43 @@ func changeRank(c Change) int {
 	return slices.Index([]Change{NoChange, UnsureChange, PortChange, AddrChange}, c)
 }
 
-// summarise joins fates. Ways on which the packet is dropped do not count: it is not on the wire.
-func summarise(fates []exit, p *packet, port *Port) outcome {
-	var o outcome
+// summarise joins fates. Ways on which the packet is dropped do not count: it is not on the wire. The worst that happens to some
+// packets counts; what may happen to one and the same packet in two ways is not known.
+func summarise(fates []exit) outcome {
+	var all []outcome
 	for _, f := range fates {
-		var g outcome
+		o := outcome{change: NoChange, state: f.state, packet: f.packet}
 		switch f.kind {
 		case exitDrop:
 			continue
 		case exitNAT:
-			g = outcome{f.nat.change(p, port), f.rule, f.state, true}
+			o.change, o.rule, o.nat = f.nat.change(f.packet), f.rule, true
 		case exitUnknown:
-			g = outcome{UnsureChange, f.rule, f.state, false}
-		default:
-			g = outcome{NoChange, nil, f.state, false}
+			o.change, o.rule = UnsureChange, f.rule
 		}
-		switch {
-		case o.change == "":
-			o = g
-		case o.change != g.change:
-			o = outcome{UnsureChange, firstDoubt(fates), o.state, false}
+		all = append(all, o)
+	}
+	return worstOf(all, func() *rule { return firstDoubt(fates) })
+}
+
+// worstOf is the worst of what happens to packets. doubt names the rule that leaves open which of two things happens to one.
+func worstOf(all []outcome, doubt func() *rule) outcome {
+	worst := outcome{change: NoChange}
+	for i, o := range all {
+		for _, p := range all {
+			if p.change != o.change && p.packet.overlaps(o.packet) {
+				if o.change != UnsureChange || o.rule == nil {
+					o.rule = doubt()
+				}
+				o.change, o.nat = UnsureChange, false
+				break
+			}
+		}
+		if i == 0 || changeRank(o.change) > changeRank(worst.change) {
+			worst = o
 		}
 	}
-	if o.change == "" {
-		o.change = NoChange
-	}
-	return o
+	return worst
 }
 
 func firstDoubt(fates []exit) *rule {
@@ -60,60 +71,14 @@ func firstDoubt(fates []exit) *rule {
 	return nil
 }
 
-// inner is what is left of the mark on the packets that enter the VXLAN devices.
-type inner struct {
-	kept      truth
-	cleared   *rule // the rule that takes it away
-	early     bool  // outside a nat chain
-	bypassing *rule // the rule that ended the packet's way through nat before the guard
-	doubt     *rule
-}
-
-// enclosed judges the mark of marked inner packets of one family once they are through POSTROUTING.
-func (j *judgement) enclosed(port *Port, family string, masquerade []*rule, other bool) inner {
-	p := innerPacket(port, family == familyIPv6)
-	fates := j.newWalk(p, port).travel(postrouting(j.bases(family, other)), state{mark: word{bits: j.mark}})
-	var in inner
-	keep, lost := false, false
-	for _, f := range fates {
-		if f.kind == exitDrop {
-			continue
-		}
-		if f.kind == exitUnknown {
-			keep, lost = true, true
-			in.doubt = f.rule
-			continue
-		}
-		if f.state.mark.masked(0, j.mark) == yes {
-			lost = true
-			in.cleared, in.early = f.state.cleared, f.state.resetEarly
-			continue
-		}
-		keep = true
-		if f.kind == exitNAT && !slices.Contains(masquerade, f.rule) {
-			in.bypassing = f.rule
-		}
-	}
-	switch {
-	case keep && lost:
-		in.kept = maybe
-		if in.doubt == nil {
-			in.doubt = firstDoubt(fates)
-		}
-	case keep:
-		in.kept = yes
-	}
-	return in
-}
-
-// outer judges the outer packets of one port and family: those that carry the mark, if an inner packet can leave with it, and
-// those that do not. The worse of the two counts.
+// outer judges the outer packets of one port and family: what every sender's inner packets make of them, marked for masquerade and
+// not. The worst counts.
 func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guarding) Outer {
 	o := j.outerOrdered(port, family, guards, false)
 	if ambiguous(j.unordered(family)) {
 		if p := j.outerOrdered(port, family, guards, true); p.Change != o.Change {
 			if changeRank(p.Change) > changeRank(o.Change) {
-				o.Rule = p.Rule
+				o.Rule, o.Senders = p.Rule, p.Senders
 			}
 			o.Change, o.Why = UnsureChange, WhyUnread
 			if j.old {
@@ -126,95 +91,167 @@ func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guardin
 		for _, r := range j.rulesets {
 			// Rules of the other family matter only where it is their guard that keeps the mark away.
 			if !r.readable() && (r.family == family || o.Why == WhyCleared) {
-				o.Change, o.Why, o.Rule = UnsureChange, WhyUnread, nil
+				o.Change, o.Why, o.Rule, o.Senders = UnsureChange, WhyUnread, nil, nil
 			}
 		}
 	}
 	return o
 }
 
-func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]guarding, other bool) Outer {
-	kept := j.marks(port, family, guards, other)
-	p := outerPacket(port, family == familyIPv6)
-	bases := j.bases(family, other)
-	judge := func(mark uint32) outcome {
-		return summarise(j.newWalk(p, port).travel(bases, state{mark: word{bits: mark}}), p, port)
-	}
-	plain := judge(0)
-	if kept.kept == no {
-		return explain(plain, plain, kept)
-	}
-	marked := judge(j.mark)
-	if kept.kept == maybe && changeRank(marked.change) > changeRank(plain.change) {
-		return Outer{Change: UnsureChange, Why: WhyUnread, Rule: quoteOf(RoleNotUnderstood, kept.doubt)}
-	}
-	return explain(marked, plain, kept)
+// crossing is one judgement of the outer packets of a port: what happens to those with a mark is looked at once.
+type crossing struct {
+	*judgement
+	port   *Port
+	family string
+	bases  []*base
+	known  map[uint32]outcome // by mark, of packets of which no rule asks whose they are
+	masq   []*rule            // the rules that masquerade the mark
+	clears bool               // one of them takes it away
 }
 
-// marks joins what is left of the mark over the families of inner packets: the underlay's own, and the other where that one's rules
-// know the mark too.
-func (j *judgement) marks(port *Port, family string, guards map[*ruleset]guarding, other bool) inner {
-	var masquerade []*rule
+func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]guarding, other bool) Outer {
+	c := &crossing{judgement: j, port: port, family: family, bases: j.bases(family, other), known: map[uint32]outcome{}}
 	families := []string{family}
 	for _, r := range j.rulesets {
-		g := guards[r]
-		if g.masquerade == nil {
-			continue
-		}
-		masquerade = append(masquerade, g.masquerade)
-		if !slices.Contains(families, r.family) && port.carries(r.family) {
-			families = append(families, r.family)
+		if g := guards[r]; g.masquerade != nil {
+			c.masq, c.clears = append(c.masq, g.masquerade), c.clears || g.cleared != nil
+			if !slices.Contains(families, r.family) {
+				families = append(families, r.family)
+			}
 		}
 	}
-	var worst inner
-	for i, f := range families {
-		if in := j.enclosed(port, f, masquerade, other); i == 0 || in.kept > worst.kept {
-			worst = in
+	if port.Senders != nil { // what is routed into the tunnel tells what it carries
+		families = []string{familyIPv4, familyIPv6}
+	}
+	var worst Outer
+	var fates []SenderFate
+	for _, f := range families {
+		for _, mark := range []uint32{j.mark, 0} {
+			for _, s := range j.senders(port, f == familyIPv6, mark) {
+				o, name := c.of(&s, f, mark, other)
+				if worst.Change == "" || changeRank(o.Change) > changeRank(worst.Change) {
+					worst = o
+				}
+				fates = addFate(fates, SenderFate{Sender: name, Change: o.Change, Rule: o.Rule})
+			}
 		}
+	}
+	if worst.Change == "" { // nobody sends: what else leaves by this port carries no mark
+		worst, _ = c.of(&Sender{}, family, 0, other)
+		fates = nil
+	}
+	worst.Senders = fates
+	return worst
+}
+
+// addFate keeps the worst fate of each sender.
+func addFate(all []SenderFate, f SenderFate) []SenderFate {
+	if i := slices.IndexFunc(all, func(g SenderFate) bool { return g.Sender == f.Sender }); i >= 0 {
+		if changeRank(f.Change) > changeRank(all[i].Change) {
+			all[i] = f
+		}
+		return all
+	}
+	return append(all, f)
+}
+
+// of judges what one sender's packets make of the outer ones.
+func (c *crossing) of(s *Sender, family string, mark uint32, other bool) (Outer, string) {
+	six := family == familyIPv6
+	fates := c.leaving(c.port, s, c.judgement.bases(family, other), six, mark)
+	var all []outcome
+	var outers []Outer
+	for _, f := range fates {
+		o, e := c.outside(f, mark)
+		o.packet = f.packet
+		all, outers = append(all, o), append(outers, e)
+	}
+	worst := worstOf(all, func() *rule { return firstDoubt(fates) })
+	name := s.describe(six)
+	for i, o := range all {
+		if o.packet == worst.packet && o.change == worst.change {
+			if changeRank(worst.change) >= changeRank(PortChange) {
+				name = s.narrowed(c.innerPacket(c.port, s, six), o.packet)
+			}
+			return outers[i], name
+		}
+	}
+	if len(all) == 0 { // all of its packets are dropped
+		return Outer{Change: NoChange, Why: WhyNoRule}, name
+	}
+	return Outer{Change: UnsureChange, Why: WhyUnread, Rule: quoteOf(RoleNotUnderstood, worst.rule)}, name
+}
+
+// outside judges the outer packet of an inner one that has left.
+func (c *crossing) outside(f exit, mark uint32) (outcome, Outer) {
+	plain := c.crossed(f.packet, word{})
+	if f.kind == exitUnknown { // with the mark or without
+		o := plain
+		if marked := c.crossed(f.packet, word{bits: mark}); marked.change != plain.change {
+			o = outcome{change: UnsureChange, rule: f.rule}
+		}
+		return o, c.explain(o, plain, f)
+	}
+	o := c.crossed(f.packet, f.state.mark)
+	return o, c.explain(o, plain, f)
+}
+
+// crossed is what happens to the outer packet of an inner one that leaves with a mark, over all ways out.
+func (c *crossing) crossed(in *packet, mark word) outcome {
+	if o, ok := c.known[mark.bits]; ok && mark.unknown == 0 {
+		return o
+	}
+	worst, asked := outcome{}, false
+	for _, way := range c.ways(c.port, c.family == familyIPv6, mark.bits) {
+		p := outerPacket(c.port, &way, c.family == familyIPv6)
+		p.socket, p.fields[dimUID], p.fields[dimGID] = in.socket, in.fields[dimUID], in.fields[dimGID]
+		w := c.newWalk(p)
+		o := summarise(w.travel(outgoing(c.bases), state{mark: mark}, 0))
+		if worst.change == "" || changeRank(o.change) > changeRank(worst.change) {
+			worst = o
+		}
+		asked = asked || w.asked
+	}
+	if !asked && mark.unknown == 0 {
+		c.known[mark.bits] = worst
 	}
 	return worst
 }
 
-// carries reports whether packets of family can be inside the tunnel: some are routed into it, or it is not known what is.
-func (p *Port) carries(family string) bool {
-	return len(p.Overlay) == 0 || slices.ContainsFunc(p.Overlay, func(o netip.Prefix) bool { return o.Addr().Is6() == (family == familyIPv6) })
-}
-
-// explain turns the outcomes of a marked and an unmarked outer packet into the worse of them, and says why.
-func explain(marked, plain outcome, in inner) Outer {
-	worse := marked
-	if changeRank(plain.change) > changeRank(marked.change) {
-		worse = plain
-	}
-	switch worse.change {
+// explain says why an outer packet has its fate. plain is that of one without a mark, f what became of the inner packet.
+func (c *crossing) explain(o, plain outcome, f exit) Outer {
+	lost := f.kind != exitUnknown && f.state.mark.masked(0, c.mark) == yes
+	switch o.change {
 	case UnsureChange:
-		return Outer{Change: UnsureChange, Why: WhyUnread, Rule: quoteOf(RoleNotUnderstood, worse.rule)}
+		return Outer{Change: UnsureChange, Why: WhyUnread, Rule: quoteOf(RoleNotUnderstood, o.rule)}
 	case PortChange, AddrChange:
 		switch {
-		case worse.rule == plain.rule:
-			return Outer{Change: worse.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, worse.rule)}
-		case in.bypassing != nil:
-			return Outer{Change: worse.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, in.bypassing)}
+		case o.rule == plain.rule:
+			return Outer{Change: o.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, o.rule)}
+		case f.kind == exitNAT && !slices.Contains(c.masq, f.rule):
+			return Outer{Change: o.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, f.rule)}
+		case f.kind == exitAccept && f.left != nil && c.clears:
+			return Outer{Change: o.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, f.left)}
 		default:
-			return Outer{Change: worse.change, Why: WhyKept, Rule: quoteOf(RoleMasquerade, worse.rule)}
+			return Outer{Change: o.change, Why: WhyKept, Rule: quoteOf(RoleMasquerade, o.rule)}
 		}
 	}
-	o := Outer{Change: NoChange}
-	switch s := worse.state; {
+	e := Outer{Change: NoChange}
+	switch s := o.state; {
 	case s.untracked != nil:
-		o.Why, o.Rule = WhyNotrack, quoteOf(RoleNotrack, s.untracked)
-	case in.kept == no && in.early, in.kept != no && s.cleared != nil && s.resetEarly:
-		o.Why, o.Rule = WhyMarkReset, quoteOf(RoleMarkReset, orRule(in.cleared, s.cleared))
-	case in.kept == no:
-		o.Why, o.Rule = WhyCleared, quoteOf(RoleClears, in.cleared)
-	case worse.nat:
-		o.Why, o.Rule = WhyNotRandom, quoteOf(RoleMasquerade, worse.rule)
+		e.Why, e.Rule = WhyNotrack, quoteOf(RoleNotrack, s.untracked)
+	case lost && f.state.resetEarly, !lost && s.cleared != nil && s.resetEarly:
+		e.Why, e.Rule = WhyMarkReset, quoteOf(RoleMarkReset, orRule(f.state.cleared, s.cleared))
+	case lost && f.state.cleared != nil:
+		e.Why, e.Rule = WhyCleared, quoteOf(RoleClears, f.state.cleared)
+	case o.nat:
+		e.Why, e.Rule = WhyNotRandom, quoteOf(RoleMasquerade, o.rule)
 	case s.cleared != nil:
-		o.Why, o.Rule = WhyCleared, quoteOf(RoleClears, s.cleared)
+		e.Why, e.Rule = WhyCleared, quoteOf(RoleClears, s.cleared)
 	default:
-		o.Why = WhyNoRule
+		e.Why = WhyNoRule
 	}
-	return o
+	return e
 }
 
 func orRule(a, b *rule) *rule {

@@ -2,32 +2,62 @@ package natrules
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"slices"
 )
 
-// Hooks that a packet on its way out passes (include/uapi/linux/netfilter.h).
+// Hooks (include/uapi/linux/netfilter.h, enum nf_inet_hooks).
 const (
-	hookOutput      = 3 // NF_INET_LOCAL_OUT
-	hookPostrouting = 4 // NF_INET_POST_ROUTING
+	hookPrerouting  = 0
+	hookForward     = 2
+	hookOutput      = 3
+	hookPostrouting = 4
 )
 
-const protoUDP = 17
+const (
+	protoTCP  = 6
+	protoUDP  = 17
+	protoSCTP = 132
+)
 
-// packet is what is known of one kind of packet that leaves this node. Unknown bits make a rule that asks for them match maybe.
+// dim is a field of a packet that differs between the packets of one kind.
+type dim uint8
+
+const (
+	dimSrc dim = iota
+	dimDst
+	dimProto
+	dimSport
+	dimDport
+	dimService     // where it was addressed to before its destination was rewritten
+	dimServicePort // and the port
+	dimUID         // of the owner of the socket that sent it
+	dimGID
+	dimensions
+)
+
+// field is what a field can be: each of set does occur. Not known: it may be one thing only, and nobody knows which.
+type field struct {
+	set   ranges
+	known bool
+}
+
+func knownField(r ranges) field { return field{r, true} }
+
+// packet is a kind of packet that leaves this node: every combination of its fields occurs. A rule that matches some of them splits
+// it. What is not known makes a rule that asks for it match maybe.
 type packet struct {
 	ipv6         bool
-	src, dst     value        // addresses, network order
-	srcs, dsts   []netip.Addr // all that they can be; empty when that is not known
-	proto        value        // one byte
-	sport, dport value        // network order
-	oif          value        // index, host order
-	oifname      value        // IFNAMSIZ bytes
-	iif, iifname value        // at POSTROUTING: none, or, from 5.7, for an outer packet the VXLAN device (ip_output takes skb->dev)
-	outer        bool         // the outer VXLAN packet; false: the inner one, on its way into the VXLAN device
-	srcLocal     truth        // the source is an address of this node
-	srcOnOut     truth        // the source is an address of the interface the packet leaves by
-	dstUnicast   truth        // the destination is neither multicast nor broadcast
+	outer        bool // the outer VXLAN packet; false: the inner one, on its way into the VXLAN device
+	fields       [dimensions]field
+	oif          value // index, host order
+	oifname      value // IFNAMSIZ bytes
+	iif, iifname value
+	own, ownOut  field // addresses of this namespace, and those of the interface the packet leaves by
+	dstUnicast   truth // the destination is neither multicast nor broadcast
+	socket       truth // it belongs to a socket of this namespace
+	masquerade   netip.Addr
 }
 
 func (p *packet) addrLen() int {
@@ -37,105 +67,167 @@ func (p *packet) addrLen() int {
 	return 4
 }
 
-// outerPacket is the outer packet of a VXLAN port: UDP, locally generated, leaving by an underlay.
-func outerPacket(port *Port, ipv6 bool) *packet {
-	p := &packet{
-		ipv6: ipv6, outer: true,
-		proto: knownValue([]byte{protoUDP}), sport: unknownValue(2), dport: knownValue(portBytes(port.Port)),
-		srcLocal: yes, dstUnicast: maybe,
+func (p *packet) size(d dim) int {
+	switch d {
+	case dimSrc, dimDst, dimService:
+		return p.addrLen()
+	case dimProto:
+		return 1
+	case dimUID, dimGID:
+		return 4
+	default:
+		return 2
 	}
-	p.srcs, p.dsts = addrsOf(port.Local, p.addrLen()), addrsOf(port.Remotes, p.addrLen())
-	p.src, p.dst = commonAddr(p.addrLen(), p.srcs), commonAddr(p.addrLen(), p.dsts)
-	p.oif, p.oifname = commonInterface(port.Underlays)
-	p.iif, p.iifname = unknownValue(4), unknownValue(16)
-	if len(port.Devices) > 0 {
-		p.iif, p.iifname = commonInterface(append([]Interface{{}}, port.Devices...))
+}
+
+// value is a field as far as all packets of the kind have it alike.
+func (p *packet) value(d dim) value {
+	f := &p.fields[d]
+	if !f.known {
+		return unknownValue(p.size(d))
 	}
-	p.srcOnOut = onInterface(port.Local, port.Underlays, p.addrLen())
-	for i, r := range p.dsts {
-		multicast := truthOf(r.IsMulticast())
-		switch {
-		case i == 0:
-			p.dstUnicast = multicast.not()
-		case p.dstUnicast != multicast.not():
+	return f.set.common(p.size(d))
+}
+
+// with is p with another set for one field.
+func (p *packet) with(d dim, r ranges) *packet {
+	q := *p
+	q.fields[d] = knownField(r)
+	return &q
+}
+
+func (p *packet) equal(q *packet) bool {
+	for d := range dimensions {
+		if !slices.Equal(p.fields[d].set, q.fields[d].set) {
+			return false
+		}
+	}
+	return true
+}
+
+// join is the kind that holds the packets of p and q, parts of one kind, and no other; nil where there is none.
+func (p *packet) join(q *packet) *packet {
+	j := p
+	for d := range dimensions {
+		f, g := &p.fields[d], &q.fields[d]
+		if slices.Equal(f.set, g.set) {
+			continue
+		}
+		if j != p {
+			return nil
+		}
+		j = p.with(d, f.set.or(g.set))
+	}
+	return j
+}
+
+// overlaps reports whether one packet can be of both kinds.
+func (p *packet) overlaps(q *packet) bool {
+	for d := range dimensions {
+		if f, g := &p.fields[d], &q.fields[d]; f.known && g.known && len(f.set.and(g.set)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+var (
+	everyPort = rangesOf(span{number{0, 1}, number{0, math.MaxUint16}})
+	everyUser = rangesOf(span{number{}, number{0, math.MaxUint32 - 1}}) // (uid_t)-1 is nobody's
+)
+
+// outerPacket is the outer packet of a VXLAN port: UDP, locally generated.
+func outerPacket(port *Port, way *Way, ipv6 bool) *packet {
+	p := &packet{ipv6: ipv6, outer: true, dstUnicast: maybe, socket: maybe}
+	p.fields[dimProto] = knownField(numbers(protoUDP))
+	p.fields[dimDport] = knownField(numbers(uint64(port.Port)))
+	n := p.addrLen()
+	if s := addrsOf([]netip.Addr{way.Source}, n); len(s) > 0 {
+		p.fields[dimSrc] = knownField(addrRanges(s))
+	}
+	peers := addrsOf(way.Peers, n)
+	if len(peers) > 0 {
+		p.fields[dimDst] = knownField(addrRanges(peers))
+		multicast := truthOf(peers[0].IsMulticast())
+		if p.dstUnicast = multicast.not(); slices.ContainsFunc(peers, func(a netip.Addr) bool { return truthOf(a.IsMulticast()) != multicast }) {
 			p.dstUnicast = maybe
 		}
 	}
+	p.oif, p.oifname = commonInterface([]Interface{way.Out})
+	p.iif, p.iifname = unknownValue(4), unknownValue(16)
+	if len(port.Devices) > 0 {
+		// At POSTROUTING there is none, or, from 5.7, the VXLAN device (ip_output takes skb->dev).
+		p.iif, p.iifname = commonInterface(append([]Interface{{}}, port.Devices...))
+	}
+	p.setOwn(port.Own, way.Out.Addrs)
+	p.masquerade = way.Masquerade
 	return p
 }
 
-// innerPacket is a packet that enters a VXLAN device of the port. It carries the masquerade mark, so it is TCP, UDP or SCTP to a
-// service; locally generated traffic is what a device leaves with its checksum unfinished, so its source is an own address.
-func innerPacket(port *Port, ipv6 bool) *packet {
-	p := &packet{ipv6: ipv6, proto: unknownValue(1), sport: unknownValue(2), dport: unknownValue(2), srcLocal: yes, dstUnicast: yes}
-	p.srcs = addrsOf(port.Inner, p.addrLen())
-	p.src = commonAddr(p.addrLen(), p.srcs)
-	p.dst = commonPrefix(p.addrLen(), port.Overlay)
-	p.oif, p.oifname = commonInterface(port.Devices)
+// setOwn says which addresses are this node's.
+func (p *packet) setOwn(all, onOut []netip.Addr) {
+	if all = addrsOf(all, p.addrLen()); len(all) > 0 {
+		p.own = knownField(addrRanges(all))
+	}
+	if len(onOut) > 0 {
+		p.ownOut = knownField(addrRanges(addrsOf(onOut, p.addrLen())))
+	}
+}
+
+// innerPacket is a packet of a sender on its way into the VXLAN devices of the port. Those that matter are TCP, UDP or SCTP: their
+// checksums are what a device leaves unfinished.
+func innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
+	p := &packet{ipv6: ipv6, dstUnicast: yes, socket: truthOf(s.In == nil)}
+	n := p.addrLen()
+	p.setOwn(port.Own, s.Out.Addrs)
+	if sources := prefixesOf(s.Sources, n); len(sources) > 0 {
+		r := prefixRanges(sources)
+		if s.In != nil { // what is this node's own comes from nobody else
+			r = r.without(p.own.set)
+		}
+		p.fields[dimSrc] = knownField(r)
+	}
+	if d := prefixesOf(s.Destinations, n); len(d) > 0 {
+		r := prefixRanges(d)
+		if p.own.known {
+			r = r.without(p.own.set)
+		}
+		p.fields[dimDst] = knownField(r)
+	}
+	p.fields[dimProto] = knownField(numbers(protoTCP, protoUDP, protoSCTP))
+	p.fields[dimSport], p.fields[dimDport], p.fields[dimServicePort] = knownField(everyPort), knownField(everyPort), knownField(everyPort)
+	p.fields[dimService] = knownField(rangesOf(span{number{}, numberOf(slices.Repeat([]byte{0xff}, n))}))
+	if s.In == nil {
+		p.fields[dimUID], p.fields[dimGID] = knownField(everyUser), knownField(everyUser)
+	}
+	p.oif, p.oifname = commonInterface([]Interface{s.Out})
 	p.iif, p.iifname = knownValue(make([]byte, 4)), knownValue(make([]byte, 16))
-	p.srcOnOut = onInterface(port.Inner, port.Devices, p.addrLen())
+	if s.In != nil {
+		p.iif, p.iifname = commonInterface(s.In)
+	}
 	return p
-}
-
-// onInterface says whether the source is an address of the interface the packet leaves by.
-func onInterface(src []netip.Addr, ifs []Interface, n int) truth {
-	src = addrsOf(src, n)
-	var on, off bool
-	for _, i := range ifs {
-		if len(i.Addrs) == 0 {
-			return maybe
-		}
-		for _, a := range src {
-			found := slices.Contains(i.Addrs, a)
-			on, off = on || found, off || !found
-		}
-	}
-	if on == off {
-		return maybe
-	}
-	return truthOf(on)
 }
 
 func addrsOf(addrs []netip.Addr, n int) []netip.Addr {
 	var of []netip.Addr
 	for _, a := range addrs {
-		if a = a.Unmap(); a.BitLen() == n*8 {
+		if a = a.Unmap().WithZone(""); a.BitLen() == n*8 {
 			of = append(of, a)
 		}
 	}
 	return of
 }
 
-func commonAddr(n int, addrs []netip.Addr) value {
-	var candidates [][]byte
-	for _, a := range addrs {
-		candidates = append(candidates, a.AsSlice())
-	}
-	return commonValue(n, candidates)
+func prefixesOf(prefixes []netip.Prefix, n int) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return !p.IsValid() || p.Addr().BitLen() != n*8 })
 }
 
-func commonPrefix(n int, prefixes []netip.Prefix) value {
-	var v value
-	for _, p := range prefixes {
-		if !p.IsValid() || p.Addr().BitLen() != n*8 {
-			continue
-		}
-		addr, mask := prefixBytes(p)
-		if v == nil {
-			v = knownValue(addr)
-		}
-		for i := range v {
-			v[i].known &= mask[i] &^ (v[i].bits ^ addr[i])
-			v[i].bits &= v[i].known
-		}
-	}
-	if v == nil {
-		return unknownValue(n)
-	}
-	return v
-}
-
+// commonInterface is the index and name that all have alike. An interface of which nothing is known has neither; the zero Interface
+// among others is none at all.
 func commonInterface(all []Interface) (index, name value) {
+	if len(all) == 0 || len(all) == 1 && all[0].Name == "" {
+		return unknownValue(4), unknownValue(16)
+	}
 	var indexes, names [][]byte
 	for _, i := range all {
 		names = append(names, ifnameBytes(i.Name))
@@ -147,41 +239,4 @@ func commonInterface(all []Interface) (index, name value) {
 		indexes = nil
 	}
 	return commonValue(4, indexes), commonValue(16, names)
-}
-
-// network returns n bytes of the network header from offset off, as the payload expression reads them.
-func (p *packet) network(off, n int) value {
-	header := unknownValue(20)
-	if p.ipv6 {
-		header = unknownValue(40) // RFC 8200 section 3; the tunnel adds no extension header
-		header[0] = partial{0x60, 0xf0}
-		header[6] = p.proto[0]
-		copy(header[8:], p.src)
-		copy(header[24:], p.dst)
-	} else {
-		header[0] = partial{0x40, 0xf0} // RFC 791 section 3.1
-		if p.outer {
-			header[0] = partial{0x45, 0xff} // the tunnel writes no options (iptunnel_xmit)
-		}
-		header[9] = p.proto[0]
-		copy(header[12:], p.src)
-		copy(header[16:], p.dst)
-	}
-	return part(header, off, n)
-}
-
-// transport returns n bytes of the transport header from offset off.
-func (p *packet) transport(off, n int) value {
-	header := make(value, 4, 8)
-	copy(header, p.sport)
-	copy(header[2:], p.dport)
-	return part(append(header, unknownValue(4)...), off, n)
-}
-
-func part(header value, off, n int) value {
-	v := unknownValue(n)
-	if off >= 0 && off < len(header) {
-		copy(v, header[off:])
-	}
-	return v
 }

@@ -1,9 +1,6 @@
 package natrules
 
-import (
-	"net/netip"
-	"slices"
-)
+import "net/netip"
 
 // chain is a list of rules in one table. Its rules are read when a walk first enters it.
 type chain struct {
@@ -96,12 +93,12 @@ const (
 
 func (n natRange) randomFully() bool { return n.flags&rangeFullyRandom != 0 }
 
-// change says what n does to the source of p, whose own addresses are local and whose underlay interfaces are ifs.
-func (n natRange) change(p *packet, port *Port) Change {
+// change says what n does to the source of p.
+func (n natRange) change(p *packet) Change {
 	if n.unsure {
 		return UnsureChange
 	}
-	if c := n.addrChange(p, port); c != NoChange {
+	if c := n.addrChange(p); c != NoChange {
 		return c
 	}
 	// net/netfilter/nf_nat_core.c, get_unique_tuple: without either flag the original tuple is tried first.
@@ -114,53 +111,37 @@ func (n natRange) change(p *packet, port *Port) Change {
 	return NoChange
 }
 
-func (n natRange) addrChange(p *packet, port *Port) Change {
-	local := addrsOf(port.Local, p.addrLen())
-	if n.masquerade {
-		// The new source is the address of the device the packet leaves by (inet_select_addr): the old one, unless the tunnel's
-		// own address sits on another device.
-		var own []netip.Addr
-		for _, i := range port.Underlays {
-			own = append(own, addrsOf(i.Addrs, p.addrLen())...)
+func (n natRange) addrChange(p *packet) Change {
+	low, high := n.min, n.max
+	switch src := p.fields[dimSrc]; {
+	case n.masquerade:
+		low, high = p.masquerade, p.masquerade
+		if !low.IsValid() {
+			return n.untold()
 		}
-		if len(own) == 0 {
-			return NoChange
-		}
-		for _, a := range local {
-			if !slices.Contains(own, a) {
-				return AddrChange
-			}
-		}
+	case n.flags&rangeMapIPs == 0:
 		return NoChange
-	}
-	if n.flags&rangeMapIPs == 0 {
-		return NoChange
-	}
-	if !n.min.IsValid() || len(local) == 0 {
+	case !n.min.IsValid() || !src.known:
 		return UnsureChange
 	}
-	for _, a := range local {
-		if a.Less(n.min) || n.max.Less(a) {
-			return AddrChange
-		}
+	src := p.fields[dimSrc]
+	if !src.known {
+		return n.untold()
 	}
-	return NoChange
+	switch src.set.within(ranges{{numberOf(low.AsSlice()), numberOf(high.AsSlice())}}) {
+	case yes:
+		return NoChange
+	case no:
+		return AddrChange
+	default:
+		return UnsureChange
+	}
 }
 
-// machine runs the steps of one rule.
-type machine struct {
-	packet   *packet
-	state    state
-	hook     int
-	priority int32
-	regs     [64]partial // NFT_REG32_00 to NFT_REG32_15
-	notrack  bool        // the rule takes the packet out of connection tracking
-}
-
-// state is what rules change on the packet's way. It is comparable: walks that meet in one state become one.
-type state struct {
-	mark, ctmark word
-	untracked    *rule // the rule that took the packet out of connection tracking
-	cleared      *rule // the last rule that took the masquerade mark away
-	resetEarly   bool  // it did so outside a nat chain
+// untold is the change by a MASQUERADE whose address is not known: one of the port is certain all the same.
+func (n natRange) untold() Change {
+	if n.flags&(rangeRandom|rangeFullyRandom) != 0 {
+		return NoChange
+	}
+	return UnsureChange
 }

@@ -60,6 +60,15 @@ type Outer struct {
 
 	// Since is the time of the first reading that found it so, after one that did not; zero: every reading did. Read leaves it zero.
 	Since time.Time `json:"since,omitzero"`
+
+	Senders []SenderFate `json:"senders,omitempty"` // whose packets they carry; the worst decides
+}
+
+// SenderFate is what happens to the outer packets of one class of senders.
+type SenderFate struct {
+	Sender string `json:"sender"` // "the node itself", "pods or containers in 10.244.0.0/24 (cni0)"
+	Change Change `json:"change"`
+	Rule   *Rule  `json:"rule,omitempty"`
 }
 
 // Change is what NAT does to the outer source.

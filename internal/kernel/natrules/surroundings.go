@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -24,26 +23,61 @@ var (
 	errUntold  = errors.New("an entry does not tell where packets go")
 )
 
-// Surroundings are facts about packets that only this namespace's addresses, routes and forwarding databases tell, by interface
-// index. The zero value knows nothing.
+// Surroundings are facts about packets that only this namespace's interfaces, addresses, routes and forwarding databases tell, by
+// interface index. The zero value knows nothing.
 type Surroundings struct {
-	addrs   map[int][]netip.Addr
-	remotes map[int][]netip.Addr
-	overlay map[int][]netip.Prefix
+	links   map[int]link
+	addrs   map[int][]ifaddr
+	remotes map[int][]remote
+	routes  map[int][]ifroute
+
+	rules, marks bool // there are policy rules of this node's own; some ask for a mark
+	sources6     bool // an IPv6 route names the source address of its packets
+
+	conn *rtnl.Conn // for questions about single packets; nil: none can be asked
+}
+
+// link is an interface of any kind.
+type link struct {
+	name   string
+	flags  uint32 // IFF_*
+	master int    // IFLA_MASTER: the bridge, bond or VRF that it belongs to
+	lower  int    // IFLA_LINK: what a VLAN, for example, is made on
+	vrf    bool   // its master is a VRF
+	device bool   // it is a device of a bus: a NIC
+}
+
+// ifaddr is an address of an interface.
+type ifaddr struct {
+	netip.Prefix
+	flags uint32 // IFA_F_*
+	scope uint8
+}
+
+// remote is a tunnel endpoint, and the interface that packets to it must leave by, if any.
+type remote struct {
+	netip.Addr
+	out int
+}
+
+// ifroute is what is routed into an interface. static: not by the kernel itself, as to what an address is connected to.
+type ifroute struct {
+	netip.Prefix
+	static bool
 }
 
 // gathering is Surroundings under way: an entry that names a nexthop object tells where packets go only once those are read too.
 type gathering struct {
 	Surroundings
 	kept      int // of the list that is being read
-	routesBy  map[uint32][]netip.Prefix
+	routesBy  map[uint32][]ifroute
 	entriesBy map[uint32][]int // by nexthop object, the devices whose forwarding databases name it
 	objects   map[uint32]nexthop
 }
 
 func newGathering() *gathering {
 	g := &gathering{}
-	for _, forget := range []func(){g.forgetAddresses, g.forgetForwarding, g.forgetRoutes, g.forgetObjects} {
+	for _, forget := range []func(){g.forgetLinks, g.forgetAddresses, g.forgetForwarding, g.forgetRoutes, g.forgetRules, g.forgetObjects} {
 		forget()
 	}
 	return g
@@ -64,6 +98,10 @@ func ReadSurroundings(ctx context.Context, open nl.Opener) (*Surroundings, error
 	g := newGathering()
 	for _, l := range []list{
 		{
+			"interfaces", unix.RTM_GETLINK, unix.RTM_NEWLINK, linkRequest(),
+			g.forgetLinks, g.link,
+		},
+		{
 			"addresses", unix.RTM_GETADDR, unix.RTM_NEWADDR, make([]byte, unix.SizeofIfAddrmsg),
 			g.forgetAddresses, g.address,
 		},
@@ -74,6 +112,10 @@ func ReadSurroundings(ctx context.Context, open nl.Opener) (*Surroundings, error
 		{
 			"routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, make([]byte, unix.SizeofRtMsg),
 			g.forgetRoutes, g.route,
+		},
+		{
+			"policy rules", unix.RTM_GETRULE, unix.RTM_NEWRULE, make([]byte, sizeofRuleHdr),
+			g.forgetRules, g.rule,
 		},
 		{
 			"nexthop objects", unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, make([]byte, unix.SizeofNhmsg),
@@ -91,6 +133,19 @@ func ReadSurroundings(ctx context.Context, open nl.Opener) (*Surroundings, error
 	return &g.Surroundings, nil
 }
 
+// Ask makes it possible to ask about single packets, until Close.
+func (s *Surroundings) Ask(ctx context.Context, open nl.Opener) (err error) {
+	s.conn, err = rtnl.Dial(ctx, open)
+	return err
+}
+
+// Close ends the questions.
+func (s *Surroundings) Close() {
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
+}
+
 func (g *gathering) read(ctx context.Context, open nl.Opener, l list) error {
 	conn, err := rtnl.Dial(ctx, open)
 	if err != nil {
@@ -101,7 +156,8 @@ func (g *gathering) read(ctx context.Context, open nl.Opener, l list) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errTooMany), errors.Is(err, errUntold), l.request == unix.RTM_GETNEXTHOP && errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, errTooMany), errors.Is(err, errUntold),
+		(l.request == unix.RTM_GETNEXTHOP || l.request == unix.RTM_GETRULE) && errors.Is(err, errors.ErrUnsupported):
 		l.reset() // so that nothing rests on half of it
 		return nil
 	default:
@@ -109,15 +165,19 @@ func (g *gathering) read(ctx context.Context, open nl.Opener, l list) error {
 	}
 }
 
-func (g *gathering) forgetAddresses() { g.kept, g.addrs = 0, map[int][]netip.Addr{} }
+func (g *gathering) forgetLinks() { g.kept, g.links = 0, map[int]link{} }
+
+func (g *gathering) forgetAddresses() { g.kept, g.addrs = 0, map[int][]ifaddr{} }
 
 func (g *gathering) forgetForwarding() {
-	g.kept, g.remotes, g.entriesBy = 0, map[int][]netip.Addr{}, map[uint32][]int{}
+	g.kept, g.remotes, g.entriesBy = 0, map[int][]remote{}, map[uint32][]int{}
 }
 
 func (g *gathering) forgetRoutes() {
-	g.kept, g.overlay, g.routesBy = 0, map[int][]netip.Prefix{}, map[uint32][]netip.Prefix{}
+	g.kept, g.routes, g.routesBy, g.sources6 = 0, map[int][]ifroute{}, map[uint32][]ifroute{}, false
 }
+
+func (g *gathering) forgetRules() { g.rules, g.marks = false, false }
 
 func (g *gathering) forgetObjects() { g.kept, g.objects = 0, map[uint32]nexthop{} }
 
@@ -130,20 +190,28 @@ func (g *gathering) keep(n int) error {
 }
 
 // Addrs are the addresses of an interface.
-func (s *Surroundings) Addrs(index int) []netip.Addr { return s.addrs[index] }
-
-// Bearer is the index of the interface that has an address; 0 when none has.
-func (s *Surroundings) Bearer(addr netip.Addr) int {
-	for index, addrs := range s.addrs {
-		if slices.Contains(addrs, addr) {
-			return index
-		}
+func (s *Surroundings) Addrs(index int) []netip.Addr {
+	var all []netip.Addr
+	for _, a := range s.addrs[index] {
+		all = append(all, a.Addr())
 	}
-	return 0
+	return all
 }
 
 // Remotes are the tunnel endpoints in the forwarding database of a VXLAN device.
-func (s *Surroundings) Remotes(index int) []netip.Addr { return s.remotes[index] }
+func (s *Surroundings) Remotes(index int) []netip.Addr {
+	var all []netip.Addr
+	for _, r := range s.remotes[index] {
+		all = append(all, r.Addr)
+	}
+	return all
+}
 
 // Overlay are the prefixes that are routed into an interface.
-func (s *Surroundings) Overlay(index int) []netip.Prefix { return s.overlay[index] }
+func (s *Surroundings) Overlay(index int) []netip.Prefix {
+	var all []netip.Prefix
+	for _, r := range s.routes[index] {
+		all = append(all, r.Prefix)
+	}
+	return all
+}

@@ -55,17 +55,31 @@ func FuzzSurroundings(f *testing.F) {
 		bound.Read(t, len(b), 64, 0, func() {
 			g := newGathering()
 			facts := func() int {
-				return len(g.addrs) + len(g.remotes) + len(g.overlay) + len(g.entriesBy) + len(g.routesBy) + len(g.objects)
+				return len(g.addrs) + len(g.remotes) + len(g.routes) + len(g.links) + len(g.entriesBy) + len(g.routesBy) + len(g.objects)
 			}
-			for _, read := range []func([]byte) error{g.address, g.forwarding, g.route, g.object} {
+			for _, read := range []func([]byte) error{g.link, g.address, g.forwarding, g.route, g.rule, g.object} {
 				before := facts()
 				if err := read(b); err != nil && before != facts() {
 					t.Errorf("a fact together with %v", err)
 				}
 			}
 			holdsTrue(t, g, b)
+			askAround(g)
 		})
 	})
+}
+
+// askAround asks what is known of a tunnel by the first interface of each list.
+func askAround(g *gathering) {
+	for index := range g.remotes {
+		p := g.PortOf(vxlanPort, true, true, []Tunnel{{Name: "vx", Index: index}})
+		for _, six := range []bool{false, true} {
+			if p.Senders != nil {
+				p.Senders(six, 0)
+				p.Ways(six, 0)
+			}
+		}
+	}
 }
 
 // FuzzNexthops parses a forged route or entry of a forwarding database and two nexthop objects that it may name.
@@ -83,8 +97,8 @@ func FuzzNexthops(f *testing.F) {
 			}
 			known := len(g.objects)
 			g.resolve()
-			if named && known == 0 && len(g.overlay) > 0 {
-				t.Errorf("%v by an object that is not there", g.overlay)
+			if named && known == 0 && len(g.routes) > 0 {
+				t.Errorf("%v by an object that is not there", g.routes)
 			}
 			holdsTrue(t, g, slices.Concat(b, one, two))
 		})
@@ -94,27 +108,28 @@ func FuzzNexthops(f *testing.F) {
 // holdsTrue demands that what was gathered stands in b.
 func holdsTrue(t *testing.T, g *gathering, b []byte) {
 	t.Helper()
-	for _, all := range []map[int][]netip.Addr{g.addrs, g.remotes} {
-		for index, addrs := range all {
-			for _, a := range addrs {
-				if !bytes.Contains(b, a.AsSlice()) {
-					t.Errorf("interface %d: %v from %x", index, a, b)
-				}
+	for index := range g.addrs {
+		for _, a := range g.Addrs(index) {
+			if !bytes.Contains(b, a.AsSlice()) {
+				t.Errorf("interface %d: %v from %x", index, a, b)
 			}
 		}
 	}
-	p := fuzzPorts()
-	for index := range g.overlay {
+	for index := range g.remotes {
+		for _, a := range g.Remotes(index) {
+			if !bytes.Contains(b, a.AsSlice()) {
+				t.Errorf("device %d: %v from %x", index, a, b)
+			}
+		}
+	}
+	for index := range g.routes {
 		if !bytes.Contains(b, binary.NativeEndian.AppendUint32(nil, uint32(index))) { //nolint:gosec // it was one
 			t.Errorf("interface %d from %x", index, b)
 		}
-		p[0].Overlay, p[0].Remotes = g.Overlay(index), g.Remotes(index)
-		for _, o := range p[0].Overlay {
+		for _, o := range g.Overlay(index) {
 			if !o.IsValid() || !o.Addr().IsUnspecified() && !bytes.Contains(b, o.Addr().AsSlice()) {
 				t.Errorf("prefix %v from %x", o, b)
 			}
 		}
 	}
-	innerPacket(&p[0], false)
-	innerPacket(&p[0], true)
 }

@@ -2,6 +2,7 @@ package natrules
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -58,9 +59,17 @@ func (g *gathering) address(b []byte) error {
 	if err != nil || !a.IsValid() {
 		return err
 	}
+	p := netip.PrefixFrom(a, int(b[1]))
+	if !p.IsValid() {
+		return nl.ErrMalformed
+	}
+	flags, wide, err := n.number(unix.IFA_FLAGS)
+	if !wide {
+		flags = uint32(b[2])
+	}
 	index := int(binary.NativeEndian.Uint32(b[4:]))
-	g.addrs[index] = append(g.addrs[index], a)
-	return g.keep(1)
+	g.addrs[index] = append(g.addrs[index], ifaddr{p, flags, b[3]})
+	return errors.Join(err, g.keep(1))
 }
 
 // forwarding: struct ndmsg {u8 family; pad; s32 ifindex; …}; NDA_DST is where the tunnel sends, or NDA_NH_ID names what tells.
@@ -73,13 +82,14 @@ func (g *gathering) forwarding(b []byte) error {
 	index := int(binary.NativeEndian.Uint32(b[4:]))
 	a, err := n.addr(unix.NDA_DST)
 	id, by, idErr := n.number(ndaNHID)
+	out, _, outErr := n.number(unix.NDA_IFINDEX)
 	switch {
-	case err != nil || idErr != nil:
+	case err != nil || idErr != nil || outErr != nil:
 		return nl.ErrMalformed
 	case by:
 		g.entriesBy[id] = append(g.entriesBy[id], index)
 	case a.IsValid() && !a.IsUnspecified():
-		g.remotes[index] = append(g.remotes[index], a)
+		g.remotes[index] = append(g.remotes[index], remote{a, int(out)})
 	default: // an entry of a bridge, or of a device that is itself the end
 		return nil
 	}
@@ -100,21 +110,23 @@ func (g *gathering) route(b []byte) error {
 	}
 	oif, one, oifErr := n.number(unix.RTA_OIF)
 	id, by, idErr := n.number(rtaNHID)
+	r := ifroute{p, b[5] != unix.RTPROT_KERNEL}
+	g.sources6 = g.sources6 || b[0] == unix.AF_INET6 && n.has(unix.RTA_PREFSRC)
 	switch {
 	case oifErr != nil || idErr != nil:
 		return nl.ErrMalformed
 	case p.Addr().IsLinkLocalUnicast() || p.Addr().IsMulticast():
 		return nil
 	case one:
-		return g.routed(int(oif), p)
+		return g.routed(int(oif), r)
 	case n.has(unix.RTA_MULTIPATH):
 		all, err := multipath(n[unix.RTA_MULTIPATH])
 		for i := 0; i < len(all) && err == nil; i++ {
-			err = g.routed(all[i], p)
+			err = g.routed(all[i], r)
 		}
 		return err
 	case by:
-		g.routesBy[id] = append(g.routesBy[id], p)
+		g.routesBy[id] = append(g.routesBy[id], r)
 		return g.keep(1)
 	default:
 		return errUntold
@@ -141,10 +153,58 @@ func (n nested) destination(family byte, bits int) (netip.Prefix, error) {
 }
 
 // routed keeps that a prefix is routed into an interface.
-func (g *gathering) routed(index int, p netip.Prefix) error {
+func (g *gathering) routed(index int, r ifroute) error {
 	if index == 0 {
 		return errUntold
 	}
-	g.overlay[index] = append(g.overlay[index], p)
+	g.routes[index] = append(g.routes[index], r)
 	return g.keep(1)
+}
+
+// linkRequest asks for all interfaces, without statistics (RTEXT_FILTER_SKIP_STATS).
+func linkRequest() []byte {
+	const skipStats = 1 << 3
+	return nl.Append(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
+}
+
+// link: struct ifinfomsg {u8 family; pad; u16 type; s32 index; u32 flags, change}.
+func (g *gathering) link(b []byte) error {
+	const parentDevice, slaveKind = 56, 4 // IFLA_PARENT_DEV_NAME, from 5.14; IFLA_INFO_SLAVE_KIND
+	n, ok, err := attributesOf(b, unix.SizeofIfInfomsg, unix.AF_UNSPEC)
+	if !ok {
+		return err
+	}
+	master, _, masterErr := n.number(unix.IFLA_MASTER)
+	lower, _, lowerErr := n.number(unix.IFLA_LINK)
+	if masterErr != nil || lowerErr != nil {
+		return nl.ErrMalformed
+	}
+	if n.has(unix.IFLA_LINK_NETNSID) { // of another namespace
+		lower = 0
+	}
+	g.links[int(binary.NativeEndian.Uint32(b[4:]))] = link{
+		name: n.text(unix.IFLA_IFNAME), flags: binary.NativeEndian.Uint32(b[8:]), master: int(master), lower: int(lower),
+		vrf: parseNested(n[unix.IFLA_LINKINFO]).text(slaveKind) == "vrf", device: n.has(parentDevice),
+	}
+	return g.keep(1)
+}
+
+const sizeofRuleHdr = 12 // struct fib_rule_hdr
+
+// rule: struct fib_rule_hdr {u8 family, dst_len, src_len, tos, table, res1, res2, action; u32 flags}. The kernel's own rules are those
+// of the tables local, main and default, and one for all VRFs (net/ipv4/fib_rules.c, drivers/net/vrf.c).
+func (g *gathering) rule(b []byte) error {
+	const priority, fwmark, l3mdev = 6, 10, 19 // FRA_PRIORITY, FRA_FWMARK, FRA_L3MDEV
+	n, ok, err := attributesOf(b, sizeofRuleHdr, unix.AF_INET, unix.AF_INET6)
+	if !ok {
+		return err
+	}
+	switch p, _, err := n.number(priority); {
+	case err != nil:
+		return err
+	case (p == 0 || p == 32766 || p == 32767) && b[1] == 0 && b[2] == 0 && !n.has(fwmark), n.has(l3mdev):
+		return nil
+	}
+	g.rules, g.marks = true, g.marks || n.has(fwmark)
+	return nil
 }

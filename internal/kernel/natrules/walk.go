@@ -32,30 +32,33 @@ const (
 	exitUnknown                 // a rule, or the chain, could not be understood
 )
 
-// path is one way a packet can go, and the first rule that it may or may not have matched on it.
+// path is one way a kind of packet can go, and the first rule that it may or may not have matched on it.
 type path struct {
-	state state
-	doubt *rule
+	state  state
+	packet *packet
+	doubt  *rule
+	left   *rule // the rule by which it left a nat chain without being rewritten
 }
 
 // exit is one way out of a chain.
 type exit struct {
 	kind exitKind
 	path
-	rule *rule // that decided: of exitNAT, exitUnknown, exitDrop
+	rule *rule // that decided; nil at the end of the chain
 	nat  natRange
 	err  error // of exitUnknown: why
 }
 
 type visit struct {
-	chain *chain
-	state state
+	chain  *chain
+	state  state
+	packet *packet
 }
 
-// walk takes one packet through chains. A rule that may match is followed both ways.
+// walk takes one kind of packet through chains. A rule that matches some of them splits it; one that may match is followed both ways.
 type walk struct {
-	packet   *packet
-	port     *Port
+	packets  []*packet // the first, and the kinds that it was split into
+	asked    bool      // a rule asked for the socket
 	markBit  uint32
 	hook     int
 	priority int32
@@ -75,8 +78,19 @@ type passed struct {
 	path
 }
 
-func (j *judgement) newWalk(p *packet, port *Port) *walk {
-	return &walk{packet: p, port: port, markBit: j.mark, steps: &j.steps, noFully: j.noFully}
+func (j *judgement) newWalk(p *packet) *walk {
+	return &walk{packets: []*packet{p}, markBit: j.mark, steps: &j.steps, noFully: j.noFully}
+}
+
+// intern gives the one packet of those that are alike, so that ways that meet can be told.
+func (w *walk) intern(p *packet) *packet {
+	for _, q := range w.packets {
+		if p.equal(q) {
+			return q
+		}
+	}
+	w.packets = append(w.packets, p)
+	return p
 }
 
 // enter starts a base chain.
@@ -98,14 +112,14 @@ func (w *walk) enter(b *base, from path) []exit {
 
 // run takes one path through a chain. Ways that meet in one state become one, so its cost is bounded by rules times states.
 func (w *walk) run(c *chain, from path, depth int) []exit {
-	at := visit{c, from.state}
+	at := visit{c, from.state, from.packet}
 	exits, known := w.memo[at]
 	if !known {
 		if err := w.refuse(at, depth); err != nil {
 			return []exit{{kind: exitUnknown, path: from, err: fmt.Errorf("chain %s: %w", c.name, err)}}
 		}
 		w.open[at] = true
-		exits = w.rules(c, from.state, depth)
+		exits = w.rules(c, path{state: from.state, packet: from.packet}, depth)
 		delete(w.open, at)
 		w.memo[at] = exits
 	}
@@ -140,9 +154,9 @@ func (c *chain) read() error {
 	return c.err
 }
 
-func (w *walk) rules(c *chain, start state, depth int) []exit {
+func (w *walk) rules(c *chain, from path, depth int) []exit {
 	var exits exitSet
-	live := []path{{state: start}}
+	live := []path{from}
 	for _, r := range c.rules {
 		var next pathSet
 		for _, p := range live {
@@ -151,6 +165,7 @@ func (w *walk) rules(c *chain, start state, depth int) []exit {
 			}
 			w.rule(r, p, depth, &next, &exits)
 		}
+		next = w.joined(next)
 		if len(next) > maxStates || len(exits) > 4*maxStates {
 			return append(exits, exit{kind: exitUnknown, path: live[0], rule: r, err: errStates})
 		}
@@ -166,7 +181,7 @@ func (w *walk) rules(c *chain, start state, depth int) []exit {
 
 // rule runs one rule on one path: ways that go on with the next rule into next, ways that leave the chain into exits.
 func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
-	m := machine{packet: w.packet, state: p.state, hook: w.hook, priority: w.priority}
+	m := machine{packet: p.packet, state: p.state, hook: w.hook, priority: w.priority}
 	certain := yes
 	ends := []verdict{{}}
 	for _, s := range r.steps {
@@ -184,13 +199,22 @@ func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
 			break
 		}
 	}
+	w.asked = w.asked || m.asked
+	if m.split != nil && w.hook != hookForward {
+		w.divided(r, p, m.split, depth, next, exits)
+		return
+	}
+	if certain == maybe && w.hook == hookForward && (ends[0].kind == verdictJump || ends[0].kind == verdictGoto) {
+		next.add(p) // what some packets are refused by is not looked for
+		return
+	}
 	if m.notrack {
 		m.state.untracked = r
 	}
 	if certain == maybe && (ends[0].kind != verdictContinue || len(ends) > 1 || m.state != p.state) {
 		next.add(p)
 	}
-	taken := path{m.state, p.doubt}
+	taken := path{state: m.state, packet: p.packet, doubt: p.doubt}
 	if (certain == maybe || len(ends) > 1) && taken.doubt == nil {
 		taken.doubt = r
 	}
@@ -202,14 +226,26 @@ func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
 	}
 }
 
+// divided runs the rule on those packets that a set holds, and on the others.
+func (w *walk) divided(r *rule, p path, s *split, depth int, next *pathSet, exits *exitSet) {
+	all := p.packet.fields[s.dim].set
+	for _, part := range []ranges{all.and(s.in), all.without(s.in)} {
+		if *w.steps++; *w.steps > maxSteps || len(*next) > 4*maxStates {
+			exits.add(exit{kind: exitUnknown, path: p, rule: r, err: errTooLong})
+			return
+		}
+		w.rule(r, path{state: p.state, packet: w.intern(p.packet.with(s.dim, part)), doubt: p.doubt}, depth, next, exits)
+	}
+}
+
 func (w *walk) conclude(r *rule, v verdict, p path, depth int, next *pathSet, exits *exitSet) {
 	switch v.kind {
 	case verdictContinue:
 		next.add(p)
 	case verdictReturn:
-		exits.add(exit{kind: exitFall, path: p})
+		exits.add(exit{kind: exitFall, path: p, rule: r})
 	case verdictAccept:
-		exits.add(exit{kind: exitAccept, path: p})
+		exits.add(exit{kind: exitAccept, path: p, rule: r})
 	case verdictDrop:
 		exits.add(exit{kind: exitDrop, path: p, rule: r})
 	case verdictNAT:
@@ -221,7 +257,7 @@ func (w *walk) conclude(r *rule, v verdict, p path, depth int, next *pathSet, ex
 			return
 		}
 		w.passed = append(w.passed, passed{r, v.nat, p})
-		next.add(path{state: p.state, doubt: p.doubt})
+		next.add(p)
 	case verdictJump, verdictGoto:
 		if v.chain != nil && serviceChain(v.chain) {
 			next.add(p)
@@ -256,18 +292,37 @@ type pathSet []path
 
 func (s *pathSet) add(p path) {
 	for _, q := range *s {
-		if q.state == p.state {
+		if q.state == p.state && q.packet == p.packet {
 			return
 		}
 	}
 	*s = append(*s, p)
 }
 
+// joined makes one of ways in one state whose packets are parts of one kind.
+func (w *walk) joined(s pathSet) pathSet {
+	for i := 0; i < len(s); i++ {
+		for k := i + 1; k < len(s); k++ {
+			if s[i].state != s[k].state {
+				continue
+			}
+			j := s[i].packet.join(s[k].packet)
+			if j == nil {
+				continue
+			}
+			s[i].packet, s[i].doubt = w.intern(j), orRule(s[i].doubt, s[k].doubt)
+			s = append(s[:k], s[k+1:]...)
+			k = i // what did not fit before may fit now
+		}
+	}
+	return s
+}
+
 type exitSet []exit
 
 func (s *exitSet) add(e exit) {
 	for _, f := range *s {
-		if f.kind == e.kind && f.state == e.state && f.rule == e.rule {
+		if f.kind == e.kind && f.state == e.state && f.rule == e.rule && f.packet == e.packet {
 			return
 		}
 	}

@@ -24,7 +24,7 @@ func tracked(m *machine) truth {
 	switch {
 	case m.state.untracked != nil:
 		return no
-	case m.hook == hookPostrouting || m.priority > prioConntrack:
+	case m.hook == hookPostrouting || m.hook == hookForward || m.priority > prioConntrack:
 		return yes
 	case m.priority < prioConntrack:
 		return no

@@ -42,6 +42,10 @@ func matchParser(name string, revision uint8) xtParser {
 		if revision >= 1 {
 			return xtSet
 		}
+	case "owner":
+		if revision == 1 {
+			return xtOwner
+		}
 	}
 	return nil
 }
@@ -76,13 +80,12 @@ func xtPorts(i *info, proto string) xtPart {
 	sLow, sHigh, dLow, dHigh := i.u16(0), i.u16(2), i.u16(4), i.u16(6)
 	text := "-m " + proto + portText("--sport", sLow, sHigh, invflags&1 != 0) + portText("--dport", dLow, dHigh, invflags&2 != 0)
 	return xtPart{text: text, step: matchStep(func(m *machine) truth {
-		p := m.packet
-		t := p.proto.equal([]byte{number})
+		t := m.is(dimProto, numbers(uint64(number)))
 		if sLow != 0 || sHigh != 65535 {
-			t = t.and(invertIf(p.sport.between(portBytes(sLow), portBytes(sHigh)), invflags&1 != 0))
+			t = t.and(invertIf(m.between(dimSport, portBytes(sLow), portBytes(sHigh)), invflags&1 != 0))
 		}
 		if dLow != 0 || dHigh != 65535 {
-			t = t.and(invertIf(p.dport.between(portBytes(dLow), portBytes(dHigh)), invflags&2 != 0))
+			t = t.and(invertIf(m.between(dimDport, portBytes(dLow), portBytes(dHigh)), invflags&2 != 0))
 		}
 		if flagMask != 0 {
 			t = t.and(maybe)
@@ -115,35 +118,30 @@ func xtMultiport(i *info, _ bool) xtPart {
 	const slots = 15
 	flags, count := i.u8(0), min(int(i.u8(1)), slots)
 	invert := len(i.b) > 47 && i.u8(47) != 0
-	type span struct{ low, high uint16 }
 	var spans []span
 	var words []string
 	for k := 0; k < count; k++ {
-		s := span{i.u16(2 + 2*k), i.u16(2 + 2*k)}
+		low, high := i.u16(2+2*k), i.u16(2+2*k)
 		if len(i.b) > 47 && i.u8(32+k) != 0 && k+1 < count {
 			k++
-			s.high = i.u16(2 + 2*k)
-			words = append(words, fmt.Sprintf("%d:%d", s.low, s.high))
+			high = i.u16(2 + 2*k)
+			words = append(words, fmt.Sprintf("%d:%d", low, high))
 		} else {
-			words = append(words, strconv.Itoa(int(s.low)))
+			words = append(words, strconv.Itoa(int(low)))
 		}
-		spans = append(spans, s)
+		if low <= high {
+			spans = append(spans, span{number{0, uint64(low)}, number{0, uint64(high)}})
+		}
 	}
 	option := [...]string{"--sports", "--dports", "--ports"}[min(flags, 2)]
-	in := func(v value) truth {
-		t := no
-		for _, s := range spans {
-			t = t.or(v.between(portBytes(s.low), portBytes(s.high)))
-		}
-		return t
-	}
+	in := rangesOf(spans...)
 	return xtPart{text: "-m multiport " + bang(invert) + option + " " + strings.Join(words, ","), step: matchStep(func(m *machine) truth {
 		t := no
 		if flags != 1 {
-			t = t.or(in(m.packet.sport))
+			t = t.or(m.is(dimSport, in))
 		}
 		if flags != 0 {
-			t = t.or(in(m.packet.dport))
+			t = t.or(m.is(dimDport, in))
 		}
 		return invertIf(t, invert)
 	})}
@@ -181,22 +179,18 @@ const (
 	typeLocal   = 1 << 2
 )
 
-// srcType: an own address is local; one that is not on the interface asked about counts as unicast (inet_dev_addr_type).
-func srcType(p *packet, types uint16, onOut bool) truth {
-	switch {
-	case p.srcLocal == yes && (!onOut || p.srcOnOut == yes):
-		return truthOf(types&typeLocal != 0)
-	case onOut && p.srcOnOut == no:
-		return truthOf(types&typeUnicast != 0)
-	default:
-		return maybe
-	}
+// srcType: an own address is local; one that is not, or not on the interface asked about, counts as unicast (inet_dev_addr_type).
+func srcType(m *machine, types uint16, onOut bool) truth {
+	local := m.srcLocal(onOut)
+	return local.and(truthOf(types&typeLocal != 0)).or(local.not().and(truthOf(types&typeUnicast != 0)))
 }
 
-// dstType: a packet that leaves is not addressed to this node.
-func dstType(p *packet, types uint16) truth {
+// dstType: a packet that leaves is not addressed to this node. Before nat, an inner one may be.
+func dstType(m *machine, types uint16) truth {
 	switch {
-	case p.dstUnicast == yes:
+	case m.seen(dimDst) != dimDst:
+		return maybe
+	case m.packet.dstUnicast == yes:
 		return truthOf(types&typeUnicast != 0)
 	case types&^typeLocal == 0:
 		return no
@@ -236,10 +230,10 @@ func xtAddrtype(i *info, revision uint8) xtPart {
 			t = maybe
 		}
 		if src != 0 {
-			t = t.and(invertIf(srcType(m.packet, src, limitOut), notSrc))
+			t = t.and(invertIf(srcType(m, src, limitOut), notSrc))
 		}
 		if dst != 0 {
-			t = t.and(invertIf(dstType(m.packet, dst), notDst))
+			t = t.and(invertIf(dstType(m, dst), notDst))
 		}
 		return t
 	})}
@@ -271,10 +265,10 @@ func xtIPRange(i *info, ipv6 bool) xtPart {
 	return xtPart{text: text, step: matchStep(func(m *machine) truth {
 		t := yes
 		if flags&1 != 0 {
-			t = t.and(invertIf(m.packet.src.between(srcMin, srcMax), flags&16 != 0))
+			t = t.and(invertIf(m.between(dimSrc, srcMin, srcMax), flags&16 != 0))
 		}
 		if flags&2 != 0 {
-			t = t.and(invertIf(m.packet.dst.between(dstMin, dstMax), flags&32 != 0))
+			t = t.and(invertIf(m.between(dimDst, dstMin, dstMax), flags&32 != 0))
 		}
 		return t
 	})}
@@ -298,6 +292,6 @@ func xtSet(i *info, _ bool) xtPart {
 	}
 	return xtPart{
 		text: fmt.Sprintf("-m set %s--match-set %s %s", bang(flags&inverted != 0), called, strings.Join(words, ",")),
-		step: matchStep(func(m *machine) truth { return invertIf(sets.contains(name, m.packet, dirs), flags&inverted != 0) }),
+		step: matchStep(func(m *machine) truth { return invertIf(sets.contains(name, m, dirs), flags&inverted != 0) }),
 	}
 }

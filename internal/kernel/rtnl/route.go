@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -10,60 +11,103 @@ import (
 	"vxlan_exporter/internal/kernel/nl"
 )
 
+// RouteQuery is a packet whose way is asked for.
+type RouteQuery struct {
+	Destination netip.Addr
+	Source      netip.Addr // not valid: none is chosen yet
+	In          int        // the interface that it came in by; 0: this node sends it
+	Out         int        // the interface that it must leave by; 0: any
+	Mark        uint32
+	UDPPort     uint16 // its UDP destination port; 0: it is not UDP, or that does not matter
+}
+
 // Route is where the kernel would send a packet (ip route get).
 type Route struct {
-	Index  int        // interface it leaves by
-	Source netip.Addr // address it would be sent from
+	Index   int        // interface it leaves by
+	NextHop netip.Addr // not valid: the destination itself
+	Source  netip.Addr // address it would be sent from; not valid where the kernel does not say
+	Local   bool       // it is for this node
 }
+
+// ErrNoRoute is the answer that such a packet is not sent, or not forwarded.
+var ErrNoRoute = errors.New("no route")
 
 // Route asks where a packet of this node goes. source may be the zero Addr, mark 0.
 func (c *Conn) Route(destination, source netip.Addr, mark uint32) (Route, error) {
-	request := make([]byte, unix.SizeofRtMsg, 64)
-	destination, source = destination.Unmap(), source.Unmap()
-	request[0], request[1] = family(destination), byte(destination.BitLen())
-	request = nl.Append(request, unix.RTA_DST, destination.AsSlice())
-	if source.IsValid() {
-		request[2] = byte(source.BitLen())
-		request = nl.Append(request, unix.RTA_SRC, source.AsSlice())
+	r, err := c.RouteOf(RouteQuery{Destination: destination, Source: source, Mark: mark})
+	if err == nil && !r.Source.IsValid() {
+		r.Source = source.Unmap()
 	}
-	if mark != 0 {
-		request = nl.Append(request, unix.RTA_MARK, binary.NativeEndian.AppendUint32(nil, mark))
+	return r, err
+}
+
+// RouteOf asks for the way of one packet (RTM_GETROUTE): policy rules, marks and source validation count. Kernels before 4.18 pass over
+// the protocol and the port.
+func (c *Conn) RouteOf(q RouteQuery) (Route, error) {
+	const ipProto, dport = 27, 29 // RTA_IP_PROTO, RTA_DPORT
+	dst := q.Destination.Unmap()
+	family, bits := byte(unix.AF_INET), byte(32)
+	if dst.Is6() {
+		family, bits = unix.AF_INET6, 128
 	}
-	data, err := c.Get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, request)
+	b := make([]byte, unix.SizeofRtMsg, 96)
+	b[0], b[1] = family, bits
+	b = nl.Append(b, unix.RTA_DST, dst.AsSlice())
+	if src := q.Source.Unmap().WithZone(""); src.IsValid() {
+		b[2] = bits
+		b = nl.Append(b, unix.RTA_SRC, src.AsSlice())
+	}
+	u32 := func(kind uint16, v uint32) {
+		if v != 0 {
+			b = nl.Append(b, kind, binary.NativeEndian.AppendUint32(nil, v))
+		}
+	}
+	u32(unix.RTA_IIF, uint32(q.In))  //nolint:gosec // an interface index is a positive int32
+	u32(unix.RTA_OIF, uint32(q.Out)) //nolint:gosec // an interface index is a positive int32
+	u32(unix.RTA_MARK, q.Mark)
+	if q.UDPPort != 0 {
+		b = nl.Append(b, ipProto, []byte{unix.IPPROTO_UDP})
+		b = nl.Append(b, dport, binary.BigEndian.AppendUint16(nil, q.UDPPort))
+	}
+	answer, err := c.Get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, b)
+	for _, no := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EXDEV} { // net/ipv4/fib_semantics.c, fib_props
+		if errors.Is(err, no) {
+			return Route{}, fmt.Errorf("rtnetlink: route to %v: %w: %w", dst, err, ErrNoRoute)
+		}
+	}
 	var r Route
 	if err == nil {
-		r, err = parseRoute(data)
+		r, err = parseRoute(answer)
 	}
 	if err != nil {
-		return Route{}, fmt.Errorf("rtnetlink: route to %s: %w", destination, err)
-	}
-	if !r.Source.IsValid() {
-		r.Source = source
+		return Route{}, fmt.Errorf("rtnetlink: route to %v: %w", dst, err)
 	}
 	return r, nil
 }
 
-func family(a netip.Addr) byte {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
-}
-
-func parseRoute(data []byte) (r Route, err error) {
-	if len(data) < unix.SizeofRtMsg {
+// parseRoute reads struct rtmsg {u8 family, dst_len, src_len, tos, table, protocol, scope, type; u32 flags} and its attributes.
+func parseRoute(b []byte) (r Route, err error) {
+	if len(b) < unix.SizeofRtMsg {
 		return r, nl.ErrMalformed
 	}
+	r.Local = b[7] == unix.RTN_LOCAL
 	size := 4
-	if data[0] == unix.AF_INET6 {
+	if b[0] == unix.AF_INET6 {
 		size = 16
 	}
-	err = nl.Each(data[unix.SizeofRtMsg:], func(typ uint16, v []byte) (err error) {
+	err = nl.Each(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) (err error) {
+		var n uint32
 		switch typ {
 		case unix.RTA_OIF:
-			var index uint32
-			index, err = nl.Uint32(v)
-			r.Index = int(int32(index))
+			n, err = nl.Uint32(v)
+			r.Index = int(n)
+		case unix.RTA_GATEWAY:
+			r.NextHop, err = nl.Address(v, size)
+		case unix.RTA_VIA: // struct rtvia {u16 family; u8 addr[]}
+			a, ok := netip.AddrFromSlice(v[min(2, len(v)):])
+			if r.NextHop = a; !ok {
+				err = nl.ErrMalformed
+			}
 		case unix.RTA_PREFSRC:
 			r.Source, err = nl.Address(v, size)
 		}

@@ -1,0 +1,114 @@
+package natrules
+
+import "slices"
+
+// machine runs the steps of one rule.
+type machine struct {
+	packet   *packet
+	state    state
+	hook     int
+	priority int32
+	regs     [64]partial // NFT_REG32_00 to NFT_REG32_15
+	origins  [16]origin  // by register of 4 bytes: what was loaded there
+	notrack  bool        // the rule takes the packet out of connection tracking
+	split    *split      // the first question whose answer depends on the packet
+	asked    bool        // a match asked for the socket
+}
+
+// split is a set that holds a field of some packets of a kind, and not of the others.
+type split struct {
+	dim dim
+	in  ranges
+}
+
+// state is what rules change on the packet's way. It is comparable: walks that meet in one state become one.
+type state struct {
+	mark, ctmark word
+	untracked    *rule // the rule that took the packet out of connection tracking
+	cleared      *rule // the last rule that took the masquerade mark away
+	resetEarly   bool  // it did so outside a nat chain
+}
+
+// is says whether a field is one of a set. Where that depends on the packet, the walk splits the packet and asks again.
+func (m *machine) is(d dim, in ranges) truth {
+	d = m.seen(d)
+	f := &m.packet.fields[d]
+	if !f.known {
+		return maybe
+	}
+	t := f.set.within(in)
+	if t == maybe && m.split == nil {
+		m.split = &split{d, in}
+	}
+	return t
+}
+
+// seen is the field that a packet has at this place: an inner one has the destination that it was sent to until nat rewrites it.
+func (m *machine) seen(d dim) dim {
+	if m.packet.outer || m.hook != hookPrerouting && m.hook != hookOutput || m.priority > prioNATDst {
+		return d
+	}
+	switch d {
+	case dimDst:
+		return dimService
+	case dimDport:
+		return dimServicePort
+	}
+	return d
+}
+
+func (m *machine) value(d dim) value { return m.packet.value(m.seen(d)) }
+
+// masked says whether a field has the bits of want where mask has ones.
+func (m *machine) masked(d dim, want, mask []byte) truth {
+	if isPrefix(mask) {
+		return m.is(d, ranges{maskSpan(want, mask)})
+	}
+	return m.value(d).masked(want, mask)
+}
+
+func (m *machine) between(d dim, first, last []byte) truth {
+	if slices.Compare(first, last) > 0 {
+		return no
+	}
+	return m.is(d, ranges{{numberOf(first), numberOf(last)}})
+}
+
+// srcLocal says whether the source is an address of this node, or, onOut, of the interface that the packet leaves by.
+func (m *machine) srcLocal(onOut bool) truth {
+	p := m.packet
+	switch {
+	case onOut && p.ownOut.known:
+		return m.is(dimSrc, p.ownOut.set)
+	case onOut:
+		return maybe
+	case p.outer || p.socket == yes: // what a node sends, it sends from an own address
+		return yes
+	case p.own.known:
+		return m.is(dimSrc, p.own.set)
+	default:
+		return maybe
+	}
+}
+
+// early reports whether the packet has no way out yet, or not the final one.
+func (m *machine) early() bool { return m.seen(dimDst) != dimDst || m.hook == hookPrerouting }
+
+func (m *machine) out() (index, name value) {
+	if m.early() {
+		return unknownValue(4), unknownValue(16)
+	}
+	return m.packet.oif, m.packet.oifname
+}
+
+func (m *machine) in() (index, name value) {
+	p := m.packet
+	switch {
+	case m.hook == hookOutput:
+		return knownValue(make([]byte, 4)), knownValue(make([]byte, 16))
+	case m.hook == hookPostrouting && !p.outer && p.socket != yes:
+		return p.iif.orZero(), p.iifname.orZero() // before 5.7 there is none at POSTROUTING
+	default:
+		return p.iif, p.iifname
+	}
+}

@@ -1,0 +1,233 @@
+package natrules
+
+import (
+	"cmp"
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"net/netip"
+	"slices"
+)
+
+// number is an address, a port or another field of at most 128 bits.
+type number struct{ high, low uint64 }
+
+func (n number) compare(m number) int {
+	return cmp.Or(cmp.Compare(n.high, m.high), cmp.Compare(n.low, m.low))
+}
+
+func (n number) next() number {
+	low, carry := bits.Add64(n.low, 1, 0)
+	return number{n.high + carry, low}
+}
+
+func (n number) before() number {
+	low, borrow := bits.Sub64(n.low, 1, 0)
+	return number{n.high - borrow, low}
+}
+
+// numberOf reads a field of at most 16 bytes in network order.
+func numberOf(b []byte) number {
+	var all [16]byte
+	copy(all[16-min(len(b), 16):], b)
+	return number{binary.BigEndian.Uint64(all[:8]), binary.BigEndian.Uint64(all[8:])}
+}
+
+// bytes are the last size bytes of n in network order.
+func (n number) bytes(size int) []byte {
+	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, n.high), n.low)
+	return b[16-size:]
+}
+
+func (n number) addr(ipv6 bool) netip.Addr {
+	size := 4
+	if ipv6 {
+		size = 16
+	}
+	a, _ := netip.AddrFromSlice(n.bytes(size))
+	return a
+}
+
+// span is the numbers from first to last.
+type span struct{ first, last number }
+
+// ranges is a set of numbers: spans in their order that do not touch. nil is the empty set too.
+type ranges []span
+
+func rangesOf(spans ...span) ranges {
+	s := slices.Clone(spans)
+	slices.SortFunc(s, func(a, b span) int { return a.first.compare(b.first) })
+	all := s[:0]
+	for _, x := range s {
+		if n := len(all); n > 0 && (x.first.compare(all[n-1].last) <= 0 || x.first == all[n-1].last.next()) {
+			if x.last.compare(all[n-1].last) > 0 {
+				all[n-1].last = x.last
+			}
+			continue
+		}
+		all = append(all, x)
+	}
+	return ranges(all)
+}
+
+func numbers(all ...uint64) ranges {
+	var r []span
+	for _, n := range all {
+		r = append(r, span{number{0, n}, number{0, n}})
+	}
+	return rangesOf(r...)
+}
+
+func addrRanges(addrs []netip.Addr) ranges {
+	r := make([]span, len(addrs))
+	for i, a := range addrs {
+		n := numberOf(a.AsSlice())
+		r[i] = span{n, n}
+	}
+	return rangesOf(r...)
+}
+
+func prefixSpan(p netip.Prefix) span {
+	addr, mask := prefixBytes(p)
+	return maskSpan(addr, mask)
+}
+
+func prefixRanges(prefixes []netip.Prefix) ranges {
+	r := make([]span, len(prefixes))
+	for i, p := range prefixes {
+		r[i] = prefixSpan(p)
+	}
+	return rangesOf(r...)
+}
+
+// maskSpan are the numbers whose bits in mask, which is a prefix, are those of addr.
+func maskSpan(addr, mask []byte) span {
+	last := slices.Clone(addr)
+	for i := range last {
+		last[i] |= ^mask[i]
+	}
+	return span{numberOf(addr), numberOf(last)}
+}
+
+// isPrefix reports whether mask is ones and then zeros.
+func isPrefix(mask []byte) bool {
+	for i, b := range mask {
+		if b == 0xff {
+			continue
+		}
+		rest := ^b
+		return rest&(rest+1) == 0 && allZero(mask[i+1:])
+	}
+	return true
+}
+
+func (r ranges) and(s ranges) ranges {
+	var both ranges
+	for len(r) > 0 && len(s) > 0 {
+		first, last := r[0].first, r[0].last
+		if s[0].first.compare(first) > 0 {
+			first = s[0].first
+		}
+		if s[0].last.compare(last) < 0 {
+			last = s[0].last
+		}
+		if first.compare(last) <= 0 {
+			both = append(both, span{first, last})
+		}
+		if r[0].last.compare(s[0].last) < 0 {
+			r = r[1:]
+		} else {
+			s = s[1:]
+		}
+	}
+	return both
+}
+
+// not is every number that s does not hold.
+func (r ranges) not() ranges {
+	var rest ranges
+	var from number
+	most := number{math.MaxUint64, math.MaxUint64}
+	for _, s := range r {
+		if from.compare(s.first) < 0 {
+			rest = append(rest, span{from, s.first.before()})
+		}
+		if s.last == most {
+			return rest
+		}
+		from = s.last.next()
+	}
+	return append(rest, span{from, most})
+}
+
+func (r ranges) without(s ranges) ranges { return r.and(s.not()) }
+
+func (r ranges) or(s ranges) ranges { return rangesOf(slices.Concat(r, s)...) }
+
+// single is the only number there is, if there is one only.
+func (r ranges) single() (number, bool) {
+	if len(r) != 1 || r[0].first != r[0].last {
+		return number{}, false
+	}
+	return r[0].first, true
+}
+
+// within says whether a number that is one of r is one of s: no, yes, or that it depends on which.
+func (r ranges) within(s ranges) truth {
+	both := r.and(s)
+	switch {
+	case len(both) == 0:
+		return no
+	case slices.Equal(both, r):
+		return yes
+	default:
+		return maybe
+	}
+}
+
+// common is the field of so many bytes, as far as all of r have it alike.
+func (r ranges) common(size int) value {
+	if len(r) == 0 {
+		return unknownValue(size)
+	}
+	first, last := r[0].first.bytes(size), r[len(r)-1].last.bytes(size)
+	v := unknownValue(size)
+	for i := range v {
+		alike := bits.LeadingZeros8(first[i] ^ last[i])
+		v[i].known = ^byte(0xff >> alike)
+		v[i].bits = first[i] & v[i].known
+		if alike < 8 {
+			break
+		}
+	}
+	return v
+}
+
+// prefixes writes r as prefixes; a span that is none in itself becomes several.
+func (r ranges) prefixes(ipv6 bool) []netip.Prefix {
+	var all []netip.Prefix
+	width := 32
+	if ipv6 {
+		width = 128
+	}
+	for _, s := range r {
+		for from := s.first; ; {
+			n := 0 // host bits
+			for n < width {
+				p := netip.PrefixFrom(from.addr(ipv6), width-n-1)
+				if wide := prefixSpan(p); wide.first != from || wide.last.compare(s.last) > 0 {
+					break
+				}
+				n++
+			}
+			p := netip.PrefixFrom(from.addr(ipv6), width-n)
+			all = append(all, p)
+			end := prefixSpan(p).last
+			if end.compare(s.last) >= 0 {
+				break
+			}
+			from = end.next()
+		}
+	}
+	return all
+}

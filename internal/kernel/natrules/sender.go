@@ -1,0 +1,116 @@
+package natrules
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// senders are whose packets enter the port's devices; one of which nothing is known, where nobody knows.
+func (j *judgement) senders(port *Port, ipv6 bool, mark uint32) []Sender {
+	if port.Senders == nil {
+		return []Sender{{}}
+	}
+	return port.Senders(ipv6, mark)
+}
+
+func (j *judgement) ways(port *Port, ipv6 bool, mark uint32) []Way {
+	if port.Ways != nil {
+		if ways := port.Ways(ipv6, mark); len(ways) > 0 {
+			return ways
+		}
+	}
+	return []Way{{}}
+}
+
+func (j *judgement) innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
+	p := innerPacket(port, s, ipv6)
+	if j.in.test != nil {
+		j.in.test.inner(p)
+	}
+	return p
+}
+
+// leaving walks a sender's packets to the tunnel, and returns the fates of those that get there.
+func (j *judgement) leaving(port *Port, s *Sender, bases []*base, ipv6 bool, mark uint32) []exit {
+	p := j.innerPacket(port, s, ipv6)
+	hooks := []int{hookOutput, hookPostrouting}
+	if s.In != nil {
+		hooks = []int{hookPrerouting, hookForward, hookPostrouting}
+	}
+	start := state{}
+	if j.in.test != nil && j.in.test.socketMark {
+		start.mark.bits, mark = mark, 0
+	}
+	fates := j.newWalk(p).travel(at(bases, hooks...), start, mark)
+	return slices.DeleteFunc(fates, func(e exit) bool { return e.kind == exitDrop })
+}
+
+// describe names a sender.
+func (s *Sender) describe(ipv6 bool) string {
+	if s.In == nil {
+		return "the node itself"
+	}
+	return "pods or containers in " + s.text(prefixRanges(prefixesOf(s.Sources, addrLen(ipv6))), ipv6)
+}
+
+// narrowed names those of a sender's packets, all, that are of the kind p.
+func (s *Sender) narrowed(all, p *packet) string {
+	if u := p.fields[dimUID]; s.In == nil && !slices.Equal(u.set, all.fields[dimUID].set) {
+		var ids []string
+		for _, r := range u.set {
+			id := fmt.Sprint(r.first.low)
+			if r.last != r.first {
+				id += fmt.Sprintf("-%d", r.last.low)
+			}
+			ids = append(ids, id)
+		}
+		return "host processes of uid " + strings.Join(ids, ", ")
+	}
+	src := p.fields[dimSrc].set
+	switch whole := slices.Equal(src, all.fields[dimSrc].set); {
+	case whole || len(src) == 0:
+		return s.describe(p.ipv6)
+	case s.In == nil:
+		return "the node itself from " + prefixText3(src, p.ipv6)
+	default:
+		return "pods or containers in " + s.text(src, p.ipv6)
+	}
+}
+
+// text names addresses behind the sender's interfaces.
+func (s *Sender) text(r ranges, ipv6 bool) string {
+	var names []string
+	for _, i := range s.In {
+		names = append(names, i.Name)
+	}
+	return prefixText3(r, ipv6) + " (" + someOf(names) + ")"
+}
+
+func prefixText3(r ranges, ipv6 bool) string {
+	var all []string
+	for _, p := range r.prefixes(ipv6) {
+		if p.IsSingleIP() {
+			all = append(all, p.Addr().String())
+			continue
+		}
+		all = append(all, p.String())
+	}
+	return someOf(all)
+}
+
+// someOf joins the first few of a list.
+func someOf(all []string) string {
+	const most = 3
+	if len(all) > most {
+		return strings.Join(all[:most-1], ", ") + fmt.Sprintf(" and %d more", len(all)-most+1)
+	}
+	return strings.Join(all, ", ")
+}
+
+func addrLen(ipv6 bool) int {
+	if ipv6 {
+		return 16
+	}
+	return 4
+}

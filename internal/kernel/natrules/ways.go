@@ -1,0 +1,346 @@
+package natrules
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/rtnl"
+)
+
+// Tunnel is a VXLAN device.
+type Tunnel struct {
+	Name     string
+	Index    int
+	Local    netip.Addr // IFLA_VXLAN_LOCAL; not valid: the kernel chooses
+	Link     int        // IFLA_VXLAN_LINK; 0: none
+	Underlay string     // the NIC that is taken to be below it; "": not known
+	External bool       // it sends where each packet's metadata says
+}
+
+// PortOf is what is known of the packets of the devices on one port.
+func (s *Surroundings) PortOf(port uint16, ipv4, ipv6 bool, tunnels []Tunnel) Port {
+	p := Port{Port: port, IPv4: ipv4, IPv6: ipv6}
+	for _, t := range tunnels {
+		p.Devices = append(p.Devices, Interface{Name: t.Name, Index: t.Index, Addrs: s.Addrs(t.Index)})
+	}
+	switch {
+	case len(tunnels) == 0:
+		return p
+	case len(s.links) == 0: // nothing could be read: what the devices say of themselves is left
+		p.Ways = func(ipv6 bool, _ uint32) []Way {
+			var all []Way
+			for _, t := range tunnels {
+				if local := t.Local.Unmap(); !local.IsValid() || local.Is6() == ipv6 {
+					all = append(all, Way{Out: Interface{Name: t.Underlay, Index: t.Link}, Source: local})
+				}
+			}
+			return all
+		}
+		return p
+	}
+	for index := range s.addrs {
+		p.Own = append(p.Own, s.Addrs(index)...)
+	}
+	a := &around{Surroundings: s, port: port, tunnels: tunnels}
+	p.Ways = remembered(a, a.ways)
+	p.Senders = remembered(a, a.senders)
+	return p
+}
+
+// around answers what concerns the devices on one port.
+type around struct {
+	*Surroundings
+	port    uint16
+	tunnels []Tunnel
+	outs    map[int]bool // the interfaces by which outer packets leave; nil until it is asked for
+}
+
+// remembered asks once for each family and, where it matters, mark.
+func remembered[T any](a *around, f func(ipv6 bool, mark uint32) []T) func(ipv6 bool, mark uint32) []T {
+	type question struct {
+		ipv6 bool
+		mark uint32
+	}
+	known := map[question][]T{}
+	return func(ipv6 bool, mark uint32) []T {
+		if !a.marks {
+			mark = 0
+		}
+		q := question{ipv6, mark}
+		if _, ok := known[q]; !ok {
+			known[q] = f(ipv6, mark)
+		}
+		return known[q]
+	}
+}
+
+func (s *Surroundings) interfaceOf(index int) Interface {
+	return Interface{Name: s.links[index].name, Index: index, Addrs: s.Addrs(index)}
+}
+
+// ask asks for the way of a packet. told is false where there is no answer.
+func (s *Surroundings) ask(q rtnl.RouteQuery) (r rtnl.Route, told bool, err error) {
+	if s.conn == nil {
+		return r, false, nil
+	}
+	r, err = s.conn.RouteOf(q)
+	if err != nil && !errors.Is(err, rtnl.ErrNoRoute) {
+		return r, false, nil
+	}
+	return r, true, err
+}
+
+// ways are how outer packets with a mark leave, one for each distinct answer.
+func (a *around) ways(ipv6 bool, mark uint32) []Way {
+	var all []Way
+	for _, t := range a.tunnels {
+		for _, w := range a.waysOf(t, ipv6, mark) {
+			i := slices.IndexFunc(all, func(v Way) bool {
+				return v.Out.Name == w.Out.Name && v.Source == w.Source && v.Masquerade == w.Masquerade && (v.Peers == nil) == (w.Peers == nil)
+			})
+			if i < 0 {
+				all = append(all, w)
+				continue
+			}
+			all[i].Peers = append(all[i].Peers, w.Peers...)
+		}
+	}
+	return all
+}
+
+func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
+	var peers []remote
+	for _, r := range a.remotes[t.Index] {
+		if r.Unmap().Is6() == ipv6 {
+			peers = append(peers, r)
+		}
+	}
+	local := t.Local.Unmap()
+	switch {
+	case local.IsValid() && local.Is6() != ipv6:
+		return nil
+	case len(peers) == 0 || t.External:
+		return []Way{a.unknownWay(t, ipv6, mark)}
+	}
+	var all []Way
+	for _, group := range a.alike(peers) {
+		q := rtnl.RouteQuery{Destination: group[0].Addr, Source: local, Out: group[0].out, Mark: mark, UDPPort: a.port}
+		r, told, err := a.ask(q)
+		var w Way
+		switch {
+		case err != nil: // nothing is sent there
+			continue
+		case !told:
+			w = a.unknownWay(t, ipv6, mark)
+		default:
+			w = a.way(r, q)
+		}
+		for _, p := range group {
+			w.Peers = append(w.Peers, p.Addr)
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+// way is an answer with what MASQUERADE would make of the source.
+func (a *around) way(r rtnl.Route, q rtnl.RouteQuery) Way {
+	source := q.Source
+	if !source.IsValid() {
+		source = r.Source
+	}
+	out := r.Index
+	if l := a.links[out]; l.vrf { // POSTROUTING is passed with the VRF first (drivers/net/vrf.c), and nat binds the flow there
+		out = l.master
+	}
+	return Way{Out: a.interfaceOf(out), Source: source, Masquerade: a.masquerade(out, q, r)}
+}
+
+// unknownWay is the way of packets to peers that are not known: by the device that the tunnel is made on, or the only NIC there is.
+func (a *around) unknownWay(t Tunnel, ipv6 bool, mark uint32) Way {
+	w := Way{Source: t.Local.Unmap()}
+	out := t.Link
+	if out == 0 {
+		if nics := a.outside(ipv6); len(nics) == 1 {
+			out = nics[0]
+		}
+	}
+	if out == 0 {
+		return w
+	}
+	w.Out = a.interfaceOf(out)
+	if own := a.primary(out, ipv6); len(own) == 1 { // there is no choice
+		w.Masquerade = own[0]
+		if !w.Source.IsValid() && len(a.global(out, ipv6)) == 1 {
+			w.Source = own[0]
+		}
+	}
+	return w
+}
+
+// outside are the interfaces with a default route.
+func (a *around) outside(ipv6 bool) []int {
+	var all []int
+	for index, routes := range a.routes {
+		if slices.ContainsFunc(routes, func(r ifroute) bool { return r.Bits() == 0 && r.Addr().Is6() == ipv6 }) && !a.isTunnel(index) {
+			all = append(all, index)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (a *around) isTunnel(index int) bool {
+	return slices.ContainsFunc(a.tunnels, func(t Tunnel) bool { return t.Index == index })
+}
+
+// global are the addresses of an interface that others can reach.
+func (s *Surroundings) global(index int, ipv6 bool) []netip.Addr {
+	var all []netip.Addr
+	for _, a := range s.addrs[index] {
+		if a.Addr().Is6() == ipv6 && !a.Addr().IsLinkLocalUnicast() && !a.Addr().IsLoopback() {
+			all = append(all, a.Addr())
+		}
+	}
+	return all
+}
+
+// primary are those of which MASQUERADE takes one.
+func (s *Surroundings) primary(index int, ipv6 bool) []netip.Addr {
+	if ipv6 {
+		return s.global(index, true)
+	}
+	var all []netip.Addr
+	for _, a := range s.addrs[index] {
+		if a.usable() {
+			all = append(all, a.Addr())
+		}
+	}
+	return all
+}
+
+func (a ifaddr) usable() bool {
+	return a.Addr().Is4() && a.flags&unix.IFA_F_SECONDARY == 0 && a.scope == unix.RT_SCOPE_UNIVERSE
+}
+
+// masquerade is the address that MASQUERADE takes for a packet that leaves by out.
+func (a *around) masquerade(out int, q rtnl.RouteQuery, r rtnl.Route) netip.Addr {
+	if q.Destination.Unmap().Is6() {
+		return a.masquerade6(out, q)
+	}
+	next := r.NextHop
+	if !next.Is4() {
+		next = q.Destination.Unmap()
+	}
+	// net/ipv4/devinet.c, inet_select_addr: the first primary address in the subnet of the next hop, else the first.
+	var first netip.Addr
+	for _, i := range a.addrs[out] {
+		switch {
+		case !i.usable():
+		case i.Contains(next):
+			return i.Addr()
+		case !first.IsValid():
+			first = i.Addr()
+		}
+	}
+	if first.IsValid() {
+		return first
+	}
+	// Without any, the first address of another interface, lo first; in a VRF, one of its own.
+	domain := a.domain(out)
+	var others []int
+	for index := range a.addrs {
+		if a.domain(index) == domain {
+			others = append(others, index)
+		}
+	}
+	slices.SortFunc(others, func(i, k int) int {
+		if domain != 0 && (i == domain) != (k == domain) {
+			return map[bool]int{true: -1, false: 1}[i == domain]
+		}
+		return cmp.Compare(i, k)
+	})
+	for _, index := range others {
+		if p := a.primary(index, false); len(p) > 0 {
+			return p[0]
+		}
+	}
+	return netip.Addr{}
+}
+
+// domain is the VRF that an interface belongs to; 0: none.
+func (s *Surroundings) domain(index int) int {
+	if l := s.links[index]; l.vrf {
+		return l.master
+	}
+	for _, l := range s.links {
+		if l.vrf && l.master == index {
+			return index
+		}
+	}
+	return 0
+}
+
+// masquerade6 asks the kernel, which chooses the source of a packet that has none in the same way (net/ipv6/addrconf.c,
+// ipv6_dev_get_saddr), unless a route names one.
+func (a *around) masquerade6(out int, q rtnl.RouteQuery) netip.Addr {
+	if own := a.global(out, true); len(own) == 1 {
+		return own[0]
+	}
+	if a.sources6 {
+		return netip.Addr{}
+	}
+	r, _, err := a.ask(rtnl.RouteQuery{Destination: q.Destination, Out: out, Mark: q.Mark, UDPPort: q.UDPPort})
+	if err != nil || r.Index != out {
+		return netip.Addr{}
+	}
+	return r.Source
+}
+
+// alike groups peers that the same routes lead to: policy rules apart, which are asked for each.
+func (a *around) alike(peers []remote) [][]remote {
+	const most = 256 // questions
+	type key struct {
+		netip.Prefix
+		out int
+	}
+	lengths := map[int]map[netip.Prefix]bool{}
+	for _, routes := range a.routes {
+		for _, r := range routes {
+			if lengths[r.Bits()] == nil {
+				lengths[r.Bits()] = map[netip.Prefix]bool{}
+			}
+			lengths[r.Bits()][r.Masked()] = true
+		}
+	}
+	groups := map[key]int{}
+	var all [][]remote
+	for _, p := range peers {
+		p.Addr = p.Unmap()
+		k := key{netip.PrefixFrom(p.Addr, p.BitLen()), p.out}
+		if !a.rules || len(all) >= most {
+			k.Prefix = longest(lengths, p.Addr)
+		}
+		i, ok := groups[k]
+		if !ok {
+			i = len(all)
+			groups[k], all = i, append(all, nil)
+		}
+		all[i] = append(all[i], p)
+	}
+	return all
+}
+
+// longest is the most specific of all routes, whatever their table: addresses that share it share every other one too.
+func longest(lengths map[int]map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
+	for bits := a.BitLen(); bits >= 0; bits-- {
+		if p, err := a.Prefix(bits); err == nil && lengths[bits][p] {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}

@@ -1,0 +1,299 @@
+package natrules
+
+import (
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/rtnl"
+)
+
+// maxSenders bounds the interfaces that are looked at each by itself.
+const maxSenders = 32
+
+// entrance is an interface by which packets leave for a tunnel, and what is routed into it.
+type entrance struct {
+	index int
+	dst   []netip.Prefix
+}
+
+// senders are the node itself and what is behind its local interfaces, as far as their packets get into a tunnel.
+func (a *around) senders(ipv6 bool, mark uint32) []Sender {
+	into := a.entrances(ipv6)
+	if into == nil {
+		var own []netip.Prefix
+		for _, s := range a.nodeSources(ipv6, nil) {
+			own = append(own, s.Prefix)
+		}
+		return []Sender{{Sources: own}} // what enters the devices, no route tells: it can be anything
+	}
+	var all []Sender
+	for _, e := range into {
+		out := a.interfaceOf(e.index)
+		if own := a.reaching(a.nodeSources(ipv6, into), e, mark); len(own) > 0 {
+			all = append(all, Sender{Sources: own, Out: out, Destinations: e.dst})
+		}
+		for _, b := range a.behind(ipv6, into) {
+			if from := a.reaching(b.sources, e, mark); len(from) > 0 {
+				all = append(all, Sender{In: b.in, Sources: from, Out: out, Destinations: e.dst})
+			}
+		}
+	}
+	return all
+}
+
+// entrances are the interfaces that lead into the tunnels: the devices, the bridges that they are ports of, and VLANs on those. Where
+// none of them has a route, something that the kernel's tables do not show feeds the tunnel, and what has routes that nobody else
+// explains leads there. nil: not known.
+func (a *around) entrances(ipv6 bool) []entrance {
+	var all []entrance
+	for _, t := range a.tunnels {
+		own := a.routedInto(a.above(t.Index), ipv6, func(r ifroute) bool { return true })
+		if len(own) == 0 && len(a.routedInto(a.above(t.Index), !ipv6, func(r ifroute) bool { return true })) > 0 {
+			continue // it carries the other family alone
+		}
+		if len(own) == 0 {
+			own = a.routedInto(a.gateways(), ipv6, func(r ifroute) bool { return r.static && r.Bits() > 0 && !r.IsSingleIP() })
+		}
+		if len(own) == 0 {
+			return nil
+		}
+		for _, e := range own {
+			if !slices.ContainsFunc(all, func(f entrance) bool { return f.index == e.index }) {
+				all = append(all, e)
+			}
+		}
+	}
+	if all == nil {
+		all = []entrance{}
+	}
+	return all
+}
+
+// source is what packets come from, and the interface that they come in by; 0: this node sends them.
+type source struct {
+	netip.Prefix
+	in int
+}
+
+func (a *around) routedInto(interfaces []int, ipv6 bool, counts func(r ifroute) bool) []entrance {
+	var all []entrance
+	for _, index := range interfaces {
+		e := entrance{index: index}
+		for _, r := range a.routes[index] {
+			if r.Addr().Is6() == ipv6 && counts(r) {
+				e.dst = append(e.dst, r.Prefix)
+			}
+		}
+		if len(e.dst) > 0 {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// above are the device, what it is a part of, and what is made on those.
+func (a *around) above(index int) []int {
+	all := []int{index}
+	for i := 0; i < len(all) && len(all) < maxSenders; i++ {
+		var more []int
+		if l := a.links[all[i]]; l.master != 0 && !l.vrf {
+			more = append(more, l.master)
+		}
+		for up, l := range a.links {
+			if l.lower == all[i] && !a.isTunnel(up) {
+				more = append(more, up)
+			}
+		}
+		slices.Sort(more)
+		for _, m := range more {
+			if !slices.Contains(all, m) {
+				all = append(all, m)
+			}
+		}
+	}
+	return all
+}
+
+// gateways are the interfaces that are neither the way out of outer packets nor lo.
+func (a *around) gateways() []int {
+	var all []int
+	for index := range a.routes {
+		if a.links[index].flags&unix.IFF_LOOPBACK == 0 && !a.leads(index) {
+			all = append(all, index)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// leads reports whether an interface leads out of the node: it has a default route, is a NIC or made of one, or outer packets leave by it.
+func (a *around) leads(index int) bool {
+	if a.outs == nil {
+		a.outs = map[int]bool{}
+		for _, t := range a.tunnels {
+			a.outs[t.Link] = true
+			for _, w := range slices.Concat(a.waysOf(t, false, 0), a.waysOf(t, true, 0)) {
+				a.outs[w.Out.Index] = true
+			}
+		}
+	}
+	return a.outs[index] || a.isNIC(index, 0) || slices.ContainsFunc(a.routes[index], func(r ifroute) bool { return r.Bits() == 0 })
+}
+
+func (a *around) isNIC(index, depth int) bool {
+	l := a.links[index]
+	if l.device || depth < 4 && l.lower != 0 && a.isNIC(l.lower, depth+1) {
+		return true
+	}
+	return depth < 4 && slices.ContainsFunc(a.ports(index), func(port int) bool { return a.isNIC(port, depth+1) })
+}
+
+// ports are the interfaces that belong to another, VXLAN devices apart.
+func (a *around) ports(index int) []int {
+	var all []int
+	for port, l := range a.links {
+		if l.master == index && !l.vrf && !a.isTunnel(port) && l.flags&unix.IFF_LOWER_UP != 0 {
+			all = append(all, port)
+		}
+	}
+	return all
+}
+
+// local reports whether packets that come in by an interface can be unfinished: somebody on this node is behind it. What comes from
+// outside has crossed a wire, which nothing does unfinished.
+func (a *around) local(index int, into []entrance) bool {
+	l := a.links[index]
+	const up = unix.IFF_UP | unix.IFF_LOWER_UP
+	switch {
+	case l.flags&up != up, l.flags&(unix.IFF_LOOPBACK|unix.IFF_NOARP|unix.IFF_POINTOPOINT) != 0, a.isTunnel(index):
+		return false
+	case slices.ContainsFunc(into, func(e entrance) bool { return e.index == index }):
+		// A bridge with ports besides the tunnel, or a gateway that others use as well.
+		return len(a.ports(index)) > 0 || !slices.ContainsFunc(a.tunnels, func(t Tunnel) bool { return slices.Contains(a.above(t.Index), index) })
+	case a.leads(index):
+		return len(a.ports(index)) > 1 // a bridge with ports besides the NIC
+	default:
+		return true
+	}
+}
+
+// neighbors are senders behind local interfaces.
+type neighbors struct {
+	in      []Interface
+	sources []source
+}
+
+// behind are the classes of senders behind local interfaces. Interfaces with routes to single addresses only are one class.
+func (a *around) behind(ipv6 bool, into []entrance) []neighbors {
+	var all []neighbors
+	var single neighbors
+	var indexes []int
+	for index := range a.routes {
+		if a.local(index, into) {
+			indexes = append(indexes, index)
+		}
+	}
+	slices.Sort(indexes)
+	for _, index := range indexes {
+		entrance := slices.ContainsFunc(into, func(e entrance) bool { return e.index == index })
+		n := neighbors{in: []Interface{a.interfaceOf(index)}}
+		hosts := true
+		for _, r := range a.routes[index] {
+			if r.Addr().Is6() != ipv6 || r.Bits() == 0 || entrance && r.static {
+				continue
+			}
+			n.sources = append(n.sources, source{r.Prefix, index})
+			hosts = hosts && r.IsSingleIP()
+		}
+		switch {
+		case len(n.sources) == 0:
+		case hosts || len(all) >= maxSenders:
+			single.in, single.sources = append(single.in, n.in...), append(single.sources, n.sources...)
+		default:
+			all = append(all, n)
+		}
+	}
+	if len(single.in) > 0 {
+		all = append(all, single)
+	}
+	return all
+}
+
+// nodeSources are the addresses that processes of the node send from: not those that it has for somebody behind a local interface, nor
+// those of interfaces that are down.
+func (a *around) nodeSources(ipv6 bool, into []entrance) []source {
+	var all []source
+	var indexes []int
+	for index := range a.addrs {
+		indexes = append(indexes, index)
+	}
+	slices.Sort(indexes)
+	for _, index := range indexes {
+		l := a.links[index]
+		if l.flags&unix.IFF_UP == 0 || l.flags&(unix.IFF_LOWER_UP|unix.IFF_LOOPBACK) == 0 || a.local(index, into) && !a.leads(index) {
+			continue
+		}
+		if slices.ContainsFunc(into, func(e entrance) bool { return e.index == index }) {
+			continue
+		}
+		for _, i := range a.addrs[index] {
+			if addr := i.Addr(); addr.Is6() == ipv6 && !addr.IsLinkLocalUnicast() && addr != netip.IPv6Loopback() {
+				all = append(all, source{netip.PrefixFrom(addr, addr.BitLen()), 0})
+			}
+		}
+	}
+	return all
+}
+
+// reaching are those of the sources whose packets go by an entrance.
+func (a *around) reaching(sources []source, e entrance, mark uint32) []netip.Prefix {
+	const most = 32 // questions
+	var all []netip.Prefix
+	var same *bool // what holds for one holds for all, where no policy rule asks for more
+	for i, s := range sources {
+		loopback := s.Addr().IsLoopback()
+		reaches := same != nil && *same
+		if same == nil || loopback || a.rules && i < most {
+			reaches = a.reaches(s, e, mark)
+		}
+		if reaches {
+			all = append(all, s.Prefix)
+		}
+		if !loopback && same == nil {
+			same = &reaches
+		}
+	}
+	return all
+}
+
+// reaches asks for a few of what is routed into the entrance.
+func (a *around) reaches(s source, e entrance, mark uint32) bool {
+	from := s.Addr()
+	for n := 0; n < 8 && !s.IsSingleIP() && (n == 0 || a.isOwn(from)) && s.Contains(from.Next()); n++ {
+		from = from.Next()
+	}
+	const most = 4
+	step := max(1, len(e.dst)/most)
+	for i := 0; i < len(e.dst); i += step {
+		to := e.dst[i].Addr()
+		if !e.dst[i].IsSingleIP() {
+			to = to.Next()
+		}
+		r, told, err := a.ask(rtnl.RouteQuery{Destination: to, Source: from, In: s.in, Mark: mark})
+		if !told || err == nil && r.Index == e.index {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *around) isOwn(addr netip.Addr) bool {
+	for _, all := range a.addrs {
+		if slices.ContainsFunc(all, func(i ifaddr) bool { return i.Addr() == addr }) {
+			return true
+		}
+	}
+	return false
+}
