@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"vxlan_exporter/internal/kernel/natrules"
@@ -67,7 +68,7 @@ func (j *judge) ruleCondition(key portKey) natCondition {
 		}
 	case natrules.PortChange, natrules.AddrChange:
 		return natCondition{
-			condition: condition{yes, natWhy(o), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
+			condition: condition{yes, natWhy(o) + whose(o.Senders), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
 		}
 	default:
 		if o.Why == natrules.WhyOrder {
@@ -141,11 +142,33 @@ func natWhy(o natrules.Outer) string {
 	}
 	switch o.Why {
 	case natrules.WhyBypassed:
-		return "a rule that runs before any guard, or needs no mark, NATs the outer packets (" + what + ")"
+		return "a rule that runs before the mark is cleared, or that needs no mark, has the outer packets NATed (" + what + ")"
 	case natrules.WhyKept:
 		return "the mark set for the inner packet makes the outer one be masqueraded (" + what + ")"
 	default:
 		return "the rules NAT the outer packets (" + what + ")"
+	}
+}
+
+// whose names the senders whose connections stall, where others' do not.
+func whose(senders []natrules.SenderFate) string {
+	var stall, work []string
+	for _, s := range senders {
+		if s.Change == natrules.NoChange {
+			work = append(work, s.Sender)
+		} else {
+			stall = append(stall, s.Sender)
+		}
+	}
+	switch {
+	case len(stall) == 0:
+		return ""
+	case len(work) == 0 && len(senders) == 1 && strings.HasPrefix(stall[0], "the node"): // nobody else sends
+		return ""
+	case len(work) == 0:
+		return ": connections of " + list(stall) + " stall"
+	default:
+		return ": connections of " + list(stall) + " stall, those of " + list(work) + " do not"
 	}
 }
 

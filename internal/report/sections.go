@@ -186,6 +186,15 @@ func outer(o natrules.Outer) string {
 		s = "may be NATed"
 	}
 	s = "a marked packet " + s + " (" + string(o.Why) + ")"
+	var named []string
+	for _, f := range o.Senders {
+		if f.Change != natrules.NoChange {
+			named = append(named, f.Sender)
+		}
+	}
+	if len(named) > 0 && len(named) < len(o.Senders) {
+		s += ", of " + strings.Join(named, ", ")
+	}
 	if o.Rule != nil {
 		s += ": " + strings.TrimPrefix(o.Rule.Table+": ", ": ") + o.Rule.Text
 	}
