@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -233,7 +234,7 @@ func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
 		words = append(words, part.text)
 		off = next
 	}
-	s, word, to := t.target(e)
+	s, word, to := t.target(e, slices.Contains(words, portalsComment))
 	r.to = to
 	r.steps = append(r.steps, s)
 	if word != "" {
@@ -362,8 +363,12 @@ func protoText(proto byte) string {
 	return fmt.Sprint(proto)
 }
 
+// portalsComment is on the rules that lead to KUBE-SERVICES (pkg/proxy/iptables/proxier.go). That chain stands behind those of all
+// endpoints, so that to read its name would take the whole table.
+const portalsComment = `-m comment --comment "kubernetes service portals"`
+
 // target parses how an entry ends. Verdicts are -NF_* - 1; XT_RETURN is -NF_REPEAT - 1; others are offsets to jump to.
-func (t *legacyTable) target(e *entry) (s step, text string, to *chain) {
+func (t *legacyTable) target(e *entry, portals bool) (s step, text string, to *chain) {
 	end := func(kind verdictKind) step { return func(*machine) effect { return ends(verdict{kind: kind}) } }
 	v, ok := e.standard()
 	if !ok {
@@ -391,6 +396,11 @@ func (t *legacyTable) target(e *entry) (s step, text string, to *chain) {
 	kind, word := verdictJump, "-j "
 	if e.b[t.layout.flags]&t.layout.gotoFlag != 0 {
 		kind, word = verdictGoto, "-g "
+	}
+	if portals && t.name == "nat" && t.chains[int(v)] == nil {
+		c := t.newChain("KUBE-SERVICES")
+		c.load = func() ([]*rule, error) { return t.rules(c, int(v), t.size) }
+		t.chains[int(v)] = c
 	}
 	to = t.user(int(v)) // reads another entry: e is not valid any more
 	return func(*machine) effect { return ends(verdict{kind: kind, chain: to}) }, word + to.name, to
