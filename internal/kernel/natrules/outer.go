@@ -111,28 +111,37 @@ type crossing struct {
 
 func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]guarding, other bool) Outer {
 	c := &crossing{judgement: j, port: port, family: family, bases: j.bases(family, other), known: map[uint32]outcome{}}
-	families := []string{family}
+	var knows []string // families whose rules masquerade the mark
 	for _, r := range j.rulesets {
 		if g := guards[r]; g.masquerade != nil {
 			c.masq, c.clears = append(c.masq, g.masquerade), c.clears || g.cleared != nil
-			if !slices.Contains(families, r.family) {
-				families = append(families, r.family)
-			}
+			knows = append(knows, r.family)
 		}
-	}
-	if port.Senders != nil { // what is routed into the tunnel tells what it carries
-		families = []string{familyIPv4, familyIPv6}
 	}
 	var worst Outer
 	var fates []SenderFate
-	for _, f := range families {
-		for _, mark := range []uint32{j.mark, 0} {
+	classes := map[string]int{} // where the fate of a class of senders stands
+	for _, f := range []string{familyIPv4, familyIPv6} {
+		if f != family && port.Senders == nil && !slices.Contains(knows, f) {
+			continue
+		}
+		marks := []uint32{j.mark, 0}
+		if f != family && !slices.Contains(knows, f) {
+			marks = marks[1:] // nothing marks packets of that family
+		}
+		for _, mark := range marks {
 			for _, s := range j.senders(port, f == familyIPv6, mark) {
 				o, name := c.of(&s, f, mark, other)
 				if worst.Change == "" || changeRank(o.Change) > changeRank(worst.Change) {
 					worst = o
 				}
-				fates = addFate(fates, SenderFate{Sender: name, Change: o.Change, Rule: o.Rule})
+				class, fate := s.describe(f == familyIPv6), SenderFate{Sender: name, Change: o.Change, Rule: o.Rule}
+				if i, ok := classes[class]; !ok {
+					classes[class] = len(fates)
+					fates = append(fates, fate)
+				} else if changeRank(fate.Change) > changeRank(fates[i].Change) {
+					fates[i] = fate
+				}
 			}
 		}
 	}
@@ -142,17 +151,6 @@ func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]
 	}
 	worst.Senders = fates
 	return worst
-}
-
-// addFate keeps the worst fate of each sender.
-func addFate(all []SenderFate, f SenderFate) []SenderFate {
-	if i := slices.IndexFunc(all, func(g SenderFate) bool { return g.Sender == f.Sender }); i >= 0 {
-		if changeRank(f.Change) > changeRank(all[i].Change) {
-			all[i] = f
-		}
-		return all
-	}
-	return append(all, f)
 }
 
 // of judges what one sender's packets make of the outer ones.

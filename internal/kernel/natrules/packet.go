@@ -181,11 +181,7 @@ func innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
 	n := p.addrLen()
 	p.setOwn(port.Own, s.Out.Addrs)
 	if sources := prefixesOf(s.Sources, n); len(sources) > 0 {
-		r := prefixRanges(sources)
-		if s.In != nil { // what is this node's own comes from nobody else
-			r = r.without(p.own.set)
-		}
-		p.fields[dimSrc] = knownField(r)
+		p.fields[dimSrc] = knownField(prefixRanges(sources)) // with the node's own address there, which its processes may use
 	}
 	if d := prefixesOf(s.Destinations, n); len(d) > 0 {
 		r := prefixRanges(d)

@@ -56,26 +56,35 @@ func (s *Sender) describe(ipv6 bool) string {
 
 // narrowed names those of a sender's packets, all, that are of the kind p.
 func (s *Sender) narrowed(all, p *packet) string {
-	if u := p.fields[dimUID]; s.In == nil && !slices.Equal(u.set, all.fields[dimUID].set) {
-		var ids []string
-		for _, r := range u.set {
-			id := fmt.Sprint(r.first.low)
-			if r.last != r.first {
-				id += fmt.Sprintf("-%d", r.last.low)
+	if s.In == nil {
+		for d, what := range map[dim]string{dimUID: "uid", dimGID: "gid"} {
+			if own := p.fields[d].set; !slices.Equal(own, all.fields[d].set) {
+				return "host processes of " + what + " " + own.text()
 			}
-			ids = append(ids, id)
 		}
-		return "host processes of uid " + strings.Join(ids, ", ")
 	}
 	src := p.fields[dimSrc].set
 	switch whole := slices.Equal(src, all.fields[dimSrc].set); {
 	case whole || len(src) == 0:
 		return s.describe(p.ipv6)
-	case s.In == nil:
+	case s.In == nil || src.within(all.own.set) == yes:
 		return "the node itself from " + prefixText3(src, p.ipv6)
 	default:
 		return "pods or containers in " + s.text(src, p.ipv6)
 	}
+}
+
+// text writes small numbers.
+func (r ranges) text() string {
+	var all []string
+	for _, s := range r {
+		text := fmt.Sprint(s.first.low)
+		if s.last != s.first {
+			text += fmt.Sprintf("-%d", s.last.low)
+		}
+		all = append(all, text)
+	}
+	return someOf(all)
 }
 
 // text names addresses behind the sender's interfaces.

@@ -45,6 +45,7 @@ type link struct {
 	lower  int    // IFLA_LINK: what a VLAN, for example, is made on
 	vrf    bool   // its master is a VRF
 	device bool   // it is a device of a bus: a NIC
+	bridge bool   // it has nobody behind it without ports
 }
 
 // ifaddr is an address of an interface.

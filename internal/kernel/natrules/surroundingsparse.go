@@ -169,7 +169,7 @@ func linkRequest() []byte {
 
 // link: struct ifinfomsg {u8 family; pad; u16 type; s32 index; u32 flags, change}.
 func (g *gathering) link(b []byte) error {
-	const parentDevice, slaveKind = 56, 4 // IFLA_PARENT_DEV_NAME, from 5.14; IFLA_INFO_SLAVE_KIND
+	const parentDevice, kind, slaveKind = 56, 1, 4 // IFLA_PARENT_DEV_NAME, from 5.14; IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND
 	n, ok, err := attributesOf(b, unix.SizeofIfInfomsg, unix.AF_UNSPEC)
 	if !ok {
 		return err
@@ -182,9 +182,10 @@ func (g *gathering) link(b []byte) error {
 	if n.has(unix.IFLA_LINK_NETNSID) { // of another namespace
 		lower = 0
 	}
+	info := parseNested(n[unix.IFLA_LINKINFO])
 	g.links[int(binary.NativeEndian.Uint32(b[4:]))] = link{
 		name: n.text(unix.IFLA_IFNAME), flags: binary.NativeEndian.Uint32(b[8:]), master: int(master), lower: int(lower),
-		vrf: parseNested(n[unix.IFLA_LINKINFO]).text(slaveKind) == "vrf", device: n.has(parentDevice),
+		vrf: info.text(slaveKind) == "vrf", device: n.has(parentDevice), bridge: info.text(kind) == "bridge",
 	}
 	return g.keep(1)
 }

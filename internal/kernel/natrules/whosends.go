@@ -167,7 +167,8 @@ func (a *around) local(index int, into []entrance) bool {
 	l := a.links[index]
 	const up = unix.IFF_UP | unix.IFF_LOWER_UP
 	switch {
-	case l.flags&up != up, l.flags&(unix.IFF_LOOPBACK|unix.IFF_NOARP|unix.IFF_POINTOPOINT) != 0, a.isTunnel(index):
+	case l.flags&up != up, l.flags&(unix.IFF_LOOPBACK|unix.IFF_NOARP|unix.IFF_POINTOPOINT) != 0, a.isTunnel(index),
+		l.bridge && len(a.ports(index)) == 0:
 		return false
 	case slices.ContainsFunc(into, func(e entrance) bool { return e.index == index }):
 		// A bridge with ports besides the tunnel, or a gateway that others use as well.
@@ -232,7 +233,8 @@ func (a *around) nodeSources(ipv6 bool, into []entrance) []source {
 	slices.Sort(indexes)
 	for _, index := range indexes {
 		l := a.links[index]
-		if l.flags&unix.IFF_UP == 0 || l.flags&(unix.IFF_LOWER_UP|unix.IFF_LOOPBACK) == 0 || a.local(index, into) && !a.leads(index) {
+		if l.flags&unix.IFF_UP == 0 || l.flags&(unix.IFF_LOWER_UP|unix.IFF_LOOPBACK) == 0 ||
+			l.bridge && len(a.ports(index)) == 0 || a.local(index, into) && !a.leads(index) {
 			continue
 		}
 		if slices.ContainsFunc(into, func(e entrance) bool { return e.index == index }) {
