@@ -111,23 +111,22 @@ func (c *conversation) software(marked bool) kind {
 func (c *conversation) next(wave int) []ask {
 	asks, full := c.nextSmall(wave), []ask(nil)
 	if c.askFull {
-		full = c.nextFull(wave)
-		if len(full) > 0 && full[0].kind == soft && c.sum(false, soft).Sent == 0 && !slices.Contains(asks, ask{kind: soft}) {
+		if full = c.nextFull(wave); len(full) > 0 && full[0].kind == soft && !slices.Contains(asks, ask{kind: soft}) {
 			asks = append(asks, ask{kind: soft}) // a small one to compare with
 		}
 	}
-	return append(asks[:min(len(asks), 2*c.count-c.total().Sent)], full...)
+	// Long ones first: where answers are limited, the small one shows that they were not.
+	return append(full, asks[:min(len(asks), 2*c.count-c.total().Sent)]...)
 }
 
 func (c *conversation) nextSmall(wave int) []ask {
 	switch {
 	case wave == 0:
-		return c.only([]ask{
-			{kind: syn, marked: true},
-			{kind: syn},
-			{kind: c.software(true), marked: true},
-			{kind: c.software(false)},
-		})
+		asks := []ask{{kind: syn, marked: true}, {kind: syn}}
+		if c.askFull { // of one sender; for the others these are sent when something is lost
+			asks = append(asks, ask{kind: c.software(true), marked: true}, ask{kind: c.software(false)})
+		}
+		return c.only(asks)
 	case wave >= maxWaves, c.refused != "":
 		return nil
 	}
@@ -184,6 +183,9 @@ func (c *conversation) withoutTCP(wave int) []ask {
 		asks = append(repeat(ask{kind: udp, marked: true}, 2), ask{kind: udp}, ask{kind: soft, marked: true})
 		if !c.canMark {
 			asks = []ask{{kind: udp}, {kind: udp}, {kind: soft}}
+		}
+		if c.sum(false, echo, soft).Sent == 0 {
+			asks = append(asks, ask{kind: c.software(false)})
 		}
 	case c.total().Answered == 0:
 		asks = repeat(ask{kind: udp}, c.count-c.total().Sent)
@@ -305,10 +307,7 @@ func (c *conversation) spoiledByOffload() bool {
 
 // tooLong: packets that fill the MTU are lost while small ones of the same kind arrive.
 func (c *conversation) tooLong() bool {
-	for _, k := range []kind{echo, soft} {
-		if n := c.full[k][0]; n.Answered == 0 && n.Sent >= c.count && c.sum(false, k).Answered > 0 {
-			return true
-		}
-	}
-	return false
+	lost := func(k kind) bool { return c.full[k][0].Answered == 0 && c.full[k][0].Sent >= c.count }
+	small := c.sum(false, soft)
+	return (lost(echo) && c.sum(false, echo).Answered > 0) || (lost(soft) && small.Answered >= 2 && arrives(small))
 }

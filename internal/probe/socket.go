@@ -110,9 +110,8 @@ func (p *packet) options(six bool) error {
 	}
 	switch {
 	case p.ask.kind == syn:
-		// Closed without a word, and no second SYN.
-		err = errors.Join(err, unix.SetsockoptLinger(p.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}),
-			unix.SetsockoptInt(p.fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 1))
+		// Closed without a word, should somebody listen there.
+		err = errors.Join(err, unix.SetsockoptLinger(p.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 	case p.ask.kind == soft && !six:
 		err = errors.Join(err, unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, noChecksum, 1))
 	case p.ask.kind == echo && p.echo.raw:
