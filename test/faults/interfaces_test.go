@@ -1,4 +1,4 @@
-package main
+package faults_test
 
 import (
 	"golang.org/x/sys/unix"
@@ -119,7 +119,7 @@ func conntrackFaults() []fault {
 		later: served(node.Unsupported), start: never(node.Unsupported),
 	}
 	hung := lost("a sysctl hangs", `vxlan_conntrack_`, node.Failed, func(m *machine) func() { return m.proc.Hung(dir + "nf_conntrack_count") })
-	hung.slow = true
+	hung.slow, hung.hangs = true, true
 	return append(all, absent, ctnetlink, hung,
 		lost("EIO of nf_conntrack_count", `vxlan_conntrack_`, node.Failed, func(m *machine) func() { return m.proc.Unreadable(dir + "nf_conntrack_count") }),
 		lost("nf_conntrack_count is empty", `vxlan_conntrack_`, node.Failed, func(m *machine) func() { return m.proc.Holds(dir+"nf_conntrack_count", "") }),

@@ -1,4 +1,4 @@
-package main
+package faults_test
 
 import (
 	"bytes"
@@ -10,27 +10,27 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kingpin/v2"
+	"github.com/mdlayher/netlink"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/collectors"
 	"vxlan_exporter/exporter"
+	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/kerneltest"
 	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/internal/node"
 	"vxlan_exporter/internal/selftest/store"
 	"vxlan_exporter/test/lab/scrape"
 )
 
-// machine is a whole exporter on a kernel that can be broken: the program's own wiring, all collectors switched on, everything read
-// anew by every scrape.
+// machine is a whole exporter on a kernel that can be broken: all collectors switched on, everything read anew by every scrape.
 type machine struct {
 	t       *testing.T
 	kernel  *kerneltest.Kernel
@@ -52,32 +52,31 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 	m := &machine{t: t, kernel: k, proc: kerneltest.NewProc(t, fixture), log: &lines{}, timeout: "3"}
 	m.proc.Write("os-release", "ID=debian\nVERSION_ID=\"12\"\n")
 	m.storeSelfTest()
-	app := kingpin.New("test", "").Terminate(nil)
-	s := addSourceFlags(app)
-	if _, err := app.Parse([]string{
-		"--path.procfs=" + m.proc.Root, "--path.os-release=" + m.proc.Path("os-release"), "--selftest.file=" + m.proc.Path("selftest.json"),
-		"--conntrack.min-interval=0s", "--natrules.min-interval=0s", "--collector.wire",
-		"--vxlan.port=8472", "--vxlan.port=4789",
-	}); err != nil {
-		t.Fatal(err)
-	}
-	s.Wire.Open = k.OpenPacket
-	s.Open = collectors.Openers{
-		Route: k.OpenRoute, Ioctl: k.OpenIoctl, Links: k.OpenLinks, Conntrack: k.OpenConntrack, Counters: k.OpenCounters,
-		Rules: natrules.NewReader(natrules.Config{
-			Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root,
-			OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy, OpenIPSets: k.OpenIPSets,
-		}),
-		Surroundings: k.OpenSurroundings,
-	}
 	logger := slog.New(slog.NewTextHandler(m.log, nil))
-	set, err := s.build(logger)
+	o := collectors.Options{
+		Proc: m.proc.Root, OSRelease: m.proc.Path("os-release"), SelfTestFile: m.proc.Path("selftest.json"),
+		Ports: []string{"8472", "4789"}, ConntrackStrategy: conntrack.Auto, ConntrackTimeout: collectors.DefaultConntrackTimeout,
+		Wire:    collectors.WireConfig{MaxPeers: 64, SampleRate: 1, MaxPacketsPerSecond: 1000, Open: k.OpenPacket, Listen: silent},
+		Enabled: map[string]bool{}, Logger: logger,
+		Open: collectors.Openers{
+			Route: k.OpenRoute, Ioctl: k.OpenIoctl, Links: k.OpenLinks, Conntrack: k.OpenConntrack, Counters: k.OpenCounters,
+			Rules: natrules.NewReader(natrules.Config{
+				Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root,
+				OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy, OpenIPSets: k.OpenIPSets,
+			}),
+			Surroundings: k.OpenSurroundings,
+		},
+	}
+	for _, kind := range collectors.Kinds() {
+		o.Enabled[kind.Name] = kind.On || kind.Name == "wire"
+	}
+	set, err := collectors.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var background sync.WaitGroup
-	for _, run := range set.background {
+	for _, run := range set.Background {
 		background.Go(func() { run(ctx) })
 	}
 	t.Cleanup(func() {
@@ -85,10 +84,30 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 		background.Wait()
 	})
 	m.handler = exporter.NewServer(exporter.Config{
-		Observer: set.observer, Self: prometheus.NewRegistry(), TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: logger,
+		Observer: exporter.NewObserver(logger, set.First, set.Rest...), Self: prometheus.NewRegistry(), TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: logger,
 	}).Handler()
 	return m
 }
+
+// noEvents is a subscription to link events that never come.
+type noEvents struct{ ended chan struct{} }
+
+func silent() (rtnl.Events, error) { return &noEvents{make(chan struct{}, 1)}, nil }
+
+func (e *noEvents) Receive() ([]netlink.Message, error) {
+	<-e.ended
+	return nil, os.ErrDeadlineExceeded
+}
+
+func (e *noEvents) SetReadDeadline(time.Time) error {
+	select {
+	case e.ended <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (e *noEvents) Close() error { return nil }
 
 // storeSelfTest stores a result of this boot and release.
 func (m *machine) storeSelfTest() {
@@ -169,16 +188,14 @@ func (l *lines) take() []string {
 	return taken
 }
 
-// resources are what an exporter could leak.
-type resources struct{ goroutines, files int }
-
-func counted(t *testing.T) resources {
+// openFiles counts those of this process.
+func openFiles(t *testing.T) int {
 	t.Helper()
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resources{runtime.NumGoroutine(), len(files)}
+	return len(files)
 }
 
 // eventually waits until a value is what it should be: a reading that was given up comes back a moment later.

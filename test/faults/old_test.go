@@ -1,6 +1,7 @@
-package main
+package faults_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 // oldFile holds the exposition on an imitated Linux 3.10.
 const oldFile = "testdata/metrics-3.10.txt"
+
+var update = flag.Bool("update", false, "write the golden exposition anew")
 
 // TestImitatedLinux310 scrapes a kernel as of 2013, as far as it can be imitated: a procfs with the fields that 3.10 has, netlink that
 // ignores every filter, devices without attributes about checksums, no generic netlink family "ethtool", no nf_tables, no strict
@@ -117,4 +120,14 @@ func oldMachine(t *testing.T) *machine {
 	k := kerneltest.New()
 	k.Old = true
 	return newMachine(t, k, fixture310)
+}
+
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			return "got  " + g[i] + "\nwant " + w[i]
+		}
+	}
+	return "one is longer than the other"
 }

@@ -1,4 +1,4 @@
-package main
+package faults_test
 
 import (
 	"strings"
@@ -12,7 +12,7 @@ func fileFaults() []fault {
 	const ipv4, ipv6 = `vxlan_host_(udp_.*family="ipv4"|tcp_in_csum)`, `vxlan_host_udp_.*family="ipv6"`
 	var all []fault
 	add := func(name string, o outcome, broke func(p *kerneltest.Proc) func()) {
-		all = append(all, fault{name: name, later: o, broke: func(m *machine) func() { return broke(m.proc) }, slow: strings.HasSuffix(name, "hangs")})
+		all = append(all, fault{name: name, later: o, broke: func(m *machine) func() { return broke(m.proc) }, slow: strings.HasSuffix(name, "hangs"), hangs: strings.HasSuffix(name, "hangs")})
 	}
 	fails := func(collector, lost string) outcome {
 		return outcome{fails: statuses{collector: node.Failed}, lost: lost}
@@ -75,7 +75,7 @@ func kernelFaults() []fault {
 	var all []fault
 	add := func(name string, later, start outcome, broke func(p *kerneltest.Proc) func()) {
 		all = append(all, fault{
-			name: name, later: later, start: &start, broke: func(m *machine) func() { return broke(m.proc) }, slow: strings.HasSuffix(name, "hangs"),
+			name: name, later: later, start: &start, broke: func(m *machine) func() { return broke(m.proc) }, slow: strings.HasSuffix(name, "hangs"), hangs: strings.HasSuffix(name, "hangs"),
 		})
 	}
 	failed := statuses{"kernel": node.Failed}
@@ -86,7 +86,10 @@ func kernelFaults() []fault {
 	} {
 		add(osrelease+" "+name, outcome{}, outcome{fails: failed, lost: selfTest, changed: unknown}, broke)
 	}
-	add(osrelease+" hangs", outcome{}, outcome{fails: failed, lost: bug, changed: exposures}, func(p *kerneltest.Proc) func() { return p.Hung(osrelease) })
+	// natrules reads it every time, for how the kernel orders NAT hooks.
+	add(osrelease+" hangs", outcome{fails: statuses{"natrules": node.Failed}, lost: `vxlan_nat_`, changed: exposures},
+		outcome{fails: statuses{"kernel": node.Failed, "natrules": node.Failed}, lost: bug + `|vxlan_nat_`, changed: exposures},
+		func(p *kerneltest.Proc) func() { return p.Hung(osrelease) })
 	for name, broke := range map[string]func(p *kerneltest.Proc) func(){
 		"is not there":        func(p *kerneltest.Proc) func() { return p.Missing(bootID) },
 		"cannot be read: EIO": func(p *kerneltest.Proc) func() { return p.Unreadable(bootID) },
