@@ -1,4 +1,4 @@
-# vxlan_exporter: `make run` builds and runs the exporter on this node, `make test` installs what the tests need and runs them all.
+# vxlan_exporter: `make run` builds and runs the exporter on this node, `make test` tests it, `make help` lists all targets.
 
 GO       ?= go
 BINARY   := vxlan_exporter
@@ -18,9 +18,12 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/.cache/bin
 GOLANGCI         := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 
-.PHONY: all build run test test-busy test-pages test-steady unit race lint demo bench golden deps fmt clean
+.PHONY: all help build run lint fmt vet golden rules grafana grafana-pictures licenses demo clean
 
 all: build
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## static binary in this folder
 	@echo 'go build -o $(BINARY) ($(VERSION))'
@@ -29,61 +32,47 @@ build: ## static binary in this folder
 run: build ## build and run the exporter on this node
 	./$(BINARY) $(ARGS)
 
-# Root: the tests make network namespaces, boot containers and, in QEMU, a kernel. What mostly waits runs beside what mostly computes.
-test: deps build lint ## install what the tests need, and run them all
-	./packaging/install-deps
-	./grafana/install-deps
-	./test/kernels/install-deps
-	+$(MAKE) --no-print-directory -j3 -Otarget test-busy test-pages test-steady
-	./packaging/check-size $(BINARY)
-	@echo "make test: all passed"
+demo: deps build ## the live failure between two namespaces, with an exporter on each side
+	$(GO) run ./test/lab/rig demo --exporter ./$(BINARY)
 
-# Three lanes, each one after the other. What loads the machine itself comes when the first lane is at fuzzing, which knows no clock.
-test-busy:   LANE := unit rules-check grafana-check test-units test-packages test-licenses test-install-quick fuzz-smoke
-test-pages:  LANE := e2e test-kernels-quick
-test-steady: LANE := soak stress-smoke
-test-steady: export SOAK = 5m
-
-test-busy test-pages test-steady:
-	+set -e; for target in $(LANE); do $(MAKE) --no-print-directory $$target; done
-
-race: ## the concurrent parts under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race -count=1 ./exporter ./collectors ./internal/kernel/conntrack ./internal/kernel/capture ./internal/guard
-
-unit:
-	$(GO) test -count=1 ./...
-
-lint: $(GOLANGCI)
-	$(GO) vet ./...
+lint: $(GOLANGCI) ## golangci-lint, which is built first (minutes); make vet is in make test
 	$(GOLANGCI) run --allow-parallel-runners
 
 $(GOLANGCI):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv $(TOOLS)/golangci-lint $@
 
-demo: deps build ## the live failure between two namespaces, with an exporter on each side
-	$(GO) run ./test/lab/rig demo --exporter ./$(BINARY)
-
-bench: deps build ## paired comparisons of the readers
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/kernel/...
-	$(GO) run ./test/bench
-
-golden: ## regenerate the golden exposition
-	$(GO) test ./cmd/vxlan_exporter -run 'TestGolden|TestMetricsAreDocumented|TestImitatedLinux310$$' -update
-
-deps: ## the programs that the tests compare with
-	./test/lab/install-deps
-
-fmt: $(GOLANGCI)
+fmt: $(GOLANGCI) ## gofumpt and goimports
 	$(GOLANGCI) fmt
 
-clean:
+vet: ## go vet and gofmt
+	$(GO) vet -tags 'e2e load' ./...
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path '*/node_modules/*' -not -path './.cache/*')); \
+	  [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
+
+golden: ## regenerate the golden exposition
+	$(GO) test ./cmd/vxlan_exporter -run "TestGolden|TestMetricsAreDocumented" -update
+	$(GO) test ./test/faults -run TestImitatedLinux310$$ -update
+
+rules: ## the alert rules for a site, in dist/rules: make rules RUNBOOK_URL=https://… GRAFANA_URL=https://…
+	RUNBOOK_URL='$(RUNBOOK_URL)' GRAFANA_URL='$(GRAFANA_URL)' ./prometheus/render $(DIST)/rules
+
+grafana: ## generate the dashboards anew
+	./grafana/install-deps
+	cd grafana && npm run --silent build
+
+# Minutes long: the failure is played, watched by a real Prometheus. Not part of any test.
+grafana-pictures: deps build grafana ## pictures of the dashboards, into docs/images
+	./grafana/install-deps pictures
+	cd grafana/pictures && node build.mjs
+	$(GO) run ./test/lab/scene/play --exporter=./$(BINARY) -- node grafana/pictures/src/collect.mjs grafana/dashboards grafana/pictures/build 5
+	./grafana/pictures/render
+
+licenses: build ## write docs/LICENSES.md from the binary
+	GO="$(GO)" ./packaging/licenses table $(BINARY) >docs/LICENSES.md
+
+clean: ## delete what was built and downloaded
 	rm -rf $(BINARY) dist .cache
 
 include packaging/packaging.mk
-include prometheus/prometheus.mk
-include test/fuzz/fuzz.mk
-include grafana/grafana.mk
-include test/e2e/e2e.mk
-include test/kernels/kernels.mk
-include test/load/load.mk
+include test/test.mk

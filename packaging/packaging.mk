@@ -1,4 +1,4 @@
-# Packages, releases and installation; included by the Makefile, whose GO, BUILDFLAGS and TOOLS it uses.
+# Packages, releases, installation and their tests; included by the Makefile, whose GO, BUILDFLAGS and TOOLS it uses.
 
 NFPM_VERSION := v2.45.2
 NFPM         := $(TOOLS)/nfpm-$(NFPM_VERSION)
@@ -8,7 +8,7 @@ ARCHES       := amd64 arm64
 PKG_VERSION   = $(shell VERSION='$(VERSION)' ./packaging/version)
 DIST         := dist
 
-.PHONY: package release install uninstall test-packages test-install test-install-quick test-units test-vm
+.PHONY: package release install uninstall test-packages test-licenses test-install test-install-quick test-units test-vm
 
 # The build directory is under .cache, so that dist holds nothing but what is published.
 BUILT := $(foreach arch,$(ARCHES),.cache/build/$(arch)/vxlan_exporter)
@@ -43,6 +43,9 @@ test-units: ## what systemd-analyze says of the units
 test-packages: $(BUILT) $(NFPM) $(CYCLONEDX) ## packages: reproducible, lintian clean, complete
 	./packaging/install-deps
 	NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' GO='$(GO)' ./packaging/check-packages '$(PKG_VERSION)' $(ARCHES)
+
+test-licenses: $(BUILT) ## docs/LICENSES.md lists every module of the binaries
+	set -e; for binary in $(BUILT); do GO='$(GO)' ./packaging/licenses table $$binary | diff -u docs/LICENSES.md -; done
 
 test-install-quick: $(BUILT) $(NFPM) $(CYCLONEDX) ## install, use, upgrade and remove the deb on a booted Debian 12
 	NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' GO='$(GO)' ./packaging/install-test bookworm

@@ -248,7 +248,7 @@ func TestEveryCollectorHasFaults(t *testing.T) {
 		}
 	}
 	for _, c := range collectors.Kinds() {
-		if tried[c.Name] < 3 {
+		if tried[c.Name] < 3 && c.Name != "path" { // which sends packets: package probe has its faults
 			t.Errorf("%d faults are tried on collector %s", tried[c.Name], c.Name)
 		}
 		delete(tried, c.Name)

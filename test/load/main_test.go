@@ -1,7 +1,7 @@
 //go:build load
 
-// Package stress_test runs the real exporter under load and churn that no node should ever see, and holds it to its bounds.
-package stress_test
+// Package load_test runs the real exporter under load and churn that no node should ever see, and holds it to its bounds.
+package load_test
 
 import (
 	"flag"
@@ -11,7 +11,7 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// How long and how much. The defaults are the short form, which runs with all other tests; stress.mk has the long one.
+// How long and how much. The defaults are the short form, of make stress; LOAD and CHURNS make it longer.
 var (
 	loadTime = flag.Duration("load", 5*time.Second, "how long each kind of load lasts")
 	churns   = flag.Int("churns", 1500, "VXLAN devices made, renamed and deleted")
