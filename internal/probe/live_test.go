@@ -212,6 +212,7 @@ func TestPrivileges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			labtest.NeedRoot(t, "net.ipv4.ping_group_range takes groups of this user namespace only")
 			r := labtest.NewRig(t, lab.LiveFailure())
 			must(t, r.A.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte(c.groups), 0) }))
 			p := asker{capabilities: c.capabilities}.ask(t, r.A)

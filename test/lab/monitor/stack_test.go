@@ -74,4 +74,3 @@ func TestStack(t *testing.T) {
 		}
 	}
 }
-
