@@ -180,12 +180,17 @@ func (o *oracle) live() Change {
 }
 
 func eachOracle(t *testing.T, f func(*testing.T, *oracle)) {
+	t.Helper()
+	t.Parallel()
 	for _, six := range []bool{false, true} {
 		name := familyIPv4
 		if six {
 			name = familyIPv6
 		}
-		t.Run(name, func(t *testing.T) { f(t, newOracle(t, six)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, newOracle(t, six))
+		})
 	}
 }
 

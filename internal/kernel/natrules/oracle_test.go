@@ -231,5 +231,6 @@ func (o *oracle) reset() {
 
 func TestMain(m *testing.M) {
 	labtest.Enter()
+	labtest.Parallel("10") // each test of an oracle has namespaces of its own, and mostly waits
 	m.Run()
 }
