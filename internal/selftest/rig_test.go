@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -75,13 +74,9 @@ func TestSpoiltWithoutNAT(t *testing.T) {
 }
 
 func TestNothingComesOut(t *testing.T) {
-	start := time.Now()
 	_, err := measureWith(t, node.ZeroChecksum, "table ip gone { chain c { type filter hook output priority 0; udp dport 4789 drop; }; }")
 	if err == nil || !strings.Contains(err.Error(), "without NAT: no packet came out") {
 		t.Error(err)
-	}
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("took %v to give up", d)
 	}
 }
 

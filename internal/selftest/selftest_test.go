@@ -61,13 +61,9 @@ func checkResults(t *testing.T, got node.SelfTest) {
 }
 
 func TestRunningKernel(t *testing.T) {
-	start := time.Now()
 	got, err := Run(t.Context(), Options{})
 	if err != nil {
-		t.Fatalf("this test needs root and network namespaces: %v", err)
-	}
-	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("took %v", d)
+		t.Fatal(err)
 	}
 	checkResults(t, got)
 	out, err := exec.Command("uname", "-r").Output()
@@ -241,12 +237,8 @@ func TestUnprivileged(t *testing.T) {
 func TestStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	start := time.Now()
 	if _, err := Run(ctx, Options{}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
-	}
-	if d := time.Since(start); d > time.Second {
-		t.Errorf("took %v to stop", d)
 	}
 }
 
@@ -305,13 +297,11 @@ func TestLacking(t *testing.T) {
 	}
 }
 
-// TestNATRefused asks for a family that nf_tables does not have: the kernel's error comes back, and at once.
+// TestNATRefused asks for a family that nf_tables does not have: the kernel's error comes back, without waiting for the deadline.
 func TestNATRefused(t *testing.T) {
 	err := inNamespace(func() error {
-		start := time.Now()
-		err := addNAT(start.Add(3*time.Second), 99, natSource, vxlanPort, natPort)
-		if err == nil || time.Since(start) > time.Second || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("after %v: %v", time.Since(start), err)
+		if err := addNAT(time.Now().Add(time.Minute), 99, natSource, vxlanPort, natPort); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
 		}
 		return nil
 	})

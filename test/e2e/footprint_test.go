@@ -1,3 +1,5 @@
+//go:build load
+
 package e2e_test
 
 import (
@@ -32,7 +34,7 @@ COMMIT
 }
 
 // The exporter stays small: resident memory at rest and after 1,000 scrapes, and the number of series.
-func TestFootprint(t *testing.T) {
+func TestFootprintCost(t *testing.T) {
 	const limit = 18_500 << 10 // bytes: 18.5 MB as /proc/PID/status counts
 	e := labtest.StartExporter(t, twoDevices(t).NS, labtest.Binary(t))
 	if rss := resident(t, e); rss >= limit {
@@ -60,7 +62,7 @@ func TestFootprint(t *testing.T) {
 
 // A large connection tracking table changes nothing of that, and its NATed flows are found. As many entries as fit below the kernel's
 // default limit; `make bench` shows that a scan allocates the same at a million.
-func TestFootprintOfALargeTable(t *testing.T) {
+func TestFootprintCostOfALargeTable(t *testing.T) {
 	const limit, entries, vxlan, nat = 18_500 << 10, 200_000, 50, 3
 	n := twoDevices(t)
 	n.Do(func() error {

@@ -84,10 +84,10 @@ func TestCommands(t *testing.T) {
 	rig(0, `"port": 4789`, "status")
 	rig(1, "no switch given", "set")
 	rig(0, "", "set", "--no-tx-checksum", "--receiver=none")
-	rig(0, "0.0", "request")
+	rig(0, "", "request", "--limit=60s")
 	rig(0, `"tx_checksum": false`, "status")
 	rig(0, "", "set", "--tx-checksum", "--rules=fixed")
-	rig(0, "0.0", "request")
+	rig(0, "", "request", "--limit=60s")
 	rig(0, "", "down")
 	rig(1, "not standing", "request")
 }

@@ -1,0 +1,24 @@
+//go:build load
+
+package diagnosis
+
+import (
+	"testing"
+	"time"
+)
+
+// TestJudgeCost: the time to judge is proportional to the length of the lists. Four times the length would take 16 times as long otherwise.
+func TestJudgeCost(t *testing.T) {
+	took := func(many int) time.Duration {
+		n, best := longLists(many), time.Hour
+		for range 5 {
+			start := time.Now()
+			Judge(Look{Before: n, Now: n})
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	if short, long := took(5000), took(20000); long > 8*short {
+		t.Errorf("%v for 5,000 of each, %v for 20,000", short, long)
+	}
+}
