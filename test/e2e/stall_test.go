@@ -79,7 +79,7 @@ func TestStall(t *testing.T) {
 				want, lost = 0, 0
 			}
 			family := "family=" + string(f.family)
-			byPeer := series("vxlan_wire_bad_packets_total", "peer="+n.UnderlayA.String(), "variant="+f.variant)
+			byPeer := series("vxlan_wire_bad_packets_total", "peer="+n.UnderlayA.String(), "direction=in", "variant="+f.variant)
 			inCsumErrors := series("vxlan_host_udp_in_csum_errors_total", family)
 
 			sender, receiver := n.sender.Scrape(), n.receiver.Scrape()

@@ -23,7 +23,7 @@ func TestWire(t *testing.T) {
 				live.Receiver, live.Family, live.UDPChecksum, live.ImitateA = lab.ReceiverFirewalld, family, o.UDPChecksum, o.ImitateA
 				n := newNodes(t, live, "--collector.wire")
 				inCsumErrors := series("vxlan_host_udp_in_csum_errors_total", "family="+string(family))
-				byPeer := series("vxlan_wire_bad_packets_total", "peer="+n.UnderlayA.String(), "variant="+variant)
+				byPeer := series("vxlan_wire_bad_packets_total", "peer="+n.UnderlayA.String(), "direction=in", "variant="+variant)
 				before := n.receiver.Scrape()
 				bad := n.fail()
 				after := n.receiver.Scrape()
