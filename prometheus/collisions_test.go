@@ -95,7 +95,6 @@ func publishedLabels(t *testing.T) map[string]map[string][]string {
 	}
 	published["vxlan_wire_bad_packets_total"] = map[string][]string{
 		"direction": {"in", "out"},
-		"direction": {"in", "out"},
 		"peer":      {"192.168.77.1", "192.168.77.2", "fd77::1", "other"},
 		"variant":   {"zero_checksum", "offloaded_checksum", "unfinished_checksum", "unknown"},
 	}
