@@ -7,9 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxExtensions is how many IPv6 extension headers are walked over.
-const MaxExtensions = maxExtensions
-
 // Instructions is the program for a machine that knows no packet types: all packets are for this host.
 func (f Filter) Instructions() ([]bpf.Instruction, error) {
 	ins, err := f.instructions()

@@ -60,7 +60,7 @@ func layouts() []layout {
 					all = append(all, l)
 				}
 				l.fragment, l.six = 0, true
-				for _, extensions := range [][]byte{nil, {0}, {43}, {44}, {60}, {0, 60, 43, 44, 60}, {59}, {50}, {51}, {0, 6}, make([]byte, capture.MaxExtensions), make([]byte, capture.MaxExtensions+1)} {
+				for _, extensions := range [][]byte{nil, {0}, {43}, {44}, {60}, {0, 60, 43, 44, 60}, {59}, {50}, {51}, {0, 6}} {
 					l.extensions = extensions
 					all = append(all, l)
 				}

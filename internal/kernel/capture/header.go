@@ -16,7 +16,8 @@ type datagram struct {
 	badHeader           bool // the IPv4 header checksum is wrong
 }
 
-// parse finds the UDP header in a frame. ok is false when the frame is too short or is something else.
+// parse finds the UDP header in a frame. ok is false when the frame is too short or is something else; IPv4 options and
+// IPv6 extension headers are, as in Filter.Program.
 func parse(frame []byte, link Link) (d datagram, ok bool) {
 	offset, typ, ok := network(frame, link)
 	if !ok {
@@ -72,53 +73,27 @@ func network(frame []byte, link Link) (offset int, typ uint16, ok bool) {
 }
 
 func (d *datagram) ipv4(ip []byte) (source, destination netip.Addr, ok bool) {
-	if len(ip) < ipv4Header || ip[0]>>4 != 4 || ip[9] != protoUDP {
+	if len(ip) < ipv4Header || ip[0] != 0x45 || ip[9] != protoUDP {
 		return source, destination, false
 	}
-	d.offset = int(ip[0]&0xf) * 4
+	d.offset = ipv4Header
 	fragment := binary.BigEndian.Uint16(ip[6:])
-	if d.offset < ipv4Header || len(ip) < d.offset || fragment&0x1fff != 0 {
+	if fragment&0x1fff != 0 {
 		return source, destination, false
 	}
 	d.fragment = fragment&0x2000 != 0 // MF
-	d.badHeader = fold(sum(0, ip[:d.offset])) != 0xffff
-	d.available = int(binary.BigEndian.Uint16(ip[2:])) - d.offset
+	d.badHeader = fold(sum(0, ip[:ipv4Header])) != 0xffff
+	d.available = int(binary.BigEndian.Uint16(ip[2:])) - ipv4Header
 	d.pseudo = fold(sum(0, ip[12:20]))
 	return netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20])), true
 }
 
 func (d *datagram) ipv6(ip []byte) (source, destination netip.Addr, ok bool) {
-	if len(ip) < ipv6Header || ip[0]>>4 != 6 {
+	if len(ip) < ipv6Header || ip[0]>>4 != 6 || ip[6] != protoUDP {
 		return source, destination, false
 	}
-	next := ip[6]
 	d.offset = ipv6Header
-	for n := 0; next != protoUDP; n++ {
-		if n == maxExtensions || len(ip) < d.offset+8 {
-			return source, destination, false
-		}
-		ext := ip[d.offset:]
-		switch next {
-		case protoFragment:
-			fragment := binary.BigEndian.Uint16(ext[2:])
-			if fragment&0xfff8 != 0 {
-				return source, destination, false
-			}
-			d.fragment = d.fragment || fragment&1 != 0 // M
-			d.offset += 8
-		case protoHopByHop, protoDestination:
-			d.offset += (int(ext[1]) + 1) * 8
-		case protoRouting:
-			// With segments left the pseudo-header has the last destination, which is not the one in the header. As for a
-			// fragment, the checksum cannot be told from what is there.
-			d.fragment = d.fragment || ext[3] != 0
-			d.offset += (int(ext[1]) + 1) * 8
-		default:
-			return source, destination, false
-		}
-		next = ext[0]
-	}
-	d.available = int(binary.BigEndian.Uint16(ip[4:])) + ipv6Header - d.offset
+	d.available = int(binary.BigEndian.Uint16(ip[4:]))
 	d.pseudo = fold(sum(0, ip[8:40]))
 	return netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40])), true
 }

@@ -47,7 +47,7 @@ const (
 	Malformed   Reason = "lengths contradict each other"
 	Corrupt     Reason = "IPv4 header checksum is wrong"
 	NotVXLAN    Reason = "no VXLAN header"
-	Fragment    Reason = "fragment, or behind a routing header"
+	Fragment    Reason = "fragment"
 	Truncated   Reason = "captured only in part"
 	Aggregated  Reason = "several packets in one, or longer than the MTU"
 	Unfinished  Reason = "wrong, but not finished either"

@@ -12,14 +12,10 @@ const (
 	etherOldQ = 0x9100 // stacked tags before 802.1ad
 )
 
-// IP protocols, include/uapi/linux/in.h and in6.h.
+// IP protocols, include/uapi/linux/in.h.
 const (
-	protoHopByHop    = 0
-	protoTCP         = 6
-	protoUDP         = 17
-	protoRouting     = 43
-	protoFragment    = 44
-	protoDestination = 60
+	protoTCP = 6
+	protoUDP = 17
 )
 
 const (
@@ -30,10 +26,6 @@ const (
 	ipv6Header  = 40
 	udpHeader   = 8
 	vxlanHeader = 8 // RFC 7348, section 5
-
-	// maxExtensions bounds the walk over IPv6 extension headers. Linux itself puts none before VXLAN's UDP header; RFC
-	// 8200, section 4.1, allows each once, and six exist.
-	maxExtensions = 6
 )
 
 // Link is the framing of an interface's packets.
