@@ -310,6 +310,7 @@ const (
 	RoleBypass        = "bypass"
 	RoleMarkReset     = "mark_reset"
 	RoleNotrack       = "notrack"
+	RoleRestores      = "restores"
 	RoleNotUnderstood = "not_understood"
 )
 

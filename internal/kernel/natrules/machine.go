@@ -13,6 +13,7 @@ type machine struct {
 	notrack  bool        // the rule takes the packet out of connection tracking
 	split    *split      // the first question whose answer depends on the packet
 	asked    bool        // a match asked for the socket
+	later    bool        // the packet is not the first of its connection
 }
 
 // split is a set that holds a field of some packets of a kind, and not of the others.
@@ -27,6 +28,7 @@ type state struct {
 	untracked    *rule // the rule that took the packet out of connection tracking
 	cleared      *rule // the last rule that took the masquerade mark away
 	resetEarly   bool  // it did so outside a nat chain
+	restored     *rule // the last rule that gave the packet the masquerade mark
 }
 
 // is says whether a field is one of a set. Where that depends on the packet, the walk splits the packet and asks again.

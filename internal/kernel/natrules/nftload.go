@@ -179,10 +179,12 @@ func (e *exprs) ct(n nested) step {
 
 // nftState is the state as nft compares it: NF_CT_STATE_BIT, that is 1 invalid, 2 established, 4 related, 8 new, 64 untracked.
 func nftState(m *machine) word {
-	const newState, untracked, invalid = 8, 64, 1
+	const newState, untracked, invalid, established = 8, 64, 1, 2
 	switch t := tracked(m); {
 	case m.state.untracked != nil:
 		return word{bits: untracked}
+	case t == yes && m.later:
+		return word{bits: established}
 	case t == yes:
 		return word{bits: newState}
 	case t == no:

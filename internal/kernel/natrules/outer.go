@@ -162,6 +162,9 @@ func (c *crossing) of(s *Sender, family string, mark uint32, other bool) (Outer,
 	for _, f := range fates {
 		o, e := c.outside(f, mark)
 		o.packet = f.packet
+		if after, l, worse := c.later(s, family, f, other, o); worse {
+			o, e = after, l
+		}
 		all, outers = append(all, o), append(outers, e)
 	}
 	worst := worstOf(all, func() *rule { return firstDoubt(fates) })

@@ -34,16 +34,20 @@ func (j *judgement) innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
 // leaving walks a sender's packets to the tunnel, and returns the fates of those that get there.
 func (j *judgement) leaving(port *Port, s *Sender, bases []*base, ipv6 bool, mark uint32) []exit {
 	p := j.innerPacket(port, s, ipv6)
-	hooks := []int{hookOutput, hookPostrouting}
-	if s.In != nil {
-		hooks = []int{hookPrerouting, hookForward, hookPostrouting}
-	}
 	start := state{}
 	if j.in.test != nil && j.in.test.socketMark {
 		start.mark.bits, mark = mark, 0
 	}
-	fates := j.newWalk(p).travel(at(bases, hooks...), start, mark)
+	fates := j.newWalk(p).travel(at(bases, s.hooks()...), start, mark)
 	return slices.DeleteFunc(fates, func(e exit) bool { return e.kind == exitDrop })
+}
+
+// hooks are the places that a sender's packets pass.
+func (s *Sender) hooks() []int {
+	if s.In == nil {
+		return []int{hookOutput, hookPostrouting}
+	}
+	return []int{hookPrerouting, hookForward, hookPostrouting}
 }
 
 // describe names a sender.

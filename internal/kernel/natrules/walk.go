@@ -63,6 +63,7 @@ type walk struct {
 	hook     int
 	priority int32
 	nat      bool // in a nat chain
+	later    bool // the packets are not the first of their connections
 	skipNAT  bool // go on after a rule that rewrites the source, and keep it in passed
 	passed   []passed
 	memo     map[visit][]exit
@@ -181,7 +182,7 @@ func (w *walk) rules(c *chain, from path, depth int) []exit {
 
 // rule runs one rule on one path: ways that go on with the next rule into next, ways that leave the chain into exits.
 func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
-	m := machine{packet: p.packet, state: p.state, hook: w.hook, priority: w.priority}
+	m := machine{packet: p.packet, state: p.state, hook: w.hook, priority: w.priority, later: w.later}
 	certain := yes
 	ends := []verdict{{}}
 	for _, s := range r.steps {
@@ -220,6 +221,9 @@ func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
 	}
 	if p.state.mark.masked(w.markBit, w.markBit) != no && m.state.mark.masked(0, w.markBit) == yes {
 		taken.state.cleared, taken.state.resetEarly = r, !w.nat
+	}
+	if p.state.mark.masked(0, w.markBit) == yes && m.state.mark.masked(0, w.markBit) != yes {
+		taken.state.restored = r
 	}
 	for _, v := range ends {
 		w.conclude(r, v, taken, depth, next, exits)

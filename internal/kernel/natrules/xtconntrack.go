@@ -51,6 +51,10 @@ func ctState(m *machine, mask uint32) truth {
 	switch t := tracked(m); {
 	case t == yes && m.packet.outer:
 		return known
+	case t == yes && m.later && mask&(ctStateDNAT|ctStateSNAT) == 0:
+		return truthOf(mask&ctStateEstablished != 0)
+	case t == yes && m.later:
+		return truthOf(mask&ctStateEstablished != 0).or(maybe)
 	case t == yes:
 		if mask&ctStateNew != 0 && mask&(ctStateDNAT|ctStateSNAT) != 0 {
 			return yes

@@ -136,15 +136,13 @@ func setMark(mark, mask uint32) step {
 
 // struct xt_connmark_tginfo1 {u32 ctmark, ctmask, nfmask; u8 mode}, _2 {…; u8 shift_dir, shift_bits, mode}.
 func xtSetConnmark(i *info, revision uint8) xtPart {
-	const modeSet, modeSave, modeRestore = 0, 1, 2
 	ctmark, ctmask, nfmask := i.u32(0), i.u32(4), i.u32(8)
 	mode, shifted := i.u8(12), false
 	if revision >= 2 {
 		shifted = i.u8(13) != 0
 		mode = i.u8(14)
 	}
-	text := fmt.Sprintf("-j CONNMARK mode %d ctmark 0x%x/0x%x nfmask 0x%x", mode, ctmark, ctmask, nfmask)
-	return xtPart{text: text, step: func(m *machine) effect {
+	return xtPart{text: connmarkText(mode, shifted, ctmark, ctmask, nfmask), step: func(m *machine) effect {
 		if t := tracked(m); t != yes {
 			return goOn
 		}
@@ -162,6 +160,27 @@ func xtSetConnmark(i *info, revision uint8) xtPart {
 		}
 		return goOn
 	}}
+}
+
+// Modes of CONNMARK (include/uapi/linux/netfilter/xt_connmark.h).
+const modeSet, modeSave, modeRestore = 0, 1, 2
+
+func connmarkText(mode uint8, shifted bool, ctmark, ctmask, nfmask uint32) string {
+	text := "-j CONNMARK "
+	switch {
+	case shifted, mode > modeRestore:
+		return text + "(shifted)"
+	case mode == modeSet:
+		return text + fmt.Sprintf("--set-xmark 0x%x/0x%x", ctmark, ctmask)
+	case mode == modeSave:
+		text += "--save-mark"
+	default:
+		text += "--restore-mark"
+	}
+	if ctmask != ^uint32(0) || nfmask != ^uint32(0) {
+		text += fmt.Sprintf(" --nfmask 0x%x --ctmask 0x%x", nfmask, ctmask)
+	}
+	return text
 }
 
 func (w word) and(mask uint32) word { return word{w.bits & mask, w.unknown & mask} }
