@@ -200,6 +200,12 @@ func bypassed() change {
 	})
 }
 
+func restored() change {
+	return outer(natrules.PortChange, natrules.WhyRestored, &natrules.Rule{
+		Role: "restores", Table: "mangle", Chain: "PREROUTING", Text: "-A PREROUTING -j CONNMARK --restore-mark",
+	})
+}
+
 func snatOfAddress() change {
 	return outer(natrules.AddrChange, natrules.WhyBypassed, &natrules.Rule{
 		Role: "bypass", Table: "nat", Chain: "POSTROUTING", Text: "-A POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.9",

@@ -7,6 +7,7 @@ type Code string
 const (
 	CodeNATSpoils         Code = "nat_spoils_checksums"      // active: NATed flows leave through an exposed device
 	CodeNATCouldSpoil     Code = "nat_could_spoil"           // exposed: the rules NAT the outer packet, no NATed flow is there
+	CodeMarkRestored      Code = "mark_restored"             // exposed: later packets of a connection get the masquerade mark back
 	CodeExposedUnread     Code = "exposed_rules_unread"      // exposed because the NAT rules could not be read or understood
 	CodeExposureUnknown   Code = "exposure_unknown"          // a condition could not be read
 	CodeClear             Code = "device_clear"              // a condition is absent, and which
@@ -65,7 +66,7 @@ const (
 // Codes lists every code, in the order of the documentation.
 func Codes() []Code {
 	return []Code{
-		CodeNATSpoils, CodeNATCouldSpoil, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeLeftOver, CodeRulesContradicted,
+		CodeNATSpoils, CodeNATCouldSpoil, CodeMarkRestored, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeLeftOver, CodeRulesContradicted,
 		CodeKernelAlone, CodeSeenEarlier, CodeSharedPort, CodeDNAT, CodeFlowsNoDevice, CodeMovedAway, CodeMovedNATed, CodeMovedUnknown, CodeNotracked, CodeRequestedOn, CodeNoDevices,
 		CodeVXLANErrors, CodeVXLANErrorsLikely, CodeErrorsUnclear, CodeErrorsElsewhere, CodeErrorsEarlier, CodeInvalidOnly, CodeInnerTCP,
 		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors, CodeWireBad, CodeWireEarlier,

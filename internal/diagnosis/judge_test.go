@@ -69,6 +69,11 @@ func variantCases() []testCase {
 			shuns: []string{"--set-xmark"}, says: []string{"-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE --random-fully", "Move or narrow"},
 		}},
 		{"B: bypassed, no NATed flow yet", once(bypassed()), want{state: Exposed, b: Exposed, shuns: []string{"--set-xmark"}}},
+		{"B: later packets of a connection get the mark back", once(restored()), want{
+			state: Exposed, b: Exposed, codes: []Code{CodeMarkRestored}, not: []Code{CodeNATCouldSpoil}, types: []string{resetCommand, offCommand},
+			says: []string{"-A PREROUTING -j CONNMARK --restore-mark", "after a pause longer than nf_conntrack_udp_timeout", "--nfmask 0xffffbfff"},
+		}},
+		{"B: and flows are NATed", once(restored(), flows(3, 1)), want{state: Failing, b: Active, codes: []Code{CodeNATSpoils}, says: []string{"--restore-mark"}}},
 		{"B: which of two NAT chains binds a flow is not known", once(outer(natrules.UnsureChange, natrules.WhyOrder, nil)), want{
 			state: Unknown, b: Unknown, codes: []Code{CodeExposureUnknown}, says: []string{"the first NAT chain decides for all"},
 		}},

@@ -143,6 +143,10 @@ func natWhy(o natrules.Outer) string {
 	switch o.Why {
 	case natrules.WhyBypassed:
 		return "a rule that runs before the mark is cleared, or that needs no mark, has the outer packets NATed (" + what + ")"
+	case natrules.WhyRestored:
+		return "a rule gives the mark back to later packets of a connection, which do not see the nat table again: after a pause longer than " +
+			"nf_conntrack_udp_timeout (30 s unless set) the next packet makes a new outer flow, which is NATed (" + what + ") and stalls the connection; " +
+			"new connections work"
 	case natrules.WhyKept:
 		return "the mark set for the inner packet makes the outer one be masqueraded (" + what + ")"
 	default:

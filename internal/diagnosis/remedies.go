@@ -85,6 +85,8 @@ func (j *judge) ruleRemedies(v verdict) []Remedy {
 		}, j.markReset(v))
 	case natrules.WhyBypassed:
 		r = append(r, bypassing(v))
+	case natrules.WhyRestored:
+		r = append(r, j.maskRestore(v), j.markReset(v))
 	}
 	return append(r, notrack(v, v.nat.rule))
 }
@@ -107,12 +109,34 @@ func bypassing(v verdict) Remedy {
 	return r
 }
 
+// maskRestore keeps the masquerade mark out of what is saved in connections.
+func (j *judge) maskRestore(v verdict) Remedy {
+	mark := j.markOf(v.key.family)
+	what := "the rule"
+	if v.nat.rule != nil {
+		what = "the rule " + quote(v.nat.rule)
+	}
+	return Remedy{
+		Title: "Restore the connection's mark without the masquerade bit",
+		Effect: fmt.Sprintf("give %s a mask: --restore-mark --nfmask %#x --ctmask %#x, or meta mark set ct mark and %#x in nftables; and where it is saved, likewise",
+			what, ^mark, ^mark, ^mark),
+		Cost:         "none, unless somebody else uses the bit",
+		CuresStalled: true, Also: deleteFlows(v.key).Commands,
+		Persist: "until its owner writes it again: change it there",
+	}
+}
+
+// markOf is the masquerade mark of a family; kube-proxy's default, --iptables-masquerade-bit=14, where the rules do not tell.
+func (j *judge) markOf(family string) uint32 {
+	if mark := j.marks[family]; mark != 0 {
+		return mark
+	}
+	return 0x4000
+}
+
 // markReset clears the masquerade mark of tunnel packets in filter OUTPUT, before nat POSTROUTING sees them.
 func (j *judge) markReset(v verdict) Remedy {
-	mark := j.marks[v.key.family]
-	if mark == 0 {
-		mark = 0x4000 // kube-proxy's default, --iptables-masquerade-bit=14
-	}
+	mark := j.markOf(v.key.family)
 	r := Remedy{
 		Title:        "Clear the mark of the tunnel's packets",
 		Effect:       "new connections work",

@@ -63,7 +63,11 @@ func (j *judge) sender(v verdict) {
 		if v.nat.unread {
 			f = v.finding(CodeExposedUnread, Warning, v.device.Name+" is "+v.reason+".")
 		} else {
-			f = v.finding(CodeNATCouldSpoil, Warning, "Packets sent through "+v.device.Name+" would have a spoiled outer checksum after NAT: "+v.reason+".")
+			code := CodeNATCouldSpoil
+			if v.nat.reason == natrules.WhyRestored {
+				code = CodeMarkRestored
+			}
+			f = v.finding(code, Warning, "Packets sent through "+v.device.Name+" would have a spoiled outer checksum after NAT: "+v.reason+".")
 		}
 	case Unknown:
 		j.undecided(v, v.variant)
