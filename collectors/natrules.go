@@ -104,7 +104,7 @@ func sinceWhen(now, before []natrules.Outer, at time.Time) []natrules.Outer {
 	for i := range now {
 		o := &now[i]
 		for _, b := range before {
-			if b.Family != o.Family || b.Port != o.Port {
+			if b.Family != o.Family || b.Port != o.Port || b.Local != o.Local {
 				continue
 			}
 			if o.Since = b.Since; o.Change != b.Change || o.Why != b.Why {

@@ -36,22 +36,52 @@ func (c *NATRules) inputOf(ctx context.Context, known *node.Node) (in natrules.I
 	around, err = c.surroundings(ctx, known)
 	in = natrules.Input{MasqueradeBit: c.conf.MasqueradeBit}
 	for _, p := range known.Ports {
-		var tunnels []natrules.Tunnel
-		for i := range known.Devices {
-			if d := &known.Devices[i]; d.Port == p.Port {
-				tunnels = append(tunnels, natrules.Tunnel{
-					Name: d.Name, Index: d.Index, Local: d.Local, Link: d.UnderlayIndex, Underlay: d.Underlay, External: d.IsExternal(),
-				})
+		for _, tunnels := range tunnelsOn(p.Port, known.Devices) {
+			if len(tunnels) == 0 && known.Devices != nil {
+				in.Ports = append(in.Ports, around.PortElsewhere(p.Port, p.IPv4, p.IPv6))
+				continue
 			}
+			ipv4, ipv6, local := p.IPv4, p.IPv6, netip.Addr{}
+			if len(tunnels) > 0 && tunnels[0].Local.IsValid() {
+				local = tunnels[0].Local.Unmap()
+				ipv4, ipv6 = local.Is4(), local.Is6()
+			}
+			port := around.PortOf(p.Port, ipv4, ipv6, tunnels)
+			port.Local = local
+			in.Ports = append(in.Ports, port)
 		}
-		in.Ports = append(in.Ports, around.PortOf(p.Port, p.IPv4, p.IPv6, tunnels))
 	}
 	return in, around, err
 }
 
-// surroundings are those of the devices; nothing is read where there are none. Half of the time is left for the rules.
+// tunnelsOn are the devices on a port, those that send from one address together: by it their packets are told apart. One that was moved
+// here sends from another namespace. Without any there is one group, of none.
+func tunnelsOn(port uint16, devices []node.Device) [][]natrules.Tunnel {
+	var groups [][]natrules.Tunnel
+	index := map[netip.Addr]int{}
+	for i := range devices {
+		d := &devices[i]
+		if d.Port != port || d.LinkNetns != nil {
+			continue
+		}
+		at, ok := index[d.Local]
+		if !ok {
+			at = len(groups)
+			index[d.Local], groups = at, append(groups, nil)
+		}
+		groups[at] = append(groups[at], natrules.Tunnel{
+			Name: d.Name, Index: d.Index, Local: d.Local, Link: d.UnderlayIndex, Underlay: d.Underlay, External: d.IsExternal(),
+		})
+	}
+	if groups == nil {
+		return [][]natrules.Tunnel{nil}
+	}
+	return groups
+}
+
+// surroundings are those of the devices; nothing is read where it is not known which there are. Half of the time is left for the rules.
 func (c *NATRules) surroundings(ctx context.Context, known *node.Node) (*natrules.Surroundings, error) {
-	if len(known.Devices) == 0 {
+	if known.Devices == nil {
 		return &natrules.Surroundings{}, nil
 	}
 	half := ctx

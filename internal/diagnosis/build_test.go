@@ -206,6 +206,16 @@ func restored() change {
 	})
 }
 
+func chainsOfOnePriority() change {
+	return all(outer(natrules.UnsureChange, natrules.WhyOrder, &natrules.Rule{
+		Role: "bypass", Table: "nat", Chain: "POSTROUTING", Text: "-A POSTROUTING ! -s 10.244.0.0/16 -d 10.244.0.0/16 -j MASQUERADE",
+	}), func(n *node.Node) {
+		n.NATRules.Outer[0].Other = &natrules.Rule{
+			Role: "clears", Table: "ip kube-proxy", Chain: "masquerading", Text: "meta mark & 0x00004000 != 0 meta mark set meta mark ^ 0x00004000 masquerade fully-random",
+		}
+	})
+}
+
 func snatOfAddress() change {
 	return outer(natrules.AddrChange, natrules.WhyBypassed, &natrules.Rule{
 		Role: "bypass", Table: "nat", Chain: "POSTROUTING", Text: "-A POSTROUTING -o eth0 -j SNAT --to-source 192.0.2.9",

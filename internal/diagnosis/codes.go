@@ -8,6 +8,7 @@ const (
 	CodeNATSpoils         Code = "nat_spoils_checksums"      // active: NATed flows leave through an exposed device
 	CodeNATCouldSpoil     Code = "nat_could_spoil"           // exposed: the rules NAT the outer packet, no NATed flow is there
 	CodeMarkRestored      Code = "mark_restored"             // exposed: later packets of a connection get the masquerade mark back
+	CodeChainOrder        Code = "chain_order_unknown"       // exposed: it depends on the order of two chains of one priority
 	CodeExposedUnread     Code = "exposed_rules_unread"      // exposed because the NAT rules could not be read or understood
 	CodeExposureUnknown   Code = "exposure_unknown"          // a condition could not be read
 	CodeClear             Code = "device_clear"              // a condition is absent, and which
@@ -66,7 +67,7 @@ const (
 // Codes lists every code, in the order of the documentation.
 func Codes() []Code {
 	return []Code{
-		CodeNATSpoils, CodeNATCouldSpoil, CodeMarkRestored, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeLeftOver, CodeRulesContradicted,
+		CodeNATSpoils, CodeNATCouldSpoil, CodeMarkRestored, CodeChainOrder, CodeExposedUnread, CodeExposureUnknown, CodeClear, CodeOffloadAlone, CodeLeftOver, CodeRulesContradicted,
 		CodeKernelAlone, CodeSeenEarlier, CodeSharedPort, CodeDNAT, CodeFlowsNoDevice, CodeMovedAway, CodeMovedNATed, CodeMovedUnknown, CodeNotracked, CodeRequestedOn, CodeNoDevices,
 		CodeVXLANErrors, CodeVXLANErrorsLikely, CodeErrorsUnclear, CodeErrorsElsewhere, CodeErrorsEarlier, CodeInvalidOnly, CodeInnerTCP,
 		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors, CodeWireBad, CodeWireEarlier,

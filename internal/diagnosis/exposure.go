@@ -39,7 +39,7 @@ func (j *judge) device(d node.Device) []verdict {
 				v.nat = elsewhere(d)
 			} else {
 				v.natted = j.ports.of(d, v.key)
-				v.nat = j.natCondition(v.key, v.natted)
+				v.nat = j.natCondition(v.key, d.Local, v.natted)
 			}
 			v.state, v.reason = j.decide(v)
 			v.model = v.state

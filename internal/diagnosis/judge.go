@@ -17,11 +17,11 @@ type judge struct {
 
 	// Indexes: a saved observation may hold a hundred thousand of anything, so nothing is searched once per device.
 	ports    ports
-	kernels  map[[2]string]condition // by variant and family
-	marks    map[string]uint32       // the masquerade mark of a family
-	unread   map[string]string       // why NAT rules of a family were not read
-	outer    map[portKey]natrules.Outer
-	carries  map[string]bool // families that VXLAN is received over here
+	kernels  map[[2]string]condition      // by variant and family
+	marks    map[string]uint32            // the masquerade mark of a family
+	unread   map[string]string            // why NAT rules of a family were not read
+	outer    map[sourceKey]natrules.Outer // by the address that devices name; none: of those that name none
+	carries  map[string]bool              // families that VXLAN is received over here
 	counters []Counter
 	verdicts []verdict
 	paths    []PathVerdict
@@ -34,7 +34,7 @@ func newJudge(l Look) *judge {
 	n := l.Now
 	j := &judge{
 		look: l, now: n, state: Healthy,
-		ports: sortPorts(n), outer: map[portKey]natrules.Outer{}, carries: map[string]bool{},
+		ports: sortPorts(n), outer: map[sourceKey]natrules.Outer{}, carries: map[string]bool{},
 		counters: Counters(l),
 	}
 	j.marks = map[string]uint32{}
@@ -51,7 +51,7 @@ func newJudge(l Look) *judge {
 		}
 	}
 	for _, o := range n.NATRules.Outer {
-		j.outer[portKey{o.Family, o.Port}] = o
+		j.outer[sourceKey{portKey{o.Family, o.Port}, o.Local.Unmap()}] = o
 	}
 	for _, d := range n.Devices {
 		if d.LinkNetns != nil {

@@ -77,6 +77,13 @@ func variantCases() []testCase {
 		{"B: which of two NAT chains binds a flow is not known", once(outer(natrules.UnsureChange, natrules.WhyOrder, nil)), want{
 			state: Unknown, b: Unknown, codes: []Code{CodeExposureUnknown}, says: []string{"the first NAT chain decides for all"},
 		}},
+		{"B: the order of two chains is not known", once(chainsOfOnePriority()), want{
+			state: Exposed, b: Exposed, codes: []Code{CodeChainOrder}, not: []Code{CodeExposedUnread, CodeNATCouldSpoil}, types: []string{offCommand},
+			says: []string{"order of their registration", "nat POSTROUTING: -A POSTROUTING ! -s 10.244.0.0/16", "ip kube-proxy masquerading: meta mark", "skip packets with the mark 0x4000"},
+		}},
+		{"B: NATed flows settle the order", once(chainsOfOnePriority(), flows(3, 1)), want{
+			state: Failing, b: Active, codes: []Code{CodeNATSpoils}, says: []string{"nat POSTROUTING: -A POSTROUTING ! -s 10.244.0.0/16", "ip kube-proxy masquerading: meta mark"},
+		}},
 		{"B: NATed flows settle it", once(outer(natrules.UnsureChange, natrules.WhyOrder, nil), flows(2, 2)), want{state: Failing, b: Active}},
 		{"B: SNAT of the address alone", once(snatOfAddress(), flows(2, 2)), want{
 			state: Failing, b: Active, says: []string{"source address"}, shuns: []string{"--set-xmark"},

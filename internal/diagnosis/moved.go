@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"net/netip"
 
 	"vxlan_exporter/internal/kernel/natrules"
 	"vxlan_exporter/internal/kernel/rtnl"
@@ -31,7 +32,7 @@ func (j *judge) movedAway() []portKey {
 func (j *judge) moved() {
 	for _, k := range j.movedAway() {
 		v := verdict{device: node.Device{Link: rtnl.Link{Name: "the moved device", Port: k.port}}, key: k, natted: j.ports.loose[k]}
-		v.nat = j.natCondition(k, v.natted)
+		v.nat = j.natCondition(k, netip.Addr{}, v.natted)
 		f := Finding{Code: CodeMovedAway, Severity: Info, Port: k.port, Family: k.family, Evidence: []Evidence{v.nat.evidence, j.flowEvidence(k)}}
 		f.Evidence = append(f.Evidence, v.natted.quotes...)
 		f.Summary = "The kernel has a VXLAN socket on " + v.port() + ", and no device here uses it: the device was moved to another network namespace, as Docker Swarm " +

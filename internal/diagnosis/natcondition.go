@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 type natCondition struct {
 	condition
 	rule    *natrules.Rule
+	other   *natrules.Rule // of natrules.WhyOrder
 	reason  natrules.Why
 	change  natrules.Change
 	unread  bool      // nobody knows, so it is taken to hold
@@ -22,8 +24,8 @@ type natCondition struct {
 	since   time.Time // see natrules.Outer
 }
 
-func (j *judge) natCondition(key portKey, flows natted) natCondition {
-	c := j.ruleCondition(key)
+func (j *judge) natCondition(key portKey, local netip.Addr, flows natted) natCondition {
+	c := j.ruleCondition(key, local)
 	// NATed flows contradict the rules if one was made since these hold; where the port is not tracked, if a packet has met one.
 	contradicted := c.holds == no && !flows.born.Before(c.since)
 	if c.reason == natrules.WhyNotrack {
@@ -46,8 +48,17 @@ func (j *judge) natCondition(key portKey, flows natted) natCondition {
 // doubtFor is how long rules that NATed flows contradicted are not believed.
 const doubtFor = time.Hour
 
-func (j *judge) ruleCondition(key portKey) natCondition {
-	o, ok := j.outer[key]
+// outerOf is what the rules do to the outer packets that devices with a local address send to a port.
+func (j *judge) outerOf(key portKey, local netip.Addr) (natrules.Outer, bool) {
+	if o, ok := j.outer[sourceKey{key, local.Unmap()}]; ok {
+		return o, true
+	}
+	o, ok := j.outer[sourceKey{portKey: key}]
+	return o, ok
+}
+
+func (j *judge) ruleCondition(key portKey, local netip.Addr) natCondition {
+	o, ok := j.outerOf(key, local)
 	if !ok {
 		if r, read := j.reading(readRules); read && r.Status == node.None {
 			return natCondition{condition: condition{no, "there are no NAT rules", Evidence{"NAT rules", "none"}}, reason: natrules.WhyNoRule, change: natrules.NoChange}
@@ -71,6 +82,9 @@ func (j *judge) ruleCondition(key portKey) natCondition {
 			condition: condition{yes, natWhy(o) + whose(o.Senders), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
 		}
 	default:
+		if o.Why == natrules.WhyOrder && o.Other != nil {
+			return natCondition{condition: condition{yes, chainOrder(o), ruleEvidence(o)}, rule: o.Rule, other: o.Other, reason: o.Why, change: o.Change}
+		}
 		if o.Why == natrules.WhyOrder {
 			return natCondition{condition: condition{unsure, orderUnknown, Evidence{"NAT rules", orderUnknown}}, rule: o.Rule, reason: o.Why, change: o.Change}
 		}
@@ -84,6 +98,20 @@ func (j *judge) ruleCondition(key portKey) natCondition {
 		}
 		return unreadRules(why, o.Rule)
 	}
+}
+
+// chainOrder says what depends on the order of two chains.
+func chainOrder(o natrules.Outer) string {
+	return fmt.Sprintf("two chains have one hook and priority, so that they run in the order of their registration, the later one first, and that order is "+
+		"not known: %s decides if its chain runs first, %s if not", quoteChain(o.Rule), quoteChain(o.Other))
+}
+
+// quoteChain quotes a rule with its chain.
+func quoteChain(r *natrules.Rule) string {
+	if r == nil {
+		return "no rule"
+	}
+	return r.Table + " " + r.Chain + ": " + r.Text
 }
 
 const orderUnknown = "before Linux 4.18 the first NAT chain decides for all, and nothing tells which of two chains of one priority that is"

@@ -99,7 +99,7 @@ func (j *judge) count(v *PathVerdict, p node.PathPeer, first bool) {
 func (j *judge) natted(d node.Device) bool {
 	for _, f := range underlayFamilies(d) {
 		k := portKey{f, d.Port}
-		o := j.outer[k]
+		o, _ := j.outerOf(k, d.Local)
 		if j.ports.of(d, k).flows > 0 || (o.Why == natrules.WhyBypassed && (o.Change == natrules.PortChange || o.Change == natrules.AddrChange)) {
 			return true
 		}
@@ -156,7 +156,7 @@ func (j *judge) probed(v verdict) (State, string) {
 // probe is not known: the other one must NAT nothing.
 func (j *judge) everyMarkNATed(v verdict) bool {
 	for _, f := range underlayFamilies(v.device) {
-		if f != v.key.family && j.ruleCondition(portKey{f, v.key.port}).holds != no {
+		if f != v.key.family && j.ruleCondition(portKey{f, v.key.port}, v.device.Local).holds != no {
 			return false
 		}
 	}

@@ -85,6 +85,8 @@ func (j *judge) ruleRemedies(v verdict) []Remedy {
 		}, j.markReset(v))
 	case natrules.WhyBypassed:
 		r = append(r, bypassing(v))
+	case natrules.WhyOrder:
+		r = append(r, j.anyOrder(v))
 	case natrules.WhyRestored:
 		r = append(r, j.maskRestore(v), j.markReset(v))
 	}
@@ -107,6 +109,18 @@ func bypassing(v verdict) Remedy {
 		r.Effect += ". Without --random-fully it would keep the source port, which helps too"
 	}
 	return r
+}
+
+// anyOrder makes the order of two chains not matter.
+func (j *judge) anyOrder(v verdict) Remedy {
+	return Remedy{
+		Title: "Let the rule leave the tunnel alone, whatever the order",
+		Effect: fmt.Sprintf("let %s skip packets with the mark %#x, as current versions of flannel do, or UDP port %d; new connections work",
+			quoteChain(v.nat.rule), j.markOf(v.key.family), v.key.port),
+		Cost:         "none for VXLAN; what else the rule is for is still served",
+		CuresStalled: true, Also: deleteFlows(v.key).Commands,
+		Persist: "until its owner writes it again: upgrade or change it there",
+	}
 }
 
 // maskRestore keeps the masquerade mark out of what is saved in connections.

@@ -63,11 +63,14 @@ func (j *judge) sender(v verdict) {
 		if v.nat.unread {
 			f = v.finding(CodeExposedUnread, Warning, v.device.Name+" is "+v.reason+".")
 		} else {
-			code := CodeNATCouldSpoil
-			if v.nat.reason == natrules.WhyRestored {
+			code, would := CodeNATCouldSpoil, "would"
+			switch v.nat.reason {
+			case natrules.WhyRestored:
 				code = CodeMarkRestored
+			case natrules.WhyOrder:
+				code, would = CodeChainOrder, "may"
 			}
-			f = v.finding(code, Warning, "Packets sent through "+v.device.Name+" would have a spoiled outer checksum after NAT: "+v.reason+".")
+			f = v.finding(code, Warning, "Packets sent through "+v.device.Name+" "+would+" have a spoiled outer checksum after NAT: "+v.reason+".")
 		}
 	case Unknown:
 		j.undecided(v, v.variant)
@@ -144,7 +147,7 @@ func (j *judge) aboutPorts() {
 		}
 		if !done[v.key] {
 			done[v.key] = true
-			j.aboutPort(v.key)
+			j.aboutPort(v)
 		}
 	}
 }
@@ -178,7 +181,8 @@ func (j *judge) aboutFlows(v verdict) {
 	j.add(f)
 }
 
-func (j *judge) aboutPort(key portKey) {
+func (j *judge) aboutPort(v verdict) {
+	key := v.key
 	flows := j.ports.flows[key]
 	about := func(code Code, s Severity, summary string) Finding {
 		return Finding{
@@ -191,7 +195,7 @@ func (j *judge) aboutPort(key portKey) {
 		f := about(CodeSeenEarlier, Info, fmt.Sprintf("No flow to %s is NATed now, but %s since the exporter started.", port, count(flows.SeenSNAT, "NATed flow")+" came by"))
 		j.add(f)
 	}
-	if o, ok := j.outer[key]; ok && o.Why == natrules.WhyNotrack {
+	if o, ok := j.outerOf(key, v.device.Local); ok && o.Why == natrules.WhyNotrack {
 		f := about(CodeNotracked, Good, "VXLAN packets to "+port+" are not tracked: NAT cannot touch them, and zero tracked flows is what one should see.")
 		f.Evidence = append(f.Evidence, ruleEvidence(o))
 		j.add(f)

@@ -16,7 +16,8 @@ type Input struct {
 // Port is a VXLAN port and what passes the devices that use it.
 type Port struct {
 	Port       uint16
-	IPv4, IPv6 bool // families of the underlay
+	Local      netip.Addr // what outer packets are sent from, as the devices say; not valid: the kernel chooses
+	IPv4, IPv6 bool       // families of the underlay
 
 	// Senders are whose packets enter the devices with their checksum unfinished, given the mark that policy routing sees. nil: not known.
 	Senders func(ipv6 bool, mark uint32) []Sender

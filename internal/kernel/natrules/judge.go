@@ -143,6 +143,7 @@ type guarding struct {
 	cleared     *rule // takes the mark away before
 	bypassing   *rule
 	unclear     *rule
+	order       bool // unclear is so only because the order of base chains is not known
 	randomKnown bool
 }
 
@@ -157,7 +158,7 @@ func (j *judgement) guard(r *ruleset) guarding {
 		g := j.guardFor(r, port, false)
 		if ambiguous(j.unordered(r.family)) {
 			if h := j.guardFor(r, port, true); h.guard != g.guard {
-				g.guard, g.unclear = MarkUnknown, orRule(g.bypassing, h.bypassing)
+				g.guard, g.unclear, g.order = MarkUnknown, orRule(g.bypassing, h.bypassing), true
 			}
 		}
 		if worst.guard == MarkAbsent || guardRank(g.guard) > guardRank(worst.guard) {
@@ -298,7 +299,11 @@ func (j *judgement) publish(r *ruleset, g guarding) Ruleset {
 		quote(RoleBypass, g.bypassing)
 	}
 	if g.guard == MarkUnknown {
-		quote(RoleNotUnderstood, g.unclear)
+		role := RoleNotUnderstood
+		if g.order {
+			role = RoleOrder
+		}
+		quote(role, g.unclear)
 	}
 	return p
 }
@@ -311,6 +316,7 @@ const (
 	RoleMarkReset     = "mark_reset"
 	RoleNotrack       = "notrack"
 	RoleRestores      = "restores"
+	RoleOrder         = "order_unknown"
 	RoleNotUnderstood = "not_understood"
 )
 

@@ -56,7 +56,7 @@ func nativeForms() []form {
 		},
 		{
 			"older chain of the same priority", nft("table inet other { chain post { type nat hook postrouting priority 100; oifname \"flannel*\" masquerade random; }; }\n" + kube),
-			MarkUnknown, isTrue, UnsureChange, WhyUnread,
+			MarkUnknown, isTrue, UnsureChange, WhyOrder,
 		},
 		{
 			"same priority, no matter", nft(kube + "table inet other { chain post { type nat hook postrouting priority 100; {ip} saddr {docker} masquerade random; }; }\n"),

@@ -78,15 +78,15 @@ func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guardin
 	if ambiguous(j.unordered(family)) {
 		if p := j.outerOrdered(port, family, guards, true); p.Change != o.Change {
 			if changeRank(p.Change) > changeRank(o.Change) {
-				o.Rule, o.Senders = p.Rule, p.Senders
+				o, p = p, o
 			}
-			o.Change, o.Why = UnsureChange, WhyUnread
-			if j.old {
-				o.Why = WhyOrder
+			if !j.old {
+				o.Other = p.Rule
 			}
+			o.Change, o.Why = UnsureChange, WhyOrder
 		}
 	}
-	o.Family, o.Port = family, port.Port
+	o.Family, o.Port, o.Local = family, port.Port, port.Local
 	if o.Change == NoChange && o.Why != WhyNotrack || o.Change == "" {
 		for _, r := range j.rulesets {
 			// Rules of the other family matter only where it is their guard that keeps the mark away.

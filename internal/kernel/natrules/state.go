@@ -2,7 +2,10 @@
 // they do to an outer VXLAN packet that carries kube-proxy's masquerade mark.
 package natrules
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // State is what the rules of this network namespace say.
 type State struct {
@@ -52,11 +55,13 @@ type Rule struct {
 
 // Outer is the fate of the outer packet of one family and port, over all backends, when the inner packet was marked for masquerade.
 type Outer struct {
-	Family string `json:"family"`
-	Port   uint16 `json:"port"`
-	Change Change `json:"change"`
-	Why    Why    `json:"why"`
-	Rule   *Rule  `json:"rule,omitempty"` // the rule that decides it
+	Family string     `json:"family"`
+	Port   uint16     `json:"port"`
+	Local  netip.Addr `json:"local,omitzero"` // of the devices that name it as their own; not valid: of those that name none
+	Change Change     `json:"change"`
+	Why    Why        `json:"why"`
+	Other  *Rule      `json:"other,omitempty"` // of WhyOrder: the rule that decides it in the other order
+	Rule   *Rule      `json:"rule,omitempty"`  // the rule that decides it
 
 	// Since is the time of the first reading that found it so, after one that did not; zero: every reading did. Read leaves it zero.
 	Since time.Time `json:"since,omitzero"`
@@ -96,6 +101,7 @@ const (
 	WhyBypassed  Why = "bypassed"   // NATed by a rule that runs before the mark is cleared, or has nothing to do with the mark
 	WhyRestored  Why = "restored"   // masqueraded because later packets of a connection get the mark back from it
 	WhyUnread    Why = "unread"     // rules not read or not understood
-	// WhyOrder: before 4.18 the NAT chain that comes first binds every flow, and the order of chains of one priority is not known.
+	// WhyOrder: it depends on the order of chains of one hook and priority, which is that of their registration and not known. Before 4.18
+	// the NAT chain that comes first binds every flow.
 	WhyOrder Why = "order"
 )
