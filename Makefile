@@ -46,7 +46,7 @@ fmt: $(GOLANGCI) ## gofumpt and goimports
 	$(GOLANGCI) fmt
 
 vet: ## go vet and gofmt
-	$(GO) vet -tags 'e2e load' ./...
+	$(GO) vet -tags 'cluster e2e load' ./...
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path '*/node_modules/*' -not -path './.cache/*')); \
 	  [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
 
