@@ -1,6 +1,6 @@
 //go:build load
 
-package stress_test
+package load_test
 
 import (
 	"context"
