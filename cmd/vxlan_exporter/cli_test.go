@@ -140,36 +140,6 @@ func TestVersionAndHelp(t *testing.T) {
 	}
 }
 
-// Every flag is in the README, and the README has no flag that is not there.
-func TestFlagsAreDocumented(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	help, _, _ := runProgram(t, "--help")
-	serve, _, _ := runProgram(t, "serve", "--help")
-	has := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--(?:\[no-\])?([a-z][a-z.0-9-]+)`).FindAllStringSubmatch(help+serve, -1) {
-		has[m[1]] = true
-	}
-	for name := range has {
-		if collector, ok := strings.CutPrefix(name, "collector."); ok {
-			if !strings.Contains(string(readme), "`"+collector+"`") {
-				t.Errorf("README.md does not have --%s", name)
-			}
-			continue
-		}
-		if !strings.HasPrefix(name, "help") && name != "version" && !strings.Contains(string(readme), "`--"+name+"`") {
-			t.Errorf("README.md does not have --%s", name)
-		}
-	}
-	for _, m := range regexp.MustCompile("(?m)^\\| `--([a-z][a-z.0-9-]+)`").FindAllStringSubmatch(string(readme), -1) {
-		if !has[m[1]] {
-			t.Errorf("README.md has --%s, the program has not", m[1])
-		}
-	}
-}
-
 // started is a running exporter.
 type started struct {
 	cmd  *exec.Cmd

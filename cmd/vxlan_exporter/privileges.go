@@ -12,7 +12,7 @@ import (
 // privilegedPorts are those below it: listening there takes CAP_NET_BIND_SERVICE (ip(7), ip_unprivileged_port_start).
 const privilegedPorts = 1024
 
-// needs are the capabilities that the collectors that are on can make use of: the table in README.md.
+// needs are the capabilities that the collectors that are on can make use of: the table in docs/FLAGS.md.
 func (s *sources) needs() capability.Set {
 	var c capability.Set
 	if *s.enabled["conntrack"] || *s.enabled["natrules"] || *s.enabled["path"] {
