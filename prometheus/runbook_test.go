@@ -68,6 +68,23 @@ func TestRunbookNamesExist(t *testing.T) {
 	}
 }
 
+// The Chinese runbook has the same alerts and tells people to type the same.
+func TestRunbookTranslation(t *testing.T) {
+	t.Parallel()
+	english, _, _ := strings.Cut(read(t, "../docs/RUNBOOK.md"), "\n## Thresholds\n")
+	chinese := read(t, "../docs/RUNBOOK.zh-CN.md")
+	alerts := regexp.MustCompile(`(?m)^## Vxlan\w+$`)
+	if want, has := alerts.FindAllString(english, -1), alerts.FindAllString(chinese, -1); !slices.Equal(has, want) {
+		t.Errorf("docs/RUNBOOK.zh-CN.md has sections %q; want %q", has, want)
+	}
+	has := runbookCommands(chinese)
+	for _, c := range runbookCommands(english) {
+		if !slices.Contains(has, c) {
+			t.Errorf("docs/RUNBOOK.zh-CN.md does not have %q", c)
+		}
+	}
+}
+
 // Every alert has the parts that somebody looks for.
 func TestRunbookSectionsAreComplete(t *testing.T) {
 	t.Parallel()
