@@ -41,10 +41,9 @@ type Config struct {
 	Ready   func()        // called once, when all devices that were there at the start have been dealt with; may be nil
 	Recheck time.Duration // 0: every 30 seconds
 
-	Listen func() (rtnl.Events, error) // opens the source of link events; nil: rtnetlink
-	Open   nl.Opener                   // opens the socket that devices are listed by; nil: rtnetlink
-	Client func() *ethtool.Client      // reads features; nil: ethtool.NewClient
-	Setter func() (*Setter, error)     // sets the feature; nil: NewSetter
+	Listen func() (rtnl.Events, error)         // opens the source of link events; nil: rtnetlink
+	Open   nl.Opener                           // opens the socket that devices are listed by; nil: rtnetlink
+	Ioctl  func() (ethtool.IoctlSocket, error) // opens the socket that features are read and set by; nil: ethtool.OpenIoctl
 }
 
 // Validate says what is wrong with the globs.
@@ -66,11 +65,8 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	g, err := newGuard(c)
-	if err != nil {
-		return err
-	}
-	defer g.close()
+	g := newGuard(c)
+	defer func() { _ = g.client.Close() }() // done with: there is nothing to be done about an error
 	// Listening begins before the first list is read, so that no device falls between.
 	w, err := rtnl.Watch(ctx, g.Listen)
 	if err != nil {

@@ -515,17 +515,21 @@ func TestExposedDevicesOnly(t *testing.T) {
 	}
 }
 
-// deaf is a socket that the kernel does not know.
-type deaf struct{}
+// readOnly is a socket by which nothing can be set.
+type readOnly struct{ ethtool.IoctlSocket }
 
-func (deaf) Ethtool(string, []byte) error { return unix.EBADF }
-func (deaf) Index(string) (int, error)    { return 0, unix.EBADF }
-func (deaf) Close() error                 { return nil }
+func (s readOnly) Ethtool(name string, data []byte) error {
+	if data[0] == 0x17 { // ETHTOOL_STXCSUM
+		return unix.EBADF
+	}
+	return s.IoctlSocket.Ethtool(name, data)
+}
 
 func TestDeviceThatCannotBeChanged(t *testing.T) {
 	s := newSite(t)
-	s.guard(Config{Devices: []string{"*"}, Recheck: 5 * time.Millisecond, Setter: func() (*Setter, error) {
-		return newSetter(deaf{}), nil
+	s.guard(Config{Devices: []string{"*"}, Recheck: 5 * time.Millisecond, Ioctl: func() (ethtool.IoctlSocket, error) {
+		socket, err := ethtool.OpenIoctl()
+		return readOnly{socket}, err
 	}})
 	s.vxlan("flannel.1")
 	time.Sleep(100 * time.Millisecond)

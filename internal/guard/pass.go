@@ -16,7 +16,6 @@ import (
 type guard struct {
 	Config
 	client *ethtool.Client
-	setter *Setter
 
 	changed map[int]string // devices whose feature the guard turned off, with their name then
 	told    map[int]string // what was logged last of a device that could not be changed, or would be
@@ -27,30 +26,14 @@ type guard struct {
 	again  <-chan time.Time // fires when it may be asked again and was not
 }
 
-func newGuard(c Config) (*guard, error) {
+func newGuard(c Config) *guard {
 	if c.Recheck <= 0 {
 		c.Recheck = defaultRecheck
 	}
 	if c.Listen == nil {
 		c.Listen = rtnl.ListenLinks
 	}
-	if c.Client == nil {
-		c.Client = func() *ethtool.Client { return ethtool.NewClient(nil) }
-	}
-	if c.Setter == nil {
-		c.Setter = NewSetter
-	}
-	setter, err := c.Setter()
-	if err != nil {
-		return nil, err
-	}
-	return &guard{Config: c, client: c.Client(), setter: setter, changed: map[int]string{}, told: map[int]string{}}, nil
-}
-
-func (g *guard) close() {
-	// Sockets that are done with: there is nothing to be done about an error.
-	_ = g.client.Close()
-	_ = g.setter.Close()
+	return &guard{Config: c, client: ethtool.NewClient(c.Ioctl), changed: map[int]string{}, told: map[int]string{}}
 }
 
 // pass lists all VXLAN devices and deals with those that are to be guarded. It acts on what the kernel says now, never on what an
@@ -169,13 +152,15 @@ func (g *guard) turnOff(ctx context.Context, s state) {
 	}
 }
 
-// set changes the feature and reads all features again. The error of a device that is gone or renamed satisfies fs.ErrNotExist. A
+// set changes the feature, by the ioctl for all transmit checksums, which kernels of all ages have: a VXLAN device has only this one
+// (vxlan_setup, drivers/net/vxlan). Then it reads all features again. The error of a device that is gone or renamed satisfies fs.ErrNotExist. A
 // device that is changed and then at once deleted or renamed has nil features and no error.
 func (g *guard) set(ctx context.Context, l rtnl.Link, on bool) (ethtool.Features, error) {
-	if err := g.setter.Set(ctx, l.Index, l.Name, on); err != nil {
+	device := ethtool.Device{Index: l.Index, Name: l.Name}
+	if err := g.client.SetTxChecksum(ctx, device, on); err != nil {
 		return nil, err
 	}
-	after, err := g.client.Features(ctx, ethtool.Device{Index: l.Index, Name: l.Name})
+	after, err := g.client.Features(ctx, device)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -1,17 +1,14 @@
 package selftest
 
 import (
-	"fmt"
+	"context"
 
 	"vxlan_exporter/internal/kernel/ethtool"
 )
 
 // finishChecksums switches off the checksum offloads of a device, so that the stack finishes every checksum before a frame leaves.
-func finishChecksums(device string) error {
-	s, err := ethtool.OpenIoctl()
-	if err != nil {
-		return fmt.Errorf("socket for ethtool: %w", err)
-	}
-	defer func() { _ = s.Close() }()
-	return ethtool.SetTxChecksum(s, device, false)
+func finishChecksums(ctx context.Context, device string) error {
+	c := ethtool.NewClient(nil)
+	defer func() { _ = c.Close() }()
+	return c.SetTxChecksum(ctx, ethtool.Device{Name: device}, false)
 }

@@ -86,7 +86,7 @@ func newRig(ctx context.Context, proc string) (*rig, error) {
 		return nil, fmt.Errorf("no VXLAN: %w", err)
 	}
 	for _, device := range []string{nearDevice, farDevice} {
-		if err := finishChecksums(device); err != nil {
+		if err := finishChecksums(ctx, device); err != nil {
 			r.close()
 			return nil, fmt.Errorf("%s: %w", device, err)
 		}

@@ -2,6 +2,7 @@ package ethtool
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,50 +20,89 @@ type Device struct {
 
 // Client reads features and drivers by ioctl. It opens its socket when it first needs it; Close closes it and keeps what was learned
 // about the kernel, and the Client can then be used again. It is not safe for concurrent use.
-type Client struct{ ioctl ioctlReader }
+//
+// The error of a device that is gone satisfies fs.ErrNotExist, the error of a kernel that has no such interface errors.ErrUnsupported.
+type Client struct {
+	open  func() (IoctlSocket, error)
+	sock  IoctlSocket
+	names []string // of the features, by bit; nil until read
+	buf   []byte   // of the requests
+}
 
 // NewClient returns a Client; nil opens by OpenIoctl, in the network namespace of the calling thread. It opens nothing yet.
 func NewClient(open func() (IoctlSocket, error)) *Client {
 	if open == nil {
 		open = OpenIoctl
 	}
-	return &Client{ioctlReader{open: open}}
+	return &Client{open: open}
 }
 
-// Features reads the offload features of a device. It needs no capability. The error of a device that is gone satisfies
-// fs.ErrNotExist, the error of a kernel that has no such interface errors.ErrUnsupported.
-func (c *Client) Features(ctx context.Context, d Device) (Features, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("ethtool: features of %q: %w", d.Name, err)
-	}
-	f, err := c.ioctl.features(d)
-	if err != nil {
-		return nil, fmt.Errorf("ethtool: features of %q: %w", d.Name, gone(err))
-	}
-	return f, nil
+// Features reads the offload features of a device. It needs no capability.
+func (c *Client) Features(ctx context.Context, d Device) (f Features, err error) {
+	err = explain(ctx, "features of", d, func() (err error) { f, err = c.features(d); return err })
+	return f, err
 }
 
 // Driver reads a device's driver. It needs no capability.
-func (c *Client) Driver(ctx context.Context, d Device) (Driver, error) {
-	if err := ctx.Err(); err != nil {
-		return Driver{}, fmt.Errorf("ethtool: driver of %q: %w", d.Name, err)
-	}
-	driver, err := c.ioctl.driver(d)
-	if err != nil {
-		return Driver{}, fmt.Errorf("ethtool: driver of %q: %w", d.Name, gone(err))
-	}
-	return driver, nil
+func (c *Client) Driver(ctx context.Context, d Device) (driver Driver, err error) {
+	err = explain(ctx, "driver of", d, func() (err error) { driver, err = c.driver(d); return err })
+	return driver, err
+}
+
+// SetTxChecksum switches every transmit checksum offload of a device that it can switch, as ethtool -K DEVICE tx on|off does
+// (ethtool_set_one_feature, net/ethtool/ioctl.c). Kernels of all ages have it; it needs CAP_NET_ADMIN.
+func (c *Client) SetTxChecksum(ctx context.Context, d Device, on bool) error {
+	return explain(ctx, "set transmit checksums of", d, func() error {
+		if err := c.still(d); err != nil {
+			return err
+		}
+		_, err := c.call(d.Name, cmdSetTxChecksum, valueLen, func(b []byte) {
+			if on {
+				binary.NativeEndian.PutUint32(b[4:], 1)
+			}
+		})
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
+		}
+		if err != nil {
+			return fmt.Errorf("ETHTOOL_STXCSUM: %w", err)
+		}
+		return nil
+	})
 }
 
 // Close closes the socket.
-func (c *Client) Close() error { return c.ioctl.close() }
-
-// gone makes ENODEV satisfy fs.ErrNotExist.
-func gone(err error) error {
-	if errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+func (c *Client) Close() error {
+	if c.sock == nil {
+		return nil
 	}
+	err := c.sock.Close()
+	c.sock = nil
 	return err
+}
+
+func (c *Client) socket() (_ IoctlSocket, err error) {
+	if c.sock == nil {
+		if c.sock, err = c.open(); err != nil {
+			return nil, fmt.Errorf("open socket: %w", err)
+		}
+	}
+	return c.sock, nil
+}
+
+// explain runs f and says what of which device failed. ENODEV satisfies fs.ErrNotExist then.
+func explain(ctx context.Context, what string, d Device, f func() error) error {
+	err := ctx.Err()
+	if err == nil {
+		err = f()
+	}
+	if errors.Is(err, unix.ENODEV) {
+		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	if err != nil {
+		return fmt.Errorf("ethtool: %s %q: %w", what, d.Name, err)
+	}
+	return nil
 }
 
 // maxFeatures bounds the number of features believed. Linux 6.18 has 64 (include/linux/netdev_features.h, NETDEV_FEATURE_COUNT).

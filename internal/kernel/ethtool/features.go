@@ -1,5 +1,7 @@
 package ethtool
 
+import "encoding/binary"
+
 // Feature is one offload feature of a device (include/linux/netdev_features.h; names from net/ethtool/common.c).
 type Feature struct {
 	Name      string `json:"name"`
@@ -30,35 +32,25 @@ type Driver struct {
 	Bus             string `json:"bus,omitempty"`
 }
 
-// bitmaps are the four bitmaps of a device's features, in words of 32.
-type bitmaps struct{ hw, wanted, active, never []uint32 }
-
-// resize makes every bitmap n words of zero, on the memory it has.
-func (b *bitmaps) resize(n int) {
-	for _, p := range []*[]uint32{&b.hw, &b.wanted, &b.active, &b.never} {
-		if cap(*p) < n {
-			*p = make([]uint32, n)
-		}
-		*p = (*p)[:n]
-		clear(*p)
-	}
-}
-
-// features joins the bitmaps to the names. Bits without a name are features that this kernel reserves but does not have.
-func (b *bitmaps) features(names []string) Features {
+// readFeatures reads the struct ethtool_get_features_block of each 32 features: available, requested, active and
+// never_changed, a bit for each. A bit without a name is a feature that this kernel reserves but does not have.
+func readFeatures(blocks []byte, names []string) Features {
 	f := make(Features, 0, len(names))
 	for i, name := range names {
-		word, mask := i/32, uint32(1)<<(i%32)
-		if name == "" || word >= len(b.active) {
+		at := i / 32 * blockLen
+		if name == "" || len(blocks) < at+blockLen {
 			continue
 		}
-		available := b.hw[word]&mask != 0
+		set := func(offset int) bool {
+			return binary.NativeEndian.Uint32(blocks[at+offset:])&(1<<(i%32)) != 0
+		}
+		available := set(0)
 		f = append(f, Feature{
 			Name:      name,
 			Available: available,
-			Requested: b.wanted[word]&mask != 0,
-			Active:    b.active[word]&mask != 0,
-			Fixed:     !available || b.never[word]&mask != 0,
+			Requested: set(4),
+			Active:    set(8),
+			Fixed:     !available || set(12),
 		})
 	}
 	return f

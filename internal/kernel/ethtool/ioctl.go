@@ -23,16 +23,18 @@ type IoctlSocket interface {
 
 // Sizes and commands, include/uapi/linux/ethtool.h.
 const (
-	cmdDriver    = 0x03 // ETHTOOL_GDRVINFO
-	cmdStrings   = 0x1b // ETHTOOL_GSTRINGS: cmd, string_set, len, then len strings
-	cmdSetInfo   = 0x37 // ETHTOOL_GSSET_INFO: cmd, reserved, sset_mask u64, then one u32 per set
-	cmdFeatures  = 0x3a // ETHTOOL_GFEATURES: cmd, size in words, then per word available, requested, active, never_changed
-	stringSet    = 4    // ETH_SS_FEATURES
-	stringLen    = 32   // ETH_GSTRING_LEN
-	driverLen    = 196  // struct ethtool_drvinfo
-	blockLen     = 16   // struct ethtool_get_features_block
-	ioctlHeader  = 8    // cmd and size
-	stringHeader = 12   // cmd, string_set and len
+	cmdDriver        = 0x03 // ETHTOOL_GDRVINFO
+	cmdSetTxChecksum = 0x17 // ETHTOOL_STXCSUM: struct ethtool_value, cmd u32 and data u32
+	cmdStrings       = 0x1b // ETHTOOL_GSTRINGS: cmd, string_set, len, then len strings
+	cmdSetInfo       = 0x37 // ETHTOOL_GSSET_INFO: cmd, reserved, sset_mask u64, then one u32 per set
+	cmdFeatures      = 0x3a // ETHTOOL_GFEATURES: cmd, size in words, then per word available, requested, active, never_changed
+	stringSet        = 4    // ETH_SS_FEATURES
+	stringLen        = 32   // ETH_GSTRING_LEN
+	driverLen        = 196  // struct ethtool_drvinfo
+	valueLen         = 8    // struct ethtool_value
+	blockLen         = 16   // struct ethtool_get_features_block
+	ioctlHeader      = 8    // cmd and size
+	stringHeader     = 12   // cmd, string_set and len
 )
 
 // spareStrings is room for features that a kernel would have gained between two calls: GSTRINGS writes as many as there are,
@@ -44,26 +46,8 @@ var (
 	errAlias     = fmt.Errorf("the ioctl takes a colon in a name for an alias: %w", errors.ErrUnsupported)
 )
 
-// ioctlReader reads by SIOCETHTOOL, in a buffer that is reused.
-type ioctlReader struct {
-	open  func() (IoctlSocket, error)
-	sock  IoctlSocket
-	names []string // of the features, by bit; nil until read
-	buf   []byte
-	bits  bitmaps
-}
-
-func (r *ioctlReader) close() error {
-	if r.sock == nil {
-		return nil
-	}
-	err := r.sock.Close()
-	r.sock = nil
-	return err
-}
-
 // call runs one request in the first n bytes of the buffer; prepare fills in what follows the command.
-func (r *ioctlReader) call(name string, cmd uint32, n int, prepare func(b []byte)) ([]byte, error) {
+func (c *Client) call(name string, cmd uint32, n int, prepare func(b []byte)) ([]byte, error) {
 	switch {
 	case name == "" || len(name) >= unix.IFNAMSIZ || strings.IndexByte(name, 0) >= 0:
 		return nil, fmt.Errorf("no such name can be: %w", unix.ENODEV)
@@ -71,40 +55,37 @@ func (r *ioctlReader) call(name string, cmd uint32, n int, prepare func(b []byte
 		// dev_ioctl (net/core/dev_ioctl.c) cuts the name there. Names with a colon can be made on kernels before 4.4 only.
 		return nil, errAlias
 	}
-	if r.sock == nil {
-		sock, err := r.open()
-		if err != nil {
-			return nil, fmt.Errorf("open socket: %w", err)
-		}
-		r.sock = sock
+	sock, err := c.socket()
+	if err != nil {
+		return nil, err
 	}
-	if cap(r.buf) < n {
-		r.buf = make([]byte, n)
+	if cap(c.buf) < n {
+		c.buf = make([]byte, n)
 	}
-	b := r.buf[:n]
+	b := c.buf[:n]
 	clear(b)
 	binary.NativeEndian.PutUint32(b, cmd)
 	if prepare != nil {
 		prepare(b)
 	}
-	if err := r.sock.Ethtool(name, b); err != nil {
+	if err := sock.Ethtool(name, b); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
 
-func (r *ioctlReader) features(d Device) (Features, error) {
+func (c *Client) features(d Device) (Features, error) {
 	name := d.Name
 	for range 2 {
-		if r.names == nil {
-			names, err := r.readNames(name)
+		if c.names == nil {
+			names, err := c.readNames(name)
 			if err != nil {
 				return nil, err
 			}
-			r.names = names
+			c.names = names
 		}
-		words := (len(r.names) + 31) / 32
-		b, err := r.call(name, cmdFeatures, ioctlHeader+words*blockLen, func(b []byte) {
+		words := (len(c.names) + 31) / 32
+		b, err := c.call(name, cmdFeatures, ioctlHeader+words*blockLen, func(b []byte) {
 			binary.NativeEndian.PutUint32(b[4:], uint32(words))
 		})
 		if err != nil {
@@ -112,23 +93,27 @@ func (r *ioctlReader) features(d Device) (Features, error) {
 		}
 		// The kernel answers with the number of words it has, however many there was room for.
 		if binary.NativeEndian.Uint32(b[4:]) != uint32(words) {
-			r.names = nil
+			c.names = nil
 			continue
 		}
-		if err := r.still(d); err != nil {
+		if err := c.still(d); err != nil {
 			return nil, err
 		}
-		return r.bits.read(b[ioctlHeader:]).features(r.names), nil
+		return readFeatures(b[ioctlHeader:], c.names), nil
 	}
 	return nil, fmt.Errorf("ETHTOOL_GFEATURES: number of features differs from ETHTOOL_GSSET_INFO: %w", errMalformed)
 }
 
-// still fails with ENODEV when the name is another device's by now: what was just read by it may be of that one.
-func (r *ioctlReader) still(d Device) error {
+// still fails with ENODEV when the name is another device's by now: what was just read by it, or is about to be set, may be of that one.
+func (c *Client) still(d Device) error {
 	if d.Index == 0 {
 		return nil
 	}
-	index, err := r.sock.Index(d.Name)
+	sock, err := c.socket()
+	if err != nil {
+		return err
+	}
+	index, err := sock.Index(d.Name)
 	if err != nil {
 		return fmt.Errorf("SIOCGIFINDEX: %w", err)
 	}
@@ -138,23 +123,9 @@ func (r *ioctlReader) still(d Device) error {
 	return nil
 }
 
-// read fills b from an array of struct ethtool_get_features_block.
-func (b *bitmaps) read(blocks []byte) *bitmaps {
-	n := len(blocks) / blockLen
-	b.resize(n)
-	for i := range n {
-		block := blocks[i*blockLen:]
-		b.hw[i] = binary.NativeEndian.Uint32(block)
-		b.wanted[i] = binary.NativeEndian.Uint32(block[4:])
-		b.active[i] = binary.NativeEndian.Uint32(block[8:])
-		b.never[i] = binary.NativeEndian.Uint32(block[12:])
-	}
-	return b
-}
-
 // readNames reads the feature names. They are the same for every device.
-func (r *ioctlReader) readNames(name string) ([]string, error) {
-	b, err := r.call(name, cmdSetInfo, 20, func(b []byte) { binary.NativeEndian.PutUint64(b[8:], 1<<stringSet) })
+func (c *Client) readNames(name string) ([]string, error) {
+	b, err := c.call(name, cmdSetInfo, 20, func(b []byte) { binary.NativeEndian.PutUint64(b[8:], 1<<stringSet) })
 	if err != nil {
 		return nil, fmt.Errorf("ETHTOOL_GSSET_INFO: %w", err)
 	}
@@ -165,7 +136,7 @@ func (r *ioctlReader) readNames(name string) ([]string, error) {
 	if mask != 1<<stringSet || count <= 0 || count > maxFeatures {
 		return nil, fmt.Errorf("ETHTOOL_GSSET_INFO: %d features: %w", count, errMalformed)
 	}
-	b, err = r.call(name, cmdStrings, stringHeader+(count+spareStrings)*stringLen, func(b []byte) {
+	b, err = c.call(name, cmdStrings, stringHeader+(count+spareStrings)*stringLen, func(b []byte) {
 		binary.NativeEndian.PutUint32(b[4:], stringSet)
 		binary.NativeEndian.PutUint32(b[8:], uint32(count))
 	})
@@ -183,12 +154,12 @@ func (r *ioctlReader) readNames(name string) ([]string, error) {
 }
 
 // driver reads struct ethtool_drvinfo: cmd, driver[32], version[32], fw_version[32], bus_info[32].
-func (r *ioctlReader) driver(d Device) (Driver, error) {
-	b, err := r.call(d.Name, cmdDriver, driverLen, nil)
+func (c *Client) driver(d Device) (Driver, error) {
+	b, err := c.call(d.Name, cmdDriver, driverLen, nil)
 	if err != nil {
 		return Driver{}, fmt.Errorf("ETHTOOL_GDRVINFO: %w", err)
 	}
-	if err := r.still(d); err != nil {
+	if err := c.still(d); err != nil {
 		return Driver{}, err
 	}
 	field := func(i int) string {

@@ -18,7 +18,7 @@ import (
 // Churn makes devices in a namespace.
 type Churn struct {
 	route    *netlink.Conn
-	features ethtool.IoctlSocket
+	features *ethtool.Client
 	last     Device
 	made     atomic.Uint32
 }
@@ -30,7 +30,8 @@ func Open(n *lab.NS) (*Churn, error) {
 		if c.route, err = netlink.Dial(unix.NETLINK_ROUTE, nil); err != nil {
 			return err
 		}
-		c.features, err = ethtool.OpenIoctl()
+		socket, err := ethtool.OpenIoctl()
+		c.features = ethtool.NewClient(func() (ethtool.IoctlSocket, error) { return socket, nil })
 		return err
 	})
 	if err != nil {
@@ -134,7 +135,7 @@ func (c *Churn) Make(d Device, group uint32) error {
 		})
 	})
 	if err == nil && !d.TxChecksum() {
-		err = ethtool.SetTxChecksum(c.features, d.Fresh(), false)
+		err = c.features.SetTxChecksum(context.Background(), ethtool.Device{Name: d.Fresh()}, false)
 	}
 	if err != nil {
 		return fmt.Errorf("churn: make %s: %w", d.Fresh(), err)
