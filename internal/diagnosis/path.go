@@ -152,7 +152,7 @@ func (j *judge) probed(v verdict) (State, string) {
 	return v.state, v.reason
 }
 
-// everyMarkNATed: the rules NAT every marked packet, of whatever sender. Over which of its underlay's families an external device sent the
+// everyMarkNATed: the rules NAT every marked packet, or at least those of the node itself, which the probe's are. Over which of its underlay's families an external device sent the
 // probe is not known: the other one must NAT nothing.
 func (j *judge) everyMarkNATed(v verdict) bool {
 	for _, f := range underlayFamilies(v.device) {
@@ -160,7 +160,13 @@ func (j *judge) everyMarkNATed(v verdict) bool {
 			return false
 		}
 	}
-	return v.nat.holds == yes && v.nat.reason == natrules.WhyKept && !v.nat.unread
+	if v.nat.holds != yes || v.nat.reason != natrules.WhyKept || v.nat.unread {
+		return false
+	}
+	o, _ := j.outerOf(v.key, v.device.Local)
+	return len(o.Senders) == 0 || slices.ContainsFunc(o.Senders, func(f natrules.SenderFate) bool {
+		return f.Sender == "the node itself" && (f.Change == natrules.PortChange || f.Change == natrules.AddrChange)
+	})
 }
 
 func (j *judge) withRemedies() []PathVerdict {

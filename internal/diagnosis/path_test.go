@@ -28,6 +28,14 @@ func noRulesOver6() change {
 	}
 }
 
+func onlyPods() change {
+	return func(n *node.Node) {
+		n.NATRules.Outer[0].Senders = []natrules.SenderFate{
+			{Sender: "the node itself", Change: natrules.NoChange}, {Sender: "pods or containers in 10.244.0.0/24 (cni0)", Change: natrules.PortChange},
+		}
+	}
+}
+
 // pathCases: what the probe proves, refutes, contradicts and leaves open.
 func pathCases() []testCase {
 	const ok, nat = node.PathOK, node.PathNAT
@@ -50,6 +58,7 @@ func pathCases() []testCase {
 		{"probe: does not clear senders that it does not stand for", once(bypassed(), asked(ok)), want{
 			state: Exposed, b: Exposed, codes: append(exposed, CodePathRefutes), says: []string{"does not confirm", "FORWARD"},
 		}},
+		{"probe: does not clear where only others' marks stay on", once(oldRules(), onlyPods(), asked(ok)), want{state: Exposed, b: Exposed, codes: append(exposed, CodePathRefutes)}},
 		{"probe: settles an external device", once(external(), oldRules(), noRulesOver6(), asked(ok)), want{state: Healthy, a: Clear, b: Clear, codes: []Code{CodePathRefutes}}},
 		{"probe: does not settle an external device that may send over IPv6", once(external(), oldRules(), asked(ok)), want{state: Unknown}},
 		{"probe: proves an external device", once(external(), oldRules(), asked(nat)), want{state: Failing, a: Active, b: Active, codes: []Code{CodePathNAT}}},
