@@ -189,7 +189,7 @@ func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
 			worst = g
 		}
 	}
-	if worst.guard != MarkCleared {
+	if worst.guard != MarkCleared && (worst.guard != MarkUnknown || worst.cleared == nil) {
 		return worst
 	}
 	for _, way := range j.ways(port, six, j.mark) {
