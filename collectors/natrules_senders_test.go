@@ -1,0 +1,83 @@
+package collectors
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"vxlan_exporter/internal/kernel/natrules"
+	"vxlan_exporter/test/lab"
+)
+
+// TestNATRulesSenders: whose packets enter the tunnel, and how they and the outer ones leave, decides which rules they meet. What each
+// setting does to a real request was measured on two nodes: those with a change stall, the others do not.
+func TestNATRulesSenders(t *testing.T) {
+	const (
+		pods      = "link add cni0 type veth peer name pod\naddr add 10.244.0.1/24 dev cni0\nlink set cni0 up\nlink set pod up\n"
+		container = "link add docker0 type bridge\nlink add c0 type veth peer name c1\nlink set c0 master docker0 up\nlink set c1 up\n" + idle
+		secondary = "addr add 192.168.77.50/24 dev eth0\nlink del flannel.1\n" +
+			"link add flannel.1 type vxlan id 1 dstport 8472 local 192.168.77.50 dev eth0 nolearning\nlink set flannel.1 up\nroute add 10.244.1.0/24 dev flannel.1\n"
+		peer = "bridge fdb append 02:00:00:00:00:02 dev flannel.1 dst "
+	)
+	for _, c := range []struct {
+		name, links, commands, rules string // rules come before kube-proxy's
+		change                       natrules.Change
+		affected                     string
+	}{
+		{"pods first", pods, "", "-s 10.244.0.0/24 ! -o cni0 -j MASQUERADE", natrules.PortChange, "pods or containers in 10.244.0.0/24 (cni0)"},
+		{"pods return", pods, "", "-s 10.244.0.0/16 -d 10.244.0.0/16 -j RETURN", natrules.PortChange, "pods or containers in 10.244.0.0/24 (cni0)"},
+		{"one pod", pods, "", "-s 10.244.0.3/32 -j MASQUERADE", natrules.PortChange, "pods or containers in 10.244.0.3 (cni0)"},
+		{"nobody's prefix", pods, "", "-s 10.244.9.0/24 -j MASQUERADE", natrules.NoChange, ""},
+		{"containers", container, "", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE", natrules.PortChange, "pods or containers in 172.17.0.0/16 (docker0)"},
+		{"an idle bridge", "link add docker0 type bridge\n" + idle, "", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE", natrules.NoChange, ""},
+		{"containers without a way", container + "rule add from 172.17.0.0/16 prohibit\n", "", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE", natrules.NoChange, ""},
+		{"containers whose packets are dropped", container, "iptables -A FORWARD -i docker0 -d 10.244.0.0/16 -j DROP", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE", natrules.NoChange, ""},
+		{"no forwarding", pods, "sysctl -qw net.ipv4.ip_forward=0", "-s 10.244.0.0/24 ! -o cni0 -j MASQUERADE", natrules.NoChange, ""},
+		{"a secondary address", secondary, peer + "192.168.77.2", "-o eth0 -j MASQUERADE", natrules.AddrChange, ""},
+		{"a secondary address, SNAT to itself", secondary, peer + "192.168.77.2", "-o eth0 -j SNAT --to-source 192.168.77.50", natrules.NoChange, ""},
+		{"a device's rule behind a bridge", "link add br-vx type bridge\nlink set flannel.1 master br-vx\nlink set br-vx up\nroute replace 10.244.1.0/24 dev br-vx\nroute replace 10.244.2.0/24 dev br-vx\n", "",
+			"-o flannel.1 -j MASQUERADE", natrules.NoChange, ""},
+		{"a bridge's rule", "link add br-vx type bridge\nlink set flannel.1 master br-vx\nlink set br-vx up\nroute replace 10.244.1.0/24 dev br-vx\nroute replace 10.244.2.0/24 dev br-vx\n", "",
+			"-o br-vx -j MASQUERADE", natrules.PortChange, ""},
+		{"a user", pods, "", "-m owner --uid-owner 65534 -j MASQUERADE --random-fully", natrules.PortChange, "host processes of uid 65534"},
+		{"peers in two ranges", "route add 172.16.0.0/16 via 192.168.77.2\n", peer + "172.16.7.7", "-d 192.168.0.0/16 -j RETURN\n-A POSTROUTING -d 172.16.0.0/12 -j RETURN\n-A POSTROUTING -p udp -j MASQUERADE --random-fully", natrules.NoChange, ""},
+		{"a peer outside", "route add 203.0.113.0/24 via 192.168.77.2\n", peer + "203.0.113.7", "-p udp ! -d 192.168.0.0/16 -j MASQUERADE --random-fully", natrules.PortChange, ""},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			ns, n := natNode(t)
+			ns.Run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+			ns.RunInput(c.links, "ip", "-batch", "-")
+			if c.commands != "" {
+				ns.Run(strings.Fields(c.commands)...)
+			}
+			ns.Do(func() error {
+				link, err := net.InterfaceByName("flannel.1")
+				if err == nil {
+					n.Devices[0].Index = link.Index
+				}
+				return err
+			})
+			if c.links == secondary {
+				n.Devices[0].Local = netip.MustParseAddr("192.168.77.50")
+			}
+			ns.RunInput(strings.Replace(natFixed, "-A POSTROUTING", "-A POSTROUTING "+c.rules+"\n-A POSTROUTING", 1), "iptables-nft-restore")
+			observeNAT(t, ns, NewNATRules(NATRulesConfig{ProcNet: lab.ThreadProc() + "/net"}), n)
+			o := n.NATRules.Outer[0]
+			if o.Change != c.change {
+				t.Errorf("%s (%s, %+v), want %s; %+v", o.Change, o.Why, o.Rule, c.change, o.Senders)
+			}
+			var affected []string
+			for _, s := range o.Senders {
+				if s.Change != natrules.NoChange {
+					affected = append(affected, s.Sender)
+				}
+			}
+			if c.affected != "" && strings.Join(affected, ";") != c.affected {
+				t.Errorf("affected %q, want %q", affected, c.affected)
+			}
+		})
+	}
+}
+
+const idle = "addr add 172.17.0.1/16 dev docker0\nlink set docker0 up\n"
