@@ -187,3 +187,25 @@ func linkSeed(index uint32, name string) []byte {
 	info := append(attr(unix.IFLA_INFO_KIND, []byte(kind+"\x00")...), attr(unix.IFLA_INFO_DATA, attr(vxlanID, 1, 0, 0, 0)...)...)
 	return append(b, attr(unix.IFLA_LINKINFO, info...)...)
 }
+
+// FuzzNeighbor reads the same bytes as a neighbor and as a route.
+func FuzzNeighbor(f *testing.F) {
+	f.Add(append([]byte{unix.AF_INET, 0, 0, 0, 5, 0, 0, 0, unix.NUD_PERMANENT, 0, 0, 0}, 8, 0, unix.NDA_DST, 0, 10, 244, 1, 0))
+	f.Add(append([]byte{unix.AF_INET6, 128, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0}, 8, 0, unix.RTA_OIF, 0, 5, 0, 0, 0))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var n Neighbor
+		var r Route
+		var err, routeErr error
+		bound.Read(t, len(data), 1, 0, func() {
+			n, err = parseNeighbor(data)
+			r, routeErr = parseRoute(data)
+		})
+		if err == nil && n.Addr.IsValid() && !bytes.Contains(data, n.Addr.AsSlice()) {
+			t.Errorf("neighbor %s is not in the input", n.Addr)
+		}
+		if routeErr == nil && r.Source.IsValid() && !bytes.Contains(data, r.Source.AsSlice()) {
+			t.Errorf("source %s is not in the input", r.Source)
+		}
+		_ = n.Usable()
+	})
+}
