@@ -2,7 +2,6 @@ package collectors
 
 import (
 	"errors"
-	"path/filepath"
 	"time"
 
 	"vxlan_exporter/internal/kernel/capture"
@@ -37,7 +36,7 @@ func (w *wireWatch) run(c *Wire) {
 		}
 	}
 	conf := capture.WindowsConfig{
-		Handled:   func() (uint64, error) { return procnet.Processed(filepath.Join(c.cfg.Proc, "net/softnet_stat")) },
+		Handled:   func() (uint64, error) { return procnet.Processed(c.cfg.Proc) },
 		Suspected: c.suspicion.suspected,
 	}
 	windows := capture.NewWindows(w.capture, conf)

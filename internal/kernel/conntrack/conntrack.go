@@ -8,7 +8,6 @@
 package conntrack
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -69,15 +68,6 @@ const (
 	Filter Strategy = "filter" // UDP of one family, where enough of the table is UDP
 	Port   Strategy = "port"   // the exact ports, where walking the whole table takes less than MaxPortWalk
 )
-
-// ParseStrategy returns the strategy called s.
-func ParseStrategy(s string) (Strategy, error) {
-	switch t := Strategy(s); t {
-	case Auto, Full, Filter, Port:
-		return t, nil
-	}
-	return "", fmt.Errorf("conntrack strategy %q: want auto, full, filter or port", s)
-}
 
 // Stats describes a completed scan. The JSON is part of a saved observation.
 type Stats struct {

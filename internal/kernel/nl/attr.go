@@ -96,6 +96,12 @@ func Uint32(b []byte) (uint32, error) {
 	return binary.NativeEndian.Uint32(b), nil
 }
 
+// Index is the index of an interface: the kernel's is an int.
+func Index(b []byte) (int, error) {
+	n, err := Uint32(b)
+	return int(int32(n)), err
+}
+
 // Flag is an attribute that says yes or no: by a u8, or, where it has no value, by being there (NLA_FLAG).
 func Flag(b []byte) *bool {
 	yes := len(b) == 0 || b[0] != 0

@@ -1,4 +1,4 @@
-// Package procnet reads the counters and sockets that the kernel shows below /proc/net: snmp and snmp6 by
+// Package procnet reads the counters and sockets that the kernel shows below /proc/net: snmp, snmp6 and softnet_stat by
 // github.com/prometheus/procfs, which has no TcpTimeoutRehash, keeps a list of all UDP sockets, and demands the
 // columns of one kernel of stat/nf_conntrack. These are read here, by the names in the header, since fields come and
 // go between kernels.

@@ -355,25 +355,34 @@ func deref(p *uint64) string {
 }
 
 func TestProcessed(t *testing.T) {
+	const rest = " 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000\n"
 	for _, tt := range []struct {
 		name, content string
 		want          uint64
 		err           string
 	}{
-		{"two CPUs", "0000000a 00000000 00000009\nffffffff 00000001 00000000\n", 0x100000009, ""},
-		{"not a number", "0000000a 0\nzz 0\n", 0, "processed"},
-		{"more than 32 bits", "100000000 0\n", 0, "out of range"},
-		{"an empty line", "0000000a 0\n\n", 0, "empty line"},
-		{"empty", "", 0, "no line for any CPU"},
+		{"two CPUs", "0000000a" + rest + "ffffffff" + rest, 0x100000009, ""},
+		{"not a number", "0000000a" + rest + "zz" + rest, 0, "invalid"},
+		{"more than 32 bits", "100000000" + rest, 0, "out of range"},
+		{"an empty line", "0000000a" + rest + "\n", 0, "columns"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n, err := Processed(write(t, tt.content))
+			proc := t.TempDir()
+			for _, err := range []error{
+				os.Mkdir(filepath.Join(proc, "net"), 0o700),
+				os.WriteFile(filepath.Join(proc, "net/softnet_stat"), []byte(tt.content), 0o600),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, err := Processed(proc)
 			if checkErr(t, err, tt.err); err == nil && n != tt.want {
 				t.Errorf("%d, want %d", n, tt.want)
 			}
 		})
 	}
-	if n, err := Processed("/proc/net/softnet_stat"); n == 0 || err != nil {
+	if n, err := Processed("/proc"); n == 0 || err != nil {
 		t.Errorf("this machine: %d, %v", n, err)
 	}
 }

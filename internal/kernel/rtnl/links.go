@@ -123,9 +123,7 @@ func parseVXLAN(link *Link, typ uint16, v []byte) (err error) {
 	case vxlanGroup6:
 		link.Remote, err = nl.Address(v, 16)
 	case vxlanLink:
-		var index uint32
-		index, err = nl.Uint32(v)
-		link.UnderlayIndex = int(int32(index))
+		link.UnderlayIndex, err = nl.Index(v)
 	case vxlanLocal:
 		link.Local, err = nl.Address(v, 4)
 	case vxlanLocal6:

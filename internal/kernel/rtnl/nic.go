@@ -68,9 +68,7 @@ func parseNIC(data []byte) (nic NIC, err error) {
 		case unix.IFLA_MTU:
 			nic.MTU, err = nl.Uint32(v)
 		case unix.IFLA_MASTER:
-			var index uint32
-			index, err = nl.Uint32(v)
-			nic.Master = int(int32(index))
+			nic.Master, err = nl.Index(v)
 		case unix.IFLA_LINKINFO:
 			err = nl.Each(v, func(typ uint16, v []byte) error {
 				if typ == unix.IFLA_INFO_KIND {
@@ -101,21 +99,14 @@ func (c *Conn) Owners(addrs []netip.Addr) (map[netip.Addr]int, error) {
 		if len(wanted) == 0 {
 			continue
 		}
-		request := make([]byte, unix.SizeofIfAddrmsg)
-		request[0] = family
-		var bad error
-		err := c.Dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, request, func() { bad = nil }, func(data []byte) error {
-			a, index, err := parseAddr(data)
-			if i, ok := owners[a]; err == nil && wanted[a] && (!ok || index < i) {
-				owners[a] = index
+		all, err := c.Addresses(family)
+		if err != nil {
+			return owners, err
+		}
+		for _, a := range all {
+			if i, ok := owners[a.Addr]; wanted[a.Addr] && (!ok || a.Index < i) {
+				owners[a.Addr] = a.Index
 			}
-			if err != nil {
-				bad = err
-			}
-			return nil
-		})
-		if err = errors.Join(err, bad); err != nil {
-			return owners, fmt.Errorf("rtnetlink: dump addresses of family %d: %w", family, err)
 		}
 	}
 	return owners, nil
