@@ -78,7 +78,7 @@ func variantCases() []testCase {
 			state: Unknown, b: Unknown, codes: []Code{CodeExposureUnknown}, says: []string{"the first NAT chain decides for all"},
 		}},
 		{"B: the order of two chains is not known", once(chainsOfOnePriority()), want{
-			state: Exposed, b: Exposed, codes: []Code{CodeChainOrder}, not: []Code{CodeExposedUnread, CodeNATCouldSpoil}, types: []string{offCommand},
+			state: Unknown, b: Unknown, codes: []Code{CodeChainOrder}, not: []Code{CodeExposedUnread, CodeNATCouldSpoil}, types: []string{offCommand},
 			says: []string{"order of their registration", "nat POSTROUTING: -A POSTROUTING ! -s 10.244.0.0/16", "ip kube-proxy masquerading: meta mark", "skip packets with the mark 0x4000"},
 		}},
 		{"B: NATed flows settle the order", once(chainsOfOnePriority(), flows(3, 1)), want{

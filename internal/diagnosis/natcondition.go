@@ -83,7 +83,7 @@ func (j *judge) ruleCondition(key portKey, local netip.Addr) natCondition {
 		}
 	default:
 		if o.Why == natrules.WhyOrder && o.Other != nil {
-			return natCondition{condition: condition{yes, chainOrder(o), ruleEvidence(o)}, rule: o.Rule, other: o.Other, reason: o.Why, change: o.Change}
+			return natCondition{condition: condition{unsure, chainOrder(o), ruleEvidence(o)}, rule: o.Rule, other: o.Other, reason: o.Why, change: o.Change}
 		}
 		if o.Why == natrules.WhyOrder {
 			return natCondition{condition: condition{unsure, orderUnknown, Evidence{"NAT rules", orderUnknown}}, rule: o.Rule, reason: o.Why, change: o.Change}

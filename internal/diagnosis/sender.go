@@ -63,14 +63,11 @@ func (j *judge) sender(v verdict) {
 		if v.nat.unread {
 			f = v.finding(CodeExposedUnread, Warning, v.device.Name+" is "+v.reason+".")
 		} else {
-			code, would := CodeNATCouldSpoil, "would"
-			switch v.nat.reason {
-			case natrules.WhyRestored:
+			code := CodeNATCouldSpoil
+			if v.nat.reason == natrules.WhyRestored {
 				code = CodeMarkRestored
-			case natrules.WhyOrder:
-				code, would = CodeChainOrder, "may"
 			}
-			f = v.finding(code, Warning, "Packets sent through "+v.device.Name+" "+would+" have a spoiled outer checksum after NAT: "+v.reason+".")
+			f = v.finding(code, Warning, "Packets sent through "+v.device.Name+" would have a spoiled outer checksum after NAT: "+v.reason+".")
 		}
 	case Unknown:
 		j.undecided(v, v.variant)
@@ -90,6 +87,9 @@ func (j *judge) undecided(v verdict, variant string) {
 	f.Evidence = j.evidence(v)
 	v.variant = node.OffloadedChecksum
 	f.Remedies = j.undecidedRemedies(v)
+	if v.nat.other != nil { // it can be made not to matter
+		f.Code, f.Remedies = CodeChainOrder, j.remedies(v)
+	}
 	j.add(f)
 }
 

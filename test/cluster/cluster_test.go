@@ -7,11 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"maps"
 	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -191,7 +189,7 @@ type verdict struct {
 func (v verdict) harmless() bool { return v.status == healthy || v.orderUnknown() }
 
 func (v verdict) orderUnknown() bool {
-	return v.status == unknown && strings.Contains(fmt.Sprint(v.Diagnosis), "order")
+	return v.status == unknown && slices.ContainsFunc(v.Diagnosis.Findings, func(f diagnosis.Finding) bool { return f.Code == diagnosis.CodeChainOrder })
 }
 
 // remedies are those that can be typed and change something.
