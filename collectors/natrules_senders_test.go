@@ -41,6 +41,7 @@ func TestNATRulesSenders(t *testing.T) {
 		{"a bridge's rule", "link add br-vx type bridge\nlink set flannel.1 master br-vx\nlink set br-vx up\nroute replace 10.244.1.0/24 dev br-vx\nroute replace 10.244.2.0/24 dev br-vx\n", "",
 			"-o br-vx -j MASQUERADE", natrules.PortChange, ""},
 		{"a user", pods, "", "-m owner --uid-owner 65534 -j MASQUERADE --random-fully", natrules.PortChange, "host processes of uid 65534"},
+		{"packets without a socket", pods, "", "-o eth0 -m owner ! --socket-exists -j MASQUERADE --random-fully", natrules.PortChange, "pods or containers in 10.244.0.0/24 (cni0)"},
 		{"peers in two ranges", "route add 172.16.0.0/16 via 192.168.77.2\n", peer + "172.16.7.7", "-d 192.168.0.0/16 -j RETURN\n-A POSTROUTING -d 172.16.0.0/12 -j RETURN\n-A POSTROUTING -p udp -j MASQUERADE --random-fully", natrules.NoChange, ""},
 		{"a peer outside", "route add 203.0.113.0/24 via 192.168.77.2\n", peer + "203.0.113.7", "-p udp ! -d 192.168.0.0/16 -j MASQUERADE --random-fully", natrules.PortChange, ""},
 	} {

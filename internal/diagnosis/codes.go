@@ -7,7 +7,7 @@ type Code string
 const (
 	CodeNATSpoils         Code = "nat_spoils_checksums"      // active: NATed flows leave through an exposed device
 	CodeNATCouldSpoil     Code = "nat_could_spoil"           // exposed: the rules NAT the outer packet, no NATed flow is there
-	CodeMarkRestored      Code = "mark_restored"             // exposed: later packets of a connection get the masquerade mark back
+	CodeMarkRestored      Code = "mark_restored"             // exposed: later packets of a connection get the masquerade mark
 	CodeChainOrder        Code = "chain_order_unknown"       // not told: it depends on the order of two chains of one priority
 	CodeExposedUnread     Code = "exposed_rules_unread"      // exposed because the NAT rules could not be read or understood
 	CodeExposureUnknown   Code = "exposure_unknown"          // a condition could not be read

@@ -172,7 +172,7 @@ func natWhy(o natrules.Outer) string {
 	case natrules.WhyBypassed:
 		return "a rule that runs before the mark is cleared, or that needs no mark, has the outer packets NATed (" + what + ")"
 	case natrules.WhyRestored:
-		return "a rule gives the mark back to later packets of a connection, which do not see the nat table again: after a pause longer than " +
+		return "a rule gives the mark to later packets of a connection, which do not see the nat table again: after a pause longer than " +
 			"nf_conntrack_udp_timeout (30 s unless set) the next packet makes a new outer flow, which is NATed (" + what + ") and stalls the connection; " +
 			"new connections work"
 	case natrules.WhyKept:

@@ -123,7 +123,7 @@ func (j *judge) anyOrder(v verdict) Remedy {
 	}
 }
 
-// maskRestore keeps the masquerade mark out of what is saved in connections.
+// maskRestore keeps the masquerade mark out of what is saved in connections, and out of what marks every packet.
 func (j *judge) maskRestore(v verdict) Remedy {
 	mark := j.markOf(v.key.family)
 	what := "the rule"
@@ -131,9 +131,9 @@ func (j *judge) maskRestore(v verdict) Remedy {
 		what = "the rule " + quote(v.nat.rule)
 	}
 	return Remedy{
-		Title: "Restore the connection's mark without the masquerade bit",
-		Effect: fmt.Sprintf("give %s a mask: --restore-mark --nfmask %#x --ctmask %#x, or meta mark set ct mark and %#x in nftables; and where it is saved, likewise",
-			what, ^mark, ^mark, ^mark),
+		Title: "Mark packets without the masquerade bit",
+		Effect: fmt.Sprintf("where %s restores a connection's mark, give it a mask: --restore-mark --nfmask %#x --ctmask %#x, or meta mark set ct mark and %#x in "+
+			"nftables; and where it is saved, likewise. Where it sets a mark itself, take another bit than %#x", what, ^mark, ^mark, ^mark, mark),
 		Cost:         "none, unless somebody else uses the bit",
 		CuresStalled: true, Also: deleteFlows(v.key).Commands,
 		Persist: "until its owner writes it again: change it there",

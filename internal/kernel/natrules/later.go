@@ -2,12 +2,13 @@ package natrules
 
 import "slices"
 
-// later judges the packets that follow the first one of a connection, which left as f. They do not see the nat table again, but what was
-// saved in the connection's mark can come back to them (CONNMARK --restore-mark, meta mark set ct mark). While the outer flow of the
-// first packet lives that changes nothing; after a pause longer than nf_conntrack_udp_timeout the next packet makes a new one. o is
-// what happens to the outer packet of the first: what is worse is returned with worse.
+// later judges the packets that follow the first one of a connection, which left as f. They do not see the nat table again, so nothing
+// clears the mark that they get on the way: from the connection, where it was saved (CONNMARK --restore-mark, meta mark set ct mark), or
+// from a rule that marks every packet. While the outer flow of the first packet lives that changes nothing; after a pause longer than
+// nf_conntrack_udp_timeout the next packet makes a new one. o is what happens to the outer packet of the first: what is worse is
+// returned with worse.
 func (c *crossing) later(s *Sender, family string, f exit, other bool, o outcome) (after outcome, e Outer, worse bool) {
-	if f.kind != exitNAT && f.kind != exitAccept || f.state.ctmark.masked(0, c.mark) == yes {
+	if f.kind != exitNAT && f.kind != exitAccept {
 		return o, e, false
 	}
 	bases := slices.DeleteFunc(at(c.judgement.bases(family, other), s.hooks()...), func(b *base) bool { return b.nat })

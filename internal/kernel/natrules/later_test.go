@@ -34,7 +34,8 @@ func podsAndNode(ipv6 bool) Port {
 	}
 }
 
-// TestLaterPackets: what is saved in a connection's mark comes back to its later packets, which no nat table clears.
+// TestLaterPackets: a mark that later packets of a connection get, from the connection or from a rule for every packet, is not cleared by
+// the nat table, which they do not see.
 func TestLaterPackets(t *testing.T) {
 	const kube = `*nat
 :KUBE-POSTROUTING - [0:0]
@@ -73,6 +74,12 @@ COMMIT
 		{name: "MASQUERADE keeps the port", rules: iptables(restore, save), random: "none", why: WhyCleared},
 		{name: "cleared for the tunnel", rules: iptables(restore, save, "-A OUTPUT -p udp --dport 8472 -j MARK --set-xmark 0x0/0x4000"), why: WhyCleared},
 		{name: "not tracked", rules: iptables(restore, save) + "*raw\n-A OUTPUT -p udp --dport 8472 -j NOTRACK\nCOMMIT\n", why: WhyNotrack},
+		{name: "every packet is marked", rules: iptables("-A PREROUTING -i cni0 -j MARK --set-xmark BIT/BIT"), why: WhyRestored, sender: "pods", quotes: "-j MARK --set-xmark 0x4000/0x4000"},
+		{name: "every packet is marked, bit 15", rules: iptables("-A FORWARD -o flannel.1 -j MARK --set-xmark BIT/BIT"), bit: "0x8000", why: WhyRestored, sender: "pods"},
+		{name: "every packet of the node is marked", rules: iptables("-A OUTPUT -p tcp -j MARK --set-xmark BIT/BIT"), why: WhyRestored, sender: "the node"},
+		{name: "every packet is marked, with another bit", rules: iptables("-A PREROUTING -i cni0 -j MARK --set-xmark 0x40000/0x40000"), why: WhyCleared},
+		{name: "every packet of others is marked", rules: iptables("-A FORWARD -i eth0 -j MARK --set-xmark BIT/BIT"), why: WhyCleared},
+		{name: "the first packet is marked", rules: iptables("-A PREROUTING -i cni0 -m conntrack --ctstate NEW -j MARK --set-xmark BIT/BIT"), why: WhyCleared},
 		{name: "nft", nft: true, rules: "chain pre { type filter hook prerouting priority mangle; meta mark set ct mark; }\n" +
 			"chain post { type filter hook postrouting priority mangle; ct mark set meta mark; }", why: WhyRestored, sender: "pods", quotes: "meta mark set ct mark"},
 		{name: "nft, for what the node sends", nft: true, rules: "chain out { type route hook output priority mangle; ct mark != 0 meta mark set ct mark; }\n" +
@@ -106,7 +113,7 @@ COMMIT
 					if c.nft {
 						ns.RunInput(fmt.Sprintf("table %s m {\n%s\n}\n", map[bool]string{false: "ip", true: "ip6"}[six], c.rules), "nft", "-f", "-")
 					} else {
-						ns.RunInput(c.rules, command, "--noflush")
+						ns.RunInput(strings.ReplaceAll(c.rules, "BIT", bit), command, "--noflush")
 					}
 					var s State
 					ns.Do(func() (err error) {

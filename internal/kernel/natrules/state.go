@@ -99,7 +99,7 @@ const (
 	WhyNotRandom Why = "not_random" // masqueraded, but the source port is kept
 	WhyKept      Why = "kept"       // masqueraded because of the mark
 	WhyBypassed  Why = "bypassed"   // NATed by a rule that runs before the mark is cleared, or has nothing to do with the mark
-	WhyRestored  Why = "restored"   // masqueraded because later packets of a connection get the mark back from it
+	WhyRestored  Why = "restored"   // masqueraded because a rule gives the mark to later packets of a connection too
 	WhyUnread    Why = "unread"     // rules not read or not understood
 	// WhyOrder: it depends on the order of chains of one hook and priority, which is that of their registration and not known. Before 4.18
 	// the NAT chain that comes first binds every flow.

@@ -187,6 +187,7 @@ func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
 	ends := []verdict{{}}
 	for _, s := range r.steps {
 		e := s(&m)
+		w.asked = w.asked || m.asked
 		if certain = certain.and(e.match); certain == no {
 			next.add(p)
 			return
@@ -200,7 +201,6 @@ func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
 			break
 		}
 	}
-	w.asked = w.asked || m.asked
 	if m.split != nil && w.hook != hookForward {
 		w.divided(r, p, m.split, depth, next, exits)
 		return
