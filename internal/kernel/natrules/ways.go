@@ -132,9 +132,7 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 		r, told, err := a.ask(q)
 		var w Way
 		switch {
-		case err != nil: // nothing is sent there
-			continue
-		case !told:
+		case err != nil || !told: // a route may come
 			w = a.unknownWay(t, ipv6, mark)
 		default:
 			w = a.way(r, q)
