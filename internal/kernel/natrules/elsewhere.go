@@ -19,11 +19,11 @@ func (s *Surroundings) PortElsewhere(port uint16, ipv4, ipv6 bool) Port {
 	}
 	a := &around{Surroundings: s, port: port}
 	p.Ways = remembered(a, func(ipv6 bool, _ uint32) []Way {
-		var out, any []Way
+		var out, all []Way
 		for _, index := range a.upAndAddressed() {
 			for _, source := range a.primary(index, ipv6) {
 				w := Way{Out: a.interfaceOf(index), Source: source, Masquerade: source}
-				if any = append(any, w); a.leads(index) {
+				if all = append(all, w); a.leads(index) {
 					out = append(out, w)
 				}
 			}
@@ -31,7 +31,7 @@ func (s *Surroundings) PortElsewhere(port uint16, ipv4, ipv6 bool) Port {
 		if len(out) > 0 {
 			return out
 		}
-		return any
+		return all
 	})
 	return p
 }

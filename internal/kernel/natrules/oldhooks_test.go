@@ -2,6 +2,7 @@ package natrules
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 )
 
@@ -46,7 +47,9 @@ func TestOldNATHooks(t *testing.T) {
 // TestFullyRandomIgnored: before 3.14 the flag does nothing; RHEL 7 knows it.
 func TestFullyRandomIgnored(t *testing.T) {
 	for release, want := range map[string]Change{"3.10.108": NoChange, "3.10.0-1127.el7.x86_64": PortChange, "3.14.79": PortChange} {
-		in := Input{Ports: []Port{{Port: vxlanPort, IPv4: true}}, Release: release}
+		own := netip.MustParseAddr("192.0.2.1")
+		ways := func(bool, uint32) []Way { return []Way{{Source: own, Masquerade: own}} }
+		in := Input{Ports: []Port{{Port: vxlanPort, IPv4: true, Ways: ways}}, Release: release}
 		if o := judge(in, []*ruleset{masquerading(Legacy, prioNATSrc, false)}).Outer[0]; o.Change != want {
 			t.Errorf("%s: %s because of %s, want %s", release, o.Change, o.Why, want)
 		}

@@ -164,14 +164,6 @@ func (r ranges) without(s ranges) ranges { return r.and(s.not()) }
 
 func (r ranges) or(s ranges) ranges { return rangesOf(slices.Concat(r, s)...) }
 
-// single is the only number there is, if there is one only.
-func (r ranges) single() (number, bool) {
-	if len(r) != 1 || r[0].first != r[0].last {
-		return number{}, false
-	}
-	return r[0].first, true
-}
-
 // within says whether a number that is one of r is one of s: no, yes, or that it depends on which.
 func (r ranges) within(s ranges) truth {
 	both := r.and(s)

@@ -124,7 +124,7 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 	case local.IsValid() && local.Is6() != ipv6:
 		return nil
 	case len(peers) == 0 || t.External:
-		return []Way{a.unknownWay(t, ipv6, mark)}
+		return []Way{a.unknownWay(t, ipv6)}
 	}
 	var all []Way
 	for _, group := range a.alike(peers) {
@@ -133,7 +133,7 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 		var w Way
 		switch {
 		case err != nil || !told: // a route may come
-			w = a.unknownWay(t, ipv6, mark)
+			w = a.unknownWay(t, ipv6)
 		default:
 			w = a.way(r, q)
 		}
@@ -159,7 +159,7 @@ func (a *around) way(r rtnl.Route, q rtnl.RouteQuery) Way {
 }
 
 // unknownWay is the way of packets to peers that are not known: by the device that the tunnel is made on, or the only NIC there is.
-func (a *around) unknownWay(t Tunnel, ipv6 bool, mark uint32) Way {
+func (a *around) unknownWay(t Tunnel, ipv6 bool) Way {
 	w := Way{Source: t.Local.Unmap()}
 	out := t.Link
 	if out == 0 {

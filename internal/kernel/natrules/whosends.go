@@ -49,8 +49,8 @@ func (a *around) senders(ipv6 bool, mark uint32) []Sender {
 func (a *around) entrances(ipv6 bool) []entrance {
 	var all []entrance
 	for _, t := range a.tunnels {
-		own := a.routedInto(a.above(t.Index), ipv6, func(r ifroute) bool { return true })
-		if len(own) == 0 && len(a.routedInto(a.above(t.Index), !ipv6, func(r ifroute) bool { return true })) > 0 {
+		own := a.routedInto(a.above(t.Index), ipv6, func(ifroute) bool { return true })
+		if len(own) == 0 && len(a.routedInto(a.above(t.Index), !ipv6, func(ifroute) bool { return true })) > 0 {
 			continue // it carries the other family alone
 		}
 		if len(own) == 0 {
