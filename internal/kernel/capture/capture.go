@@ -35,7 +35,8 @@ const (
 	defaultMTU = 9000
 )
 
-// Capture captures on one interface. Read is for one goroutine; all else may be called from any.
+// Capture captures on one interface. Read is for one goroutine; all else may be called from any. Nothing may be called
+// from a function that packets are handed to.
 type Capture struct {
 	name   string
 	gather time.Duration
@@ -48,16 +49,14 @@ type Capture struct {
 	closed  chan struct{}
 	closing sync.Once
 
-	binding  sync.Mutex // held while the socket is rebound, which takes some 10 ms; never taken with mu held
-	resting  bool       // bound so that it sees nothing
-	ignoring bool       // of outgoing packets
-
-	mu     sync.Mutex
-	iface  Interface
-	filter Filter // in force
-	down   bool   // the kernel has said so; the socket must be bound again
-	duty   Duty
-	stats  Stats
+	mu       sync.Mutex // also held while the socket is rebound, which takes some 10 ms
+	iface    Interface
+	filter   Filter // in force
+	down     bool   // the kernel has said so; the socket must be bound again
+	resting  bool   // bound so that it sees nothing
+	ignoring bool   // of outgoing packets
+	duty     Duty
+	stats    Stats
 }
 
 // Config says what to capture.
@@ -145,42 +144,39 @@ func (c *Capture) attach(f Filter) error {
 // Update follows changes of the interface and takes over the ports. It returns ErrDown while the interface is down or
 // gone.
 func (c *Capture) Update(ports []uint16) error {
-	c.binding.Lock()
-	defer c.binding.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	iface, err := c.sock.Interface(c.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c.explain(fmt.Errorf("%w: %w", unix.ENODEV, err))
 	}
 	if err != nil {
-		return fmt.Errorf("capture on %s: %w", c.name, err)
+		return c.explain(err)
 	}
-	bind, err := c.update(iface, ports)
-	if err != nil {
-		return fmt.Errorf("capture on %s: %w", c.name, err)
-	}
-	if bind {
-		if err := c.sock.Bind(iface.Index); err != nil {
-			return c.explain(fmt.Errorf("bind: %w", err))
+	f := filterFor(iface, ports, c.filter.Ratio, c.filter.NoRandom)
+	if !slices.Equal(f.Ports, c.filter.Ports) || f.Link != c.filter.Link || f.MaxLength != c.filter.MaxLength {
+		if err := c.attach(f); err != nil {
+			return c.explain(err)
 		}
-		c.resting = false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if c.down || iface.Index != c.iface.Index {
+		if err := c.bind(iface.Index); err != nil {
+			return err
+		}
+	}
 	if c.iface, c.down = iface, !iface.Up; c.down {
 		return fmt.Errorf("capture on %s: %w", c.name, ErrDown)
 	}
 	return nil
 }
 
-// update takes over ports and properties, and reports whether the socket must be rebound.
-func (c *Capture) update(iface Interface, ports []uint16) (bind bool, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := filterFor(iface, ports, c.filter.Ratio, c.filter.NoRandom)
-	if !slices.Equal(f.Ports, c.filter.Ports) || f.Link != c.filter.Link || f.MaxLength != c.filter.MaxLength {
-		err = c.attach(f)
+// bind is called with mu held.
+func (c *Capture) bind(index int) error {
+	if err := c.sock.Bind(index); err != nil {
+		return c.explain(fmt.Errorf("bind: %w", err))
 	}
-	return c.down || iface.Index != c.iface.Index, err
+	c.resting = false
+	return nil
 }
 
 // Up reports whether the interface was up when last seen.
@@ -204,29 +200,31 @@ func (c *Capture) Duty() Duty {
 	return c.duty
 }
 
-func (c *Capture) setDuty(d Duty) {
+// setDuty changes the duty and hands over what is queued, which was seen under the one before.
+func (c *Capture) setDuty(d Duty, each func(Packet)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	_, err := c.drain(c.filter.EffectiveRatio(), each)
 	c.duty = d
+	return err
 }
 
-func (c *Capture) counts() (Counts, error) { return c.sock.Counts(c.index()) }
-
-func (c *Capture) index() int {
+func (c *Capture) counts() (Counts, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.iface.Index
+	index := c.iface.Index
+	c.mu.Unlock() // the kernel may take its time to answer
+	return c.sock.Counts(index)
 }
 
 // see makes the socket see what comes in or not, and what goes out.
 func (c *Capture) see(in, out bool) error {
-	c.binding.Lock()
-	defer c.binding.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !in {
 		if c.resting {
 			return nil
 		}
-		if err := c.sock.Rest(c.index()); err != nil {
+		if err := c.sock.Rest(c.iface.Index); err != nil {
 			return c.explain(fmt.Errorf("bind: %w", err))
 		}
 		c.resting = true
@@ -239,10 +237,7 @@ func (c *Capture) see(in, out bool) error {
 		c.ignoring = !out
 	}
 	if c.resting {
-		if err := c.sock.Bind(c.index()); err != nil {
-			return c.explain(fmt.Errorf("bind: %w", err))
-		}
-		c.resting = false
+		return c.bind(c.iface.Index)
 	}
 	return nil
 }
@@ -258,27 +253,22 @@ func (c *Capture) Ratio() float64 {
 // goroutine that reads.
 func (c *Capture) SetRatio(ratio float64, each func(Packet)) error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	before := c.filter.EffectiveRatio()
-	f := c.filter
-	f.Ratio = ratio
-	var err error
-	if ratio != c.filter.Ratio {
-		err = c.attach(f)
+	if f := c.filter; ratio != f.Ratio {
+		f.Ratio = ratio
+		if err := c.attach(f); err != nil {
+			return c.explain(err)
+		}
 	}
-	c.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("capture on %s: %w", c.name, err)
-	}
-	_, err = c.drain(before, each)
+	_, err := c.drain(before, each)
 	return err
 }
 
-// explain turns the errors of an interface that went away into ErrDown.
+// explain turns the errors of an interface that went away into ErrDown. It is called with mu held.
 func (c *Capture) explain(err error) error {
 	if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
-		c.mu.Lock()
 		c.down = true
-		c.mu.Unlock()
 		return fmt.Errorf("capture on %s: %w: %w", c.name, ErrDown, err)
 	}
 	return fmt.Errorf("capture on %s: %w", c.name, err)

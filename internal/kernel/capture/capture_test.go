@@ -65,9 +65,12 @@ func (h *hostile) Bind(int) error {
 	if h.takes != nil {
 		h.takes()
 	}
+	if h.bind != nil {
+		return h.bind
+	}
 	h.resting = false
 	h.bound++
-	return h.bind
+	return nil
 }
 
 func (h *hostile) Rest(int) error {

@@ -42,19 +42,22 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 		if !c.sleep(pause) {
 			return b, fmt.Errorf("capture on %s: %w", c.name, os.ErrClosed)
 		}
-		if b.Passed, err = c.drain(ratio, each); err != nil {
+		c.mu.Lock()
+		b.Passed, err = c.drain(ratio, each)
+		c.mu.Unlock()
+		if err != nil {
 			return b, err
 		}
 		if c.flowing = b.Passed > 0; last {
 			break
 		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	_, drops, err := c.sock.Stats()
 	if err != nil {
 		return b, c.explain(fmt.Errorf("PACKET_STATISTICS: %w", err))
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.stats.Lost += uint64(drops)
 	b.Passed += int(drops)
 	b.Took = time.Duration(float64(time.Since(first)) / duty.In)
@@ -62,8 +65,8 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 }
 
 func (c *Capture) atRest() bool {
-	c.binding.Lock()
-	defer c.binding.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.resting
 }
 
@@ -84,29 +87,25 @@ func (c *Capture) sleep(d time.Duration) bool {
 	}
 }
 
-// drain hands over what is queued.
+// drain hands over what is queued. It is called with mu held.
 func (c *Capture) drain(ratio float64, each func(Packet)) (n int, err error) {
-	for range maxBatch {
+	for n < maxBatch {
 		got, err := c.receive(ratio, each)
 		if errors.Is(err, unix.EAGAIN) {
-			return n, nil
+			break
 		}
 		if err != nil {
 			return n, c.explain(err)
 		}
-		if n += got; n >= maxBatch {
-			break
-		}
+		n += got
 	}
 	return n, nil
 }
 
-// receive takes packets from the queue. One that is unreadable counts.
+// receive takes packets from the queue, one at least. One that is unreadable counts.
 func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error) {
-	c.mu.Lock()
-	iface, duty, longest := c.iface, c.duty, c.filter.MaxLength // the filter cuts off what is longer
-	c.mu.Unlock()
-	if c.room == nil || c.longest != longest {
+	// The filter cuts off what is longer.
+	if longest := c.filter.MaxLength; c.room == nil || c.longest != longest {
 		c.room, c.longest = newMessages(longest), longest
 	}
 	got, err = c.sock.Receive(c.room)
@@ -116,8 +115,6 @@ func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error)
 		// (net/socket.c, __sys_recvmmsg).
 		return 0, os.NewSyscallError("recvmmsg", unix.ENETDOWN)
 	case errors.Is(err, unix.EINVAL):
-		c.mu.Lock()
-		defer c.mu.Unlock()
 		c.stats.Unreadable++
 		return 1, nil
 	case err != nil:
@@ -125,14 +122,12 @@ func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error)
 	}
 	for i := range c.room[:got] {
 		p := c.room[i].packet()
-		p.Meta.Link, p.Meta.MTU = iface.Link, iface.MTU
-		if p.Ratio = ratio * duty.In; p.Meta.Outgoing {
-			p.Ratio = ratio * duty.Out
+		p.Meta.Link, p.Meta.MTU = c.iface.Link, c.iface.MTU
+		if p.Ratio = ratio * c.duty.In; p.Meta.Outgoing {
+			p.Ratio = ratio * c.duty.Out
 		}
 		each(p)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.stats.Captured += uint64(got) // now that they are counted by whoever reads
 	return got, nil
 }

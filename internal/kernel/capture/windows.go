@@ -191,9 +191,7 @@ func (w *Windows) change(before, wanted Duty, each func(Packet)) error {
 	if err := w.see(before.In == 1 && wanted.In == 1, false); err != nil {
 		return err
 	}
-	_, err := w.capture.drain(w.capture.Ratio(), each)
-	w.capture.setDuty(wanted)
-	return err
+	return w.capture.setDuty(wanted, each)
 }
 
 // open begins a window that makes up for the pause before it.
