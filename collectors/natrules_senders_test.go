@@ -42,6 +42,15 @@ func TestNATRulesSenders(t *testing.T) {
 			"-o br-vx -j MASQUERADE", natrules.PortChange, ""},
 		{"a user", pods, "", "-m owner --uid-owner 65534 -j MASQUERADE --random-fully", natrules.PortChange, "host processes of uid 65534"},
 		{"packets without a socket", pods, "", "-o eth0 -m owner ! --socket-exists -j MASQUERADE --random-fully", natrules.PortChange, "pods or containers in 10.244.0.0/24 (cni0)"},
+		{"a set of all pods but those beyond the tunnel", pods, "ipset create s hash:net\nipset add s 10.244.0.0/16\nipset add s 10.244.0.0/22 nomatch", "-m set --match-set s dst -j RETURN", natrules.NoChange, ""},
+		{"a set of all pods but a part of those beyond the tunnel", pods, "ipset create s hash:net\nipset add s 10.244.0.0/16\nipset add s 10.244.1.0/25 nomatch", "-m set --match-set s dst -j RETURN", natrules.PortChange, ""},
+		{"a set of local services' pods", pods, "ipset create s hash:ip,port\nipset add s 10.244.0.2,tcp:80", "-m set --match-set s dst,dst -j RETURN", natrules.NoChange, ""},
+		{"a set of services' pods", pods, "ipset create s hash:ip,port\nipset add s 10.244.1.3,tcp:80", "-m set --match-set s dst,dst -j RETURN", natrules.UnsureChange, ""},
+		{"a list of sets of local pods", pods, "ipset create m bitmap:ip range 10.244.0.0/24\nipset add m 10.244.0.2\nipset create s list:set\nipset add s m", "-m set --match-set s dst -j RETURN", natrules.NoChange, ""},
+		{"a list of sets", pods, "ipset create m bitmap:ip range 10.244.0.0/16\nipset add m 10.244.1.2\nipset create s list:set\nipset add s m", "-m set --match-set s dst -j RETURN", natrules.PortChange, ""},
+		{"a set with a mask", pods, peer + "192.168.77.2\nipset create s hash:ip netmask 24\nipset add s 192.168.77.0", "-p udp -m set --match-set s dst -j MASQUERADE --random-fully", natrules.PortChange, ""},
+		{"a set of ports", pods, "ipset create s bitmap:port range 8000-9000\nipset add s 8472", "-p udp -m set --match-set s dst -j MASQUERADE --random-fully", natrules.PortChange, ""},
+		{"a set of other ports", pods, "ipset create s bitmap:port range 4000-9000\nipset add s 4789", "-o eth0 -p udp -m set --match-set s dst -j MASQUERADE --random-fully", natrules.NoChange, ""},
 		{"peers in two ranges", "route add 172.16.0.0/16 via 192.168.77.2\n", peer + "172.16.7.7", "-d 192.168.0.0/16 -j RETURN\n-A POSTROUTING -d 172.16.0.0/12 -j RETURN\n-A POSTROUTING -p udp -j MASQUERADE --random-fully", natrules.NoChange, ""},
 		{"a peer outside", "route add 203.0.113.0/24 via 192.168.77.2\n", peer + "203.0.113.7", "-p udp ! -d 192.168.0.0/16 -j MASQUERADE --random-fully", natrules.PortChange, ""},
 	} {
@@ -49,8 +58,8 @@ func TestNATRulesSenders(t *testing.T) {
 			ns, n := natNode(t)
 			ns.Run("sysctl", "-qw", "net.ipv4.ip_forward=1")
 			ns.RunInput(c.links, "ip", "-batch", "-")
-			if c.commands != "" {
-				ns.Run(strings.Fields(c.commands)...)
+			for command := range strings.Lines(c.commands) {
+				ns.Run(strings.Fields(command)...)
 			}
 			ns.Do(func() error {
 				link, err := net.InterfaceByName("flannel.1")

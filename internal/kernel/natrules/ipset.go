@@ -1,10 +1,12 @@
 package natrules
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,13 +30,16 @@ type ipSets struct {
 	members    map[string]*setMembers
 }
 
-// setMembers are the members of a set of addresses or networks; nil where they are too many, or not to be had.
-type setMembers struct{ all ranges }
+// setMembers are the members of a set of addresses, networks or ports (of several fields, those of the first), or the sets in a list.
+type setMembers struct {
+	all  ranges
+	sets []string
+}
 
-// setType is what a set holds: "hash:net", and for which family.
+// setType is what a set holds: "hash:net", and for which family; a set of ports or a list is for both.
 type setType struct {
-	name string
-	ipv6 bool
+	name      string
+	ipv6, any bool
 }
 
 const maxSetTests = 256 // members asked for in one reading
@@ -91,7 +96,8 @@ func (s *ipSets) typeOf(name string) (setType, bool) {
 // parseSetType reads the attributes of an answer to IPSET_CMD_HEADER.
 func parseSetType(b []byte) setType {
 	n := parseNested(b)
-	return setType{name: n.text(ipsetAttrType), ipv6: len(n[ipsetAttrFamily]) == 1 && n[ipsetAttrFamily][0] == nfIPv6}
+	family := n[ipsetAttrFamily]
+	return setType{name: n.text(ipsetAttrType), ipv6: len(family) == 1 && family[0] == nfIPv6, any: len(family) == 1 && family[0] == 0}
 }
 
 // contains says whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the source.
@@ -108,7 +114,7 @@ func (s *ipSets) contains(name string, m *machine, dirs []bool) truth {
 	if !ok {
 		return maybe
 	}
-	if t.ipv6 != m.packet.ipv6 {
+	if !t.any && t.ipv6 != m.packet.ipv6 {
 		return no // ip_set_test: another family never matches
 	}
 	field := func(source bool) dim {
@@ -117,13 +123,37 @@ func (s *ipSets) contains(name string, m *machine, dirs []bool) truth {
 		}
 		return dimDst
 	}
+	all := s.list(name, t)
 	firsts, seconds, port := m.few(field(dirs[0])), []netip.Addr{{}}, []byte(nil)
 	switch t.name {
-	case "hash:ip", "hash:net":
-		if all := s.list(name, t.ipv6); all != nil {
+	case "hash:ip", "hash:net", "bitmap:ip":
+		if all != nil {
 			return m.is(field(dirs[0]), all.all)
 		}
+	case "bitmap:port":
+		switch {
+		case all == nil:
+			return maybe
+		case dirs[0]:
+			return m.is(dimSport, all.all)
+		default:
+			return m.is(dimDport, all.all)
+		}
+	case "list:set":
+		if all == nil {
+			return maybe
+		}
+		in := no
+		for _, set := range all.sets { // a list holds no lists
+			in = in.or(s.contains(set, m, dirs))
+		}
+		return in
 	case "hash:ip,port", "hash:net,port", "hash:ip,port,ip", "hash:ip,port,net":
+		if all != nil {
+			if t := m.is(field(dirs[0]), all.all); t != yes {
+				return t
+			}
+		}
 		if len(dirs) < 2 || dirs[1] || !m.packet.outer {
 			return maybe
 		}
@@ -176,29 +206,44 @@ func (m *machine) few(d dim) []netip.Addr {
 
 const maxSetMembers = 1 << 16
 
-// list asks for all members of a set of addresses or networks; nil where they cannot be had.
-func (s *ipSets) list(name string, ipv6 bool) *setMembers {
+// list asks for all members of a set; nil where they are too many, or not to be had.
+func (s *ipSets) list(name string, t setType) *setMembers {
 	if m, ok := s.members[name]; ok {
 		return m
 	}
-	var spans []span
-	err := s.dump(ipv6, name, func() { spans = nil }, func(data []byte) error {
-		for _, b := range nl.Attrs(parseNested(data)[ipsetAttrADT]) {
-			n := parseNested(b)
-			if len(spans) == maxSetMembers || n.be32(ipsetAttrCADTFlags)&ipsetFlagNoMatch != 0 {
+	var all []member
+	var sets []string
+	mask := 0 // of every member; 0: none
+	err := s.dump(t.ipv6, name, func() { all, sets, mask = nil, nil, 0 }, func(data []byte) error {
+		part := parseNested(data)
+		switch header := parseNested(part[ipsetAttrData]); {
+		case header.has(ipsetAttrBitmask):
+			return errTooMany
+		case len(header[ipsetAttrNetmask]) == 1:
+			mask = int(header[ipsetAttrNetmask][0])
+		}
+		for _, b := range nl.Attrs(part[ipsetAttrADT]) {
+			if len(all)+len(sets) == maxSetMembers {
 				return errTooMany
 			}
-			m, ok := member(n, ipv6)
+			n := parseNested(b)
+			if t.name == "list:set" {
+				sets = append(sets, n.text(ipsetAttrMemberName))
+				continue
+			}
+			m, ok := readMember(n, t, mask)
 			if !ok {
 				return nl.ErrMalformed
 			}
-			spans = append(spans, m)
+			if !m.except || !strings.Contains(t.name, ",") { // of several fields the first does not make the exception
+				all = append(all, m)
+			}
 		}
 		return nil
 	})
 	var m *setMembers
 	if err == nil {
-		m = &setMembers{rangesOf(spans...)}
+		m = joinMembers(all, sets)
 	} else if !errors.Is(err, errTooMany) {
 		s.note(name, err)
 	}
@@ -206,25 +251,69 @@ func (s *ipSets) list(name string, ipv6 bool) *setMembers {
 	return m
 }
 
-// member reads IPSET_ATTR_IP and IPSET_ATTR_CIDR.
-func member(n nested, ipv6 bool) (span, bool) {
+// member is one of a set: numbers that it holds, or, except, that it does not. Of networks one in the other the narrower decides
+// (net/netfilter/ipset/ip_set_hash_gen.h, mtype_test_cidrs).
+type member struct {
+	span
+	length int // of the prefix
+	except bool
+}
+
+func joinMembers(all []member, sets []string) *setMembers {
+	const mostExceptions = 256
+	slices.SortStableFunc(all, func(a, b member) int { return cmp.Compare(a.length, b.length) })
+	var m setMembers
+	m.sets = sets
+	exceptions := 0
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n].except == all[0].except {
+			n++
+		}
+		spans := make([]span, n)
+		for i := range spans {
+			spans[i] = all[i].span
+		}
+		if all[0].except {
+			if exceptions++; exceptions > mostExceptions {
+				return nil
+			}
+			m.all = m.all.without(rangesOf(spans...))
+		} else {
+			m.all = m.all.or(rangesOf(spans...))
+		}
+		all = all[n:]
+	}
+	return &m
+}
+
+// readMember reads IPSET_ATTR_IP, IPSET_ATTR_CIDR and the flags; of a set of ports IPSET_ATTR_PORT. A
+// set with a mask for all members keeps the first address of each network, without its length.
+func readMember(n nested, t setType, mask int) (member, bool) {
+	if t.name == "bitmap:port" {
+		b := n[ipsetAttrPort]
+		return member{span: span{numberOf(b), numberOf(b)}}, len(b) == 2
+	}
 	kind, size := uint16(1), 4 // IPSET_ATTR_IPADDR_IPV4
-	if ipv6 {
+	if t.ipv6 {
 		kind, size = 2, 16
 	}
 	a, ok := netip.AddrFromSlice(parseNested(n[ipsetAttrIP])[kind])
 	if !ok || len(a.AsSlice()) != size {
-		return span{}, false
+		return member{}, false
 	}
 	length := size * 8
-	if c := n[ipsetAttrCIDR]; len(c) == 1 {
+	switch c := n[ipsetAttrCIDR]; {
+	case len(c) == 1:
 		length = int(c[0])
+	case mask != 0:
+		length = mask
 	}
 	p := netip.PrefixFrom(a, length)
 	if !p.IsValid() {
-		return span{}, false
+		return member{}, false
 	}
-	return prefixSpan(p), true
+	return member{prefixSpan(p), length, n.be32(ipsetAttrCADTFlags)&ipsetFlagNoMatch != 0}, true
 }
 
 // test asks for one member.

@@ -25,7 +25,9 @@ const (
 
 	ipsetAttrADT = 8
 
-	ipsetAttrIP, ipsetAttrCIDR, ipsetAttrPort, ipsetAttrProto, ipsetAttrCADTFlags, ipsetAttrIP2 = 1, 3, 4, 7, 8, 20
+	ipsetAttrIP, ipsetAttrCIDR, ipsetAttrPort, ipsetAttrProto, ipsetAttrCADTFlags, ipsetAttrMemberName, ipsetAttrIP2 = 1, 3, 4, 7, 8, 18, 20
+
+	ipsetAttrBitmask, ipsetAttrNetmask = 12, 20 // of the set
 
 	ipsetFlagNoMatch = 1 << 2 // IPSET_FLAG_NOMATCH: an exception
 
