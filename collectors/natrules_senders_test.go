@@ -51,6 +51,7 @@ func TestNATRulesSenders(t *testing.T) {
 		{"a set with a mask", pods, peer + "192.168.77.2\nipset create s hash:ip netmask 24\nipset add s 192.168.77.0", "-p udp -m set --match-set s dst -j MASQUERADE --random-fully", natrules.PortChange, ""},
 		{"a set of ports", pods, "ipset create s bitmap:port range 8000-9000\nipset add s 8472", "-p udp -m set --match-set s dst -j MASQUERADE --random-fully", natrules.PortChange, ""},
 		{"a set of other ports", pods, "ipset create s bitmap:port range 4000-9000\nipset add s 4789", "-o eth0 -p udp -m set --match-set s dst -j MASQUERADE --random-fully", natrules.NoChange, ""},
+		{"a peer at another port", pods, peer + "192.168.77.2 port 4789", "-p udp --dport 4789 -j MASQUERADE --random-fully", natrules.PortChange, ""},
 		{"peers in two ranges", "route add 172.16.0.0/16 via 192.168.77.2\n", peer + "172.16.7.7", "-d 192.168.0.0/16 -j RETURN\n-A POSTROUTING -d 172.16.0.0/12 -j RETURN\n-A POSTROUTING -p udp -j MASQUERADE --random-fully", natrules.NoChange, ""},
 		{"a peer outside", "route add 203.0.113.0/24 via 192.168.77.2\n", peer + "203.0.113.7", "-p udp ! -d 192.168.0.0/16 -j MASQUERADE --random-fully", natrules.PortChange, ""},
 	} {

@@ -41,6 +41,7 @@ type Way struct {
 	Out        Interface    // no name: not known
 	Source     netip.Addr   // what they are sent from; not valid: not known
 	Peers      []netip.Addr // nil: not known
+	Port       uint16       // that they listen on; 0: the one of the device
 	Masquerade netip.Addr   // what MASQUERADE would make of the source; not valid: not known
 }
 

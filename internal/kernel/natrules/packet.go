@@ -1,6 +1,7 @@
 package natrules
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"net/netip"
@@ -140,7 +141,7 @@ var (
 func outerPacket(port *Port, way *Way, ipv6 bool) *packet {
 	p := &packet{ipv6: ipv6, outer: true, dstUnicast: maybe, socket: maybe}
 	p.fields[dimProto] = knownField(numbers(protoUDP))
-	p.fields[dimDport] = knownField(numbers(uint64(port.Port)))
+	p.fields[dimDport] = knownField(numbers(uint64(cmp.Or(way.Port, port.Port))))
 	n := p.addrLen()
 	if s := addrsOf([]netip.Addr{way.Source}, n); len(s) > 0 {
 		p.fields[dimSrc] = knownField(addrRanges(s))

@@ -58,7 +58,8 @@ type ifaddr struct {
 // remote is a tunnel endpoint, and the interface that packets to it must leave by, if any.
 type remote struct {
 	netip.Addr
-	out int
+	out  int
+	port uint16 // 0: the device's
 }
 
 // ifroute is what is routed into an interface. static: not by the kernel itself, as to what an address is connected to.

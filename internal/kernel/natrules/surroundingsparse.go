@@ -72,7 +72,8 @@ func (g *gathering) address(b []byte) error {
 	return errors.Join(err, g.keep(1))
 }
 
-// forwarding: struct ndmsg {u8 family; pad; s32 ifindex; …}; NDA_DST is where the tunnel sends, or NDA_NH_ID names what tells.
+// forwarding: struct ndmsg {u8 family; pad; s32 ifindex; …}; NDA_DST is where the tunnel sends, NDA_PORT to which port if not to
+// the device's; or NDA_NH_ID names what tells.
 func (g *gathering) forwarding(b []byte) error {
 	const ndaNHID = 13 // NDA_NH_ID, include/uapi/linux/neighbour.h
 	n, ok, err := attributesOf(b, unix.SizeofNdMsg, unix.AF_BRIDGE)
@@ -83,13 +84,14 @@ func (g *gathering) forwarding(b []byte) error {
 	a, err := n.addr(unix.NDA_DST)
 	id, by, idErr := n.number(ndaNHID)
 	out, _, outErr := n.number(unix.NDA_IFINDEX)
+	port, other := n[unix.NDA_PORT]
 	switch {
-	case err != nil || idErr != nil || outErr != nil:
+	case err != nil || idErr != nil || outErr != nil || other && len(port) != 2:
 		return nl.ErrMalformed
 	case by:
 		g.entriesBy[id] = append(g.entriesBy[id], index)
 	case a.IsValid() && !a.IsUnspecified():
-		g.remotes[index] = append(g.remotes[index], remote{a, int(out)})
+		g.remotes[index] = append(g.remotes[index], remote{a, int(out), uint16(numberOf(port).low)}) //nolint:gosec // two bytes
 	default: // an entry of a bridge, or of a device that is itself the end
 		return nil
 	}

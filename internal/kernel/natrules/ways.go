@@ -100,7 +100,7 @@ func (a *around) ways(ipv6 bool, mark uint32) []Way {
 	for _, t := range a.tunnels {
 		for _, w := range a.waysOf(t, ipv6, mark) {
 			i := slices.IndexFunc(all, func(v Way) bool {
-				return v.Out.Name == w.Out.Name && v.Source == w.Source && v.Masquerade == w.Masquerade && (v.Peers == nil) == (w.Peers == nil)
+				return v.Out.Name == w.Out.Name && v.Source == w.Source && v.Masquerade == w.Masquerade && v.Port == w.Port && (v.Peers == nil) == (w.Peers == nil)
 			})
 			if i < 0 {
 				all = append(all, w)
@@ -128,7 +128,7 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 	}
 	var all []Way
 	for _, group := range a.alike(peers) {
-		q := rtnl.RouteQuery{Destination: group[0].Addr, Source: local, Out: group[0].out, Mark: mark, UDPPort: a.port}
+		q := rtnl.RouteQuery{Destination: group[0].Addr, Source: local, Out: group[0].out, Mark: mark, UDPPort: cmp.Or(group[0].port, a.port)}
 		r, told, err := a.ask(q)
 		var w Way
 		switch {
@@ -137,6 +137,7 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 		default:
 			w = a.way(r, q)
 		}
+		w.Port = group[0].port
 		for _, p := range group {
 			w.Peers = append(w.Peers, p.Addr)
 		}
@@ -304,7 +305,8 @@ func (a *around) alike(peers []remote) [][]remote {
 	const most = 256 // questions
 	type key struct {
 		netip.Prefix
-		out int
+		out  int
+		port uint16
 	}
 	lengths := map[int]map[netip.Prefix]bool{}
 	for _, routes := range a.routes {
@@ -319,7 +321,7 @@ func (a *around) alike(peers []remote) [][]remote {
 	var all [][]remote
 	for _, p := range peers {
 		p.Addr = p.Unmap()
-		k := key{netip.PrefixFrom(p.Addr, p.BitLen()), p.out}
+		k := key{netip.PrefixFrom(p.Addr, p.BitLen()), p.out, p.port}
 		if !a.rules || len(all) >= most {
 			k.Prefix = longest(lengths, p.Addr)
 		}
