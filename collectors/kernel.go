@@ -16,9 +16,9 @@ import (
 
 // KernelConfig says where a Kernel collector reads.
 type KernelConfig struct {
-	Proc         string   // usually /proc
-	OSRelease    []string // the first that exists is read; usually kernelversion.OSReleasePaths()
-	SelfTestFile string   // what the selftest command stored; empty: none
+	Proc         string // usually /proc
+	OSRelease    string // usually /etc/os-release
+	SelfTestFile string // what the selftest command stored; empty: none
 }
 
 // Kernel says which kernel runs here and whether NAT on it spoils outer checksums, by its release and by a stored
@@ -53,7 +53,7 @@ func (c *Kernel) Observe(context.Context, *node.Node) (Fill, error) {
 	var infoErr, bootErr, testErr error
 	if c.info != nil {
 		k.Info = *c.info
-	} else if k.Info, infoErr = kernelversion.Read(c.cfg.Proc, c.cfg.OSRelease...); infoErr == nil {
+	} else if k.Info, infoErr = kernelversion.Read(c.cfg.Proc, c.cfg.OSRelease); infoErr == nil {
 		info := k.Info
 		c.info = &info
 	}

@@ -28,7 +28,7 @@ func kernelFixture(t *testing.T, osrelease, version string) KernelConfig {
 			t.Fatal(err)
 		}
 	}
-	return KernelConfig{Proc: root, OSRelease: []string{filepath.Join(root, "os-release")}, SelfTestFile: filepath.Join(root, "selftest.json")}
+	return KernelConfig{Proc: root, OSRelease: filepath.Join(root, "os-release"), SelfTestFile: filepath.Join(root, "selftest.json")}
 }
 
 func observeKernel(t *testing.T, cfg KernelConfig) (*node.Node, error) {
@@ -67,7 +67,7 @@ func (p publisher) Describe(ch chan<- *prometheus.Desc) { p.c.Describe(ch) }
 func (p publisher) Collect(ch chan<- prometheus.Metric) { p.c.Publish(p.n, ch) }
 
 func TestKernelRunning(t *testing.T) {
-	n, err := observeKernel(t, KernelConfig{Proc: "/proc", OSRelease: kernelversion.OSReleasePaths()})
+	n, err := observeKernel(t, KernelConfig{Proc: "/proc", OSRelease: "/etc/os-release"})
 	if err != nil {
 		t.Fatal(err)
 	}

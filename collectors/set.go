@@ -54,7 +54,7 @@ func New(o Options) (*Set, error) {
 		}),
 		"conntrack": flows,
 		"natrules":  rules,
-		"kernel":    NewKernel(KernelConfig{Proc: o.Proc, OSRelease: []string{o.OSRelease}, SelfTestFile: o.SelfTestFile}),
+		"kernel":    NewKernel(KernelConfig{Proc: o.Proc, OSRelease: o.OSRelease, SelfTestFile: o.SelfTestFile}),
 	}
 	if o.Enabled["conntrack"] {
 		s.Background = append(s.Background, flows.Run)

@@ -228,23 +228,14 @@ func (t *table) limit() {
 
 // worstFirst sorts devices by what threatens them, keeping the kernel's order otherwise.
 func worstFirst(n *node.Node, state map[string]diagnosis.State) []node.Device {
-	rank := func(d node.Device) int {
-		worst := 4
-		for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
-			switch state[d.Name+"\x00"+v] {
-			case diagnosis.Active:
-				worst = min(worst, 0)
-			case diagnosis.Exposed:
-				worst = min(worst, 1)
-			case diagnosis.Unknown:
-				worst = min(worst, 2)
-			default:
-				worst = min(worst, 3)
-			}
-		}
-		return worst
+	order := []diagnosis.State{diagnosis.Clear, diagnosis.Unknown, diagnosis.Exposed, diagnosis.Active}
+	threat := func(d node.Device) int {
+		return max(
+			slices.Index(order, state[d.Name+"\x00"+node.ZeroChecksum]),
+			slices.Index(order, state[d.Name+"\x00"+node.OffloadedChecksum]),
+		)
 	}
 	list := slices.Clone(n.Devices)
-	slices.SortStableFunc(list, func(a, b node.Device) int { return cmp.Compare(rank(a), rank(b)) })
+	slices.SortStableFunc(list, func(a, b node.Device) int { return cmp.Compare(threat(b), threat(a)) })
 	return list
 }

@@ -40,7 +40,7 @@ func Run(ctx context.Context, o Options) (node.SelfTest, error) {
 	defer cancel()
 
 	t := node.SelfTest{Time: time.Now().UTC().Truncate(time.Second)}
-	info, err := kernelversion.Read(o.Proc)
+	info, err := kernelversion.Read(o.Proc, "")
 	if err != nil {
 		return t, fmt.Errorf("selftest: %w", err)
 	}

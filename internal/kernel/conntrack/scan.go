@@ -76,9 +76,6 @@ func NewScanner(c Config) *Scanner {
 	}
 }
 
-// Sysctls are the sysctls that go with the table.
-func (s *Scanner) Sysctls() Sysctls { return s.sysctls }
-
 // Close closes the socket. The Scanner may be used again.
 func (s *Scanner) Close() error {
 	if s.sock == nil {

@@ -23,13 +23,10 @@ const (
 	maxOSValue = 256
 )
 
-// OSReleasePaths are the files that os-release(5) names, in its order.
-func OSReleasePaths() []string { return []string{"/etc/os-release", "/usr/lib/os-release"} }
-
 // Read reads the running kernel's release and version from proc (normally "/proc"), the machine name from uname(2), and the
-// distribution from the first of osRelease that exists. A missing os-release is no error: Info.OS is nil then. An error about
+// distribution from the file osRelease; "": not asked. A missing os-release is no error: Info.OS is nil then. An error about
 // os-release comes together with an Info that is complete but for it.
-func Read(proc string, osRelease ...string) (Info, error) {
+func Read(proc, osRelease string) (Info, error) {
 	var info Info
 	var err error
 	if info.Release, err = readLine(filepath.Join(proc, "sys/kernel/osrelease")); err != nil {
@@ -72,18 +69,15 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-func readOSRelease(paths []string) (map[string]string, error) {
-	for _, path := range paths {
-		b, err := readLimited(path, maxOSRelease)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return parseOSRelease(string(b)), nil
+func readOSRelease(path string) (map[string]string, error) {
+	b, err := readLimited(path, maxOSRelease)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	return nil, nil
+	if err != nil {
+		return nil, err
+	}
+	return parseOSRelease(string(b)), nil
 }
 
 // parseOSRelease keeps the three fields that say which distribution this is. Lines are VARIABLE=value with shell quoting
