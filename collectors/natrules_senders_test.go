@@ -36,10 +36,14 @@ func TestNATRulesSenders(t *testing.T) {
 		{"no forwarding", pods, "sysctl -qw net.ipv4.ip_forward=0", "-s 10.244.0.0/24 ! -o cni0 -j MASQUERADE", natrules.NoChange, ""},
 		{"a secondary address", secondary, peer + "192.168.77.2", "-o eth0 -j MASQUERADE", natrules.AddrChange, ""},
 		{"a secondary address, SNAT to itself", secondary, peer + "192.168.77.2", "-o eth0 -j SNAT --to-source 192.168.77.50", natrules.NoChange, ""},
-		{"a device's rule behind a bridge", "link add br-vx type bridge\nlink set flannel.1 master br-vx\nlink set br-vx up\nroute replace 10.244.1.0/24 dev br-vx\nroute replace 10.244.2.0/24 dev br-vx\n", "",
-			"-o flannel.1 -j MASQUERADE", natrules.NoChange, ""},
-		{"a bridge's rule", "link add br-vx type bridge\nlink set flannel.1 master br-vx\nlink set br-vx up\nroute replace 10.244.1.0/24 dev br-vx\nroute replace 10.244.2.0/24 dev br-vx\n", "",
-			"-o br-vx -j MASQUERADE", natrules.PortChange, ""},
+		{
+			"a device's rule behind a bridge", "link add br-vx type bridge\nlink set flannel.1 master br-vx\nlink set br-vx up\nroute replace 10.244.1.0/24 dev br-vx\nroute replace 10.244.2.0/24 dev br-vx\n", "",
+			"-o flannel.1 -j MASQUERADE", natrules.NoChange, "",
+		},
+		{
+			"a bridge's rule", "link add br-vx type bridge\nlink set flannel.1 master br-vx\nlink set br-vx up\nroute replace 10.244.1.0/24 dev br-vx\nroute replace 10.244.2.0/24 dev br-vx\n", "",
+			"-o br-vx -j MASQUERADE", natrules.PortChange, "",
+		},
 		{"a user", pods, "", "-m owner --uid-owner 65534 -j MASQUERADE --random-fully", natrules.PortChange, "host processes of uid 65534"},
 		{"packets without a socket", pods, "", "-o eth0 -m owner ! --socket-exists -j MASQUERADE --random-fully", natrules.PortChange, "pods or containers in 10.244.0.0/24 (cni0)"},
 		{"a set of all pods but those beyond the tunnel", pods, "ipset create s hash:net\nipset add s 10.244.0.0/16\nipset add s 10.244.0.0/22 nomatch", "-m set --match-set s dst -j RETURN", natrules.NoChange, ""},
