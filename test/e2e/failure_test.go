@@ -28,17 +28,24 @@ type nodes struct {
 
 func newNodes(t *testing.T, o lab.Options, flags ...string) *nodes {
 	t.Helper()
+	n := newWatched(t, o)
+	args := append([]string{
+		"--conntrack.min-interval=0s", "--natrules.min-interval=0s", fmt.Sprintf("--vxlan.port=%d", n.Options().Port),
+	}, flags...)
+	n.sender = labtest.StartExporter(t, n.A, labtest.Binary(t), args...)
+	n.receiver = labtest.StartExporter(t, n.B, labtest.Binary(t), args...)
+	return n
+}
+
+// newWatched builds a rig whose receiver is watched, without exporters.
+func newWatched(t *testing.T, o lab.Options) *nodes {
+	t.Helper()
 	n := &nodes{Rig: labtest.NewRig(t, o), t: t}
 	var err error
 	if n.wire, err = n.WatchWire(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = n.wire.Close() })
-	args := append([]string{
-		"--conntrack.min-interval=0s", "--natrules.min-interval=0s", fmt.Sprintf("--vxlan.port=%d", n.Options().Port),
-	}, flags...)
-	n.sender = labtest.StartExporter(t, n.A, labtest.Binary(t), args...)
-	n.receiver = labtest.StartExporter(t, n.B, labtest.Binary(t), args...)
 	return n
 }
 
@@ -53,15 +60,23 @@ func (n *nodes) fail() (bad float64) {
 		n.t.Error("the request did not stall")
 	}
 	bad = float64(len(n.count().Bad) - len(before.Bad))
-	if bad != 4 {
+	if bad < 4 { // more where a busy machine sends a second SYN
 		n.t.Errorf("%g bad packets on the wire; want 4", bad)
 	}
 	return bad
 }
 
+// stalls reports whether a request stalls: it sends a bad packet, and no answer comes.
 func (n *nodes) stalls() bool {
 	n.t.Helper()
-	return !n.answered(enough)
+	stalls, err := n.wire.Stalls(n.t.Context(), func(ctx context.Context) error {
+		_, err := n.Request(ctx)
+		return err
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return stalls
 }
 
 // answered makes a request and reports whether it was answered in time.
@@ -243,10 +258,10 @@ func TestReceivers(t *testing.T) {
 		invalid     = "vxlan_host_conntrack_invalid_total"
 		drops       = `vxlan_socket_drops_total{family="ipv4",port="8472"}`
 	)
-	for receiver, want := range map[lab.Receiver]map[string]float64{
-		lab.ReceiverNone:      {errorsTotal: 4, invalid: 0, drops: 4},
-		lab.ReceiverTrack:     {errorsTotal: 4, invalid: 4, drops: 0},
-		lab.ReceiverFirewalld: {errorsTotal: 0, invalid: 4, drops: 0},
+	for receiver, counts := range map[lab.Receiver][]string{ // others stay
+		lab.ReceiverNone:      {errorsTotal, drops},
+		lab.ReceiverTrack:     {errorsTotal, invalid},
+		lab.ReceiverFirewalld: {invalid},
 	} {
 		t.Run(string(receiver), func(t *testing.T) {
 			t.Parallel()
@@ -254,7 +269,10 @@ func TestReceivers(t *testing.T) {
 			o.Receiver = receiver
 			n := newNodes(t, o)
 			before := n.receiver.Scrape()
-			n.fail()
+			want, bad := map[string]float64{errorsTotal: 0, invalid: 0, drops: 0}, n.fail()
+			for _, counter := range counts {
+				want[counter] = bad
+			}
 			rose(t, before, n.receiver.Scrape(), want)
 		})
 	}

@@ -21,7 +21,7 @@ func TestVerdictAndReality(t *testing.T) {
 				t.Parallel()
 				o := lab.LiveFailure()
 				o.Backend, o.Family = backend, family
-				n := &nodes{Rig: labtest.NewRig(t, o), t: t}
+				n := newWatched(t, o)
 				stalls := 0
 				for _, rules := range lab.AllRules() {
 					if n.verdict(t, string(rules), combination{rules: rules, random: true, udp: true, tx: true}) {

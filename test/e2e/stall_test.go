@@ -315,7 +315,7 @@ func (n *nodes) meets(f failure, when string, stalls bool, before, after string)
 // The self-test says of this kernel what its requests show, and the exporter then says the same by its evidence.
 func TestSelfTestAndReality(t *testing.T) {
 	t.Parallel()
-	n := &nodes{Rig: labtest.NewRig(t, failure{node.ZeroChecksum, lab.IPv4, lab.NFT}.options()), t: t}
+	n := newWatched(t, failure{node.ZeroChecksum, lab.IPv4, lab.NFT}.options())
 	stored := filepath.Join(t.TempDir(), "selftest.json")
 	out, err := n.A.Run(labtest.Binary(t), "selftest", "--output=json", "--write="+stored)
 	if err != nil {
