@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +29,10 @@ const pathIdle = 10 * time.Minute
 
 // pathTimeout bounds a round. Its own bounds are tighter: four waves of the probe's timeout.
 const pathTimeout = 10 * time.Second
+
+// pathKept is for how many rounds the targets are kept: reading them, from a neighbor table of thousands above all, costs more than asking.
+// They are read anew sooner when a device changes, and after a round in which not all was well.
+const pathKept = 10
 
 // PathConfig says how often and how much is asked.
 type PathConfig struct {
@@ -52,6 +57,11 @@ type Path struct {
 	path     *node.Path // of the last round that could be made
 	err      error      // of the last round
 	totals   []node.PathTotal
+
+	// Of Run alone.
+	found probe.Found
+	from  probe.Config // what found was read with
+	left  int          // rounds until it is read anew
 }
 
 // NewPath makes the collector called "path". Nothing is sent before Run and the first Observe.
@@ -160,12 +170,15 @@ func (c *Path) ask(ctx context.Context, devices []node.Device) (*node.Path, erro
 	if c.conf.Mark != nil && c.conf.Mark() != 0 {
 		mark = c.conf.Mark()
 	}
-	found, err := probe.Find(ctx, probe.Config{Open: c.conf.Open, Devices: devices, Max: c.conf.Peers, Mark: mark})
-	if err != nil {
+	if err := c.find(ctx, devices, mark); err != nil {
 		return nil, err
 	}
-	path := probe.Round(ctx, found.Targets, probe.Options{Mark: mark, Count: probe.DefaultCount, Timeout: probe.DefaultTimeout, Own: found.Own})
-	path.Unprobed = found.Unprobed
+	path := probe.Round(ctx, c.found.Draw(c.conf.Peers), probe.Options{Mark: mark, Count: probe.DefaultCount, Timeout: probe.DefaultTimeout, Own: c.found.Own})
+	path.Unprobed = c.found.Unprobed
+	if !allOK(path.Peers) {
+		c.left = 0
+	}
+	var err error
 	switch {
 	case len(path.Limits) > 0:
 		err = fmt.Errorf("%s: %w", path.Limits[0], fs.ErrPermission)
@@ -173,6 +186,28 @@ func (c *Path) ask(ctx context.Context, devices []node.Device) (*node.Path, erro
 		err = fmt.Errorf("no peer to ask: %w", errors.Join(fs.ErrNotExist, unprobed(path.Unprobed)))
 	}
 	return &path, err
+}
+
+// find reads the targets of the next rounds when it is time to, or a device has changed.
+func (c *Path) find(ctx context.Context, devices []node.Device, mark uint32) (err error) {
+	if c.left--; c.left >= 0 && mark == c.from.Mark && reflect.DeepEqual(devices, c.from.Devices) {
+		return nil
+	}
+	c.left = 0
+	c.from = probe.Config{Open: c.conf.Open, Devices: devices, Max: c.conf.Peers * pathKept, Mark: mark}
+	if c.found, err = probe.Find(ctx, c.from); err == nil {
+		c.left = pathKept - 1
+	}
+	return err
+}
+
+func allOK(peers []node.PathPeer) bool {
+	for _, p := range peers {
+		if slices.ContainsFunc(p.Senders, func(s node.PathSender) bool { return s.State != node.PathOK }) {
+			return false
+		}
+	}
+	return len(peers) > 0
 }
 
 func unprobed(why []string) error {

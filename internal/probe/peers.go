@@ -36,6 +36,26 @@ type Found struct {
 	Unprobed []string            // devices and addresses that are left out, and why
 }
 
+// Draw takes up to so many peers of each device and family: those that have waited longest.
+func (f *Found) Draw(most int) []Target {
+	type group struct {
+		device string
+		six    bool
+	}
+	var drawn, left []Target
+	taken := map[group]int{}
+	for _, t := range f.Targets {
+		if g := (group{t.Device, t.Peer.Is6()}); taken[g] < most {
+			taken[g]++
+			drawn = append(drawn, t)
+		} else {
+			left = append(left, t)
+		}
+	}
+	f.Targets = slices.Concat(left, drawn)
+	return drawn
+}
+
 // finder reads what is needed to know the targets.
 type finder struct {
 	Config
@@ -43,6 +63,13 @@ type finder struct {
 	found     Found
 	addresses []rtnl.Address
 	nics      map[int]rtnl.NIC
+	routed    map[way]bool // whether it is taken
+}
+
+// way is what the marked packets of a sender are taken to share, whichever peer they go to: the interface that they leave by.
+type way struct {
+	source netip.Addr
+	index  int
 }
 
 // Find reads the peers from the neighbor tables, or takes those given, and the addresses to ask them from.
@@ -52,7 +79,7 @@ func Find(ctx context.Context, c Config) (Found, error) {
 		return Found{}, err
 	}
 	defer func() { _ = conn.Close() }()
-	f := &finder{Config: c, Conn: conn, nics: map[int]rtnl.NIC{}, found: Found{Own: map[netip.Addr]bool{}}}
+	f := &finder{Config: c, Conn: conn, nics: map[int]rtnl.NIC{}, routed: map[way]bool{}, found: Found{Own: map[netip.Addr]bool{}}}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		all, err := f.Addresses(family)
 		if err != nil {
@@ -230,8 +257,14 @@ func (f *finder) add(d *node.Device, peer netip.Addr) error {
 		return err
 	}
 	for _, s := range senders {
-		r, err := f.Route(peer, s.Source, f.Mark)
-		if err == nil && r.Index == route.Index {
+		w := way{s.Source, route.Index}
+		taken, known := f.routed[w]
+		if !known {
+			r, err := f.Route(peer, s.Source, f.Mark)
+			taken = err == nil && r.Index == route.Index
+			f.routed[w] = taken
+		}
+		if taken {
 			t.Senders = append(t.Senders, s)
 		}
 	}

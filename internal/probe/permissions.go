@@ -12,15 +12,20 @@ type capabilities struct {
 	echo [2]echoSocket // of IPv4 and IPv6
 }
 
-// permissions tries what is permitted, without sending anything.
-func permissions(mark uint32) (can capabilities) {
+// permissions tries what is permitted and the targets need, without sending anything.
+func permissions(mark uint32, targets []Target) (can capabilities) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark))
 		unix.Close(fd)
 	}
 	can.mark = err
-	for i, six := range []bool{false, true} {
+	for _, t := range targets {
+		six := t.Peer.Unmap().Is6()
+		i := index(six)
+		if can.echo[i] != noEcho {
+			continue
+		}
 		for _, how := range []echoSocket{pingEcho, rawEcho} {
 			if fd, _, err := socket(echo, six, how); err == nil {
 				unix.Close(fd)

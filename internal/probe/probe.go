@@ -51,12 +51,12 @@ type Options struct {
 // Round asks all targets side by side. It returns what is known when ctx ends.
 func Round(ctx context.Context, targets []Target, o Options) node.Path {
 	p := node.Path{Time: time.Now(), Mark: o.Mark}
-	can := permissions(o.Mark)
+	can := permissions(o.Mark, targets)
 	p.Limits = can.limits()
 	var all []*exchange
 	for i := range targets {
 		for j := range targets[i].Senders {
-			all = append(all, newExchange(&targets[i], j, can, o))
+			all = append(all, newExchange(&targets[i], j, can, &o))
 		}
 	}
 	var waiting waiter
@@ -109,9 +109,9 @@ type exchange struct {
 	trips  []time.Duration
 }
 
-func newExchange(t *Target, sender int, can capabilities, o Options) *exchange {
+func newExchange(t *Target, sender int, can capabilities, o *Options) *exchange {
 	return &exchange{
-		target: t, sender: t.Senders[sender], opts: &o, can: can,
+		target: t, sender: t.Senders[sender], opts: o, can: can,
 		talk: conversation{
 			count: o.Count, canMark: can.mark == nil, canEcho: can.echo[index(t.Peer.Unmap().Is6())] != noEcho,
 			udpOffload: t.UDPOffload, askFull: sender == 0,

@@ -109,9 +109,6 @@ func (p *packet) options(six bool) error {
 		err = errors.Join(err, unix.SetsockoptInt(p.fd, level, discover, unix.IP_PMTUDISC_PROBE))
 	}
 	switch {
-	case p.ask.kind == syn:
-		// Closed without a word, should somebody listen there.
-		err = errors.Join(err, unix.SetsockoptLinger(p.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 	case p.ask.kind == soft && !six:
 		err = errors.Join(err, unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, noChecksum, 1))
 	case p.ask.kind == echo && p.echo.raw:

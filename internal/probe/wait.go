@@ -87,9 +87,11 @@ func (w *waiter) collect(now time.Time) {
 func (w *waiter) answered(p *packet, events int16) bool {
 	six := p.from.target.Peer.Unmap().Is6()
 	if events&(unix.POLLERR|unix.POLLHUP) != 0 {
-		beyond := w.errorQueue(p, six)
+		if w.errorQueue(p, six) {
+			return true
+		}
 		errno, err := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if beyond || (err == nil && unix.Errno(errno) == unix.ECONNREFUSED) { //nolint:gosec // an errno
+		if err == nil && unix.Errno(errno) == unix.ECONNREFUSED { //nolint:gosec // an errno
 			return true
 		}
 		if p.ask.kind == syn { // over
@@ -97,7 +99,8 @@ func (w *waiter) answered(p *packet, events int16) bool {
 			return false
 		}
 	}
-	if p.ask.kind == syn {
+	if p.ask.kind == syn { // somebody listens there: closed without a word
+		_ = unix.SetsockoptLinger(p.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		return events&unix.POLLOUT != 0
 	}
 	for {
@@ -117,22 +120,23 @@ func (p *packet) fail() { p.close() }
 
 // errorQueue reads what ICMP errors came (ip(7), IP_RECVERR) and reports whether one is of another host than this: it has received the
 // packet. "Too big" is of one that has not.
-func (w *waiter) errorQueue(p *packet, six bool) (beyond bool) {
+func (w *waiter) errorQueue(p *packet, six bool) bool {
 	for {
 		_, n, _, _, err := unix.Recvmsg(p.fd, w.buf[:], w.oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return beyond
+			return false
 		}
 		messages, err := unix.ParseSocketControlMessage(w.oob[:n])
 		if err != nil {
-			return beyond
+			return false
 		}
 		for _, m := range messages {
-			from, ok := offender(m.Data, six)
-			beyond = beyond || (ok && !p.own[from])
+			if from, ok := offender(m.Data, six); ok && !p.own[from] {
+				return true
+			}
 		}
 	}
 }
