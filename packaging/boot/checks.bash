@@ -114,10 +114,10 @@ collectors_succeed() {
   [[ -z $failing ]] || { equal "${1-}" "$failing" && grep -q "^vxlan_scrape_collector_not_permitted{collector=\"$failing\"} 1\$" <<<"$metrics"; }
 }
 
-# with_drop_in NAME ARGS COMMAND...: runs the command while the drop-in is in place.
+# with_drop_in NAME ARGS COMMAND...: runs the command while the drop-in, if any, and the arguments are in place.
 with_drop_in() {
   local dir=/etc/systemd/system/vxlan_exporter.service.d status=0
-  shell "mkdir -p $dir; cp /usr/share/doc/vxlan-exporter/examples/$1 $dir/
+  shell "mkdir -p $dir; ${1:+cp /usr/share/doc/vxlan-exporter/examples/$1 $dir/}
     cp /etc/default/vxlan_exporter /var/tmp/settings; echo 'ARGS=\"$2\"' >>/etc/default/vxlan_exporter
     systemctl daemon-reload; systemctl restart vxlan_exporter.service"
   "${@:3}" || status=$?
@@ -144,6 +144,28 @@ wire_probe() {
 }
 wire_packets() {
   scrape | grep '^vxlan_wire_packets_total{direction="out",family="ipv4",.*} [1-9]'
+}
+
+# path_probe: the other node answers packets with finished checksums, and no others: all are masqueraded.
+path_probe() {
+  shell '
+    mac=$(cat /sys/class/net/flannel.1/address)
+    ip netns add peer
+    ip link set u1 netns peer
+    ethtool -K u0 tx off
+    ip -n peer link set u1 address 02:00:00:00:00:02 up
+    ip -n peer addr add 192.0.2.2/24 dev u1
+    ip -n peer link add vx address 02:00:00:00:01:02 type vxlan id 1 dstport 8472 local 192.0.2.2 dev u1 nolearning
+    ip -n peer addr add 198.51.100.2/24 dev vx
+    ip -n peer link set vx up
+    ip -n peer neigh add 198.51.100.1 lladdr $mac dev vx
+    bridge -n peer fdb add $mac dev vx dst 192.0.2.1
+    ip neigh replace 198.51.100.2 lladdr 02:00:00:00:01:02 dev flannel.1 nud permanent'
+  eventually 10 path_is_spoiled && collectors_succeed natrules
+}
+path_is_spoiled() {
+  scrape | grep '^vxlan_path_[ps]'
+  scrape | grep -E '^vxlan_path_state\{.*state="(nat|offload)"\} 1$'
 }
 
 # features_are_right: every feature that is published is what ethtool(8) says, which has names of its own for some.
@@ -205,8 +227,9 @@ new_main_pid() {
 # A reader that hangs: the kernel does not return from opening a FIFO that nobody writes to (fifo(7)).
 watchdog_bites() {
   shell '
-    mkdir -p /run/hung/net /run/systemd/system/vxlan_exporter.service.d
-    mkfifo /run/hung/net/snmp
+    mkdir -p /run/hung/1/net /run/systemd/system/vxlan_exporter.service.d
+    ln -s 1 /run/hung/self
+    mkfifo /run/hung/1/net/snmp
     chmod -R a+rX /run/hung
     printf "[Service]\nWatchdogSec=4s\nEnvironment=GOTRACEBACK=none\nEnvironmentFile=\nEnvironment=ARGS=--path.procfs=/run/hung\n" \
       >/run/systemd/system/vxlan_exporter.service.d/hung.conf
@@ -301,6 +324,7 @@ test_deb() {
   check "collectors succeed under the sandbox, legacy NAT rules may be refused" eventually 15 collectors_succeed natrules
   check "legacy NAT rules by the drop-in" with_drop_in legacy-rules.conf "" legacy_rules
   check "the wire probe by the drop-in" with_drop_in wire-probe.conf --collector.wire wire_probe
+  check "the probe of the path sends and judges under the sandbox" with_drop_in "" --collector.path path_probe
   check "features are what ethtool says" features_are_right
   check "there are NATed flows" test "$(snat_flows)" -ge 1
   check "NATed flows are what conntrack says" eventually 15 equal_flows
