@@ -14,7 +14,7 @@ import (
 
 // programs are what package lab runs: make deps installs them.
 func programs() []string {
-	return []string{"ip", "iptables-nft", "iptables-legacy", "nft", "ethtool", "conntrack", "tcpdump", "sysctl"}
+	return []string{"ip", "iptables-nft", "iptables-legacy", "nft", "ethtool", "conntrack", "ipset", "tcpdump", "sysctl"}
 }
 
 // NeedNamespaces ends a test that cannot have network namespaces of its own.
