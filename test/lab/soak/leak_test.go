@@ -76,8 +76,6 @@ func TestLeaksAreFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Resident memory is still settling in a process so young; a soak leaves its first fifth out for that.
-			delete(s.series, "resident memory")
 			verdict := fmt.Sprint(s.judge(io.Discard))
 			for _, q := range []string{"heap", "goroutines", "open files"} {
 				if got := strings.Contains(verdict, q+": grows"); got != (q == what) {

@@ -43,7 +43,6 @@ type seen struct {
 // measure measures at intervals until ctx ends.
 func measure(ctx context.Context, e *scrape.Exporter, interval time.Duration) (*seen, error) {
 	s := &seen{series: map[string]flat.Series{}}
-	start := time.Now()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -65,7 +64,7 @@ func measure(ctx context.Context, e *scrape.Exporter, interval time.Duration) (*
 			if err != nil {
 				return s, fmt.Errorf("%s: %w", q.name, err)
 			}
-			s.series[q.name] = append(s.series[q.name], flat.Sample{At: time.Since(start).Seconds(), Value: v})
+			s.series[q.name] = append(s.series[q.name], v)
 		}
 	}
 }
@@ -75,14 +74,11 @@ func (s *seen) judge(out io.Writer) error {
 	var errs []error
 	for _, q := range measured() {
 		series := s.series[q.name]
-		v := series.Judge(flat.Limit{Growth: q.growth})
-		last := 0.0
 		if len(series) > 0 {
-			last = series[len(series)-1].Value
+			fmt.Fprintf(out, "%-16s %12.0f at first, %12.0f at the end\n", q.name, series[0], series[len(series)-1])
 		}
-		fmt.Fprintf(out, "%-16s %12.0f at the end, %s\n", q.name, last, v)
-		if v.Grows {
-			errs = append(errs, fmt.Errorf("%s: %s", q.name, v))
+		if err := series.Judge(q.growth); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", q.name, err))
 		}
 	}
 	return errors.Join(errs...)
