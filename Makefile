@@ -33,7 +33,7 @@ run: build ## build and run the exporter on this node
 	./$(BINARY) $(ARGS)
 
 demo: deps build ## the live failure between two namespaces, with an exporter on each side
-	$(GO) run ./test/lab/rig demo --exporter ./$(BINARY)
+	$(GO) run ./test/lab/demo --exporter ./$(BINARY)
 
 lint: $(GOLANGCI) ## golangci-lint, which is built first (minutes); make vet is in make test
 	$(GOLANGCI) run --allow-parallel-runners

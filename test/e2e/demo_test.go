@@ -15,7 +15,7 @@ func TestDemo(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "run", "vxlan_exporter/test/lab/rig", "demo", "--exporter", labtest.Binary(t)).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "run", "vxlan_exporter/test/lab/demo", "--exporter", labtest.Binary(t)).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -43,7 +43,7 @@ func TestDemoWithoutFailure(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "run", "vxlan_exporter/test/lab/rig", "demo", "--exporter", labtest.Binary(t), "--rules=fixed").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "run", "vxlan_exporter/test/lab/demo", "--exporter", labtest.Binary(t), "--rules=fixed").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "the failure did not show") {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -28,26 +28,12 @@ type NS struct{ Name string }
 
 // NewNS makes a network namespace with its loopback up. The name is unique to this process: NAME-PID-N.
 func NewNS(name string) (*NS, error) {
-	return NewNamedNS(fmt.Sprintf("vxe-%s-%d-%d", name, os.Getpid(), nsCount.Add(1)))
-}
-
-// NewNamedNS is NewNS with the very name given, for namespaces that outlive the process. It fails when the name is taken.
-func NewNamedNS(name string) (*NS, error) {
-	n := &NS{Name: name}
+	n := &NS{Name: fmt.Sprintf("vxe-%s-%d-%d", name, os.Getpid(), nsCount.Add(1))}
 	if out, err := run(exec.Command("ip", "netns", "add", n.Name)); err != nil {
 		return nil, fmt.Errorf("ip netns add %s: %w: %s (needs root)", n.Name, err, out)
 	}
 	if _, err := n.Run("ip", "link", "set", "lo", "up"); err != nil {
 		return nil, errors.Join(err, n.Close())
-	}
-	return n, nil
-}
-
-// OpenNS returns the namespace called name that another process made with NewNamedNS. The error satisfies fs.ErrNotExist when there is none.
-func OpenNS(name string) (*NS, error) {
-	n := &NS{Name: name}
-	if _, err := os.Stat(n.Path()); err != nil {
-		return nil, fmt.Errorf("network namespace %s: %w", name, err)
 	}
 	return n, nil
 }

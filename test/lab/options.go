@@ -1,11 +1,6 @@
 package lab
 
-import (
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
-)
+import "cmp"
 
 // Rules names the NAT rules of the sending node.
 type Rules string
@@ -83,28 +78,26 @@ const (
 
 // Options describe a rig. The zero value of a field that has no false is replaced by the default it names.
 type Options struct {
-	Name string `json:"name,omitempty"` // namespaces NAME-a, NAME-b and NAME-pod; empty: names unique to this process
+	Rules       Rules   // default RulesNone
+	RandomFully bool    // MASQUERADE --random-fully; nftables mode always randomises
+	Backend     Backend // default Legacy
+	MarkBit     uint    // bit of the masquerade mark, 1 to 31; default 14, kube-proxy's own
 
-	Rules       Rules   `json:"rules"`              // default RulesNone
-	RandomFully bool    `json:"random_fully"`       // MASQUERADE --random-fully; nftables mode always randomises
-	Backend     Backend `json:"backend"`            // default Legacy
-	MarkBit     uint    `json:"mark_bit,omitempty"` // bit of the masquerade mark, 1 to 31; default 14, kube-proxy's own
+	Family      Family // default IPv4
+	Port        uint16 // VXLAN port; default 8472, flannel's and Linux' own
+	UDPChecksum bool   // outer UDP checksum of the sender's device
+	TxChecksum  bool   // tx-checksum-ip-generic of the sender's device
 
-	Family      Family `json:"family"`       // default IPv4
-	Port        uint16 `json:"port"`         // VXLAN port; default 8472, flannel's and Linux' own
-	UDPChecksum bool   `json:"udp_checksum"` // outer UDP checksum of the sender's device
-	TxChecksum  bool   `json:"tx_checksum"`  // tx-checksum-ip-generic of the sender's device
+	Receiver  Receiver  // default ReceiverNone
+	Notrack   bool      // raw NOTRACK for the VXLAN port on the sender
+	MarkReset MarkReset // default MarkResetNone
 
-	Receiver  Receiver  `json:"receiver"`   // default ReceiverNone
-	Notrack   bool      `json:"notrack"`    // raw NOTRACK for the VXLAN port on the sender
-	MarkReset MarkReset `json:"mark_reset"` // default MarkResetNone
-
-	TxRehash   bool `json:"tx_rehash"`             // net.core.txrehash on the sender: a new path after a SYN timeout
-	UDPTimeout int  `json:"udp_timeout,omitempty"` // net.netfilter.nf_conntrack_udp_timeout on the sender, seconds; 0 leaves 30
+	TxRehash   bool // net.core.txrehash on the sender: a new path after a SYN timeout
+	UDPTimeout int  // net.netfilter.nf_conntrack_udp_timeout on the sender, seconds; 0 leaves 30
 
 	// ImitateA makes the sender behave like a kernel with the zero-checksum bug: what is NATed and has no outer checksum leaves
 	// with 0xffff in the field, as long as TxChecksum is on.
-	ImitateA bool `json:"imitate_a,omitempty"`
+	ImitateA bool
 }
 
 // LiveFailure are the options that show the failure on any kernel: the outer checksum is left to offload and NAT spoils it.
@@ -116,52 +109,14 @@ func LiveFailure() Options {
 }
 
 func (o Options) withDefaults() Options {
-	o.Rules = or(o.Rules, RulesNone)
-	o.Backend = or(o.Backend, Legacy)
-	o.Family = or(o.Family, IPv4)
-	o.Receiver = or(o.Receiver, ReceiverNone)
-	o.MarkReset = or(o.MarkReset, MarkResetNone)
-	o.Port = or(o.Port, 8472)
-	o.MarkBit = or(o.MarkBit, 14) // kube-proxy --iptables-masquerade-bit
+	o.Rules = cmp.Or(o.Rules, RulesNone)
+	o.Backend = cmp.Or(o.Backend, Legacy)
+	o.Family = cmp.Or(o.Family, IPv4)
+	o.Receiver = cmp.Or(o.Receiver, ReceiverNone)
+	o.MarkReset = cmp.Or(o.MarkReset, MarkResetNone)
+	o.Port = cmp.Or(o.Port, 8472)
+	o.MarkBit = cmp.Or(o.MarkBit, 14) // kube-proxy --iptables-masquerade-bit
 	return o
-}
-
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
-}
-
-func (o Options) validate() error {
-	return errors.Join(
-		oneOf("rules", o.Rules, AllRules()...),
-		oneOf("backend", o.Backend, Legacy, NFT),
-		oneOf("family", o.Family, IPv4, IPv6),
-		oneOf("receiver", o.Receiver, ReceiverNone, ReceiverTrack, ReceiverFirewalld),
-		oneOf("mark reset", o.MarkReset, MarkResetNone, MarkResetFilter, MarkResetMangle),
-		inRange("mark bit", int(o.MarkBit), 1, 31),
-		inRange("UDP timeout", o.UDPTimeout, 0, 86400),
-	)
-}
-
-func oneOf[T ~string](what string, v T, allowed ...T) error {
-	if slices.Contains(allowed, v) {
-		return nil
-	}
-	var names []string
-	for _, a := range allowed {
-		names = append(names, fmt.Sprintf("%q", string(a)))
-	}
-	return fmt.Errorf("%s %q: must be one of %s", what, v, strings.Join(names, ", "))
-}
-
-func inRange(what string, v, low, high int) error {
-	if v < low || v > high {
-		return fmt.Errorf("%s %d: must be from %d to %d", what, v, low, high)
-	}
-	return nil
 }
 
 func (o Options) mark() uint32 { return 1 << o.MarkBit }

@@ -31,49 +31,38 @@ type Rig struct {
 
 	opts   Options
 	tables map[string]bool // iptables tables written so far: they are emptied when no longer wanted
-	pod    *podServer      // nil when another process serves
+	pod    *podServer
 
 	queries atomic.Uint32 // made so far
 }
 
-// New builds a rig and serves the pod from this process. Needs root, ip, bridge, ethtool and iptables (nft for nftables forms).
+// New builds a rig. It needs root, ip, bridge, ethtool and iptables (nft for the nftables forms).
 func New(o Options) (*Rig, error) {
-	r, err := build(o)
-	if err != nil {
-		return nil, err
-	}
-	if r.pod, err = servePod(r.Pod); err != nil {
-		return nil, errors.Join(err, r.Close())
+	r := newRig(o.withDefaults())
+	if err := r.build(); err != nil {
+		return nil, errors.Join(fmt.Errorf("build the rig: %w", err), r.Close())
 	}
 	return r, nil
 }
 
-func build(o Options) (*Rig, error) {
-	o = o.withDefaults()
-	if err := o.validate(); err != nil {
-		return nil, err
-	}
-	r := newRig(o)
+func (r *Rig) build() (err error) {
 	for _, n := range []struct {
 		ns   **NS
 		role string
 	}{{&r.A, "a"}, {&r.B, "b"}, {&r.Pod, "pod"}} {
-		var err error
-		if o.Name != "" {
-			*n.ns, err = NewNamedNS(o.Name + "-" + n.role)
-		} else {
-			*n.ns, err = NewNS(n.role)
-		}
-		if err != nil {
-			return nil, errors.Join(err, r.Close())
+		if *n.ns, err = NewNS(n.role); err != nil {
+			return err
 		}
 	}
-	for _, step := range []func() error{r.wire, r.addVXLAN, r.sysctls, r.applyOffload, r.applySenderRules, r.applyReceiverRules, r.applyUDPTimeout} {
+	for _, step := range []func() error{
+		r.wire, r.addVXLAN, r.sysctls, r.applyOffload, r.applySenderRules, r.applyReceiverRules, r.applyUDPTimeout,
+	} {
 		if err := step(); err != nil {
-			return nil, errors.Join(fmt.Errorf("build the rig: %w", err), r.Close())
+			return err
 		}
 	}
-	return r, nil
+	r.pod, err = servePod(r.Pod)
+	return err
 }
 
 func newRig(o Options) *Rig {
@@ -98,9 +87,6 @@ func (r *Rig) Close() error {
 		if n != nil {
 			errs = append(errs, n.Close())
 		}
-	}
-	if r.opts.Name != "" && r.A != nil { // nil: the name is another rig's
-		errs = append(errs, r.forget())
 	}
 	return errors.Join(errs...)
 }
@@ -146,19 +132,11 @@ func (r *Rig) SetReceiver(to Receiver) error {
 }
 
 func (r *Rig) set(change func(*Options), steps ...func() error) error {
-	o := r.opts
-	change(&o)
-	if err := o.validate(); err != nil {
-		return err
-	}
-	r.opts = o
+	change(&r.opts)
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
-	}
-	if r.opts.Name != "" {
-		return r.save()
 	}
 	return nil
 }

@@ -172,18 +172,3 @@ func (n *NS) dial(ctx context.Context, d *net.Dialer, network, address string) (
 	})
 	return c, err
 }
-
-// WaitPod waits until the pod answers its own neighborhood, the tunnel aside.
-func (r *Rig) WaitPod(ctx context.Context) error {
-	for {
-		c, err := r.Pod.DialContext(ctx, "tcp4", netip.AddrPortFrom(r.PodIP, PodPort).String())
-		if err == nil {
-			return c.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the pod does not answer: %w", errors.Join(ctx.Err(), err))
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}

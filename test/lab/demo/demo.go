@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/alecthomas/kingpin/v2"
 
 	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/scrape"
@@ -23,13 +20,6 @@ const (
 	stalled = 900 * time.Millisecond
 	healthy = 500 * time.Millisecond
 )
-
-func addDemo(app *kingpin.Application, commands map[string]func(context.Context) error) {
-	cmd := app.Command("demo", "Cause the live failure, show what an exporter on each node sees of it, and cure it. Takes about 10 s.")
-	exporter := cmd.Flag("exporter", "The vxlan_exporter binary.").Required().ExistingFile()
-	s := addSwitches(cmd)
-	commands[cmd.FullCommand()] = func(ctx context.Context) error { return demo(ctx, os.Stdout, *exporter, s.o) }
-}
 
 // checkLines is how much of the check command's report is shown: the verdict and the findings come first.
 const checkLines = 25
