@@ -94,7 +94,7 @@ test-costs: deps ## what readers may allocate and compute
 	$(GO) test -tags load -count=1 -v -run Cost ./internal/... ./collectors ./test/e2e
 
 soak: deps build ## memory, goroutines and files stay flat under churn (SOAK=5m)
-	$(GO) run ./test/lab/soak --exporter ./$(BINARY) --duration $(SOAK)
+	$(TESTED) $(GO) test -tags load -count=1 -v -timeout 0 -run TestSoak ./test/load -args -soak $(SOAK)
 
 fuzz: deps ## every fuzz target for FUZZTIME (10m)
 	GO='$(GO)' ./test/fuzz/run $(FUZZTIME)

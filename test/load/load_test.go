@@ -176,8 +176,15 @@ func scrapers(ctx context.Context, t *testing.T, x target, n int) int64 {
 	return answers.Load()
 }
 
-func fetch(client *http.Client, url string) (string, error) {
-	resp, err := client.Get(url)
+func fetch(client *http.Client, url string) (string, error) { return fetchAs(client, url, "") }
+
+func fetchAs(client *http.Client, url, accept string) (string, error) {
+	request, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Accept", accept)
+	resp, err := client.Do(request)
 	if err != nil {
 		return "", err
 	}

@@ -5,6 +5,7 @@ package load_test
 
 import (
 	"flag"
+	"os"
 	"testing"
 	"time"
 
@@ -14,10 +15,15 @@ import (
 // How long and how much. The defaults are the short form, of make stress; LOAD and CHURNS make it longer.
 var (
 	loadTime = flag.Duration("load", 5*time.Second, "how long each kind of load lasts")
+	soak     = flag.Duration("soak", 0, "how long the soak lasts; 0: there is none")
 	churns   = flag.Int("churns", 1500, "VXLAN devices made, renamed and deleted")
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "leak" {
+		leak(os.Args[2])
+		return
+	}
 	labtest.Enter(labtest.BuildExporter)
 	m.Run()
 }

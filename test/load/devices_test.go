@@ -1,4 +1,6 @@
-package churn
+//go:build load
+
+package load_test
 
 import (
 	"context"
@@ -15,17 +17,17 @@ import (
 	"vxlan_exporter/test/lab"
 )
 
-// Churn makes devices in a namespace.
-type Churn struct {
+// churn makes, renames and deletes devices of a namespace as fast as the kernel lets it.
+type churn struct {
 	route    *netlink.Conn
 	features *ethtool.Client
-	last     Device
+	last     device
 	made     atomic.Uint32
 }
 
-// Open prepares a churn in the namespace. Close ends it.
-func Open(n *lab.NS) (*Churn, error) {
-	var c Churn
+// openChurn prepares a churn in the namespace.
+func openChurn(n *lab.NS) (*churn, error) {
+	var c churn
 	err := n.Do(func() (err error) {
 		if c.route, err = netlink.Dial(unix.NETLINK_ROUTE, nil); err != nil {
 			return err
@@ -41,24 +43,24 @@ func Open(n *lab.NS) (*Churn, error) {
 }
 
 // Close closes the sockets.
-func (c *Churn) Close() error { return errors.Join(c.route.Close(), c.features.Close()) }
+func (c *churn) Close() error { return errors.Join(c.route.Close(), c.features.Close()) }
 
-// Made is the VNI of the newest device.
-func (c *Churn) Made() Device { return Device(c.made.Load()) }
+// newest is the device made last.
+func (c *churn) newest() device { return device(c.made.Load()) }
 
 // group is the device group of a batch: all of a group are deleted by one request, for one wait until the kernel has let go of them.
 const group = 77
 
-// Batch makes n devices, brings every other one up, renames them and deletes them all. It stops early when ctx ends, and deletes what is
+// batch makes n devices, brings every other one up, renames them and deletes them all. It stops early when ctx ends, and deletes what is
 // there in any case.
-func (c *Churn) Batch(ctx context.Context, n int) (err error) {
+func (c *churn) batch(ctx context.Context, n int) (err error) {
 	defer func() {
 		_, deleted := c.do(unix.RTM_DELLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.Uint32(unix.IFLA_GROUP, group) })
 		if deleted != nil {
 			err = errors.Join(err, fmt.Errorf("churn: delete a batch: %w", deleted))
 		}
 	}()
-	reused := map[string]Device{}
+	reused := map[string]device{}
 	for range n {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -66,28 +68,28 @@ func (c *Churn) Batch(ctx context.Context, n int) (err error) {
 		c.last++
 		c.made.Store(uint32(c.last))
 		d := c.last
-		if err := c.Make(d, group); err != nil {
+		if err := c.make(d, group); err != nil {
 			return err
 		}
 		// The device before it gives up a name that is used again, by renaming or by its end.
-		if before, taken := reused[d.Settled()]; taken {
+		if before, taken := reused[d.settled()]; taken {
 			if err := c.giveUp(before); err != nil {
 				return err
 			}
 		}
 		if d%7 == 0 {
-			reused[d.Settled()] = d
+			reused[d.settled()] = d
 		}
-		if err := c.rename(d.Fresh(), d.Settled()); err != nil {
+		if err := c.rename(d.fresh(), d.settled()); err != nil {
 			return err
 		}
 		if d%2 == 0 {
-			if err := c.up(d.Settled()); err != nil {
+			if err := c.up(d.settled()); err != nil {
 				return err
 			}
 		}
-		if d%7 != 0 && d.IsRenamed() {
-			if err := c.rename(d.Settled(), d.Renamed()); err != nil {
+		if d%7 != 0 && d.isRenamed() {
+			if err := c.rename(d.settled(), d.renamed()); err != nil {
 				return err
 			}
 		}
@@ -95,11 +97,11 @@ func (c *Churn) Batch(ctx context.Context, n int) (err error) {
 	return nil
 }
 
-func (c *Churn) giveUp(d Device) error {
-	if d.IsRenamed() {
-		return c.rename(d.Settled(), d.Renamed())
+func (c *churn) giveUp(d device) error {
+	if d.isRenamed() {
+		return c.rename(d.settled(), d.renamed())
 	}
-	return c.Delete(d.Settled())
+	return c.delete(d.settled())
 }
 
 // Attributes of IFLA_VXLAN (include/uapi/linux/if_link.h).
@@ -112,41 +114,41 @@ const (
 	vxlanUDPCsum  = 18
 )
 
-// Make makes a device under its fresh name, in a device group, and sets its features.
-func (c *Churn) Make(d Device, group uint32) error {
+// make makes a device under its fresh name, in a device group, and sets its features.
+func (c *churn) make(d device, group uint32) error {
 	_, err := c.do(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, link(0, 0), func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.IFLA_IFNAME, d.Fresh())
+		ae.String(unix.IFLA_IFNAME, d.fresh())
 		ae.Uint32(unix.IFLA_GROUP, group)
 		ae.Nested(unix.IFLA_LINKINFO, func(ae *netlink.AttributeEncoder) error {
 			ae.String(unix.IFLA_INFO_KIND, "vxlan")
 			ae.Nested(unix.IFLA_INFO_DATA, func(ae *netlink.AttributeEncoder) error {
 				ae.Uint32(vxlanID, uint32(d))
-				ae.Bytes(vxlanPort, binary.BigEndian.AppendUint16(nil, d.Port()))
+				ae.Bytes(vxlanPort, binary.BigEndian.AppendUint16(nil, d.port()))
 				attr := uint16(vxlanLocal)
-				if d.IPv6() {
+				if d.ipv6() {
 					attr = vxlanLocal6
 				}
-				ae.Bytes(attr, netip.MustParseAddr(d.Local()).AsSlice())
+				ae.Bytes(attr, netip.MustParseAddr(d.local()).AsSlice())
 				ae.Uint8(vxlanLearning, 0)
-				ae.Uint8(vxlanUDPCsum, uint8(b2u(d.UDPChecksum()))) //nolint:gosec // 0 or 1
+				ae.Uint8(vxlanUDPCsum, uint8(b2u(d.udpChecksum()))) //nolint:gosec // 0 or 1
 				return nil
 			})
 			return nil
 		})
 	})
-	if err == nil && !d.TxChecksum() {
-		err = c.features.SetTxChecksum(context.Background(), ethtool.Device{Name: d.Fresh()}, false)
+	if err == nil && !d.txChecksum() {
+		err = c.features.SetTxChecksum(context.Background(), ethtool.Device{Name: d.fresh()}, false)
 	}
 	if err != nil {
-		return fmt.Errorf("churn: make %s: %w", d.Fresh(), err)
+		return fmt.Errorf("churn: make %s: %w", d.fresh(), err)
 	}
 	return nil
 }
 
-// Settle gives a fresh device its settled name.
-func (c *Churn) Settle(d Device) error { return c.rename(d.Fresh(), d.Settled()) }
+// settle gives a fresh device its settled name.
+func (c *churn) settle(d device) error { return c.rename(d.fresh(), d.settled()) }
 
-func (c *Churn) rename(from, to string) error {
+func (c *churn) rename(from, to string) error {
 	index, err := c.index(from)
 	if err == nil {
 		_, err = c.do(unix.RTM_NEWLINK, 0, link(index, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, to) })
@@ -157,22 +159,22 @@ func (c *Churn) rename(from, to string) error {
 	return nil
 }
 
-func (c *Churn) up(name string) error {
+func (c *churn) up(name string) error {
 	if _, err := c.do(unix.RTM_NEWLINK, 0, link(0, unix.IFF_UP), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) }); err != nil {
 		return fmt.Errorf("churn: bring %s up: %w", name, err)
 	}
 	return nil
 }
 
-// Delete deletes one device.
-func (c *Churn) Delete(name string) error {
+// delete deletes one device.
+func (c *churn) delete(name string) error {
 	if _, err := c.do(unix.RTM_DELLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) }); err != nil {
 		return fmt.Errorf("churn: delete %s: %w", name, err)
 	}
 	return nil
 }
 
-func (c *Churn) index(name string) (uint32, error) {
+func (c *churn) index(name string) (uint32, error) {
 	answer, err := c.do(unix.RTM_GETLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) })
 	if err != nil {
 		return 0, err
@@ -184,7 +186,7 @@ func (c *Churn) index(name string) (uint32, error) {
 }
 
 // do sends a request and waits until it is done.
-func (c *Churn) do(kind netlink.HeaderType, flags netlink.HeaderFlags, fixed []byte, f func(*netlink.AttributeEncoder)) ([]netlink.Message, error) {
+func (c *churn) do(kind netlink.HeaderType, flags netlink.HeaderFlags, fixed []byte, f func(*netlink.AttributeEncoder)) ([]netlink.Message, error) {
 	ae := netlink.NewAttributeEncoder()
 	f(ae)
 	b, err := ae.Encode()
