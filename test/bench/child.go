@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -28,45 +29,32 @@ func child(args []string) error {
 	}
 	var s sample
 	var err error
-	switch args[0] {
-	case "guard":
-		if len(args) != 3 {
-			return errors.New("guard: want two numbers")
-		}
-		return guard(args[1:])
-	case "scan": // strategy, warm-up scans
-		if len(args) != 3 {
-			return errors.New("scan: want a strategy and a number")
-		}
-		s, err = scanOnce(args[1], args[2])
-	case "holds": // scans
-		if len(args) != 2 {
-			return errors.New("holds: want a number")
-		}
-		s, err = holdTimes(args[1])
-	case "echo": // namespace it comes from, duration
-		if len(args) != 3 {
-			return errors.New("echo: want a namespace and a duration")
-		}
+	switch {
+	case args[0] == "scan" && len(args) == 2: // strategy
+		s, err = scanOnce(args[1])
+	case args[0] == "echo" && len(args) == 3: // namespace it comes from, duration
 		s, err = echo(args[1], args[2])
-	case "drain":
-		s, err = drain(conntracktest.DumpRequest(unix.AF_UNSPEC, false, 0), 32<<10)
-	case "drain8":
-		s, err = drain(conntracktest.DumpRequest(unix.AF_UNSPEC, false, 0), 8<<10)
-	case "port":
+	case args[0] == "drain" && len(args) == 2: // size of the buffer
+		size, _ := strconv.Atoi(args[1])
+		s, err = drain(conntracktest.DumpRequest(unix.AF_UNSPEC, false, 0), size)
+	case args[0] == "port":
 		s, err = drain(conntracktest.DumpRequest(unix.AF_INET, true, port), 8<<10)
-	case "load": // strategy, CPU: scan without a pause until killed
-		if len(args) != 3 {
-			return errors.New("load: want a strategy and a CPU")
-		}
-		return load(args[1], args[2])
+	case args[0] == "load" && len(args) == 2: // strategy: scan without a pause until killed
+		return load(args[1])
 	default:
-		return fmt.Errorf("no measurement %q", args[0])
+		return fmt.Errorf("no measurement %q", args)
 	}
 	if err != nil {
 		return err
 	}
-	s.PeakKiB = peakKiB("self", "")
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	_, peak, _ := bytes.Cut(status, []byte("VmHWM:")) // getrusage(2) counts what this process was forked from, too
+	if _, err := fmt.Sscanf(string(peak), "%d kB", &s.PeakKiB); err != nil {
+		return err
+	}
 	return json.NewEncoder(os.Stdout).Encode(s)
 }
 
@@ -83,62 +71,33 @@ func (c *count) Visit(f *conntrack.Flow) {
 
 var targets = []conntrack.Target{{Family: unix.AF_INET, Port: port}}
 
-// scanOnce measures one scan, after so many that let the scanner find out what the table is made of.
-func scanOnce(strategy, warm string) (sample, error) {
-	warmups, err := strconv.Atoi(warm)
-	if err != nil {
-		return sample{}, err
-	}
-	scanner := conntrack.NewScanner(conntrack.Config{Strategy: conntrack.Strategy(strategy)})
-	defer func() { _ = scanner.Close() }()
+// scan scans with a deadline that a busy machine meets too.
+func scan(scanner *conntrack.Scanner, c *count) (conntrack.Stats, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	return scanner.Scan(ctx, targets, c)
+}
+
+// scanOnce measures one scan, after two that let the scanner find out what the table is made of.
+func scanOnce(strategy string) (sample, error) {
+	scanner := conntrack.NewScanner(conntrack.Config{Strategy: conntrack.Strategy(strategy)})
+	defer func() { _ = scanner.Close() }()
 	var c count
-	for range warmups {
-		if _, err := scanner.Scan(ctx, targets, &c); err != nil {
+	for range 2 {
+		if _, err := scan(scanner, &c); err != nil {
 			return sample{}, err
 		}
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	cpu, begin := cpuTime(), time.Now()
-	stats, err := scanner.Scan(ctx, targets, &c)
+	stats, err := scan(scanner, &c)
 	wall, cpuEnd := time.Since(begin), cpuTime()
 	runtime.ReadMemStats(&after)
 	return sample{
-		Wall: wall, CPU: cpuEnd - cpu, Longest: stats.LongestReceive, Entries: stats.Entries, Flows: c.flows, NAT: c.nat,
+		Wall: wall, CPU: cpuEnd - cpu, Longest: stats.LongestReceive, Flows: c.flows, NAT: c.nat,
 		Allocs: after.Mallocs - before.Mallocs, Strategy: string(stats.Strategy),
 	}, err
-}
-
-// scanPatiently scans with a deadline that a busy machine meets too.
-func scanPatiently(scanner *conntrack.Scanner, c *count) (conntrack.Stats, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	return scanner.Scan(ctx, targets, c)
-}
-
-// holdTimes takes the longest receive of each of so many scans by auto, after a first one.
-func holdTimes(scans string) (sample, error) {
-	n, err := strconv.Atoi(scans)
-	if err != nil {
-		return sample{}, err
-	}
-	scanner := conntrack.NewScanner(conntrack.Config{})
-	defer func() { _ = scanner.Close() }()
-	var s sample
-	var c count
-	for i := range n + 1 {
-		stats, err := scanPatiently(scanner, &c)
-		if err != nil {
-			return s, err
-		}
-		if i > 0 {
-			s.Holds = append(s.Holds, stats.LongestReceive)
-		}
-		s.Wall, s.Strategy, s.Flows = stats.Duration, string(stats.Strategy), c.flows
-	}
-	return s, nil
 }
 
 // drain is the floor: it receives the reply and looks at nothing but its end.
@@ -190,14 +149,10 @@ func cpuTime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// load scans on one CPU until it is killed or its standard input ends.
-func load(strategy, cpu string) error {
-	n, err := strconv.Atoi(cpu)
-	if err != nil {
-		return err
-	}
+// load scans on scanCPU until it is killed or its standard input ends.
+func load(strategy string) error {
 	runtime.LockOSThread()
-	if err := pin(n); err != nil {
+	if err := pin(scanCPU); err != nil {
 		return err
 	}
 	go func() { // the parent's end is ours
@@ -212,7 +167,7 @@ func load(strategy, cpu string) error {
 			if _, err := drain(request, 8<<10); err != nil {
 				return err
 			}
-		} else if _, err := scanPatiently(scanner, &c); err != nil {
+		} else if _, err := scan(scanner, &c); err != nil {
 			return err
 		}
 		if first {

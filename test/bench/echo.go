@@ -31,17 +31,12 @@ const (
 // echoes measures how long a UDP echo takes while the table is scanned without a pause. Both ends run on one CPU; the packets'
 // receive softirq is steered to the other one, where the scan runs, by RPS on the server's veth. So a request waits for as long as
 // the scan holds softirqs off.
-func echoes(ctx context.Context, b *bed, o options, n int) error {
-	if o.echo == 0 {
-		return nil
-	}
-	if err := b.prepare(ctx, o, n); err != nil {
-		return err
-	}
+func echoes(ctx context.Context, b *site, o options) error {
 	if err := b.wire(); err != nil {
 		return err
 	}
-	fmt.Printf("\n## UDP echo while the table of %d entries is scanned without a pause, the quietest of %d rounds of %v\n\n", b.entries, o.rounds, o.echo)
+	fmt.Printf("\n## UDP echo while the table of %d entries is scanned without a pause, the quietest of %d rounds of %v\n\n",
+		b.entries, o.rounds, o.echo)
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(t, "| scanning\t| p50\t| p99\t| p99.9\t| max\t| echoes\t|")
 	fmt.Fprintln(t, "|---\t|---\t|---\t|---\t|---\t|---\t|")
@@ -79,37 +74,25 @@ func quantile(e []time.Duration, q float64) time.Duration {
 	return e[min(int(float64(len(e))*q), len(e)-1)]
 }
 
-// wire joins the two namespaces by a veth pair, once.
-func (b *bed) wire() error {
-	if _, err := b.ns.Run("ip", "link", "show", "e0"); err == nil {
-		return nil
+// wire joins the two namespaces by a veth pair.
+func (b *site) wire() error {
+	if err := b.ns.IP(
+		"link add e0 type veth peer name e0 netns "+b.peer.Name, "addr add "+serverAddr+"/24 dev e0", "link set e0 up",
+	); err != nil {
+		return err
 	}
-	for _, args := range [][]string{
-		{"ip", "link", "add", "e0", "type", "veth", "peer", "name", "e0", "netns", b.peer.Name},
-		{"ip", "addr", "add", serverAddr + "/24", "dev", "e0"},
-		{"ip", "link", "set", "e0", "up"},
-		{"sh", "-c", fmt.Sprintf("echo %x > /sys/class/net/e0/queues/rx-0/rps_cpus", 1<<scanCPU)},
-	} {
-		if _, err := b.ns.Run(args...); err != nil {
-			return err
-		}
-	}
-	for _, args := range [][]string{{"ip", "addr", "add", peerAddr + "/24", "dev", "e0"}, {"ip", "link", "set", "e0", "up"}} {
-		if _, err := b.peer.Run(args...); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := b.ns.Run("sh", "-c", fmt.Sprintf("echo %x > /sys/class/net/e0/queues/rx-0/rps_cpus", 1<<scanCPU))
+	return errors.Join(err, b.peer.IP("addr add "+peerAddr+"/24 dev e0", "link set e0 up"))
 }
 
 // echoUnder measures echoes for d while a child scans; the sorted times.
-func (b *bed) echoUnder(ctx context.Context, strategy string, d time.Duration) (times []time.Duration, err error) {
+func (b *site) echoUnder(ctx context.Context, strategy string, d time.Duration) (times []time.Duration, err error) {
 	if strategy != "" {
 		exe, err := os.Executable()
 		if err != nil {
 			return nil, err
 		}
-		cmd := b.ns.Cmd(ctx, exe, childFlag, "load", strategy, fmt.Sprint(scanCPU))
+		cmd := b.ns.Cmd(ctx, exe, childFlag, "load", strategy)
 		cmd.Stderr = os.Stderr
 		stdin, err := cmd.StdinPipe()
 		if err != nil {
@@ -149,11 +132,7 @@ func echo(peer, duration string) (s sample, err error) {
 		return s, err
 	}
 	defer unix.Close(server)
-	ns, err := lab.OpenNS(peer)
-	if err != nil {
-		return s, err
-	}
-	client, err := udpSocket(ns.Do, peerAddr, 0)
+	client, err := udpSocket((&lab.NS{Name: peer}).Do, peerAddr, 0)
 	if err != nil {
 		return s, err
 	}
