@@ -46,7 +46,7 @@ type series struct {
 // stableSeries lists the stable series that the fix went into, and those that it did not.
 func stableSeries() []series {
 	const changelog = "https://www.kernel.org/pub/linux/kernel/"
-	return []series{
+	all := []series{
 		{5, 6, 6, 12, 13, changelog + "v5.x/ChangeLog-5.6.13"},
 		{5, 4, 34, 40, 41, changelog + "v5.x/ChangeLog-5.4.41"},
 		{4, 19, 117, 122, 123, changelog + "v4.x/ChangeLog-4.19.123"},
@@ -57,41 +57,17 @@ func stableSeries() []series {
 		{4, 4, 219, 222, 0, "4.4.222 is older than v5.7-rc5, and stable takes what is in mainline: " + sourceFix},
 		{3, 16, 82, 83, 0, "3.16.83 is older than v5.7-rc5, and stable takes what is in mainline: " + sourceFix},
 
-		{5, 5, 19, 19, 0, sourceEnded},
-		{5, 3, 18, 18, 0, sourceEnded},
-		{5, 2, 21, 21, 0, sourceEnded},
-		{5, 1, 21, 21, 0, sourceEnded},
-		{5, 0, 21, 21, 0, sourceEnded},
-		{4, 20, 17, 17, 0, sourceEnded},
-		{4, 18, 20, 20, 0, sourceEnded},
-		{4, 17, 19, 19, 0, sourceEnded},
-		{4, 16, 18, 18, 0, sourceEnded},
-		{4, 15, 18, 18, 0, sourceEnded},
-		{4, 13, 16, 16, 0, sourceEnded},
-		{4, 12, 14, 14, 0, sourceEnded},
-		{4, 11, 12, 12, 0, sourceEnded},
-		{4, 10, 17, 17, 0, sourceEnded},
-		{4, 8, 17, 17, 0, sourceEnded},
-		{4, 7, 10, 10, 0, sourceEnded},
-		{4, 6, 7, 7, 0, sourceEnded},
-		{4, 5, 7, 7, 0, sourceEnded},
-		{4, 3, 6, 6, 0, sourceEnded},
-		{4, 2, 8, 8, 0, sourceEnded},
-		{4, 1, 52, 52, 0, sourceEnded},
-		{4, 0, 9, 9, 0, sourceEnded},
-		{3, 19, 8, 8, 0, sourceEnded},
-		{3, 18, 140, 140, 0, sourceEnded},
-		{3, 17, 8, 8, 0, sourceEnded},
-		{3, 15, 10, 10, 0, sourceEnded},
-		{3, 14, 79, 79, 0, sourceEnded},
-		{3, 13, 11, 11, 0, sourceEnded},
-		{3, 12, 74, 74, 0, sourceEnded},
-		{3, 11, 10, 10, 0, sourceEnded},
-		{3, 10, 108, 108, 0, sourceEnded},
-		{3, 9, 11, 11, 0, sourceEnded},
-		{3, 8, 13, 13, 0, sourceEnded},
-		{3, 7, 10, 10, 0, sourceEnded},
 	}
+	for _, last := range []version{ // the last release of each series that ended before the fix
+		{5, 5, 19}, {5, 3, 18}, {5, 2, 21}, {5, 1, 21}, {5, 0, 21}, {4, 20, 17}, {4, 18, 20}, {4, 17, 19},
+		{4, 16, 18}, {4, 15, 18}, {4, 13, 16}, {4, 12, 14}, {4, 11, 12}, {4, 10, 17}, {4, 8, 17}, {4, 7, 10},
+		{4, 6, 7}, {4, 5, 7}, {4, 3, 6}, {4, 2, 8}, {4, 1, 52}, {4, 0, 9}, {3, 19, 8}, {3, 18, 140},
+		{3, 17, 8}, {3, 15, 10}, {3, 14, 79}, {3, 13, 11}, {3, 12, 74}, {3, 11, 10}, {3, 10, 108}, {3, 9, 11},
+		{3, 8, 13}, {3, 7, 10},
+	} {
+		all = append(all, series{last[0], last[1], last[2], last[2], 0, sourceEnded})
+	}
+	return all
 }
 
 // builds is a distribution that keeps one base version and counts its own builds.
