@@ -33,11 +33,11 @@ func FirstRemote(ctx context.Context, open nl.Opener, index int) (first Remote, 
 	request[0] = unix.AF_BRIDGE
 	binary.NativeEndian.PutUint32(request[4:], uint32(index)) //nolint:gosec // an interface index is a positive int32
 	err = c.Dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, func() {}, func(b []byte) error {
-		r, of, err := parseRemote(b)
-		if err != nil || of != index || !r.Addr.IsValid() || r.Addr.IsUnspecified() || r.Addr.IsMulticast() {
+		n, err := parseNeighbor(b)
+		if err != nil || n.Index != index || !n.Addr.IsValid() || n.Addr.IsUnspecified() || n.Addr.IsMulticast() {
 			return err
 		}
-		first = r
+		first = Remote{n.Addr, n.out}
 		return errFound
 	})
 	if errors.Is(err, errFound) {
@@ -47,26 +47,4 @@ func FirstRemote(ctx context.Context, open nl.Opener, index int) (first Remote, 
 		err = fmt.Errorf("rtnetlink: forwarding database of index %d: %w", index, err)
 	}
 	return first, false, err
-}
-
-// parseRemote reads struct ndmsg {u8 family; pad; s32 ifindex; u16 state; u8 flags, type} and its attributes.
-func parseRemote(b []byte) (r Remote, index int, err error) {
-	if len(b) < unix.SizeofNdMsg {
-		return r, 0, nl.ErrMalformed
-	}
-	index = int(int32(binary.NativeEndian.Uint32(b[4:]))) //nolint:gosec // a signed field
-	err = nl.Each(b[unix.SizeofNdMsg:], func(typ uint16, v []byte) (err error) {
-		switch typ {
-		case unix.NDA_DST:
-			if len(v) == 4 || len(v) == 16 {
-				r.Addr, err = nl.Address(v, len(v))
-			}
-		case unix.NDA_IFINDEX:
-			var n uint32
-			n, err = nl.Uint32(v)
-			r.Out = int(n)
-		}
-		return err
-	})
-	return r, index, err
 }

@@ -19,6 +19,8 @@ type Neighbor struct {
 	State   uint16     // NUD_*
 	Flags   uint8      // NTF_*
 	Forward bool       // of a forwarding database
+
+	out int // NDA_IFINDEX: the interface by which packets to a tunnel endpoint must leave; 0: any
 }
 
 // Usable reports whether packets are sent to the neighbor without asking for its link-layer address first, or with one known before.
@@ -71,7 +73,7 @@ func parseNeighbor(data []byte) (n Neighbor, err error) {
 	n.Forward = data[0] == unix.AF_BRIDGE
 	n.Index = int(int32(binary.NativeEndian.Uint32(data[4:])))
 	n.State, n.Flags = binary.NativeEndian.Uint16(data[8:]), data[10]
-	err = nl.Each(data[unix.SizeofNdMsg:], func(typ uint16, v []byte) error {
+	err = nl.Each(data[unix.SizeofNdMsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.NDA_DST:
 			a, ok := netip.AddrFromSlice(v)
@@ -81,8 +83,10 @@ func parseNeighbor(data []byte) (n Neighbor, err error) {
 			n.Addr = a
 		case unix.NDA_LLADDR:
 			n.LLAddr = string(v)
+		case unix.NDA_IFINDEX:
+			n.out, err = nl.Index(v)
 		}
-		return nil
+		return err
 	})
 	return n, err
 }
