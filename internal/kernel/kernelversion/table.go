@@ -56,7 +56,6 @@ func stableSeries() []series {
 		{4, 9, 219, 224, 0, changelog + "v4.x/ChangeLog-4.9.224"},
 		{4, 4, 219, 222, 0, "4.4.222 is older than v5.7-rc5, and stable takes what is in mainline: " + sourceFix},
 		{3, 16, 82, 83, 0, "3.16.83 is older than v5.7-rc5, and stable takes what is in mainline: " + sourceFix},
-
 	}
 	for _, last := range []version{ // the last release of each series that ended before the fix
 		{5, 5, 19}, {5, 3, 18}, {5, 2, 21}, {5, 1, 21}, {5, 0, 21}, {4, 20, 17}, {4, 18, 20}, {4, 17, 19},
