@@ -60,15 +60,17 @@ func conntrackMetrics() Metrics {
 		},
 		Metric{
 			Name: "conntrack_nat_flows_seen_total", Labels: []string{"family", "port", "nat=snat,dnat"},
-			Help:  "Distinct NATed flows seen in any scan since the exporter started, by CTA_ID and tuples.",
-			Notes: "A flow that lives 30 s is counted whatever the scrape interval.",
+			SinceStart: true,
+			Help:       "Distinct NATed flows seen in any scan since the exporter started, by CTA_ID and tuples.",
+			Notes:      "A flow that lives 30 s is counted whatever the scrape interval.",
 			Samples: ports(func(p *node.ConntrackPort, port string, emit Emit) {
 				emit(float64(p.SeenSNAT), p.Family, port, "snat")
 				emit(float64(p.SeenDNAT), p.Family, port, "dnat")
 			}),
 		},
 		Metric{
-			Name: "conntrack_nat_flows_seen_overflow_total",
+			Name:       "conntrack_nat_flows_seen_overflow_total",
+			SinceStart: true,
 			Help: "NATed flows left out of vxlan_conntrack_nat_flows_seen_total because more than 65536 live at a time, " +
 				"once in every scan.",
 			Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return float64(n.Conntrack.SeenOverflow) }),

@@ -17,6 +17,8 @@ type Metric struct {
 	Labels []string // "direction=in,out" also documents the values
 	Help   string
 	Notes  string // what docs/METRICS.md says besides Help
+	// SinceStart says that it counts since the exporter started, so that one observation alone has nothing to tell of it.
+	SinceStart bool
 	// Samples emits every series that n has.
 	Samples func(n *node.Node, emit Emit)
 	// Histograms emits them where the metric is a histogram. Buckets are cumulative, by upper bound.

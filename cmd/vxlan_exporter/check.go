@@ -33,9 +33,11 @@ type checkConfig struct {
 }
 
 func addCheck(app *kingpin.Application, s *sources, commands map[string]command) {
-	cmd := app.Command("check", "Report what is wrong on this node, why, and the commands that remedy it. Exit status: 0 healthy, 1 exposed, 2 failing now, 3 could not tell.")
+	cmd := app.Command("check", "Report what is wrong on this node, why, and the commands that remedy it. "+
+		"Exit status, as of plugins of Nagios: 0 healthy, 1 exposed, 2 failing now, 3 could not tell.")
 	c := &checkConfig{}
-	cmd.Flag("output", "text for a person, json to judge elsewhere (see --from).").Default("text").EnumVar(&c.output, "text", "json")
+	cmd.Flag("output", "text for a person, json to judge elsewhere (see --from), nagios for a plugin's one line with performance data.").
+		Default("text").EnumVar(&c.output, "text", "json", "nagios")
 	cmd.Flag("interval", "Interval between two readings of the counters; 0s reads once, without rates.").Default("5s").DurationVar(&c.interval)
 	cmd.Flag("from", "Judge an observation saved with --output=json instead of this node; - for standard input.").PlaceHolder("FILE").StringVar(&c.from)
 	cmd.Flag("probe", "Ask the path to other nodes as well, which sends a few small packets (see the command probe).").BoolVar(&c.probe)
@@ -47,12 +49,18 @@ func addCheck(app *kingpin.Application, s *sources, commands map[string]command)
 func check(c *checkConfig, s *sources) (int, error) {
 	look, err := c.look(s)
 	if err != nil {
+		if c.output == "nagios" { // which shows standard output alone
+			_ = report.NagiosError(os.Stdout, err) // the error itself is told below
+		}
 		return 0, &exitError{err, diagnosis.Unknown.ExitStatus()}
 	}
 	d := diagnosis.Judge(look)
-	if c.output == "json" {
+	switch c.output {
+	case "json":
 		err = report.JSON(os.Stdout, look, d)
-	} else {
+	case "nagios":
+		err = report.Nagios(os.Stdout, look, d)
+	default:
 		err = report.Text(os.Stdout, look, d, report.TextOptions{Color: color(os.Stdout)})
 	}
 	if err != nil {

@@ -106,6 +106,14 @@ func TestCheckErrors(t *testing.T) {
 			t.Errorf("%v: status %d\n%s%s", args, status, stdout, stderr)
 		}
 	}
+	stdout, stderr, status := runProgram(t, "check", "--output=nagios", "--from=/nonexistent")
+	if status != 3 || !strings.HasPrefix(stdout, "VXLAN UNKNOWN: --from: ") || strings.Count(stdout, "\n") != 1 || stderr == "" {
+		t.Errorf("nagios: status %d\n%s%s", status, stdout, stderr)
+	}
+	stdout, stderr, status = runProgram(t, "check", "--output=nagios", "--from=testdata/failing.json")
+	if status != 2 || !strings.HasPrefix(stdout, "VXLAN CRITICAL: NAT spoils the checksums") || !strings.Contains(stdout, " | ") || stderr != "" {
+		t.Errorf("nagios: status %d\n%s%s", status, stdout, stderr)
+	}
 }
 
 // A self-test that tells nothing (here: it would have to load connection tracking on an old kernel) ends as a check that does.
@@ -125,6 +133,12 @@ func TestSelfTestTellsNothing(t *testing.T) {
 	stdout, stderr, status := runProgram(t, "selftest", "--path.procfs="+proc)
 	if status != 3 || stderr != "" || !strings.Contains(stdout, "connection tracking is not loaded") {
 		t.Errorf("status %d\n%s%s", status, stdout, stderr)
+	}
+	// An init container that exits with anything else keeps the exporter from starting.
+	for _, args := range [][]string{{"--path.procfs=" + proc}, {"--write=/nonexistent/selftest.json", "--path.procfs=" + proc}} {
+		if stdout, stderr, status := runProgram(t, append([]string{"selftest", "--exit-zero"}, args...)...); status != 0 || stdout+stderr == "" {
+			t.Errorf("%v: status %d\n%s%s", args, status, stdout, stderr)
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 
 // What the front page and the questions tell people to type is there.
 func TestDocumentedCommandsExist(t *testing.T) {
-	command := regexp.MustCompile("vxlan_exporter (check|probe|selftest|guard)([^`\n#]*)")
+	command := regexp.MustCompile("vxlan_exporter (check|metrics|probe|selftest|guard)([^`\n#]*)")
 	for _, name := range []string{"README.md", "README.zh-CN.md", "docs/FAQ.md", "docs/FAQ.zh-CN.md", "docs/RUNBOOK.zh-CN.md"} {
 		found := command.FindAllStringSubmatch(readDoc(t, name), -1)
 		if len(found) == 0 {

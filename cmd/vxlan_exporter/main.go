@@ -1,5 +1,5 @@
 // Command vxlan_exporter finds the VXLAN checksum failure on a node: it serves metrics for Prometheus (serve), reports to a person
-// (check), and proves what NAT on the running kernel does to outer checksums (selftest).
+// (check), prints metrics once (metrics), and proves what NAT on the running kernel does to outer checksums (selftest).
 package main
 
 import (
@@ -35,6 +35,7 @@ func run(args []string) int {
 	commands := map[string]command{}
 	addServe(app, sources, commands)
 	addCheck(app, sources, commands)
+	addMetrics(app, sources, commands)
 	addProbe(app, sources, commands)
 	addSelfTest(app, sources, commands)
 	addGuard(app, sources, commands)

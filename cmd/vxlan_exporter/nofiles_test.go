@@ -52,6 +52,7 @@ curl -sf http://127.0.0.1:10059/metrics >&2; curl -sf http://127.0.0.1:10059/ >&
 kill $pid; wait $pid
 $program check --interval=0s >&2 || [ $? -le 3 ]
 $program check --interval=0s --output=json >&2 || [ $? -le 3 ]
+$program metrics >&2
 $program guard --dry-run & pid=$!
 sleep 1; kill $pid; wait $pid
 echo CHANGED`

@@ -23,25 +23,37 @@ func addSelfTest(app *kingpin.Application, s *sources, commands map[string]comma
 		"Exit status: 0 a verdict, 3 could not tell.")
 	output := cmd.Flag("output", "text or json.").Default("text").Enum("text", "json")
 	write := cmd.Flag("write", "Store the result for the exporter (see --selftest.file).").PlaceHolder("FILE").String()
+	exitZero := cmd.Flag("exit-zero", "Exit with 0 whatever comes of it, as for an init container: what fails is told all the same.").Bool()
 	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
-		ctx, cancel := context.WithTimeout(ctx, selfTestTimeout)
-		defer cancel()
-		result, err := selftest.Run(ctx, selftest.Options{Proc: s.Proc})
-		if err != nil {
-			return 0, err
+		status, err := selfTest(*output, *write, s.Proc)
+		if *exitZero {
+			if err != nil {
+				fail(err)
+			}
+			return 0, nil
 		}
-		show := selftest.Print
-		if *output == "json" {
-			show = selftest.PrintJSON
-		}
-		if err := show(os.Stdout, result); err != nil {
-			return 0, fmt.Errorf("write the result: %w", err)
-		}
-		if *write != "" {
-			err = store.Write(*write, result)
-		}
-		return selftest.ExitStatus(result), err
+		return status, err
 	}
+}
+
+func selfTest(output, write, proc string) (int, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, selfTestTimeout)
+	defer cancel()
+	result, err := selftest.Run(ctx, selftest.Options{Proc: proc})
+	if err != nil {
+		return 0, err
+	}
+	show := selftest.Print
+	if output == "json" {
+		show = selftest.PrintJSON
+	}
+	if err := show(os.Stdout, result); err != nil {
+		return 0, fmt.Errorf("write the result: %w", err)
+	}
+	if write != "" {
+		err = store.Write(write, result)
+	}
+	return selftest.ExitStatus(result), err
 }
