@@ -61,17 +61,21 @@ type Field struct {
 	Unit     string
 	NoValue  string
 	Mappings []struct{ Type string }
-	Color    struct{ Mode string }
+	Color    Color
 	Custom   map[string]any
 }
 
+// Color of what is shown: one, its shades, or a palette's.
+type Color struct{ Mode, FixedColor string }
+
 // Target is a query of a panel.
 type Target struct {
-	RefID      string
-	Expr       string
-	Instant    bool
-	Range      bool
-	Datasource Datasource
+	RefID        string
+	Expr         string
+	LegendFormat string
+	Instant      bool
+	Range        bool
+	Datasource   Datasource
 }
 
 // Variable is one of a dashboard.

@@ -2,6 +2,7 @@ package grafana_test
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +93,48 @@ func TestPanels(t *testing.T) {
 	}
 }
 
+// What receivers suffer is red in every time series, what senders cause is purple.
+func TestColors(t *testing.T) {
+	t.Parallel()
+	want := map[string]string{"vxlan_host_udp_in_csum_errors_total": "red", `nat="snat"`: "purple"}
+	for _, d := range dashboards(t) {
+		colored := map[string]int{}
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				for part, color := range want {
+					if p.Type != "timeseries" || !strings.Contains(target.Expr, "rate(") || !strings.Contains(target.Expr, part) ||
+						strings.Contains(target.Expr, "unless") {
+						continue
+					}
+					colored[color]++
+					if got := colorOf(p, target.LegendFormat); got != color {
+						t.Errorf("%s, panel %q: %s is %q; want %s", d.UID, p.Title, target.LegendFormat, got, color)
+					}
+				}
+			}
+		}
+		if colored["red"] < 2 || colored["purple"] < 1 {
+			t.Errorf("%s: only %v were looked at", d.UID, colored)
+		}
+	}
+}
+
+// colorOf is the color of a line: what an override says of its legend, or the panel's own.
+func colorOf(p grafana.Panel, legend string) string {
+	for _, o := range p.FieldConfig.Overrides {
+		is := o.Matcher.Options == legend
+		if o.Matcher.ID == "byRegexp" {
+			is = regexp.MustCompile(strings.Trim(o.Matcher.Options, "/")).MatchString(legend)
+		}
+		for _, property := range o.Properties {
+			if color, of := property.Value.(map[string]any); is && of && property.ID == "color" {
+				return fmt.Sprint(color["fixedColor"])
+			}
+		}
+	}
+	return p.FieldConfig.Defaults.Color.FixedColor
+}
+
 func TestVariablesAndLinks(t *testing.T) {
 	t.Parallel()
 	all := dashboards(t)
@@ -103,14 +146,18 @@ func TestVariablesAndLinks(t *testing.T) {
 			if v.Type == "query" && v.Datasource != chosen {
 				t.Errorf("%s: variable %s asks %v", d.UID, v.Name, v.Datasource)
 			}
-			if v.IncludeAll && v.AllValue != ".*" { // an absent label matches
+			all := ".+"
+			if v.Name == "cluster" {
+				all = ".*" // an absent label matches
+			}
+			if v.IncludeAll && v.AllValue != all {
 				t.Errorf("%s: all of %s is %q", d.UID, v.Name, v.AllValue)
 			}
 			if v.Name == "cluster" && !v.IncludeAll {
 				t.Errorf("%s: cluster cannot be left open", d.UID)
 			}
 		}
-		if want := []string{"datasource", "cluster", "instance", "device", "runbook"}; !slices.Equal(names, want) {
+		if want := []string{"datasource", "job", "cluster", "instance", "device", "runbook"}; !slices.Equal(names, want) {
 			t.Errorf("%s: variables %v; want %v", d.UID, names, want)
 		}
 		var links []string

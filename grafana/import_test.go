@@ -20,7 +20,7 @@ import (
 var everywhere = map[string][]string{
 	"transformation": {"groupingToMatrix", "limit", "merge", "organize", "sortBy"},
 	"matcher":        {"byName", "byRegexp", "byType"},
-	"unit":           {"bytes", "dateTimeAsIso", "dateTimeAsIsoNoDateIfToday", "percentunit", "s", "short", "string"},
+	"unit":           {"bytes", "cpm", "dateTimeAsIso", "dateTimeAsIsoNoDateIfToday", "percentunit", "s", "short", "string"},
 	"color": {
 		"red", "green", "purple", "orange", "blue", "text", "light-blue",
 		"dark-red", "dark-orange", "dark-purple",

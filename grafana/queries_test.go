@@ -64,7 +64,7 @@ func TestMetricsOfQueries(t *testing.T) {
 				}
 			}
 			if strings.Contains(strings.NewReplacer("$__rate_interval", "", "$__interval", "", "$__range", "", "$1", "",
-				"$cluster", "", "$instance", "", "$device", "").Replace(q.Expr), "$") {
+				"$job", "", "$cluster", "", "$instance", "", "$device", "").Replace(q.Expr), "$") {
 				t.Errorf("%s: a variable that no dashboard has: %s", q.Where, q.Expr)
 			}
 		}

@@ -63,7 +63,7 @@ type View struct {
 	Instance string        // chosen node; empty: all
 }
 
-// Fill is a query as it is sent, and its step. All is `.*` for every variable that has it.
+// Fill is a query as it is sent, and its step. Every variable that has it is All.
 func (v View) Fill(q Query) (expr string, step time.Duration) {
 	least := v.Scrape
 	if strings.HasSuffix(q.Where, ": annotations") {
@@ -71,13 +71,13 @@ func (v View) Fill(q Query) (expr string, step time.Duration) {
 	}
 	step = max(RoundInterval(v.Span/time.Duration(max(q.Points, 1))), least)
 	rate := max(step+v.Scrape, 4*v.Scrape)
-	instance := ".*"
+	instance := ".+"
 	if v.Instance != "" {
 		instance = strings.ReplaceAll(regexp.QuoteMeta(v.Instance), `\`, `\\`)
 	}
 	return strings.NewReplacer(
 		"$__rate_interval", rate.String(), "$__interval", step.String(), "$__range", v.Span.Truncate(time.Second).String(),
-		"$cluster", ".*", "$instance", instance, "$device", ".*",
+		"$job", ".+", "$cluster", ".*", "$instance", instance, "$device", ".+",
 	).Replace(q.Expr), step
 }
 

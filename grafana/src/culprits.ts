@@ -1,6 +1,6 @@
 // Who causes it: one row for each device whose port had NATed flows in the shown time. Each query looks at the whole fleet once for each
 // selector in it, so the selectors are few, and what a row needs to be put together, the table merges.
-import { dev, firstTime, rise, sel, snatNow, snatSeen } from "./expr.js";
+import { dev, firstTime, fleet, rise, sel, snatNow, snatSeen } from "./expr.js";
 
 const by = "cluster, instance, port";
 const key = "cluster, instance, device";
@@ -20,12 +20,17 @@ export const culpritFlows =
   ` or label_replace(${busiest} unless on (${by}) last_over_time(${sel("vxlan_device_info")}[15m]), "device", "unknown", "", "")`;
 
 /**
- * Variants whose exposure was active at some time, with what to type there. Devices that have none spoil nothing as far as is known:
- * they get no command that costs throughput. Only plain device names go into one: others need quotes, and `check` prints those.
+ * Variants whose exposure was active at some time, with what to type there. Devices that are clear now, or never were active, spoil
+ * nothing: they get no command that costs throughput. Only plain device names go into one: others need quotes, and `check` prints those.
  */
-export const culpritVariant = listed(
-  `label_replace(max by (${key}, variant) (max_over_time(${dev("vxlan_device_exposure", 'state="active"')}[$__range])) == 1,` +
-  ` "command", "ethtool -K $1 tx-checksum-ip-generic off", "device", "([A-Za-z0-9_.@-]+)")`);
+export const culpritVariant = listed((() => {
+  const labels = `${key}, variant`;
+  const active = `max by (${labels}) (max_over_time(${dev("vxlan_device_exposure", 'state="active"')}[$__range])) == 1`;
+  const clear = `max by (${labels}) (${dev("vxlan_device_exposure", 'state="clear"')}) == 1`;
+  return `(label_replace(${active} unless on (${labels}) (${clear}),` +
+    ` "command", "ethtool -K $1 tx-checksum-ip-generic off", "device", "([A-Za-z0-9_.@-]+)")` +
+    ` or label_replace(${active} and on (${labels}) (${clear}), "command", "nothing: it is clear now", "", ""))`;
+})());
 
 /** What each device is now: 3 active, 2 exposed, 1 unknown, 0 clear. */
 export const culpritState = listed((() => {
@@ -45,7 +50,7 @@ function peers(arrived: boolean): string {
   // A peer's series appears with its first packets, and increase() cannot see those: what was not there before counts whole.
   const grown = `(${rise(bad, "$__range")} > 0 or (${bad} unless ${bad} offset $__range))`;
   const sums = `sum by (cluster, instance, peer, variant) (${grown})`;
-  const local = `max by (cluster, local, instance) (vxlan_device_info{cluster=~"$cluster",local!=""})`;
+  const local = `max by (cluster, local, instance) (vxlan_device_info{${fleet},local!=""})`;
   const as = (rows: string, sender: string, from: string): string =>
     `label_replace(label_replace(${rows}, "peer", "$1", "local", "(.+)"), "sender", "${sender}", "${from}", "(.+)")`;
   // An address that several nodes have: networks that do not see each other, watched as one cluster.

@@ -4,9 +4,12 @@
 /** Labels that name a node. `cluster` may be absent everywhere: then it matches and groups as the empty label. */
 export const node = "cluster, instance";
 
+/** The scrape jobs and clusters that are looked at, whatever node. */
+export const fleet = 'job=~"$job",cluster=~"$cluster"';
+
 /** A selector narrowed by the dashboard's variables. */
 export function sel(metric: string, ...matchers: string[]): string {
-  return `${metric}{${['cluster=~"$cluster"', 'instance=~"$instance"', ...matchers].join(",")}}`;
+  return `${metric}{${[fleet, 'instance=~"$instance"', ...matchers].join(",")}}`;
 }
 
 /** The same, narrowed to the chosen devices, too. */

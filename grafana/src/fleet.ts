@@ -6,7 +6,7 @@ import { correlation } from "./fleet/correlation.js";
 import { fleetState } from "./fleet/state.js";
 import { health } from "./fleet/health.js";
 import { link } from "./panels.js";
-import { anyInstance, cluster, datasource, device, runbook } from "./variables.js";
+import { anyInstance, cluster, datasource, device, job, runbook } from "./variables.js";
 
 export function fleet(): DashboardBuilder {
   const d = new DashboardBuilder("VXLAN checksum failure: fleet")
@@ -16,8 +16,9 @@ export function fleet(): DashboardBuilder {
     .time({ from: "now-1h", to: "now" })
     .refresh("1m")
     .timezone("browser")
+    .readonly()
     .tooltip(DashboardCursorSync.Crosshair)
-    .variables([datasource(), cluster(), anyInstance(), device(), runbook()])
+    .variables([datasource(), job(), cluster(), anyInstance(), device(), runbook()])
     .links([
       link("One node", "/d/vxlan-node/?var-datasource=${datasource}", "Devices, features, flows, rules and counters of one node"),
       link("Runbook", "${runbook}/RUNBOOK.md", "What each alert means, how to confirm it, how to cure it"),

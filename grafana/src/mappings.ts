@@ -48,7 +48,7 @@ export const GUARD = words({
   0: ["not understood", "purple"],
 });
 
-/** active + 2 where requested differs + 4 where fixed, in the words of ethtool -k. */
+/** active + 2 where requested differs + 4 where fixed, in the words of ethtool -k; 8: on, and a condition of the failure that holds. */
 export const FEATURE = words({
   0: ["off", "text"],
   1: ["on", "blue"],
@@ -58,6 +58,7 @@ export const FEATURE = words({
   5: ["on [fixed]", "text"],
   6: ["off [fixed]", "text"],
   7: ["on [fixed]", "text"],
+  8: ["on: spoils checksums", "red"],
 });
 
 /** States of a path, the worst first. */

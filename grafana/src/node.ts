@@ -10,7 +10,7 @@ import { rules } from "./node/rules.js";
 import { verdict } from "./node/verdict.js";
 import { wire } from "./node/wire.js";
 import { link } from "./panels.js";
-import { cluster, datasource, device, oneInstance, runbook } from "./variables.js";
+import { cluster, datasource, device, job, oneInstance, runbook } from "./variables.js";
 
 export function nodeDashboard(): DashboardBuilder {
   const d = new DashboardBuilder("VXLAN checksum failure: node")
@@ -20,8 +20,9 @@ export function nodeDashboard(): DashboardBuilder {
     .time({ from: "now-1h", to: "now" })
     .refresh("30s")
     .timezone("browser")
+    .readonly()
     .tooltip(DashboardCursorSync.Crosshair)
-    .variables([datasource(), cluster(), oneInstance(), device(), runbook()])
+    .variables([datasource(), job(), cluster(), oneInstance(), device(), runbook()])
     .links([
       link("Fleet", "/d/vxlan-fleet/?var-datasource=${datasource}", "Who suffers and who causes it in the whole fleet"),
       link("Runbook", "${runbook}/RUNBOOK.md", "What each alert means, how to confirm it, how to cure it"),

@@ -156,10 +156,19 @@ export const matching = (regexp: string, properties: Record<string, unknown>): O
   properties: Object.entries(properties).map(([id, value]) => ({ id, value })),
 });
 
+/** What receivers suffer is red, what senders cause is purple, on both dashboards. */
+export const SUFFERS = "red";
+export const SENDS = "purple";
+
 /** A single color in shades: the lines are alike in what they mean. */
 export const shades = (color: string): FieldColorBuilder => new FieldColorBuilder().mode(FieldColorModeId.Shades).fixedColor(color);
 
 export const fixed = (color: string): Record<string, unknown> => ({ color: { mode: "fixed", fixedColor: color } });
+
+/** A second quantity in a time series, as steps: a count, on an axis of its own. */
+export const rightAxis = (label: string): Record<string, unknown> => ({
+  unit: "short", "custom.axisPlacement": "right", "custom.axisLabel": label, "custom.fillOpacity": 0, "custom.lineInterpolation": "stepAfter",
+});
 
 /** Cells in the color of their value. */
 export const coloredText = (regexp: string): Override =>

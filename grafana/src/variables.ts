@@ -3,12 +3,13 @@ import {
   ConstantVariableBuilder, DatasourceVariableBuilder, QueryVariableBuilder, VariableRefresh, VariableSort,
   type DataSourceRef,
 } from "@grafana/grafana-foundation-sdk/dashboard";
+import { fleet, sel } from "./expr.js";
 
 /** The data source that every panel asks. */
 export const DATASOURCE: DataSourceRef = { type: "prometheus", uid: "${datasource}" };
 
 export const datasource = () =>
-  new DatasourceVariableBuilder("datasource").label("Prometheus").type("prometheus");
+  new DatasourceVariableBuilder("datasource").label("Data source").type("prometheus");
 
 function query(name: string, label: string, query: string): QueryVariableBuilder {
   return new QueryVariableBuilder(name)
@@ -19,18 +20,21 @@ function query(name: string, label: string, query: string): QueryVariableBuilder
     .sort(VariableSort.AlphabeticalAsc);
 }
 
-/** All is `.*`, which also matches series without the label: a Prometheus that knows no clusters loses nothing. */
-const all = (v: QueryVariableBuilder): QueryVariableBuilder =>
-  v.multi(true).includeAll(true).allValue(".*").current({ selected: true, text: "All", value: "$__all" });
+/** All is `.+`, or `.*` of a label that not every series has: a Prometheus that knows no clusters loses nothing. */
+const all = (v: QueryVariableBuilder, value = ".+"): QueryVariableBuilder =>
+  v.multi(true).includeAll(true).allValue(value).current({ selected: true, text: "All", value: "$__all" });
 
-export const cluster = () => all(query("cluster", "Cluster", "label_values(vxlan_exporter_build_info, cluster)"));
+export const job = () => all(query("job", "Job", "label_values(vxlan_exporter_build_info, job)"));
 
-const instances = 'label_values(vxlan_exporter_build_info{cluster=~"$cluster"}, instance)';
+export const cluster = () =>
+  all(query("cluster", "Cluster", 'label_values(vxlan_exporter_build_info{job=~"$job"}, cluster)'), ".*");
+
+const instances = `label_values(vxlan_exporter_build_info{${fleet}}, instance)`;
 export const anyInstance = () => all(query("instance", "Node", instances));
 export const oneInstance = () => query("instance", "Node", instances);
 
 export const device = () =>
-  all(query("device", "Device", 'label_values(vxlan_device_info{cluster=~"$cluster",instance=~"$instance"}, device)'));
+  all(query("device", "Device", `label_values(${sel("vxlan_device_info")}, device)`));
 
 /** Where this site serves the project's docs/ folder. */
 export const runbook = () =>

@@ -78,6 +78,7 @@ const (
 
 // Options describe a rig. The zero value of a field that has no false is replaced by the default it names.
 type Options struct {
+	Pair        int     // nodes have the addresses 192.168.77.(2*Pair+1) and the next; default 0
 	Rules       Rules   // default RulesNone
 	RandomFully bool    // MASQUERADE --random-fully; nftables mode always randomises
 	Backend     Backend // default Legacy

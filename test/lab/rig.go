@@ -66,6 +66,8 @@ func (r *Rig) build() (err error) {
 }
 
 func newRig(o Options) *Rig {
+	nodeA4, nodeA6 := o.nodes(0)
+	nodeB4, nodeB6 := o.nodes(1)
 	r := &Rig{
 		opts: o, tables: map[string]bool{},
 		NodeA: netip.MustParseAddr(nodeA4), PodIP: netip.MustParseAddr(podIP),

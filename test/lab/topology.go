@@ -7,23 +7,29 @@ import (
 	"os"
 )
 
-// Addresses of the rig. Every rig is a world of its own, so they repeat from rig to rig.
+// Addresses of the rig. Every rig is a world of its own, so they repeat from rig to rig, but for those of Options.Pair.
 const (
-	nodeA4, nodeB4 = "192.168.77.1", "192.168.77.2"
-	nodeA6, nodeB6 = "fd77::1", "fd77::2"
-	tunnelA        = "10.244.0.0" // flannel gives its device the network address of the node's pods
-	tunnelB        = "10.244.1.0"
-	bridgeB        = "10.244.1.1"
-	podIP          = "10.244.1.2"
-	podsA          = "10.244.0.0/24"
-	podsB          = "10.244.1.0/24"
-	clusterCIDR    = "10.244.0.0/16"
-	clusterCIDR6   = "fd00:10:244::/56"
-	macA, macB     = "02:76:78:00:00:0a", "02:76:78:00:00:0b"
+	tunnelA      = "10.244.0.0" // flannel gives its device the network address of the node's pods
+	tunnelB      = "10.244.1.0"
+	bridgeB      = "10.244.1.1"
+	podIP        = "10.244.1.2"
+	podsA        = "10.244.0.0/24"
+	podsB        = "10.244.1.0/24"
+	clusterCIDR  = "10.244.0.0/16"
+	clusterCIDR6 = "fd00:10:244::/56"
+	macA, macB   = "02:76:78:00:00:0a", "02:76:78:00:00:0b"
 )
+
+// nodes are the underlay addresses of node 0 or 1.
+func (o Options) nodes(n int) (ipv4, ipv6 string) {
+	last := 2*o.Pair + n + 1
+	return fmt.Sprintf("192.168.77.%d", last), fmt.Sprintf("fd77::%d", last)
+}
 
 // wire lays the underlay between the nodes and the link to the pod.
 func (r *Rig) wire() error {
+	nodeA4, nodeA6 := r.opts.nodes(0)
+	nodeB4, nodeB6 := r.opts.nodes(1)
 	// Both ends of the underlay without transmit offloads: a plain veth carries an unfinished checksum across as unfinished, and
 	// the receiver believes it.
 	return errors.Join(

@@ -4,7 +4,7 @@ import { culpritFlows, culpritSince, culpritState, culpritVariant } from "../cul
 import { blind, causing, csumErrors, dev, firstTime, happening, rise, snatNow, snatSeen, suffering, wireBadIn } from "../expr.js";
 import { EXPOSURE, HAPPENING, VARIANT, nothing } from "../mappings.js";
 import { POINTS, coloredCell, column, stat, steps, table, text, toNode } from "../panels.js";
-import { both } from "./both.js";
+import { badChecksums, natFlows } from "./halves.js";
 import { receivers } from "./receivers.js";
 
 const height = 4;
@@ -49,11 +49,11 @@ const stats = [
 ];
 
 const culprits = table({
-  title: "Who causes it, and what to type there", unit: "short", width: 17, height: 9,
+  title: "Who causes it, and what to type there", unit: "short", width: 17, height: 7,
   why: "No node NATed VXLAN packets in the shown time, or none may read connection tracking (CAP_NET_ADMIN).",
   description: "A row for each device with source-NATed flows in the shown time, of the 100 busiest nodes, active ones first. variant: of the exposure while it was active; " +
     "unknown: no exposure explains the flows, `vxlan_exporter check` there says what is missing. now: the device's exposure. " +
-    "A row that is clear now has been cured. since: the first new flow of the shown time. Do: type the command as root on that node; it holds until the CNI makes the device anew. " +
+    "A row that is clear now has been cured, and needs nothing. since: the first new flow of the shown time. Do: type the command as root on that node; it holds until the CNI makes the device anew. " +
     "For good: cure the NAT rules (`vxlan_exporter check` names the rule).",
 }, [[culpritFlows], [culpritVariant], [culpritState], [culpritSince]], {
   instance: "node", cluster: "cluster", device: "device", variant: "variant", "Value #C": "now", "Value #D": "since", command: "type there, as root",
@@ -73,7 +73,7 @@ const culprits = table({
   .withOverride(column("type there, as root", { mappings: nothing("vxlan_exporter check"), "custom.width": 350, "custom.inspect": true }));
 
 const what = text({
-  title: "What to do now", width: 7, height: 10,
+  title: "What to do now", width: 7, height: 9,
   description: "The short form of the runbook.",
 }, `[Runbook](\${runbook}/RUNBOOK.md) · [metrics](\${runbook}/METRICS.md) · [verdicts](\${runbook}/DIAGNOSIS.md)
 
@@ -85,7 +85,7 @@ const what = text({
 Then \`conntrack -D -p udp --dport PORT\`.`);
 
 export function answer(d: DashboardBuilder): void {
-  for (const panel of [...stats, culprits, receivers, both, what]) {
+  for (const panel of [...stats, culprits, receivers, badChecksums, natFlows, what]) {
     d.withPanel(panel);
   }
 }

@@ -3,21 +3,23 @@ import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard
 import { badSenders } from "../culprits.js";
 import { csumErrors, invalid, node, perMinuteOf, riseInAll, snatSeen } from "../expr.js";
 import { VARIANT, nothing } from "../mappings.js";
-import { POINTS, column, matching, row, series, table, toNode } from "../panels.js";
+import { POINTS, SENDS, SUFFERS, column, matching, row, series, shades, table, toNode } from "../panels.js";
 
 const sufferers = series({
-  title: "Bad UDP checksums, the 10 worst receivers", unit: "suffix: /min", width: 12, height: 8,
+  title: "Bad UDP checksums, the 10 worst receivers", unit: "cpm", width: 12, height: 8,
   why: "no data: no receiver counted a bad UDP checksum in the shown time, or no counter is scraped",
   description: "Udp InCsumErrors of the node's network namespace, whatever the port; a line for each of the nodes that counted most in the shown time. Do not repair these nodes: somebody sends them bad packets.",
 }, [[perMinuteOf(csumErrors, `topk(10, ${riseInAll(csumErrors)} > 0)`), "{{cluster}} {{instance}}"]])
-  .maxDataPoints(POINTS);
+  .maxDataPoints(POINTS)
+  .colorScheme(shades(SUFFERS));
 
 const senders = series({
-  title: "New NATed VXLAN flows, the 10 busiest senders", unit: "suffix: /min", width: 12, height: 8,
+  title: "New NATed VXLAN flows, the 10 busiest senders", unit: "cpm", width: 12, height: 8,
   why: "no data: no sender NATed VXLAN packets in the shown time, or connection tracking could not be read",
   description: "Flows to a VXLAN port whose source was rewritten, found since the scan before. Do: `vxlan_exporter check` on these nodes.",
 }, [[perMinuteOf(snatSeen, `topk(10, ${riseInAll(snatSeen)} > 0)`), "{{cluster}} {{instance}}"]])
-  .maxDataPoints(POINTS);
+  .maxDataPoints(POINTS)
+  .colorScheme(shades(SENDS));
 
 const peers = table({
   title: "Bad packets on the wire: who sent them to whom", unit: "short", width: 12, height: 7,
@@ -33,7 +35,7 @@ const peers = table({
 
 const hidden = `topk(10, ${riseInAll(invalid)} > 0 unless on (${node}) (${riseInAll(csumErrors)} > 0))`;
 const blind = series({
-  title: "Blind spot: conntrack invalid while InCsumErrors stands still, the 10 worst", unit: "suffix: /min", width: 12, height: 7,
+  title: "Blind spot: conntrack invalid while InCsumErrors stands still, the 10 worst", unit: "cpm", width: 12, height: 7,
   why: "no data: no node counts invalid packets without counting bad checksums, or has no connection tracking",
   description: "Where a firewall drops INVALID packets (firewalld), bad VXLAN checksums are seen here alone. The counter also rises for many " +
     "harmless reasons: it matters where it jumps while senders NAT. Nodes that counted a bad checksum in the shown time are left out. Do: run the packet capture there (--collector.wire), or `vxlan_exporter check`.",

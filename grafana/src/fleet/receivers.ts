@@ -7,7 +7,7 @@ const dropped = (window: string): string =>
   `((sum by (${node}) (${rise(csumErrors, window)}) > 0) or (sum by (${node}) (${rise(wireBadIn, window)}) > 0))`;
 
 export const receivers = table({
-  title: "Who suffers, the 100 worst", unit: "short", width: 7, height: 9,
+  title: "Who suffers, the 100 worst", unit: "short", width: 7, height: 7,
   why: "No node received a bad UDP checksum in the shown time.",
   description: "UDP packets with a bad checksum, in the last 5 minutes and in the shown time: dropped by the kernel, or seen on the wire by the packet capture. " +
     "Do not repair these nodes: somebody sends them bad packets. Behind a firewall that drops INVALID, only the probe sees them; without it, see \"Blind spot\". –: not among the 100 worst of that time.",

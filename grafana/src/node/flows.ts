@@ -17,7 +17,7 @@ const natted = series({
 }, [[`sum by (family, port, nat) (${sel("vxlan_conntrack_nat_flows")})`, "{{nat}} {{family}} port {{port}}"]]).withOverride(matching("^snat", fixed("purple")));
 
 const fresh = series({
-  title: "New NATed VXLAN flows", unit: "suffix: /min", width: 8, height, why,
+  title: "New NATed VXLAN flows", unit: "cpm", width: 8, height, why,
   description: "Distinct NATed flows found since the scan before. not counted: more were there at once than are remembered.",
 }, [
   [perMinute(sel("vxlan_conntrack_nat_flows_seen_total"), "family, port, nat"), "{{nat}} {{family}} port {{port}}"],

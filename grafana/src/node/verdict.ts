@@ -1,9 +1,8 @@
 // First row: does this node send or receive bad packets, by which variant and device, what to type.
-import { AxisPlacement, GraphTransform } from "@grafana/grafana-foundation-sdk/common";
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
 import { NOW, csumErrors, dev, exposure, guard, perMinute, rise, snatNow, snatSeen, wireBadIn } from "../expr.js";
 import { EXPOSURE, GUARD, NODE, VARIANT } from "../mappings.js";
-import { coloredCell, column, fixed, lines, stat, steps, table, text, timeline } from "../panels.js";
+import { SENDS, SUFFERS, coloredCell, column, fixed, rightAxis, series, stat, steps, table, text, timeline } from "../panels.js";
 
 const height = 5;
 const worst = `max(${exposure("instance, device, variant")})`;
@@ -45,7 +44,7 @@ const command =
   ` or ${typed(`${rows} == 1`, "vxlan_exporter check")} or ${typed(`${rows} == 0`, "nothing")}`;
 
 const todo = table({
-  title: "Devices, and what to type here", unit: "short", width: 14, height: 7, why: "No VXLAN device was judged: there is none, or the device collector fails.",
+  title: "Devices, and what to type here", unit: "short", width: 14, height: 6, why: "No VXLAN device was judged: there is none, or the device collector fails.",
   description: "State of each device for each variant. active and exposed: type the command as root; it cures until the CNI makes the device anew. " +
     "clear: a condition is known to be absent; `vxlan_exporter check` says which.",
 }, [[command]], { device: "device", variant: "variant", Value: "exposure", command: "type here, as root" })
@@ -59,7 +58,7 @@ function neutral<M>(m: M): M {
   return JSON.parse(JSON.stringify(m).replace(/"color":"\w+"/g, '"color":"text"')) as M;
 }
 
-const what = text({ title: "What to do on $instance", width: 10, height: 7, description: "The short form of the runbook." },
+const what = text({ title: "What to do on $instance", width: 10, height: 6, description: "The short form of the runbook." },
   `1. \`vxlan_exporter check\` names the variant, the deciding rule and the remedy.
 2. \`ethtool -K DEVICE tx-checksum-ip-generic off\` cures new and stalled connections; costs overlay throughput.
 3. \`systemctl enable --now vxlan_exporter-guard\` keeps it when the CNI makes the device anew.
@@ -68,32 +67,30 @@ const what = text({ title: "What to do on $instance", width: 10, height: 7, desc
 
 Receives bad checksums, and NATs nothing? See the [fleet](/d/vxlan-fleet/). [Runbook](\${runbook}/RUNBOOK.md)`);
 
-const correlation = lines({
-  title: "Received bad checksums (up), and own NATed VXLAN flows (down)", unit: "suffix: /min", width: 12, height: 8,
-  why: "no data: neither UDP counters nor connection tracking are scraped",
-  description: "Upwards: what this node suffers. Downwards: what it causes; new NATed flows, and on the right axis those tracked now. " +
-    "Both halves on one node: it is sender and receiver.",
+const received = series({
+  title: "Bad checksums received", unit: "cpm", width: 8, height: 7, why: "no data: no UDP counters are scraped",
+  description: "What this node suffers, by the kernel's counter. With NATed flows of its own beside: it is sender and receiver.",
+}, [[perMinute(csumErrors), "bad UDP checksums"]])
+  .withOverride(column("bad UDP checksums", { ...fixed(SUFFERS), "custom.fillOpacity": 45 }));
+
+const sends = series({
+  title: "Own VXLAN flows NATed", unit: "cpm", width: 8, height: 7, why: "no data: no connection tracking is scraped",
+  description: "What this node causes: new NATed flows, and on the right axis those that are tracked now.",
 }, [
-  [perMinute(csumErrors), "received: bad UDP checksums"],
-  [perMinute(snatSeen), "sends: new NATed VXLAN flows"],
-  [`sum(${snatNow})`, "sends: NATed VXLAN flows now"],
+  [perMinute(snatSeen), "new"],
+  [`sum(${snatNow})`, "tracked now"],
 ])
-  .axisCenteredZero(true)
-  .withOverride(column("received: bad UDP checksums", { ...fixed("red"), "custom.fillOpacity": 45 }))
-  .withOverride(column("sends: new NATed VXLAN flows", { ...fixed("purple"), "custom.transform": GraphTransform.NegativeY, "custom.fillOpacity": 45 }))
-  .withOverride(column("sends: NATed VXLAN flows now", {
-    ...fixed("blue"), unit: "short", "custom.transform": GraphTransform.NegativeY, "custom.axisPlacement": AxisPlacement.Right,
-    "custom.axisLabel": "flows now", "custom.fillOpacity": 0, "custom.lineInterpolation": "stepAfter",
-  }));
+  .withOverride(column("new", { ...fixed(SENDS), "custom.fillOpacity": 45 }))
+  .withOverride(column("tracked now", { ...rightAxis("tracked now"), ...fixed("blue") }));
 
 const states = timeline({
-  title: "Exposure of each device, by variant", unit: "short", width: 12, height: 8, why: "no data: no VXLAN device was judged in the shown time",
+  title: "Exposure of each device, by variant", unit: "short", width: 8, height: 7, why: "no data: no VXLAN device was judged in the shown time",
   description: "clear: a condition is known to be absent. exposed: all hold, no NATed flow. active: all hold and NATed flows are there. " +
     "unknown: a condition could not be read. When it left clear is when something was changed.",
 }, [[exposure("device, variant"), "{{device}} {{variant}}"]], EXPOSURE);
 
 export function verdict(d: DashboardBuilder): void {
-  for (const panel of [...stats, todo, what, correlation, states]) {
+  for (const panel of [...stats, todo, what, received, sends, states]) {
     d.withPanel(panel);
   }
 }

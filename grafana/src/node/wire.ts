@@ -9,7 +9,7 @@ const height = 7;
 const off = "no data: the packet capture is off (--collector.wire, CAP_NET_RAW)";
 
 const verdicts = (direction: "in" | "out", title: string, description: string) => series({
-  title, unit: "suffix: /min", width: 8, height, why: off, description,
+  title, unit: "cpm", width: 8, height, why: off, description,
 }, [[perMinute(sel("vxlan_wire_packets_total", `direction="${direction}"`), "verdict"), "{{verdict}}"]])
   .withOverride(column("bad", { ...fixed("red"), "custom.lineWidth": 3 }))
   .withOverride(column("ok", fixed("blue")))
@@ -37,7 +37,7 @@ const sampling = series({
 }, [[`max by (direction) (${sel("vxlan_wire_sample_ratio")})`, "{{direction}}"]]);
 
 const captured = series({
-  title: "Packets looked at and lost", unit: "suffix: /min", width: 8, height, why: off,
+  title: "Packets looked at and lost", unit: "cpm", width: 8, height, why: off,
   description: "lost: picked, and not looked at because the queue was full. Do: lower --wire.sample-rate.",
 }, [
   [perMinute(sel("vxlan_wire_captured_packets_total")), "looked at"],

@@ -68,6 +68,7 @@ func (s *Scene) build(ctx context.Context, o Options) (err error) {
 	}
 	for pair := range 3 {
 		live := lab.LiveFailure()
+		live.Pair = pair
 		if pair == 1 {
 			live.Receiver = lab.ReceiverFirewalld
 		}
