@@ -11,11 +11,13 @@ import (
 
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/node"
+	"vxlan_exporter/test/lab/labtest"
 )
 
 // measureWith measures one variant over IPv4 in a rig where nft(8) has been given more rules.
 func measureWith(t *testing.T, variant, rules string) (result node.SelfTestResult, err error) {
 	t.Helper()
+	labtest.Need(t, "nft")
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	err = inNamespace(func() error {

@@ -1,11 +1,9 @@
 package e2e_test
 
 import (
-	"context"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"vxlan_exporter/test/lab/labtest"
 )
@@ -13,9 +11,8 @@ import (
 // The demonstration runs to its end, shows the failure on both nodes, and fails when there is none to show.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "run", "vxlan_exporter/test/lab/demo", "--exporter", labtest.Binary(t)).CombinedOutput()
+	labtest.NeedNamespaces(t)
+	out, err := exec.CommandContext(t.Context(), "go", "run", "vxlan_exporter/test/lab/demo", "--exporter", labtest.Binary(t)).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -41,9 +38,8 @@ func TestDemo(t *testing.T) {
 
 func TestDemoWithoutFailure(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "run", "vxlan_exporter/test/lab/demo", "--exporter", labtest.Binary(t), "--rules=fixed").CombinedOutput()
+	labtest.NeedNamespaces(t)
+	out, err := exec.CommandContext(t.Context(), "go", "run", "vxlan_exporter/test/lab/demo", "--exporter", labtest.Binary(t), "--rules=fixed").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "the failure did not show") {
 		t.Errorf("%v\n%s", err, out)
 	}
