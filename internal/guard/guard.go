@@ -95,6 +95,9 @@ func (g *guard) watch(ctx context.Context, w *rtnl.Watcher) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-w.Failed():
+			if ctx.Err() != nil {
+				return nil // the end of ctx ends the reading, too
+			}
 			return err
 		case <-w.Changed():
 			if w.Overrun() {

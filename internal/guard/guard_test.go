@@ -450,6 +450,16 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// The end of ctx, which ends the reading of events as well, is no error, whichever is seen first.
+func TestStopIsNoError(t *testing.T) {
+	s := newSite(t)
+	for range 20 {
+		if err := s.guard(Config{Devices: []string{"none"}})(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestDryRunChangesNothing(t *testing.T) {
 	s := newSite(t)
 	count := s.changes()
