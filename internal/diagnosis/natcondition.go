@@ -35,7 +35,9 @@ func (j *judge) natCondition(key portKey, local netip.Addr, flows natted) natCon
 	case flows.flows > 0 && c.reason == natrules.WhyNotrack && !contradicted:
 		c.left = true
 	case flows.flows > 0:
-		c.against = c.holds == no
+		if c.against = c.holds == no; c.against && c.rule != nil {
+			c.evidence.Name = "rule that should prevent it"
+		}
 		c.holds, c.flows, c.unread = yes, true, false
 	case contradicted && j.now.Time.Sub(flows.seen) < doubtFor:
 		c.holds = unsure

@@ -221,6 +221,17 @@ func deleteFlows(key portKey) Remedy {
 	}
 }
 
+// findRule finds the rule that NATs flows which the rules seem to leave alone.
+func findRule(key portKey) Remedy {
+	return Remedy{
+		Title:    "Find the rule that NATs them",
+		Commands: []string{iptables(key.family) + "-save -c -t nat"},
+		Effect: "the first number in front of a rule rises with each flow that it is the last to decide: type it before and after a new NATed flow, and look " +
+			"which MASQUERADE or SNAT has risen (native nftables rules count only where they say counter)",
+		Cost: "none", Diagnostic: true,
+	}
+}
+
 // otherChecksum is the switch of the outer checksum: turning it off ends variant B, but only where variant A is fixed.
 func (j *judge) otherChecksum(v verdict) []Remedy {
 	if v.variant == node.ZeroChecksum {

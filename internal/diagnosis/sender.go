@@ -177,7 +177,7 @@ func (j *judge) aboutFlows(v verdict) {
 		keepsClear(v.nat.reason)+"). Either they began before the rules were changed, which deleting them settles, or another rule does it.")
 	f.Variant = ""
 	f.Evidence = append(append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...), v.nat.evidence)
-	f.Remedies = []Remedy{deleteFlows(v.key)}
+	f.Remedies = []Remedy{deleteFlows(v.key), findRule(v.key)}
 	j.add(f)
 }
 
