@@ -24,6 +24,7 @@ type nodes struct {
 	t                *testing.T
 	sender, receiver *labtest.Exporter
 	wire             *lab.Wire
+	guests           map[string]*labtest.NS // other senders, behind the node
 }
 
 func newNodes(t *testing.T, o lab.Options, flags ...string) *nodes {

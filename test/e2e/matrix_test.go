@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
 	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
 )
@@ -86,22 +87,30 @@ func (n *nodes) verdict(t *testing.T, name string, c combination) (stalled bool)
 	return stalled
 }
 
-// check runs the check command on the sender and compares its exit status with its verdict.
-func (n *nodes) check(t *testing.T) diagnosis.Diagnosis {
+// check runs the check command on the sender.
+func (n *nodes) check(t *testing.T) diagnosis.Diagnosis { t.Helper(); return checkIn(t, n.A).Diagnosis }
+
+// checked is the part of a report that tests read.
+type checked struct {
+	Diagnosis   diagnosis.Diagnosis
+	Observation struct{ Now node.Node }
+}
+
+// checkIn runs the check command in a namespace and compares its exit status with its verdict.
+func checkIn(t *testing.T, ns *lab.NS, args ...string) (c checked) {
 	t.Helper()
-	out, err := n.A.Cmd(t.Context(), labtest.Binary(t), "check", "--interval=0s", "--output=json").Output()
+	out, err := ns.Cmd(t.Context(), append([]string{labtest.Binary(t), "check", "--interval=0s", "--output=json"}, args...)...).Output()
 	status := 0
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		status = e.ExitCode()
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	var report struct{ Diagnosis diagnosis.Diagnosis }
-	if err := json.Unmarshal(out, &report); err != nil {
+	if err := json.Unmarshal(out, &c); err != nil {
 		t.Fatalf("check, exit status %d: %v: %.300s", status, err, out)
 	}
-	if status != report.Diagnosis.State.ExitStatus() {
-		t.Errorf("exit status %d for %s", status, report.Diagnosis.State)
+	if status != c.Diagnosis.State.ExitStatus() {
+		t.Errorf("exit status %d for %s", status, c.Diagnosis.State)
 	}
-	return report.Diagnosis
+	return c
 }

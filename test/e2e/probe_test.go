@@ -128,9 +128,8 @@ func (p *probed) set(ctx context.Context, c bridged) error {
 	device := lab.Device
 	if c.bridge {
 		device = "br-vx"
-		err = errors.Join(err, p.A.IP("link add br-vx address 02:76:78:00:00:0a type bridge", "link set "+lab.Device+" master br-vx", "link set br-vx mtu 1430 addrgenmode none up",
-			"addr flush dev "+lab.Device, "addr add 10.244.0.0/32 dev br-vx", "route add 10.244.1.0/24 via 10.244.1.0 dev br-vx onlink",
-			"neigh add 10.244.1.0 lladdr 02:76:78:00:00:0b dev br-vx nud permanent"))
+		_, bridged := p.A.RunInput(behindBridge, "sh", "-e")
+		err = errors.Join(err, bridged)
 	}
 	if p.overlay == lab.IPv6 {
 		service := fmt.Sprintf("-A OUTPUT -d %s -p tcp --dport %d -j MARK --set-xmark 0x4000/0x4000\n-A OUTPUT -d %[1]s -p tcp --dport %[2]d -j DNAT --to-destination [%s]:%d\n",

@@ -27,7 +27,7 @@ func servePod(n *NS) (*podServer, error) {
 		}),
 		ReadHeaderTimeout: time.Minute,
 	}}
-	addr := netip.AddrPortFrom(netip.MustParseAddr(podIP), PodPort)
+	addr := netip.AddrPortFrom(netip.IPv4Unspecified(), PodPort)
 	var tcp net.Listener
 	err := n.Do(func() (err error) {
 		var lc net.ListenConfig
@@ -69,8 +69,13 @@ func (s *podServer) close() error { return errors.Join(s.http.Close(), s.udp.Clo
 // A healthy rig answers within a few milliseconds. On a failing one nothing comes before the first SYN timeout, 1 s (RFC 6298), so a
 // limit of 900 ms tells the two apart and sends exactly one packet.
 func (r *Rig) Request(ctx context.Context) (stall time.Duration, err error) {
+	return r.A.Request(ctx, r.NodePort())
+}
+
+// Request is a Rig's Request from this namespace, to an address that leads to the pod.
+func (n *NS) Request(ctx context.Context, to netip.AddrPort) (stall time.Duration, err error) {
 	start := time.Now()
-	c, err := r.A.DialContext(ctx, "tcp4", r.NodePort().String())
+	c, err := n.DialContext(ctx, "tcp4", to.String())
 	if err != nil {
 		return time.Since(start), err
 	}
@@ -88,7 +93,7 @@ func (r *Rig) Request(ctx context.Context) (stall time.Duration, err error) {
 		return time.Since(start), err
 	}
 	if !strings.Contains(string(answer), "hello from the pod") {
-		return time.Since(start), fmt.Errorf("NodePort %s: not the pod's answer: %q", r.NodePort(), answer)
+		return time.Since(start), fmt.Errorf("%s: not the pod's answer: %q", to, answer)
 	}
 	return time.Since(start), nil
 }
