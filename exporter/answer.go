@@ -31,7 +31,8 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, render func(
 		unavailable(w, "Too many clients read their answers slowly; try again later.")
 		return
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTimeout)) // without it, the server's own WriteTimeout holds
+	// without it, the server's own WriteTimeout holds
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTimeout))
 	maps.Copy(w.Header(), b.header)
 	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	w.WriteHeader(b.status)

@@ -46,7 +46,8 @@ func TestAnswersRenderedAtOnceAreBounded(t *testing.T) {
 	<-begun
 	<-begun
 	status, body, header := get(t, h.URL+"/metrics", timeoutHeader, "0.2")
-	if status != http.StatusServiceUnavailable || !strings.Contains(body, "Limit of 2") || header.Get("Retry-After") == "" {
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, "Limit of 2") ||
+		header.Get("Retry-After") == "" {
 		t.Errorf("beyond the limit: %d %q", status, body)
 	}
 	if status, _, _ := get(t, h.URL+"/-/healthy"); status != 200 {
@@ -66,10 +67,11 @@ func TestAnswersRenderedAtOnceAreBounded(t *testing.T) {
 func TestHungCollectorDoesNotReachTheLimit(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
-	_, h := newServer(t, func(c *Config) { c.MaxRequests = 1 }, &fake{name: "hung", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
-		<-release
-		return nil, nil
-	}})
+	_, h := newServer(t, func(c *Config) { c.MaxRequests = 1 },
+		&fake{name: "hung", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
+			<-release
+			return nil, nil
+		}})
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -111,7 +113,8 @@ func TestSlowReaders(t *testing.T) {
 		dial(t, h.Listener.Addr().String(), "/")
 		waitFor(t, "answer that is being sent", func() bool { return s.unsent.Load() == int64((i+1)*size) })
 	}
-	if status, body, header := get(t, h.URL+"/"); status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || len(body) > 100 {
+	if status, body, header := get(t, h.URL+"/"); status != http.StatusServiceUnavailable ||
+		header.Get("Retry-After") == "" || len(body) > 100 {
 		t.Errorf("beyond the bound: %d, %d bytes", status, len(body))
 	}
 	if status, _, _ := get(t, h.URL+"/-/healthy"); status != 200 {
@@ -140,7 +143,8 @@ func TestHeadHasNoBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if b, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || len(b) > 0 || err != nil || resp.ContentLength <= 0 {
+	if b, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || len(b) > 0 || err != nil ||
+		resp.ContentLength <= 0 {
 		t.Errorf("%s, %d bytes of %d, %v", resp.Status, len(b), resp.ContentLength, err)
 	}
 }

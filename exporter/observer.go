@@ -338,7 +338,8 @@ func (l *observing) failPending(readings map[string]node.Result) {
 	now := l.now()
 	for name, start := range l.pending {
 		d := now.Sub(start)
-		readings[name] = node.NewResult(fmt.Errorf("%s: no answer within %s: %w", name, d.Round(time.Millisecond), context.DeadlineExceeded), d)
+		readings[name] = node.NewResult(fmt.Errorf("%s: no answer within %s: %w", name, d.Round(time.Millisecond),
+			context.DeadlineExceeded), d)
 	}
 }
 

@@ -141,7 +141,8 @@ func TestErrorsCostTheirOwnCollectorOnly(t *testing.T) {
 			t.Errorf("%s: %d log lines after three looks, want 1\n%s", name, n, log)
 		}
 	}
-	if n := strings.Count(log.String(), "collector=panics"); n != 2 { // the panic with its place, and the change of the status
+	// the panic with its place, and the change of the status
+	if n := strings.Count(log.String(), "collector=panics"); n != 2 {
 		t.Errorf("panics: %d log lines after three looks, want 2\n%s", n, log)
 	}
 	if !strings.Contains(log.String(), "boom") || !strings.Contains(log.String(), "observer_test.go") {
@@ -152,7 +153,8 @@ func TestErrorsCostTheirOwnCollectorOnly(t *testing.T) {
 func TestRecoveryIsLoggedOnce(t *testing.T) {
 	log := &logBuffer{}
 	err := errors.New("broken")
-	o := newObserver(log, &fake{name: "c", observe: func(context.Context, *node.Node) (collectors.Fill, error) { return nil, err }})
+	o := newObserver(log,
+		&fake{name: "c", observe: func(context.Context, *node.Node) (collectors.Fill, error) { return nil, err }})
 	observe(t, o, time.Second)
 	err = nil
 	observe(t, o, time.Second)
@@ -203,10 +205,11 @@ func TestHungCollector(t *testing.T) {
 
 func TestLateAnswerIsThrownAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newObserver(&logBuffer{}, &fake{name: "late", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
-			time.Sleep(3 * time.Second)
-			return func(n *node.Node) { n.Hostname = "too late" }, nil
-		}})
+		o := newObserver(&logBuffer{},
+			&fake{name: "late", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
+				time.Sleep(3 * time.Second)
+				return func(n *node.Node) { n.Hostname = "too late" }, nil
+			}})
 		got := observe(t, o, 2*time.Second)
 		time.Sleep(5 * time.Second)
 		if got.Node.Hostname == "too late" {

@@ -99,7 +99,8 @@ func TestPaths(t *testing.T) {
 func TestOpenMetricsIsNegotiated(t *testing.T) {
 	_, h := newServer(t, nil)
 	_, body, header := get(t, h.URL+"/metrics", "Accept", "application/openmetrics-text; version=1.0.0")
-	if !strings.HasPrefix(header.Get("Content-Type"), "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {
+	if !strings.HasPrefix(header.Get("Content-Type"), "application/openmetrics-text") ||
+		!strings.HasSuffix(body, "# EOF\n") {
 		t.Errorf("%s, ends with %q", header.Get("Content-Type"), body[max(0, len(body)-20):])
 	}
 }
@@ -112,7 +113,8 @@ func TestCollectorsCanBeChosen(t *testing.T) {
 		{"?exclude[]=a", "vxlan_test_b", "vxlan_test_a"},
 		{"?collect[]=a&collect[]=b", "vxlan_test_b", `collector="device"`},
 	} {
-		if _, body, _ := get(t, h.URL+"/metrics"+tt.query); !strings.Contains(body, tt.has) || strings.Contains(body, tt.hasNot) {
+		if _, body, _ := get(t, h.URL+"/metrics"+tt.query); !strings.Contains(body, tt.has) ||
+			strings.Contains(body, tt.hasNot) {
 			t.Errorf("%s:\n%s", tt.query, body)
 		}
 	}
@@ -144,7 +146,8 @@ func TestTimeoutHeaderBoundsTheScrape(t *testing.T) {
 	}}, &fake{name: "fine", observe: filled})
 	status, body, _ := get(t, h.URL+"/metrics", timeoutHeader, "0.2")
 	for _, want := range []string{
-		`vxlan_scrape_collector_success{collector="hung"} 0`, `vxlan_scrape_collector_success{collector="fine"} 1`, "vxlan_test_fine 1",
+		`vxlan_scrape_collector_success{collector="hung"} 0`, `vxlan_scrape_collector_success{collector="fine"} 1`,
+		"vxlan_test_fine 1",
 	} {
 		if status != 200 || !strings.Contains(body, want) {
 			t.Errorf("%d, without %s:\n%s", status, want, body)

@@ -22,7 +22,10 @@ func TestNothingHangsWhereTimeIsUp(t *testing.T) {
 		defer cancel()
 		const looks = 100 // a choice between two that are ready is made at random
 		for i := range looks {
-			l := &observing{done: make(chan struct{}), now: time.Now, answered: map[string]bool{}, pending: map[string]time.Time{}}
+			l := &observing{
+				done: make(chan struct{}), now: time.Now, answered: map[string]bool{},
+				pending: map[string]time.Time{},
+			}
 			l.node.Results = map[string]node.Result{}
 			<-o.observe(ctx, l, o.rest[0], &node.Node{})
 			if r := l.node.Results["had"]; !l.answered["had"] || strings.Contains(r.Error, "hanging") {
@@ -39,10 +42,11 @@ func TestNothingHangsWhereTimeIsUp(t *testing.T) {
 func TestHangingSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		o := newObserver(&logBuffer{}, &fake{name: "hung", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
-			<-release
-			return nil, nil
-		}})
+		o := newObserver(&logBuffer{},
+			&fake{name: "hung", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
+				<-release
+				return nil, nil
+			}})
 		observe(t, o, 2*time.Second)
 		time.Sleep(time.Minute)
 		got := observe(t, o, 2*time.Second)
@@ -55,7 +59,8 @@ func TestHangingSince(t *testing.T) {
 		s := o.rest[0]
 		s.turn <- struct{}{} // as between a call's end and the next one's beginning
 		got = observe(t, o, 2*time.Second)
-		if r := got.Node.Results["hung"]; r.Status != node.Failed || r.Error != "hung: an earlier call has only just come back" {
+		if r := got.Node.Results["hung"]; r.Status != node.Failed ||
+			r.Error != "hung: an earlier call has only just come back" {
 			t.Errorf("%+v", r)
 		}
 		<-s.turn

@@ -21,7 +21,10 @@ const hangLimit = 20 * time.Second
 // asked twice within it, as sd_watchdog_enabled(3) recommends, and gets half of that time as its deadline. An answer
 // that does not come soon after the deadline counts as a no, and alive is not asked again before it has come. A no
 // is logged once, until the next yes.
-func Watchdog(ctx context.Context, interval time.Duration, alive func(context.Context) error, notify func(state string) error, logger *slog.Logger) {
+func Watchdog(
+	ctx context.Context, interval time.Duration, alive func(context.Context) error, notify func(state string) error,
+	logger *slog.Logger,
+) {
 	if interval <= 0 {
 		return
 	}

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 )
 
-// Dashboard is as much of the JSON as its queries and tests need. That the whole of it fits Grafana's schema is checked by its types
-// (src/check).
+// Dashboard is as much of the JSON as its queries and tests need. That the whole of it fits Grafana's schema is checked
+// by its types (src/check).
 type Dashboard struct {
 	UID         string
 	Title       string

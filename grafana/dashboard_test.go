@@ -63,7 +63,8 @@ func TestPanels(t *testing.T) {
 				fail("type %s is not one that Grafana 10 to 13 all have", p.Type)
 			}
 			if len(p.Description) < 30 || p.FieldConfig.Defaults.Unit == "" || len(p.FieldConfig.Defaults.NoValue) < 10 {
-				fail("description %q, unit %q, reason of no data %q", p.Description, p.FieldConfig.Defaults.Unit, p.FieldConfig.Defaults.NoValue)
+				fail("description %q, unit %q, reason of no data %q", p.Description, p.FieldConfig.Defaults.Unit,
+					p.FieldConfig.Defaults.NoValue)
 			}
 			if p.Datasource != chosen || len(p.Targets) == 0 {
 				fail("data source %v, %d queries", p.Datasource, len(p.Targets))
@@ -169,7 +170,8 @@ func TestVariablesAndLinks(t *testing.T) {
 				t.Errorf("%s: no link to %s among %v", d.UID, want, links)
 			}
 		}
-		if len(d.Annotations.List) != 1 || d.Annotations.List[0].Datasource != chosen || !strings.Contains(d.Annotations.List[0].Expr, `ALERTS{alertname=~"Vxlan.*"`) {
+		if len(d.Annotations.List) != 1 || d.Annotations.List[0].Datasource != chosen ||
+			!strings.Contains(d.Annotations.List[0].Expr, `ALERTS{alertname=~"Vxlan.*"`) {
 			t.Errorf("%s: annotations %+v", d.UID, d.Annotations)
 		}
 		if d.Title == "" || d.Description == "" {

@@ -15,12 +15,15 @@ import (
 	"vxlan_exporter/grafana"
 )
 
-// What is known to every Grafana from 10 to 13, of what the dashboards use: looked up in the registries of @grafana/data 10.0.4 and
-// 13.2.3. Look up what you add.
+// What is known to every Grafana from 10 to 13, of what the dashboards use: looked up in the registries of
+// @grafana/data 10.0.4 and 13.2.3. Look up what you add.
 var everywhere = map[string][]string{
 	"transformation": {"groupingToMatrix", "limit", "merge", "organize", "sortBy"},
 	"matcher":        {"byName", "byRegexp", "byType"},
-	"unit":           {"bytes", "cpm", "dateTimeAsIso", "dateTimeAsIsoNoDateIfToday", "percentunit", "s", "short", "string"},
+	"unit": {
+		"bytes", "cpm", "dateTimeAsIso", "dateTimeAsIsoNoDateIfToday", "percentunit", "s",
+		"short", "string",
+	},
 	"color": {
 		"red", "green", "purple", "orange", "blue", "text", "light-blue",
 		"dark-red", "dark-orange", "dark-purple",
@@ -28,7 +31,8 @@ var everywhere = map[string][]string{
 	"color mode": {"fixed", "thresholds", "palette-classic", "shades"},
 	"mapping":    {"value", "special"},
 	"calc":       {"lastNotNull"},
-	"refresh":    {"30s", "1m"}, // of those that the refresh picker offers; 5s is the least that a server allows by default
+	// of those that the refresh picker offers; 5s is the least that a server allows by default
+	"refresh": {"30s", "1m"},
 }
 
 // newestSchema of Grafana 10.0: an older Grafana knows no way back from a newer one's.
@@ -43,8 +47,12 @@ func TestImportable(t *testing.T) {
 		if err != nil || json.Unmarshal(raw, &all) != nil {
 			t.Fatal(err)
 		}
-		// What belongs to one server, or to the form that Grafana exports for sharing: an import would ask questions, provisioning fail.
-		for _, key := range []string{"id", "version", "__inputs", "__requires", "__elements", "meta", "dashboard", "spec", "folderUid"} {
+		// What belongs to one server, or to the form that Grafana exports for sharing: an import would ask questions,
+		// provisioning fail.
+		for _, key := range []string{
+			"id", "version", "__inputs", "__requires", "__elements", "meta", "dashboard", "spec",
+			"folderUid",
+		} {
 			if _, is := all[key]; is {
 				t.Errorf("%s: has %q", d.UID, key)
 			}
@@ -166,7 +174,8 @@ func TestProvisioning(t *testing.T) {
 		}
 	}
 	read(t, "provisioning/dashboards/vxlan_exporter.yml", &dashboards)
-	if p := dashboards.Providers; dashboards.APIVersion != 1 || len(p) != 1 || p[0].Type != "file" || p[0].Name == "" || !filepath.IsAbs(p[0].Options.Path) {
+	if p := dashboards.Providers; dashboards.APIVersion != 1 || len(p) != 1 || p[0].Type != "file" || p[0].Name == "" ||
+		!filepath.IsAbs(p[0].Options.Path) {
 		t.Errorf("dashboards: %+v", dashboards)
 	}
 	for _, d := range shipped { // with one title, folder and file clash
@@ -183,7 +192,8 @@ func TestProvisioning(t *testing.T) {
 		}
 	}
 	read(t, "provisioning/datasources/prometheus.yml", &sources)
-	if s := sources.Datasources; sources.APIVersion != 1 || len(s) != 1 || s[0].Type != chosen.Type || s[0].Access != "proxy" || s[0].URL == "" {
+	if s := sources.Datasources; sources.APIVersion != 1 || len(s) != 1 || s[0].Type != chosen.Type ||
+		s[0].Access != "proxy" || s[0].URL == "" {
 		t.Fatalf("data sources: %+v", sources)
 	}
 	var prometheus struct {

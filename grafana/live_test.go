@@ -92,7 +92,10 @@ func (s *stage) ask(q grafana.Query, instance string) ([]answer, error) {
 	}
 	path, values := "/api/v1/query", url.Values{"query": {expr}, "time": {seconds(now)}}
 	if q.Over {
-		path, values = "/api/v1/query_range", url.Values{"query": {expr}, "start": {seconds(s.began)}, "end": {seconds(now)}, "step": {step.String()}}
+		path, values = "/api/v1/query_range", url.Values{
+			"query": {expr}, "start": {seconds(s.began)}, "end": {seconds(now)},
+			"step": {step.String()},
+		}
 	}
 	if err := s.get(path, values, &got); err != nil {
 		return nil, err
@@ -212,7 +215,8 @@ func (s *stage) allHaveData() {
 func (s *stage) alerted() {
 	s.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(interval) {
-		v, err := s.Stack.Query(s.t.Context(), `ALERTS{alertname="VxlanChecksumFailure",alertstate="firing",instance="`+sender+`"}`)
+		v, err := s.Stack.Query(s.t.Context(),
+			`ALERTS{alertname="VxlanChecksumFailure",alertstate="firing",instance="`+sender+`"}`)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -245,7 +249,10 @@ func (s *stage) culprits(hurtAt time.Time) {
 	const title = "Who causes it, and what to type there"
 	want := map[string]map[string]string{
 		"A": {"device": "flannel.1", "port": "8472"},
-		"B": {"device": "flannel.1", "variant": "offloaded_checksum", "command": "ethtool -K flannel.1 tx-checksum-ip-generic off"},
+		"B": {
+			"device": "flannel.1", "variant": "offloaded_checksum",
+			"command": "ethtool -K flannel.1 tx-checksum-ip-generic off",
+		},
 		"C": {"device": "flannel.1"},
 		"D": {"device": "flannel.1"},
 	}
@@ -275,8 +282,8 @@ func (s *stage) culprits(hurtAt time.Time) {
 	}
 }
 
-// peers holds the table of bad packets on the wire against what was done: the receivers' probes accuse the senders, each once, and no
-// probe accuses a receiver. Both pairs have the same addresses, so nobody can tell which node it was.
+// peers holds the table of bad packets on the wire against what was done: the receivers' probes accuse the senders,
+// each once, and no probe accuses a receiver. Both pairs have the same addresses, so nobody can tell which node it was.
 func (s *stage) peers() {
 	s.t.Helper()
 	got, err := s.ask(s.at("vxlan-fleet", "Bad packets on the wire: who sent them to whom", "A"), "")
@@ -285,7 +292,8 @@ func (s *stage) peers() {
 	}
 	var rows []string
 	for _, a := range got {
-		rows = append(rows, fmt.Sprint(a.Metric["instance"], " ", a.Metric["peer"], " ", a.Metric["variant"], " ", a.Metric["sender"], " ", a.Value > 0))
+		rows = append(rows, fmt.Sprint(a.Metric["instance"], " ", a.Metric["peer"], " ", a.Metric["variant"], " ",
+			a.Metric["sender"], " ", a.Value > 0))
 	}
 	slices.Sort(rows)
 	want := []string{
@@ -309,14 +317,19 @@ func TestHealthyFleet(t *testing.T) {
 			}
 		}
 	}
-	for _, title := range []string{"Is it happening?", "Nodes that suffer", "Nodes that NAT VXLAN", "Nodes that cannot see"} {
+	for _, title := range []string{
+		"Is it happening?", "Nodes that suffer", "Nodes that NAT VXLAN",
+		"Nodes that cannot see",
+	} {
 		s.becomes("vxlan-fleet", title, "A", "", 0)
 	}
 	s.becomes("vxlan-node", "This node", "A", sender, 0)
 	for _, title := range []string{
-		"Who causes it, and what to type there", "Who suffers, the 100 worst", "Bad packets on the wire: who sent them to whom", "Exposed or unknown now, the first 100",
+		"Who causes it, and what to type there", "Who suffers, the 100 worst",
+		"Bad packets on the wire: who sent them to whom", "Exposed or unknown now, the first 100",
 		"Exporters that went away in the shown time, the first 100", "Collectors that fail, the first 100",
-		"Devices that differ from their cluster's majority, the first 100", "Nodes whose kube-proxy does not guard, the first 100",
+		"Devices that differ from their cluster's majority, the first 100",
+		"Nodes whose kube-proxy does not guard, the first 100",
 	} {
 		if got, err := s.ask(s.at("vxlan-fleet", title, "A"), ""); err != nil || len(got) > 0 {
 			t.Errorf("%q lists %v, %v", title, got, err)

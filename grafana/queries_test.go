@@ -12,7 +12,8 @@ import (
 )
 
 var (
-	ignored  = regexp.MustCompile(`\{[^}]*\}|"[^"]*"|\[[^\]]*\]|\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)|\boffset \S+`)
+	ignored = regexp.MustCompile(
+		`\{[^}]*\}|"[^"]*"|\[[^\]]*\]|\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)|\boffset \S+`)
 	named    = regexp.MustCompile(`[a-zA-Z_:][a-zA-Z0-9_:]*(\s*\()?`)
 	keywords = []string{"and", "or", "unless", "bool", "group_left", "group_right", "by"}
 	// Of Prometheus and of client_golang, which docs/METRICS.md names in one line.
@@ -54,8 +55,10 @@ func TestMetricsOfQueries(t *testing.T) {
 				}
 			}
 			for _, m := range window.FindAllStringSubmatch(q.Expr, -1) {
-				// 5m is the "now" of single values, which do not follow the shown time; 15m is how long a device that is gone keeps its name.
-				if allowed := []string{"$__rate_interval", "$__range"}; !slices.Contains(allowed, m[1]) && (m[1] != "5m" && m[1] != "15m" || q.Over) {
+				// 5m is the "now" of single values, which do not follow the shown time; 15m is how long a device that is gone keeps
+				// its name.
+				if allowed := []string{"$__rate_interval", "$__range"}; !slices.Contains(allowed, m[1]) &&
+					(m[1] != "5m" && m[1] != "15m" || q.Over) {
 					t.Errorf("%s: window [%s]", q.Where, m[1])
 				}
 				if q.Over && m[1] == "$__range" && !strings.Contains(q.Expr, "last_over_time") &&
@@ -77,7 +80,10 @@ func TestMetricsOfQueries(t *testing.T) {
 // The step and the windows of a query are those that Grafana would send.
 func TestFill(t *testing.T) {
 	t.Parallel()
-	q := grafana.Query{Where: "d: p: A", Expr: `rate(x{instance=~"$instance"}[$__rate_interval]) + y[$__range:$__interval]`, Points: 240}
+	q := grafana.Query{
+		Where: "d: p: A",
+		Expr:  `rate(x{instance=~"$instance"}[$__rate_interval]) + y[$__range:$__interval]`, Points: 240,
+	}
 	for span, want := range map[time.Duration]string{
 		time.Hour:      `rate(x{instance=~"a\\.b:1"}[1m0s]) + y[1h0m0s:15s]`,
 		6 * time.Hour:  `rate(x{instance=~"a\\.b:1"}[2m15s]) + y[6h0m0s:2m0s]`,

@@ -81,7 +81,8 @@ func (v View) Fill(q Query) (expr string, step time.Duration) {
 	).Replace(q.Expr), step
 }
 
-// rounds are the intervals that Grafana rounds to, each with the first that is rounded to the next (roundInterval of @grafana/data).
+// rounds are the intervals that Grafana rounds to, each with the first that is rounded to the next (roundInterval of
+// @grafana/data).
 var rounds = []struct{ below, to time.Duration }{
 	{1500 * time.Millisecond, time.Second},
 	{3500 * time.Millisecond, 2 * time.Second},

@@ -1,5 +1,5 @@
-// Package guard keeps tx-checksum-ip-generic off on VXLAN devices, which is what stops NAT from spoiling their outer checksums. It
-// watches for devices, since a CNI makes them at any time and with the feature on.
+// Package guard keeps tx-checksum-ip-generic off on VXLAN devices, which is what stops NAT from spoiling their outer
+// checksums. It watches for devices, since a CNI makes them at any time and with the feature on.
 package guard
 
 import (
@@ -21,7 +21,8 @@ const Feature = "tx-checksum-ip-generic"
 const (
 	// defaultRecheck is how often the devices are looked at without an event: rules that expose a device cause none.
 	defaultRecheck = 30 * time.Second
-	// judgeGap is the least time between two calls of Config.Exposed, so that a storm of events does not become a storm of looks.
+	// judgeGap is the least time between two calls of Config.Exposed, so that a storm of events does not become a storm of
+	// looks.
 	judgeGap = 250 * time.Millisecond
 	// listRetry is the pause after a list that could not be read.
 	listRetry = time.Second
@@ -32,7 +33,8 @@ const (
 // Config says what a guard watches. It works in the network namespace of the thread that calls Run.
 type Config struct {
 	Devices []string // globs (path.Match) of device names; empty: what Exposed names
-	// Exposed names the devices that the diagnosis calls exposed. It is asked only while a VXLAN device has the feature on.
+	// Exposed names the devices that the diagnosis calls exposed. It is asked only while a VXLAN device has the feature
+	// on.
 	Exposed func(ctx context.Context) ([]string, error)
 	DryRun  bool // log what would be done, and do nothing
 	Restore bool // when Run ends, turn the feature on again where the guard turned it off
@@ -41,9 +43,10 @@ type Config struct {
 	Ready   func()        // called once, when all devices that were there at the start have been dealt with; may be nil
 	Recheck time.Duration // 0: every 30 seconds
 
-	Listen func() (rtnl.Events, error)         // opens the source of link events; nil: rtnetlink
-	Open   nl.Opener                           // opens the socket that devices are listed by; nil: rtnetlink
-	Ioctl  func() (ethtool.IoctlSocket, error) // opens the socket that features are read and set by; nil: ethtool.OpenIoctl
+	Listen func() (rtnl.Events, error) // opens the source of link events; nil: rtnetlink
+	Open   nl.Opener                   // opens the socket that devices are listed by; nil: rtnetlink
+	// opens the socket that features are read and set by; nil: ethtool.OpenIoctl
+	Ioctl func() (ethtool.IoctlSocket, error)
 }
 
 // Validate says what is wrong with the globs.
@@ -59,8 +62,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Run guards until ctx ends, which is no error. It fails when it cannot watch devices or make the first list; a device that cannot be
-// changed is logged, and tried again with every event. Setting features needs CAP_NET_ADMIN.
+// Run guards until ctx ends, which is no error. It fails when it cannot watch devices or make the first list; a device
+// that cannot be changed is logged, and tried again with every event. Setting features needs CAP_NET_ADMIN.
 func Run(ctx context.Context, c Config) error {
 	if err := c.Validate(); err != nil {
 		return err

@@ -74,7 +74,8 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// guard runs a guard until the returned function is called, which returns what Run returned. It is ready when guard returns.
+// guard runs a guard until the returned function is called, which returns what Run returned. It is ready when guard
+// returns.
 func (s *site) guard(c Config) (stop func() error) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -122,7 +123,8 @@ func (s *site) delete(index int) {
 	s.must(s.links.LinkDel(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Index: index}}), "delete")
 }
 
-// deleter deletes devices beside the test: each deletion waits for some 15 ms in the kernel, without its lock (netdev_run_todo).
+// deleter deletes devices beside the test: each deletion waits for some 15 ms in the kernel, without its lock
+// (netdev_run_todo).
 func (s *site) deleter() (remove func(index int), wait func()) {
 	s.t.Helper()
 	queue := make(chan int)
@@ -216,8 +218,9 @@ func (s *site) ethtoolSays() map[string]string {
 	return says
 }
 
-// changes counts the kernel's own notifications of changed features (ETHTOOL_MSG_FEATURES_NTF), by index. The returned function ends
-// the counting. Kernels without the family "ethtool" notify nobody: there the log, the waiting and the final states must do.
+// changes counts the kernel's own notifications of changed features (ETHTOOL_MSG_FEATURES_NTF), by index. The returned
+// function ends the counting. Kernels without the family "ethtool" notify nobody: there the log, the waiting and the
+// final states must do.
 func (s *site) changes() func() map[int]int {
 	s.t.Helper()
 	if !labtest.EthtoolNetlink() {
@@ -235,7 +238,8 @@ func (s *site) changes() func() map[int]int {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(f.Groups, func(g genetlink.MulticastGroup) bool { return g.Name == unix.ETHTOOL_MCGRP_MONITOR_NAME })
+		i := slices.IndexFunc(f.Groups,
+			func(g genetlink.MulticastGroup) bool { return g.Name == unix.ETHTOOL_MCGRP_MONITOR_NAME })
 		return c.JoinGroup(f.Groups[i].ID)
 	})
 	counted := map[int]int{}
@@ -364,7 +368,8 @@ func TestNoDeviceIsMissedAndNoOtherTouched(t *testing.T) {
 		}
 	}
 	// Each change stands in the log, with before and after.
-	lines := regexp.MustCompile(`(?m)^.*msg="feature turned off".* before=on after=off .*$`).FindAllString(s.log.String(), -1)
+	lines := regexp.MustCompile(`(?m)^.*msg="feature turned off".* before=on after=off .*$`).FindAllString(s.log.String(),
+		-1)
 	if len(lines) != len(guarded) {
 		t.Errorf("%d changes logged of %d", len(lines), len(guarded))
 	}
@@ -414,7 +419,8 @@ func TestFeatureTurnedOnAgain(t *testing.T) {
 	for range 20 {
 		// By ioctl, ethtool(8) looks again after it has turned a feature on, and fails when the guard was faster.
 		_, err := s.NS.NS.Run("ethtool", "-K", "flannel.1", Feature, "on")
-		if err != nil && (labtest.EthtoolNetlink() || !strings.Contains(err.Error(), "Could not change any device features")) {
+		if err != nil &&
+			(labtest.EthtoolNetlink() || !strings.Contains(err.Error(), "Could not change any device features")) {
 			t.Fatal(err)
 		}
 		s.becomes(index, "flannel.1", false)
@@ -543,7 +549,8 @@ func TestDeviceThatCannotBeChanged(t *testing.T) {
 	}})
 	s.vxlan("flannel.1")
 	time.Sleep(100 * time.Millisecond)
-	if n := strings.Count(s.log.String(), "level=ERROR"); n != 1 || !strings.Contains(s.log.String(), "bad file descriptor") {
+	if n := strings.Count(s.log.String(), "level=ERROR"); n != 1 ||
+		!strings.Contains(s.log.String(), "bad file descriptor") {
 		t.Errorf("%d errors, want 1 that says why:\n%s", n, &s.log)
 	}
 }

@@ -36,8 +36,8 @@ func newGuard(c Config) *guard {
 	return &guard{Config: c, client: ethtool.NewClient(c.Ioctl), changed: map[int]string{}, told: map[int]string{}}
 }
 
-// pass lists all VXLAN devices and deals with those that are to be guarded. It acts on what the kernel says now, never on what an
-// event said, so events may be lost, late, doubled or forged.
+// pass lists all VXLAN devices and deals with those that are to be guarded. It acts on what the kernel says now, never
+// on what an event said, so events may be lost, late, doubled or forged.
 func (g *guard) pass(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
@@ -152,9 +152,10 @@ func (g *guard) turnOff(ctx context.Context, s state) {
 	}
 }
 
-// set changes the feature, by the ioctl for all transmit checksums, which kernels of all ages have: a VXLAN device has only this one
-// (vxlan_setup, drivers/net/vxlan). Then it reads all features again. The error of a device that is gone or renamed satisfies fs.ErrNotExist. A
-// device that is changed and then at once deleted or renamed has nil features and no error.
+// set changes the feature, by the ioctl for all transmit checksums, which kernels of all ages have: a VXLAN device has
+// only this one (vxlan_setup, drivers/net/vxlan). Then it reads all features again. The error of a device that is gone
+// or renamed satisfies fs.ErrNotExist. A device that is changed and then at once deleted or renamed has nil features
+// and no error.
 func (g *guard) set(ctx context.Context, l rtnl.Link, on bool) (ethtool.Features, error) {
 	device := ethtool.Device{Index: l.Index, Name: l.Name}
 	if err := g.client.SetTxChecksum(ctx, device, on); err != nil {
@@ -201,12 +202,14 @@ func (g *guard) restore() error {
 			}
 			continue
 		}
-		g.Logger.Info("feature restored", "device", l.Name, "index", l.Index, "feature", Feature, "before", "off", "after", "on")
+		g.Logger.Info("feature restored", "device", l.Name, "index", l.Index, "feature", Feature, "before", "off",
+			"after", "on")
 	}
 	return errors.Join(errs...)
 }
 
-// followed names the other features that changed along: segmentation needs checksums (netdev_fix_features, net/core/dev.c).
+// followed names the other features that changed along: segmentation needs checksums (netdev_fix_features,
+// net/core/dev.c).
 func followed(before, after ethtool.Features) []string {
 	var names []string
 	for _, b := range before {

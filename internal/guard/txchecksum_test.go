@@ -23,7 +23,8 @@ func TestSetTxChecksum(t *testing.T) {
 		}
 	}
 	for _, gone := range []string{"nosuch", "", "flannel.1:1", "a-name-that-is-too-long-for-a-device"} {
-		if err := set(a, gone, false); err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errors.ErrUnsupported)) {
+		if err := set(a, gone, false); err == nil ||
+			(!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errors.ErrUnsupported)) {
 			t.Errorf("%q: %v", gone, err)
 		}
 	}

@@ -72,14 +72,17 @@ type Host struct {
 	TCPTimeouts      *uint64 `json:"tcp_timeouts,omitempty"`       // /proc/net/netstat, TcpExt TCPTimeouts
 	TCPTimeoutRehash *uint64 `json:"tcp_timeout_rehash,omitempty"` // /proc/net/netstat, TcpExt TcpTimeoutRehash
 
-	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"` // invalid of /proc/net/stat/nf_conntrack, or of ctnetlink, all CPUs
+	// invalid of /proc/net/stat/nf_conntrack, or of ctnetlink, all CPUs
+	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"`
 }
 
 // Device is a VXLAN device with its offload features.
 type Device struct {
 	rtnl.Link
-	Underlay      string           `json:"underlay,omitempty"`        // name of the underlay NIC, by the kernel or by an address
-	LinkNetnsPath string           `json:"link_netns_path,omitempty"` // of the namespace that LinkNetns is the number of, as for setns(2)
+	// name of the underlay NIC, by the kernel or by an address
+	Underlay string `json:"underlay,omitempty"`
+	// of the namespace that LinkNetns is the number of, as for setns(2)
+	LinkNetnsPath string           `json:"link_netns_path,omitempty"`
 	Features      ethtool.Features `json:"features,omitempty"`
 	FeaturesError string           `json:"features_error,omitempty"` // why Features is empty
 }
@@ -149,11 +152,12 @@ type ConntrackPort struct {
 // the original source, tells which device the flows belong to. Ports.SNAT counts the flows of more addresses than are
 // listed, if there are many.
 type NATSource struct {
-	Family    string        `json:"family"`
-	Port      uint16        `json:"port"`
-	Address   netip.Addr    `json:"address"`
-	Flows     uint64        `json:"flows"`                  // there now
-	Remaining time.Duration `json:"remaining_ns,omitempty"` // until the last ends if no packet comes (CTA_TIMEOUT); 0: not sent
+	Family  string     `json:"family"`
+	Port    uint16     `json:"port"`
+	Address netip.Addr `json:"address"`
+	Flows   uint64     `json:"flows"` // there now
+	// until the last ends if no packet comes (CTA_TIMEOUT); 0: not sent
+	Remaining time.Duration `json:"remaining_ns,omitempty"`
 
 	// What the scans since the start of the program tell. Seen is when one last found such a flow. Born and Used are
 	// times after which a flow was made, and a packet met one: those of the scan before the one that noticed. They are

@@ -46,7 +46,8 @@ type Path struct {
 	Totals   []PathTotal   `json:"totals,omitempty"` // of all rounds since the exporter started
 }
 
-// PathTotal is what all rounds counted of one device and family of the overlay. Packets that fill the MTU are not in it.
+// PathTotal is what all rounds counted of one device and family of the overlay. Packets that fill the MTU are not in
+// it.
 type PathTotal struct {
 	Device string    `json:"device"`
 	Family string    `json:"family"`
@@ -57,13 +58,18 @@ type PathTotal struct {
 	Marked         PathCount `json:"marked"`
 	MarkedSoftware PathCount `json:"marked_software"`
 
-	RoundTrips []uint64      `json:"round_trips"` // answers within each of PathRoundTripBuckets, each with those of the ones before; then all
-	Waited     time.Duration `json:"waited_ns"`   // sum of the round trips
+	// answers within each of PathRoundTripBuckets, each with those of the ones before; then all
+	RoundTrips []uint64      `json:"round_trips"`
+	Waited     time.Duration `json:"waited_ns"` // sum of the round trips
 }
 
-// PathRoundTripBuckets are the upper bounds of the round trips that are counted: within a rack, a data center, a region, and farther.
+// PathRoundTripBuckets are the upper bounds of the round trips that are counted: within a rack, a data center, a
+// region, and farther.
 func PathRoundTripBuckets() []time.Duration {
-	return []time.Duration{time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
+	return []time.Duration{
+		time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond,
+		500 * time.Millisecond,
+	}
 }
 
 // Add counts what one peer answered.

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// clean makes s harmless to show: what is not printable (control bytes, which a terminal obeys, and the characters that reverse the
-// direction of text) is written as an escape, and so is what is not UTF-8.
+// clean makes s harmless to show: what is not printable (control bytes, which a terminal obeys, and the characters that
+// reverse the direction of text) is written as an escape, and so is what is not UTF-8.
 func clean(s string) string {
 	if printable(s) {
 		return s

@@ -9,7 +9,8 @@ import (
 	"vxlan_exporter/test/fuzz/bound"
 )
 
-// FuzzClean: whatever a device is named, nothing reaches the terminal that it would obey, and nothing printable is lost.
+// FuzzClean: whatever a device is named, nothing reaches the terminal that it would obey, and nothing printable is
+// lost.
 func FuzzClean(f *testing.F) {
 	for _, s := range []string{"flannel.1", "a\xff\\\"b", "\x1b[2J", "\u202egnp.exe", "line\nline", "<b>\"x\"", "ünï"} {
 		f.Add(s)

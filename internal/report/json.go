@@ -9,8 +9,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// JSON writes the diagnosis with the observation it rests on. diagnosis.ReadLook reads the observation back, so a report can be sent
-// to somebody and judged again there.
+// JSON writes the diagnosis with the observation it rests on. diagnosis.ReadLook reads the observation back, so a
+// report can be sent to somebody and judged again there.
 func JSON(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)

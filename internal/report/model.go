@@ -1,6 +1,6 @@
-// Package report shows a diagnosis and the observation it rests on: as text for a terminal, as JSON, and as a page for a browser.
-// It only renders: what it is given it neither reads nor judges. Names and error texts in an observation may come from anybody, so
-// none reaches the reader with its control characters in force.
+// Package report shows a diagnosis and the observation it rests on: as text for a terminal, as JSON, and as a page for
+// a browser. It only renders: what it is given it neither reads nor judges. Names and error texts in an observation may
+// come from anybody, so none reaches the reader with its control characters in force.
 package report
 
 import (
@@ -79,7 +79,10 @@ func newModel(l diagnosis.Look, d diagnosis.Diagnosis) model {
 	}
 	m.Facts = facts(l)
 	m.Findings, m.Omitted = findings(d.Findings)
-	m.Tables = []table{devices(l.Now, d), flows(l.Now), rules(l.Now), wire(l.Now), path(l.Now), kernel(l.Now), counters(l), missing(l.Now)}
+	m.Tables = []table{
+		devices(l.Now, d), flows(l.Now), rules(l.Now), wire(l.Now), path(l.Now), kernel(l.Now), counters(l),
+		missing(l.Now),
+	}
 	m.Tables = slices.DeleteFunc(m.Tables, func(t table) bool { return len(t.Rows) == 0 && len(t.Notes) == 0 })
 	var omitted int
 	if m.Steps, omitted = steps(d.Findings); omitted > 0 {

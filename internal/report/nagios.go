@@ -9,7 +9,8 @@ import (
 )
 
 // Nagios writes the diagnosis as a plugin of Nagios or Icinga does: one line, with performance data behind the bar
-// (https://www.monitoring-plugins.org/doc/guidelines.html). The exit statuses of the check command are those of plugins.
+// (https://www.monitoring-plugins.org/doc/guidelines.html). The exit statuses of the check command are those of
+// plugins.
 func Nagios(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis) error {
 	return nagiosLine(w, d.State, d.Headline, performance(l, d))
 }
@@ -21,7 +22,8 @@ func NagiosError(w io.Writer, err error) error {
 
 func nagiosLine(w io.Writer, s diagnosis.State, text, performance string) error {
 	words := [...]string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}
-	line := fmt.Sprintf("VXLAN %s: %s", words[s.ExitStatus()], clean(strings.Join(strings.Fields(strings.ReplaceAll(text, "|", "/")), " ")))
+	line := fmt.Sprintf("VXLAN %s: %s", words[s.ExitStatus()],
+		clean(strings.Join(strings.Fields(strings.ReplaceAll(text, "|", "/")), " ")))
 	if performance != "" {
 		line += " |" + performance
 	}

@@ -29,7 +29,10 @@ func TestNagiosIsOneLine(t *testing.T) {
 func TestNagiosSaysOnlyWhatWasRead(t *testing.T) {
 	line := func(n *node.Node) string {
 		var b strings.Builder
-		if err := Nagios(&b, diagnosis.Look{Now: n}, diagnosis.Diagnosis{State: diagnosis.Failing, Headline: "a|b\nc\x1b"}); err != nil {
+		if err := Nagios(&b, diagnosis.Look{Now: n}, diagnosis.Diagnosis{
+			State:    diagnosis.Failing,
+			Headline: "a|b\nc\x1b",
+		}); err != nil {
 			t.Fatal(err)
 		}
 		return b.String()
@@ -40,7 +43,8 @@ func TestNagiosSaysOnlyWhatWasRead(t *testing.T) {
 	n := oneNode(0)
 	n.Host.UDP4.InCsumErrors, n.Host.UDP6.InCsumErrors = new(uint64(2)), nil
 	n.Conntrack.Ports[0].SNAT = 3
-	if got, want := line(n), "VXLAN CRITICAL: a/b c\\x1b | exposed_devices=0;;;0;1 nat_flows=3;;;0 udp_in_csum_errors=2c conntrack_invalid=1180c\n"; got != want {
+	if got, want := line(n), "VXLAN CRITICAL: a/b c\\x1b | exposed_devices=0;;;0;1 nat_flows=3;;;0 "+
+		"udp_in_csum_errors=2c conntrack_invalid=1180c\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	var b strings.Builder

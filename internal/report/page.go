@@ -19,7 +19,8 @@ var style string
 
 // ContentSecurityPolicy is the header that the page is made for: no script, nothing loaded from anywhere, the one style
 // sheet by its hash, and the icon in the page itself. A test computes the hash from style.
-const ContentSecurityPolicy = "default-src 'none'; style-src 'sha256-GjT8Is2wTHQAYKcIgnyVcWQhzKqfvIrrOa7/UNSOqvU='; img-src data:; " +
+const ContentSecurityPolicy = "default-src 'none'; style-src 'sha256-GjT8Is2wTHQAYKcIgnyVcWQhzKqfvIrrOa7/UNSOqvU='; " +
+	"img-src data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // PageOptions are what the page shows besides the report.
@@ -29,8 +30,8 @@ type PageOptions struct {
 	Version     string // of the program that serves the page
 }
 
-// HTML writes the report as a page: no script, one style sheet in the page, everything escaped. Serve it with ContentSecurityPolicy.
-// Nothing is written when it cannot be rendered.
+// HTML writes the report as a page: no script, one style sheet in the page, everything escaped. Serve it with
+// ContentSecurityPolicy. Nothing is written when it cannot be rendered.
 func HTML(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o PageOptions) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"clean": clean, "remedy": remedyLines, "tone": stateTone, "icon": icon, "words": stateWords,
@@ -60,7 +61,8 @@ func HTML(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o PageOptions) e
 // icon is the page's icon, a disc in the color of the verdict, so that a tab tells it.
 func icon(s diagnosis.State) template.URL {
 	fill := map[tone]string{good: "12703d", warn: "d98a00", bad: "c8232c"}[stateTone(s)]
-	return template.URL("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle cx='8' cy='8' r='7' fill='%23" + fill + "'/%3E%3C/svg%3E")
+	return template.URL("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle " +
+		"cx='8' cy='8' r='7' fill='%23" + fill + "'/%3E%3C/svg%3E")
 }
 
 // Wide tables are turned into blocks on a phone.

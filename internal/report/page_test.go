@@ -43,12 +43,16 @@ func TestPages(t *testing.T) {
 		}
 		d := diagnosis.Judge(look)
 		text := words(t, got)
-		for _, want := range append([]string{stateWords(d.State), d.Headline, "worker-3", "Udp InCsumErrors"}, commands(d)...) {
+		for _, want := range append([]string{stateWords(d.State), d.Headline, "worker-3", "Udp InCsumErrors"},
+			commands(d)...) {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: the page has no %q", name, want)
 			}
 		}
-		for _, link := range []string{`href="/metrics"`, `href="-/healthy"`, `href="-/ready"`, `href="https://example.org/docs"`} {
+		for _, link := range []string{
+			`href="/metrics"`, `href="-/healthy"`, `href="-/ready"`,
+			`href="https://example.org/docs"`,
+		} {
 			if !strings.Contains(got, link) {
 				t.Errorf("%s: no %s", name, link)
 			}
@@ -90,7 +94,8 @@ func TestPolicyAllowsTheStyle(t *testing.T) {
 		t.Fatal("no style")
 	}
 	sum := sha256.Sum256([]byte(m[1]))
-	if want := "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !strings.Contains(ContentSecurityPolicy, want) {
+	if want := "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'"; !strings.Contains(ContentSecurityPolicy, want) {
 		t.Errorf("the policy must have %s", want)
 	}
 	if strings.Count(got, "<style") != 1 || regexp.MustCompile(`\sstyle=|<script|\son[a-z]+=`).MatchString(got) {
@@ -98,12 +103,13 @@ func TestPolicyAllowsTheStyle(t *testing.T) {
 	}
 }
 
-// TestPageEscapes puts markup where names come from, and compares the elements of the page with those of a page without it: the same
-// ones, with the same attributes.
+// TestPageEscapes puts markup where names come from, and compares the elements of the page with those of a page without
+// it: the same ones, with the same attributes.
 func TestPageEscapes(t *testing.T) {
 	calm := shape(t, pageOf(t, hostile("plain"), options()))
 	for _, evil := range []string{
-		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `'onmouseover='alert(1)`, `</style><h1>`, `x--><b>`, `&lt;b&gt;`, `{{.Host}}`, "\x1b[31m", "\u202e",
+		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `'onmouseover='alert(1)`, `</style><h1>`, `x--><b>`,
+		`&lt;b&gt;`, `{{.Host}}`, "\x1b[31m", "\u202e",
 		"\xff", "</title><p>", "javascript:alert(1)",
 	} {
 		got := pageOf(t, hostile(evil), options())
@@ -116,7 +122,10 @@ func TestPageEscapes(t *testing.T) {
 			}
 		}
 	}
-	if got := pageOf(t, looks()["healthy"], PageOptions{MetricsPath: "javascript:alert(1)", DocsURL: "javascript:alert(1)", Version: "<b>"}); strings.Contains(got, `"javascript:`) || strings.Contains(got, "<b>") {
+	if got := pageOf(t, looks()["healthy"], PageOptions{
+		MetricsPath: "javascript:alert(1)", DocsURL: "javascript:alert(1)",
+		Version: "<b>",
+	}); strings.Contains(got, `"javascript:`) || strings.Contains(got, "<b>") {
 		t.Error("options are not escaped")
 	}
 }

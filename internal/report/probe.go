@@ -72,8 +72,9 @@ func pathFindings(verdicts []diagnosis.PathVerdict) []diagnosis.Finding {
 
 func pathWords(s node.PathState) string {
 	return map[node.PathState]string{
-		node.PathOK: "checksums survive", node.PathNAT: "NAT spoils checksums", node.PathOffload: "offloaded checksums are lost",
-		node.PathMTU: "full packets are lost", node.PathUnreachable: "no answer", node.PathUnknown: "could not tell",
+		node.PathOK: "checksums survive", node.PathNAT: "NAT spoils checksums",
+		node.PathOffload: "offloaded checksums are lost",
+		node.PathMTU:     "full packets are lost", node.PathUnreachable: "no answer", node.PathUnknown: "could not tell",
 	}[s]
 }
 
@@ -91,7 +92,14 @@ func pathTone(s node.PathState) tone {
 // path is the last round of the probe; nothing where there was none. The columns count answers of packets.
 func path(n *node.Node) table {
 	t := table{ID: "path", Title: "Probe of the path", Columns: []column{
-		{Name: "peer"}, {Name: "from"}, {"plain", true}, {"marked", true}, {"finished", true}, {"full", true}, {"rtt", true}, {Name: "verdict"},
+		{Name: "peer"},
+		{Name: "from"},
+		{"plain", true},
+		{"marked", true},
+		{"finished", true},
+		{"full", true},
+		{"rtt", true},
+		{Name: "verdict"},
 	}}
 	if n.Path == nil {
 		return t
@@ -102,8 +110,10 @@ func path(n *node.Node) table {
 			if i == 0 {
 				full = answered(p.Full)
 			}
-			finished := node.PathCount{Sent: s.PlainSoftware.Sent + s.MarkedSoftware.Sent, Answered: s.PlainSoftware.Answered + s.MarkedSoftware.Answered}
-			row := cells(p.Peer.String(), s.Source.String()+" "+s.Interface, answered(s.Plain), answered(s.Marked), answered(finished), full, roundTrip(s.RoundTrips), string(s.State))
+			finished := node.PathCount{Sent: s.PlainSoftware.Sent + s.MarkedSoftware.Sent, Answered: s.PlainSoftware.Answered +
+				s.MarkedSoftware.Answered}
+			row := cells(p.Peer.String(), s.Source.String()+" "+s.Interface, answered(s.Plain), answered(s.Marked),
+				answered(finished), full, roundTrip(s.RoundTrips), string(s.State))
 			row[len(row)-1].Tone = pathTone(s.State)
 			t.Rows = append(t.Rows, row)
 		}
@@ -125,8 +135,11 @@ func path(n *node.Node) table {
 		note("not asked", s)
 	}
 	if len(t.Rows) > 0 {
-		note("", fmt.Sprintf("Answered of sent, with the mark %#x or without; finished: checksum made by the CPU. It stands for %s.", n.Path.Mark, diagnosis.PathStandsFor))
-		note("asked", n.Path.Time.UTC().Format("2006-01-02 15:04:05 UTC")+", for "+n.Path.Duration.Round(time.Millisecond).String())
+		note("",
+			fmt.Sprintf("Answered of sent, with the mark %#x or without; finished: checksum made by the CPU. It stands for %s.",
+				n.Path.Mark, diagnosis.PathStandsFor))
+		note("asked",
+			n.Path.Time.UTC().Format("2006-01-02 15:04:05 UTC")+", for "+n.Path.Duration.Round(time.Millisecond).String())
 	}
 	return t
 }

@@ -23,7 +23,13 @@ func cells(texts ...string) []cell {
 
 func devices(n *node.Node, d diagnosis.Diagnosis) table {
 	t := table{ID: "devices", Title: "VXLAN devices", Columns: []column{
-		{Name: "device"}, {Name: "port", Right: true}, {Name: "underlay"}, {Name: "udpcsum"}, {Name: "tx csum"}, {Name: "A zero"}, {Name: "B offload"},
+		{Name: "device"},
+		{Name: "port", Right: true},
+		{Name: "underlay"},
+		{Name: "udpcsum"},
+		{Name: "tx csum"},
+		{Name: "A zero"},
+		{Name: "B offload"},
 	}}
 	state := map[string]diagnosis.State{}
 	for _, e := range d.Exposures {
@@ -102,7 +108,12 @@ func onOff(b bool) string {
 
 func flows(n *node.Node) table {
 	t := table{ID: "flows", Title: "Flows to VXLAN ports", Columns: []column{
-		{Name: "family"}, {"port", true}, {"tracked", true}, {"source NATed", true}, {"dest. NATed", true}, {"NATed since start", true},
+		{Name: "family"},
+		{"port", true},
+		{"tracked", true},
+		{"source NATed", true},
+		{"dest. NATed", true},
+		{"NATed since start", true},
 	}}
 	for _, p := range n.Conntrack.Ports {
 		row := cells(p.Family, strconv.Itoa(int(p.Port)), number(p.Flows), number(p.SNAT), number(p.DNAT), number(p.SeenSNAT))
@@ -119,7 +130,8 @@ func flows(n *node.Node) table {
 		return t
 	}
 	for _, f := range n.Conntrack.NATFlows[:min(3, len(n.Conntrack.NATFlows))] {
-		t.Notes = append(t.Notes, pair{"NATed", fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource, f.NATDestination)})
+		t.Notes = append(t.Notes, pair{"NATed", fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource,
+			f.NATDestination)})
 	}
 	if c := n.Conntrack; c.Entries != nil && c.Limit != nil {
 		t.Notes = append(t.Notes, pair{"table", number(*c.Entries) + " of " + number(*c.Limit) + " entries used"})
@@ -144,7 +156,12 @@ func outcome(n *node.Node, name string) string {
 
 func rules(n *node.Node) table {
 	t := table{ID: "rules", Title: "NAT rules", Columns: []column{
-		{Name: "family"}, {Name: "backend"}, {Name: "read"}, {Name: "masquerade mark"}, {Name: "mark"}, {Name: "random-fully"},
+		{Name: "family"},
+		{Name: "backend"},
+		{Name: "read"},
+		{Name: "masquerade mark"},
+		{Name: "mark"},
+		{Name: "random-fully"},
 	}}
 	for _, r := range n.NATRules.Rulesets {
 		guard, mark, random := string(r.MarkState), "-", "-"
@@ -180,7 +197,8 @@ func rules(n *node.Node) table {
 
 func outer(o natrules.Outer) string {
 	s := map[natrules.Change]string{
-		natrules.NoChange: "is left alone", natrules.PortChange: "gets a new source port", natrules.AddrChange: "gets a new source address",
+		natrules.NoChange: "is left alone", natrules.PortChange: "gets a new source port",
+		natrules.AddrChange: "gets a new source address",
 	}[o.Change]
 	if s == "" {
 		s = "may be NATed"
@@ -278,7 +296,11 @@ func rise(c diagnosis.Counter) []cell {
 }
 
 func missing(n *node.Node) table {
-	t := table{ID: "missing", Title: "Not read", Columns: []column{{Name: "collector"}, {Name: "outcome"}, {Name: "what is lost"}}}
+	t := table{ID: "missing", Title: "Not read", Columns: []column{
+		{Name: "collector"},
+		{Name: "outcome"},
+		{Name: "what is lost"},
+	}}
 	for _, name := range slices.Sorted(maps.Keys(n.Results)) {
 		r := n.Results[name]
 		if !diagnosis.Missing(name, r) {

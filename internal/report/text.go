@@ -15,7 +15,8 @@ type TextOptions struct {
 	Width int  // columns; 0: 80, and never less than 40
 }
 
-// Text writes the report for a terminal. No line is longer than the width, but for a word of a command that has no blank to break at.
+// Text writes the report for a terminal. No line is longer than the width, but for a word of a command that has no
+// blank to break at.
 func Text(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o TextOptions) error {
 	b := bufio.NewWriter(w)
 	t := &text{w: b, color: o.Color, width: o.Width}

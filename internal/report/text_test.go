@@ -101,15 +101,22 @@ func hostile(evil string) diagnosis.Look {
 		n.Results["kernel"] = node.Result{Status: node.Failed, Error: evil}
 		n.Sockets[0].Family = evil
 		n.Conntrack.Ports = append(n.Conntrack.Ports, node.ConntrackPort{Family: evil, Port: 1, SNAT: 1, DNAT: 1})
-		n.NATRules.Rulesets[1] = natrules.Ruleset{Family: evil, Backend: evil, Status: evil, Error: evil, MarkState: natrules.MarkState(evil)}
-		n.NATRules.Outer[0].Why, n.NATRules.Outer[0].Rule.Text, n.NATRules.Outer[0].Rule.Table = natrules.Why(evil), evil, evil
+		n.NATRules.Rulesets[1] = natrules.Ruleset{
+			Family: evil, Backend: evil, Status: evil, Error: evil,
+			MarkState: natrules.MarkState(evil),
+		}
+		n.NATRules.Outer[0].Why, n.NATRules.Outer[0].Rule.Text, n.NATRules.Outer[0].Rule.Table = natrules.Why(evil), evil,
+			evil
 		n.Underlays[0].Name, n.Underlays[0].Driver.Name = evil, evil
 	}
 	return l
 }
 
 func TestTextNeutralisesTerminals(t *testing.T) {
-	for _, evil := range []string{"\x1b[2J\x1b]0;owned\x07", "a\nCRITICAL", "\r\rok", "\u202ereversed\u202c", "\xff\xfe", "\u009b31m", strings.Repeat("long", 5000), "nul\x00", ""} {
+	for _, evil := range []string{
+		"\x1b[2J\x1b]0;owned\x07", "a\nCRITICAL", "\r\rok", "\u202ereversed\u202c", "\xff\xfe",
+		"\u009b31m", strings.Repeat("long", 5000), "nul\x00", "",
+	} {
 		got := textOf(t, hostile(evil), TextOptions{})
 		for i, r := range got {
 			if r == utf8.RuneError || (r != '\n' && !unicode.IsPrint(r)) {
@@ -153,16 +160,22 @@ func TestTextCapsWhatRepeats(t *testing.T) {
 	if n := strings.Count(got, "\n"); n > 400 {
 		t.Errorf("%d lines", n)
 	}
-	if !strings.Contains(got, "and 461 more") || !strings.Contains(got, "493 more findings nat_could_spoil") || !strings.Contains(got, "more remedies are in the JSON report") {
+	if !strings.Contains(got, "and 461 more") || !strings.Contains(got, "493 more findings nat_could_spoil") ||
+		!strings.Contains(got, "more remedies are in the JSON report") {
 		t.Errorf("nothing says what was left out:\n%s", got)
 	}
 }
 
 func TestCommandsSurviveWrapping(t *testing.T) {
-	command := `timeout 60 tcpdump -vv -ni any -c 500 'udp and (dst port 8472 or dst port 4789) and udp[6:2] != 0' | grep -B1 'bad udp cksum' | $'a \' b' | head`
+	command := `timeout 60 tcpdump -vv -ni any -c 500 'udp and (dst port 8472 or dst port 4789) and udp[6:2] != 0' ` +
+		`| grep -B1 'bad udp cksum' | $'a \' b' | head`
 	var b bytes.Buffer
 	if err := Text(&b, diagnosis.Look{Now: oneNode(0)}, diagnosis.Diagnosis{
-		State: diagnosis.Failing, Findings: []diagnosis.Finding{{Severity: diagnosis.Critical, Remedies: []diagnosis.Remedy{{Commands: []string{command}}}}},
+		State: diagnosis.Failing,
+		Findings: []diagnosis.Finding{{
+			Severity: diagnosis.Critical,
+			Remedies: []diagnosis.Remedy{{Commands: []string{command}}},
+		}},
 	}, TextOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,8 @@ func wire(n *node.Node) table {
 		t.Rows = append(t.Rows, row)
 	}
 	for _, p := range w.Samples[:min(len(w.Samples), maxSamples)] {
-		value := fmt.Sprintf("%s %s %s to %s: %s, checksum %#04x instead of %#04x", p.Time.UTC().Format("15:04:05.000"), p.Direction, p.Source, p.Destination,
+		value := fmt.Sprintf("%s %s %s to %s: %s, checksum %#04x instead of %#04x", p.Time.UTC().Format("15:04:05.000"),
+			p.Direction, p.Source, p.Destination,
 			p.Variant, p.Field, p.Correct)
 		if p.SourcePortPreNAT != 0 {
 			value += ", source port " + strconv.Itoa(int(p.SourcePortPreNAT)) + " before NAT"
@@ -42,6 +43,7 @@ func wire(n *node.Node) table {
 	if watched == "" {
 		watched = "no interface"
 	}
-	t.Notes = append(t.Notes, pair{"watched", fmt.Sprintf("%s; %s packets captured, %s lost", watched, number(w.Captured), number(w.Lost))})
+	t.Notes = append(t.Notes, pair{"watched", fmt.Sprintf("%s; %s packets captured, %s lost", watched, number(w.Captured),
+		number(w.Lost))})
 	return t
 }

@@ -15,7 +15,10 @@ func TestWireSection(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	n := &node.Node{Schema: node.Schema, Time: at, Wire: &node.Wire{
 		Interfaces: []string{"eth0"}, SampleRatio: 1, Captured: 1012, Lost: 2,
-		Packets: []node.WireCount{{Family: "ipv4", Direction: "in", Verdict: "bad", Packets: 12}, {Family: "ipv4", Direction: "in", Verdict: "ok"}},
+		Packets: []node.WireCount{
+			{Family: "ipv4", Direction: "in", Verdict: "bad", Packets: 12},
+			{Family: "ipv4", Direction: "in", Verdict: "ok"},
+		},
 		Samples: []node.BadPacket{{
 			Time: at.Add(-time.Second), Interface: "eth0", Direction: "in", Variant: node.OffloadedChecksum,
 			Source: netip.MustParseAddrPort("10.0.0.2:38876"), Destination: netip.MustParseAddrPort("10.0.0.1:8472"),
@@ -32,7 +35,8 @@ func TestWireSection(t *testing.T) {
 	}
 	got := text(n)
 	for _, want := range []string{
-		"PACKETS ON THE WIRE", "in ipv4 bad 12", "1,012 packets captured, 2 lost", "11:59:59.000 in 10.0.0.2:38876 to 10.0.0.1:8472: offloaded_checksum",
+		"PACKETS ON THE WIRE", "in ipv4 bad 12", "1,012 packets captured, 2 lost",
+		"11:59:59.000 in 10.0.0.2:38876 to 10.0.0.1:8472: offloaded_checksum",
 		"0x7295 instead of 0x9a08, source port 59513 before NAT",
 	} {
 		if !strings.Contains(got, want) {

@@ -133,7 +133,8 @@ func drain(request []byte, size int) (sample, error) {
 			return s, nil
 		}
 		// The end may stand behind the last entries.
-		if n >= 20 && binary.NativeEndian.Uint16(buf[n-16:]) == unix.NLMSG_DONE && binary.NativeEndian.Uint32(buf[n-20:]) == 20 {
+		if n >= 20 && binary.NativeEndian.Uint16(buf[n-16:]) == unix.NLMSG_DONE &&
+			binary.NativeEndian.Uint32(buf[n-20:]) == 20 {
 			s.Wall, s.CPU = now.Sub(begin), cpuTime()-cpu
 			return s, nil
 		}

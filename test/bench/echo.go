@@ -28,14 +28,15 @@ const (
 	serverAddr, peerAddr = "10.77.0.1", "10.77.0.2"
 )
 
-// echoes measures how long a UDP echo takes while the table is scanned without a pause. Both ends run on one CPU; the packets'
-// receive softirq is steered to the other one, where the scan runs, by RPS on the server's veth. So a request waits for as long as
-// the scan holds softirqs off.
+// echoes measures how long a UDP echo takes while the table is scanned without a pause. Both ends run on one CPU; the
+// packets' receive softirq is steered to the other one, where the scan runs, by RPS on the server's veth. So a request
+// waits for as long as the scan holds softirqs off.
 func echoes(ctx context.Context, b *site, o options) error {
 	if err := b.wire(); err != nil {
 		return err
 	}
-	fmt.Printf("\n## UDP echo while the table of %d entries is scanned without a pause, the quietest of %d rounds of %v\n\n",
+	fmt.Printf("\n## UDP echo while the table of %d entries is scanned without a pause, the quietest of %d "+
+		"rounds of %v\n\n",
 		b.entries, o.rounds, o.echo)
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(t, "| scanning\t| p50\t| p99\t| p99.9\t| max\t| echoes\t|")
@@ -63,10 +64,11 @@ func echoes(ctx context.Context, b *site, o options) error {
 	return t.Flush()
 }
 
-// quietest is the round with the lowest p99.9. What the machine does besides only ever adds to the times; what a scan does to them
-// it does in every round.
+// quietest is the round with the lowest p99.9. What the machine does besides only ever adds to the times; what a scan
+// does to them it does in every round.
 func quietest(rounds [][]time.Duration) []time.Duration {
-	return slices.MinFunc(rounds, func(a, b []time.Duration) int { return cmp.Compare(quantile(a, 0.999), quantile(b, 0.999)) })
+	return slices.MinFunc(rounds,
+		func(a, b []time.Duration) int { return cmp.Compare(quantile(a, 0.999), quantile(b, 0.999)) })
 }
 
 // quantile of sorted times.
@@ -219,8 +221,8 @@ func collect(fd int, stop <-chan struct{}, times *[]time.Duration) error {
 	})
 }
 
-// request sends a datagram that carries its own time, again and again for d. It does not wait for answers: a held-up one holds up
-// no other.
+// request sends a datagram that carries its own time, again and again for d. It does not wait for answers: a held-up
+// one holds up no other.
 func request(ctx context.Context, fd int, d time.Duration) error {
 	to := unix.SockaddrInet4{Port: echoPort, Addr: [4]byte{10, 77, 0, 1}}
 	var b [8]byte

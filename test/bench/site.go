@@ -85,8 +85,8 @@ type sample struct {
 	Strategy           string
 }
 
-// measure runs this program's child in the namespace, which prints a sample, with all its threads ahead of whatever else
-// the machine does (chrt(1)), as on an idle one.
+// measure runs this program's child in the namespace, which prints a sample, with all its threads ahead of whatever
+// else the machine does (chrt(1)), as on an idle one.
 func (s *site) measure(ctx context.Context, args ...string) (m sample, err error) {
 	exe, err := os.Executable()
 	if err != nil {

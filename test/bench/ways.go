@@ -37,7 +37,8 @@ func ways(ctx context.Context, b *site, rounds int) error {
 	}
 	fmt.Printf("\n## %d entries, %d VXLAN flows; %d rounds, medians\n\n", b.entries, nVXLAN, rounds)
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(t, "| way\t| time\t| time/drain\t| CPU/drain\t| peak memory\t| allocations\t| longest receive\t| strategy\t|")
+	fmt.Fprintln(t, "| way\t| time\t| time/drain\t| CPU/drain\t| peak memory\t| allocations\t| longest receive\t| "+
+		"strategy\t|")
 	fmt.Fprintln(t, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 	for i, w := range all {
 		middle := func(of func(s, drain sample) float64) float64 {

@@ -13,7 +13,8 @@ import (
 
 // faults are all faults that are tried.
 func faults() []fault {
-	return slices.Concat(routeFaults(), ethtoolFaults(), linkStateFaults(), conntrackFaults(), counterFaults(), nftablesFaults(), legacyFaults(), surroundingsFaults(), nexthopFaults(), ipSetFaults(), packetFaults(), fileFaults())
+	return slices.Concat(routeFaults(), ethtoolFaults(), linkStateFaults(), conntrackFaults(), counterFaults(),
+		nftablesFaults(), legacyFaults(), surroundingsFaults(), nexthopFaults(), ipSetFaults(), packetFaults(), fileFaults())
 }
 
 // breaks makes an interface of the kernel fail.
@@ -45,8 +46,8 @@ func netlinkFaults() map[string]kerneltest.Fault {
 	}
 }
 
-// onNetlink tries all of them on one interface. change says what each makes of the exposition; a fault that it leaves without an
-// outcome is none there.
+// onNetlink tries all of them on one interface. change says what each makes of the exposition; a fault that it leaves
+// without an outcome is none there.
 func onNetlink(s kerneltest.Source, change func(name string, status node.Status, f *fault)) (all []fault) {
 	for name, what := range netlinkFaults() {
 		f := fault{name: string(s) + "/" + name, broke: breaks(s, what), slow: what.Silent || what.Endless || what.Hung}
@@ -62,17 +63,20 @@ func onNetlink(s kerneltest.Source, change func(name string, status node.Status,
 	return all
 }
 
-// routeFaults: without the list of links there are no devices and no NICs to tell of; all else is looked at where it was before.
+// routeFaults: without the list of links there are no devices and no NICs to tell of; all else is looked at where it
+// was before.
 func routeFaults() []fault {
 	all := onNetlink(kerneltest.Route, func(name string, status node.Status, f *fault) {
 		f.later = outcome{fails: statuses{"device": status, "underlay": status}, lost: `vxlan_(device|underlay)_`}
 		switch name {
-		case "ENOBUFS in mid-answer", "changes all the time", "answer without end": // a single NIC is no dump, and is answered by one message
+		// a single NIC is no dump, and is answered by one message
+		case "ENOBUFS in mid-answer", "changes all the time", "answer without end":
 			f.later = outcome{fails: statuses{"device": status}, lost: `vxlan_device_`}
 		}
 		// From the start on nobody knows which NICs there are, and a port may be used on either family.
 		f.start = &outcome{
-			fails: statuses{"device": status, "underlay": node.Failed, "wire": node.Failed}, lost: `vxlan_(device|underlay|wire)_`,
+			fails:   statuses{"device": status, "underlay": node.Failed, "wire": node.Failed},
+			lost:    `vxlan_(device|underlay|wire)_`,
 			changed: `vxlan_(conntrack|socket)_.*family="ipv6"|vxlan_conntrack_scan_entries`,
 		}
 	})
@@ -99,7 +103,10 @@ func routeFaults() []fault {
 				fails: statuses{"wire": node.Unsupported}, lost: `vxlan_(underlay|wire)_`, changed: `vxlan_device_info`,
 				log: []string{`wire: interface is down`},
 			},
-			start: &outcome{fails: statuses{"wire": node.Unsupported}, lost: `vxlan_(underlay|wire)_`, changed: `vxlan_device_info`},
+			start: &outcome{
+				fails: statuses{"wire": node.Unsupported}, lost: `vxlan_(underlay|wire)_`,
+				changed: `vxlan_device_info`,
+			},
 		},
 	)
 }
@@ -107,7 +114,8 @@ func routeFaults() []fault {
 func vanishes(name string) func(m *machine) func() {
 	return func(m *machine) func() {
 		m.kernel.Remove(name)
-		if name == kerneltest.NIC && m.scraped { // the probe notices by itself, before it hears that there is no such NIC to watch
+		// the probe notices by itself, before it hears that there is no such NIC to watch
+		if name == kerneltest.NIC && m.scraped {
 			m.log.await([]string{"wire: interface is down"})
 		}
 		return func() { m.kernel.Restore(name) }

@@ -24,7 +24,8 @@ type fault struct {
 	slow  bool // deadlines are missed: each look takes its time
 	hangs bool // in a system call, on the real clock
 
-	// What becomes of an exporter that has been scraped before, and of one that begins with the fault. start nil: the same.
+	// What becomes of an exporter that has been scraped before, and of one that begins with the fault. start nil: the
+	// same.
 	later outcome
 	start *outcome
 }
@@ -49,8 +50,9 @@ func (f *fault) atStart() outcome {
 	return f.later
 }
 
-// TestFaults breaks one source after the other under a whole exporter, while it runs and before it starts, and compares the exposition
-// before, during and after. The clock is virtual, and no goroutine may be left (testing/synctest); no file is left open either.
+// TestFaults breaks one source after the other under a whole exporter, while it runs and before it starts, and compares
+// the exposition before, during and after. The clock is virtual, and no goroutine may be left (testing/synctest); no
+// file is left open either.
 func TestFaults(t *testing.T) {
 	before := openFiles(t)
 	t.Run("all", func(t *testing.T) {
@@ -115,7 +117,8 @@ func (f fault) breaksFirst(t *testing.T) {
 	f.check(f.machine(t), whole.exposition(), f.atStart())
 }
 
-// check scrapes while the fault lasts, three times once it has shown (or twice, when each takes long), and once more when it is mended.
+// check scrapes while the fault lasts, three times once it has shown (or twice, when each takes long), and once more
+// when it is mended.
 func (f fault) check(m *machine, before scrape.Metrics, o outcome) {
 	m.t.Helper()
 	mend := f.broke(m)

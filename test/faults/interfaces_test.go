@@ -31,7 +31,8 @@ func ethtoolFaults() []fault {
 			later: both(node.Failed),
 		},
 		{
-			name: "SIOCETHTOOL/EIO of one device", broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Refuse: unix.EIO, Device: kerneltest.Flannel}),
+			name:  "SIOCETHTOOL/EIO of one device",
+			broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Refuse: unix.EIO, Device: kerneltest.Flannel}),
 			later: outcome{
 				fails: statuses{"device": node.Failed}, lost: `vxlan_device_feature_.*device="flannel.1"`,
 				changed: `vxlan_device_exposure\{device="flannel.1"`,
@@ -44,21 +45,25 @@ func ethtoolFaults() []fault {
 		{
 			name: "SIOCETHTOOL/names and features that do not match", broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Cut: 1}),
 			later: outcome{}, // the names are known by then
-			start: &outcome{fails: statuses{"device": node.Failed, "underlay": node.Failed}, lost: featuresOf, changed: exposures},
+			start: &outcome{
+				fails: statuses{"device": node.Failed, "underlay": node.Failed}, lost: featuresOf,
+				changed: exposures,
+			},
 		},
 		{
 			name: "SIOCETHTOOL/hung system call", slow: true, broke: breaks(kerneltest.Ioctl, kerneltest.Fault{Hung: true}),
 			later: outcome{fails: statuses{"device": node.Failed, "underlay": node.Failed}, lost: `vxlan_(device|underlay)_`},
 			start: &outcome{
-				fails: statuses{"device": node.Failed, "underlay": node.Failed, "wire": node.Failed}, lost: `vxlan_(device|underlay|wire)_`,
+				fails:   statuses{"device": node.Failed, "underlay": node.Failed, "wire": node.Failed},
+				lost:    `vxlan_(device|underlay|wire)_`,
 				changed: `vxlan_(conntrack|socket)_.*family="ipv6"|vxlan_conntrack_scan_entries`,
 			},
 		},
 	}
 }
 
-// linkStateFaults: where the ioctl works, link state and private flags alone need generic netlink. A kernel that has no answer is no
-// failure: the carrier is known from rtnetlink.
+// linkStateFaults: where the ioctl works, link state and private flags alone need generic netlink. A kernel that has no
+// answer is no failure: the carrier is known from rtnetlink.
 func linkStateFaults() []fault {
 	const flags = `vxlan_underlay_private_flag`
 	all := onNetlink(kerneltest.Generic, func(name string, status node.Status, f *fault) {
@@ -73,36 +78,50 @@ func linkStateFaults() []fault {
 		name: "link state/an answer that comes twice", broke: breaks(kerneltest.Generic, kerneltest.Fault{Repeated: true}),
 		later: outcome{fails: statuses{"underlay": node.Failed}, lost: flags},
 	}, fault{
-		name: "link state/the family \"ethtool\" is gone", broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.ENOENT}),
+		name:  "link state/the family \"ethtool\" is gone",
+		broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.ENOENT}),
 		later: outcome{lost: flags},
 	}, fault{
-		name: "link state/the driver has neither", broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.EOPNOTSUPP, After: 1}),
+		name:  "link state/the driver has neither",
+		broke: breaks(kerneltest.Generic, kerneltest.Fault{Refuse: unix.EOPNOTSUPP, After: 1}),
 		later: outcome{lost: flags},
 	})
 }
 
-// conntrackFaults: the last complete scan goes on to be served, marked stale; without one there are no flows, not even 0.
+// conntrackFaults: the last complete scan goes on to be served, marked stale; without one there are no flows, not even
+// 0.
 func conntrackFaults() []fault {
 	served := func(status node.Status) outcome {
-		return outcome{fails: statuses{"conntrack": status}, changed: `vxlan_conntrack_scan_(stale|entries|filtered)|` + exposureOfActive}
+		return outcome{fails: statuses{"conntrack": status}, changed: `vxlan_conntrack_scan_(stale|entries|filtered)|` +
+			exposureOfActive}
 	}
 	never := func(status node.Status) *outcome {
-		return &outcome{fails: statuses{"conntrack": status}, lost: `vxlan_conntrack_(flows|nat_flows|scan)`, changed: exposureOfActive}
+		return &outcome{
+			fails: statuses{"conntrack": status}, lost: `vxlan_conntrack_(flows|nat_flows|scan)`,
+			changed: exposureOfActive,
+		}
 	}
 	all := onNetlink(kerneltest.Conntrack, func(name string, status node.Status, f *fault) {
 		f.later, f.start = served(status), never(status)
 		switch name {
 		case "EMFILE, no socket", "EPERM, no socket": // the socket is open by then
 			f.later = outcome{fails: statuses{}}
-		case "no answer before the deadline", "answer without end": // on a machine that is too busy, the last scan does not come back either
+		// on a machine that is too busy, the last scan does not come back either
+		case "no answer before the deadline", "answer without end":
 			f.later.changed = `vxlan_conntrack_|` + exposureOfActive
 			f.start.changed = f.later.changed
 		case "hung system call":
-			f.later, f.start = outcome{fails: statuses{"conntrack": status}, lost: `vxlan_conntrack_`, changed: exposureOfActive}, nil
+			f.later, f.start = outcome{
+				fails: statuses{"conntrack": status}, lost: `vxlan_conntrack_`,
+				changed: exposureOfActive,
+			}, nil
 		}
 	})
 	lost := func(name, lost string, status node.Status, broke func(m *machine) func()) fault {
-		return fault{name: "connection tracking/" + name, broke: broke, later: outcome{fails: statuses{"conntrack": status}, lost: lost, changed: exposureOfActive}}
+		return fault{name: "connection tracking/" + name, broke: broke, later: outcome{
+			fails: statuses{"conntrack": status},
+			lost:  lost, changed: exposureOfActive,
+		}}
 	}
 	const dir = "sys/net/netfilter/"
 	modules := func(m *machine) func() { // the modules are not loaded: no sysctl, no statistics
@@ -115,20 +134,27 @@ func conntrackFaults() []fault {
 	}
 	absent := lost("the modules are absent", `vxlan_conntrack_|vxlan_host_conntrack_invalid_total`, node.None, modules)
 	ctnetlink := fault{
-		name: "connection tracking/ctnetlink is absent", broke: breaks(kerneltest.Conntrack, kerneltest.Fault{Refuse: unix.EINVAL}),
+		name:  "connection tracking/ctnetlink is absent",
+		broke: breaks(kerneltest.Conntrack, kerneltest.Fault{Refuse: unix.EINVAL}),
 		later: served(node.Unsupported), start: never(node.Unsupported),
 	}
-	hung := lost("a sysctl hangs", `vxlan_conntrack_`, node.Failed, func(m *machine) func() { return m.proc.Hung(dir + "nf_conntrack_count") })
+	hung := lost("a sysctl hangs", `vxlan_conntrack_`, node.Failed,
+		func(m *machine) func() { return m.proc.Hung(dir + "nf_conntrack_count") })
 	hung.slow, hung.hangs = true, true
 	return append(all, absent, ctnetlink, hung,
-		lost("EIO of nf_conntrack_count", `vxlan_conntrack_`, node.Failed, func(m *machine) func() { return m.proc.Unreadable(dir + "nf_conntrack_count") }),
-		lost("nf_conntrack_count is empty", `vxlan_conntrack_`, node.Failed, func(m *machine) func() { return m.proc.Holds(dir+"nf_conntrack_count", "") }),
-		lost("nf_conntrack_count never ends", `vxlan_conntrack_`, node.Failed, func(m *machine) func() { return m.proc.Endless(dir + "nf_conntrack_count") }),
-		lost("nf_conntrack_max is half a line of nonsense", `vxlan_conntrack_entries_limit`, node.Failed, func(m *machine) func() {
-			return m.proc.Holds(dir+"nf_conntrack_max", "2621x")
-		}),
+		lost("EIO of nf_conntrack_count", `vxlan_conntrack_`, node.Failed,
+			func(m *machine) func() { return m.proc.Unreadable(dir + "nf_conntrack_count") }),
+		lost("nf_conntrack_count is empty", `vxlan_conntrack_`, node.Failed,
+			func(m *machine) func() { return m.proc.Holds(dir+"nf_conntrack_count", "") }),
+		lost("nf_conntrack_count never ends", `vxlan_conntrack_`, node.Failed,
+			func(m *machine) func() { return m.proc.Endless(dir + "nf_conntrack_count") }),
+		lost("nf_conntrack_max is half a line of nonsense", `vxlan_conntrack_entries_limit`, node.Failed,
+			func(m *machine) func() {
+				return m.proc.Holds(dir+"nf_conntrack_max", "2621x")
+			}),
 		fault{
-			name: "connection tracking/nf_conntrack_max is not there", broke: func(m *machine) func() { return m.proc.Missing(dir + "nf_conntrack_max") },
+			name:  "connection tracking/nf_conntrack_max is not there",
+			broke: func(m *machine) func() { return m.proc.Missing(dir + "nf_conntrack_max") },
 			later: outcome{lost: `vxlan_conntrack_entries_limit`}, // a namespace other than the first may not show it
 		},
 	)
@@ -141,20 +167,37 @@ func packetFaults() []fault {
 	}
 	again := outcome{fails: statuses{"wire": node.Failed}, changed: `vxlan_wire_interfaces`, told: true}
 	return []fault{
-		{name: "packet socket/EPERM, no socket", broke: breaks(kerneltest.Packets, kerneltest.Fault{Open: unix.EPERM}), start: wire(node.NotPermitted)},
-		{name: "packet socket/EMFILE, no socket", broke: breaks(kerneltest.Packets, kerneltest.Fault{Open: unix.EMFILE}), start: wire(node.Failed)},
-		{name: "packet socket/ENOBUFS, cannot bind", broke: breaks(kerneltest.Packets, kerneltest.Fault{Send: unix.ENOBUFS}), start: wire(node.Failed)},
-		{name: "packet socket/ENOBUFS in mid-read", broke: breaks(kerneltest.Packets, kerneltest.Fault{Receive: unix.ENOBUFS}), later: again},
 		{
-			name: "packet socket/ENETDOWN, the NIC goes down", broke: breaks(kerneltest.Packets, kerneltest.Fault{Receive: unix.ENETDOWN}),
-			later: outcome{changed: `vxlan_wire_interfaces`, log: []string{`wire: interface is down`}, mended: []string{`wire: interface is up again`}},
+			name: "packet socket/EPERM, no socket", broke: breaks(kerneltest.Packets, kerneltest.Fault{Open: unix.EPERM}),
+			start: wire(node.NotPermitted),
 		},
-		{name: "packet socket/hung system call", broke: breaks(kerneltest.Packets, kerneltest.Fault{Hung: true})}, // nobody waits for packets
+		{
+			name: "packet socket/EMFILE, no socket", broke: breaks(kerneltest.Packets, kerneltest.Fault{Open: unix.EMFILE}),
+			start: wire(node.Failed),
+		},
+		{
+			name: "packet socket/ENOBUFS, cannot bind", broke: breaks(kerneltest.Packets, kerneltest.Fault{Send: unix.ENOBUFS}),
+			start: wire(node.Failed),
+		},
+		{
+			name:  "packet socket/ENOBUFS in mid-read",
+			broke: breaks(kerneltest.Packets, kerneltest.Fault{Receive: unix.ENOBUFS}), later: again,
+		},
+		{
+			name:  "packet socket/ENETDOWN, the NIC goes down",
+			broke: breaks(kerneltest.Packets, kerneltest.Fault{Receive: unix.ENETDOWN}),
+			later: outcome{
+				changed: `vxlan_wire_interfaces`, log: []string{`wire: interface is down`},
+				mended: []string{`wire: interface is up again`},
+			},
+		},
+		// nobody waits for packets
+		{name: "packet socket/hung system call", broke: breaks(kerneltest.Packets, kerneltest.Fault{Hung: true})},
 	}
 }
 
-// counterFaults: kernels without /proc/net/stat/nf_conntrack tell the packets that connection tracking calls invalid over ctnetlink. Where
-// that may not be asked there is no such counter, not 0.
+// counterFaults: kernels without /proc/net/stat/nf_conntrack tell the packets that connection tracking calls invalid
+// over ctnetlink. Where that may not be asked there is no such counter, not 0.
 func counterFaults() []fault {
 	return onNetlink(kerneltest.Counters, func(name string, status node.Status, f *fault) {
 		broke := f.broke

@@ -30,7 +30,8 @@ import (
 	"vxlan_exporter/test/lab/scrape"
 )
 
-// machine is a whole exporter on a kernel that can be broken: all collectors switched on, everything read anew by every scrape.
+// machine is a whole exporter on a kernel that can be broken: all collectors switched on, everything read anew by every
+// scrape.
 type machine struct {
 	t       *testing.T
 	kernel  *kerneltest.Kernel
@@ -55,8 +56,12 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 	logger := slog.New(slog.NewTextHandler(m.log, nil))
 	o := collectors.Options{
 		Proc: m.proc.Root, OSRelease: m.proc.Path("os-release"), SelfTestFile: m.proc.Path("selftest.json"),
-		Ports: []string{"8472", "4789"}, ConntrackStrategy: conntrack.Auto, ConntrackTimeout: collectors.DefaultConntrackTimeout,
-		Wire:    collectors.WireConfig{MaxPeers: 64, SampleRate: 1, MaxPacketsPerSecond: 1000, Open: k.OpenPacket, Listen: silent},
+		Ports: []string{"8472", "4789"}, ConntrackStrategy: conntrack.Auto,
+		ConntrackTimeout: collectors.DefaultConntrackTimeout,
+		Wire: collectors.WireConfig{
+			MaxPeers: 64, SampleRate: 1, MaxPacketsPerSecond: 1000, Open: k.OpenPacket,
+			Listen: silent,
+		},
 		Enabled: map[string]bool{}, Logger: logger,
 		Open: collectors.Openers{
 			Route: k.OpenRoute, Ioctl: k.OpenIoctl, Links: k.OpenLinks, Conntrack: k.OpenConntrack, Counters: k.OpenCounters,
@@ -84,7 +89,8 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 		background.Wait()
 	})
 	m.handler = exporter.NewServer(exporter.Config{
-		Observer: exporter.NewObserver(logger, set.First, set.Rest...), Self: prometheus.NewRegistry(), TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: logger,
+		Observer: exporter.NewObserver(logger, set.First, set.Rest...), Self: prometheus.NewRegistry(),
+		TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: logger,
 	}).Handler()
 	return m
 }
@@ -120,8 +126,12 @@ func (m *machine) storeSelfTest() {
 		return strings.TrimSpace(string(b))
 	}
 	err := store.Write(m.proc.Path("selftest.json"), node.SelfTest{
-		Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), BootID: read("sys/kernel/random/boot_id"), Release: read("sys/kernel/osrelease"),
-		Results: []node.SelfTestResult{{Variant: node.OffloadedChecksum, Family: node.IPv4, Verdict: "affected", Evidence: &node.Sums{Correct: 1}}},
+		Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), BootID: read("sys/kernel/random/boot_id"),
+		Release: read("sys/kernel/osrelease"),
+		Results: []node.SelfTestResult{{
+			Variant: node.OffloadedChecksum, Family: node.IPv4, Verdict: "affected",
+			Evidence: &node.Sums{Correct: 1},
+		}},
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -129,7 +139,8 @@ func (m *machine) storeSelfTest() {
 }
 
 // moving are series whose values differ from one scrape to the next in the best of health.
-var moving = regexp.MustCompile(`^vxlan_(scrape_collector_duration_seconds|conntrack_scan_(age|duration|timestamp|longest_receive)_seconds)`)
+var moving = regexp.MustCompile(
+	`^vxlan_(scrape_collector_duration_seconds|conntrack_scan_(age|duration|timestamp|longest_receive)_seconds)`)
 
 // exposition scrapes and returns the exposition text's samples; those that move are 0.
 func (m *machine) exposition() scrape.Metrics {

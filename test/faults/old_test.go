@@ -19,9 +19,10 @@ const oldFile = "testdata/metrics-3.10.txt"
 
 var update = flag.Bool("update", false, "write the golden exposition anew")
 
-// TestImitatedLinux310 scrapes a kernel as of 2013, as far as it can be imitated: a procfs with the fields that 3.10 has, netlink that
-// ignores every filter, devices without attributes about checksums, no generic netlink family "ethtool", no nf_tables, no strict
-// netlink sockets, no SKF_AD_RANDOM, no PACKET_IGNORE_OUTGOING. Nothing fails, and what such a kernel cannot say is not there.
+// TestImitatedLinux310 scrapes a kernel as of 2013, as far as it can be imitated: a procfs with the fields that 3.10
+// has, netlink that ignores every filter, devices without attributes about checksums, no generic netlink family
+// "ethtool", no nf_tables, no strict netlink sockets, no SKF_AD_RANDOM, no PACKET_IGNORE_OUTGOING. Nothing fails, and
+// what such a kernel cannot say is not there.
 func TestImitatedLinux310(t *testing.T) {
 	m := oldMachine(t)
 	m.exposition()
@@ -43,7 +44,8 @@ func TestImitatedLinux310(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text.String() != string(want) {
-		t.Errorf("the exposition is not %s (make golden writes it anew); first difference:\n%s", oldFile, firstDifference(text.String(), string(want)))
+		t.Errorf("the exposition is not %s (make golden writes it anew); first difference:\n%s", oldFile,
+			firstDifference(text.String(), string(want)))
 	}
 	for _, c := range collectors.Kinds() {
 		if c.Name == "path" { // off: it would send packets
@@ -63,7 +65,8 @@ func TestImitatedLinux310(t *testing.T) {
 		}
 	}
 	for series, value := range map[string]float64{
-		`vxlan_conntrack_nat_flows{family="ipv4",nat="snat",port="8472"}`:                              2, // no filter is needed to find them
+		// no filter is needed to find them
+		`vxlan_conntrack_nat_flows{family="ipv4",nat="snat",port="8472"}`:                              2,
 		`vxlan_conntrack_scan_filtered`:                                                                0,
 		`vxlan_device_feature_active{device="flannel.1",feature="tx-checksum-ip-generic"}`:             1, // by ioctl
 		`vxlan_underlay_up{device="eth0"}`:                                                             1, // carrier
@@ -76,8 +79,8 @@ func TestImitatedLinux310(t *testing.T) {
 	}
 }
 
-// TestImitatedLinux310WithoutIoctl has neither the ioctl, which a sandbox refuses, nor the family: features cannot be told, and that
-// is said.
+// TestImitatedLinux310WithoutIoctl has neither the ioctl, which a sandbox refuses, nor the family: features cannot be
+// told, and that is said.
 func TestImitatedLinux310WithoutIoctl(t *testing.T) {
 	m := oldMachine(t)
 	m.kernel.Break(kerneltest.Ioctl, kerneltest.Fault{Refuse: unix.EOPNOTSUPP}) // as a sandbox may
@@ -95,12 +98,13 @@ func TestImitatedLinux310WithoutIoctl(t *testing.T) {
 		}
 	}
 	expectLog(t, m.log.take(), []string{
-		`level=WARN .*collector=device status=` + string(node.Unsupported) + ``, `level=WARN .*collector=underlay status=` + string(node.Unsupported),
+		`level=WARN .*collector=device status=` + string(node.Unsupported) + ``, `level=WARN .*collector=underlay status=` +
+			string(node.Unsupported),
 	})
 }
 
-// TestImitatedLinux310RefusesConntrackFilter: EINVAL is what a kernel says to CTA_FILTER that has no such attribute and looks at what
-// it is sent, and to everything where ctnetlink is absent. The two are told apart by asking without.
+// TestImitatedLinux310RefusesConntrackFilter: EINVAL is what a kernel says to CTA_FILTER that has no such attribute and
+// looks at what it is sent, and to everything where ctnetlink is absent. The two are told apart by asking without.
 func TestImitatedLinux310RefusesConntrackFilter(t *testing.T) {
 	m := oldMachine(t)
 	m.exposition()

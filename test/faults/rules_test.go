@@ -28,7 +28,8 @@ func nftablesFaults() []fault {
 	)
 }
 
-// legacyFaults: no judgment on the rules of ip_tables, and none on the devices that rests on them; those of nf_tables are judged.
+// legacyFaults: no judgment on the rules of ip_tables, and none on the devices that rests on them; those of nf_tables
+// are judged.
 func legacyFaults() []fault {
 	var all []fault
 	for _, c := range []struct {
@@ -65,8 +66,8 @@ func legacyFaults() []fault {
 	return all
 }
 
-// surroundingsFaults: the rules are judged all the same. One that asks for what is not known takes no packet out of the NAT rules any
-// more: a device that it made clear is exposed, and never the other way round.
+// surroundingsFaults: the rules are judged all the same. One that asks for what is not known takes no packet out of the
+// NAT rules any more: a device that it made clear is exposed, and never the other way round.
 func surroundingsFaults() []fault {
 	return onNetlink(kerneltest.Surroundings, func(name string, status node.Status, f *fault) {
 		const exposure = `vxlan_device_exposure{device="vxlan5",state="%s",variant="offloaded_checksum"}`
@@ -80,13 +81,14 @@ func surroundingsFaults() []fault {
 	})
 }
 
-// nexthopFaults: routes that name nexthop objects tell nothing without them, and no prefix is known. A rule that clears the mark of what
-// is sent into the tunnels may then be one that does not.
+// nexthopFaults: routes that name nexthop objects tell nothing without them, and no prefix is known. A rule that clears
+// the mark of what is sent into the tunnels may then be one that does not.
 func nexthopFaults() []fault {
 	const exposure = `vxlan_device_exposure{device="vxlan5",state="%s",variant="offloaded_checksum"}`
 	const guard = `vxlan_nat_masquerade_mark_state{backend="nft",family="ipv4",state="%s"}`
 	worse := outcome{changed: "vxlan_nat_random_fully", becomes: map[string]float64{
-		fmt.Sprintf(exposure, "clear"): 0, fmt.Sprintf(exposure, "exposed"): 1, fmt.Sprintf(guard, "absent"): 0, fmt.Sprintf(guard, "kept"): 1,
+		fmt.Sprintf(exposure, "clear"): 0, fmt.Sprintf(exposure, "exposed"): 1, fmt.Sprintf(guard, "absent"): 0,
+		fmt.Sprintf(guard, "kept"): 1,
 	}}
 	byOverlay := func(k *kerneltest.Kernel) { k.ByOverlay = true }
 	all := onNetlink(kerneltest.Nexthops, func(name string, status node.Status, f *fault) {
@@ -113,7 +115,8 @@ func nexthopFaults() []fault {
 	)
 }
 
-// ipSetFaults: a rule by a set that cannot be asked may match or not. A device that it made clear is exposed; the other rules are judged.
+// ipSetFaults: a rule by a set that cannot be asked may match or not. A device that it made clear is exposed; the other
+// rules are judged.
 func ipSetFaults() []fault {
 	const exposure = `vxlan_device_exposure{device="vxlan5",state="%s",variant="offloaded_checksum"}`
 	worse := outcome{becomes: map[string]float64{fmt.Sprintf(exposure, "clear"): 0, fmt.Sprintf(exposure, "exposed"): 1}}
@@ -148,7 +151,10 @@ func ipSetFaults() []fault {
 		{kerneltest.IPSetNames, "hung system call", kerneltest.Fault{Hung: true}, node.Failed},
 		{kerneltest.Legacy, "EMFILE, no socket for names of sets", kerneltest.Fault{Open: unix.EMFILE}, node.Failed},
 	} {
-		f := fault{name: string(c.source) + "/" + c.name, setUp: bySet, broke: breaks(c.source, c.fault), slow: c.fault.Hung, later: worse}
+		f := fault{
+			name: string(c.source) + "/" + c.name, setUp: bySet, broke: breaks(c.source, c.fault), slow: c.fault.Hung,
+			later: worse,
+		}
 		if c.status != "" {
 			f.later.fails = statuses{"natrules": c.status}
 		}

@@ -13,7 +13,8 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// enough tells a stall, which lasts until the first SYN timeout of 1 s at the least, from an answer, which takes milliseconds.
+// enough tells a stall, which lasts until the first SYN timeout of 1 s at the least, from an answer, which takes
+// milliseconds.
 const enough = 800 * time.Millisecond
 
 func request(t *testing.T, r *lab.Rig) (stalled bool) {
@@ -65,7 +66,8 @@ func TestRules(t *testing.T) {
 		tested := map[lab.Rules]bool{}
 		for rules, failing := range map[lab.Rules]bool{
 			lab.RulesNone: false, lab.RulesOld: true, lab.RulesFixed: false, lab.RulesBypassed: true, lab.RulesFlannel: true,
-			lab.RulesFlannelKube: false, lab.RulesDocker: false, lab.RulesIPVS: false, lab.RulesNFTables: false, lab.RulesNFTablesOld: true,
+			lab.RulesFlannelKube: false, lab.RulesDocker: false, lab.RulesIPVS: false, lab.RulesNFTables: false,
+			lab.RulesNFTablesOld: true,
 		} {
 			tested[rules] = true
 			must(t, r.SetRules(rules, true))
@@ -92,13 +94,31 @@ func TestRemedies(t *testing.T) {
 			take, undo func() error
 			nated      bool // the flow is NATed still, harmlessly
 		}{
-			{"tx-checksum-ip-generic off", func() error { return r.SetTxChecksum(false) }, func() error { return r.SetTxChecksum(true) }, true},
-			{"mark reset in filter", func() error { return r.SetMarkReset(lab.MarkResetFilter) }, func() error { return r.SetMarkReset(lab.MarkResetNone) }, false},
-			{"mark reset in mangle", func() error { return r.SetMarkReset(lab.MarkResetMangle) }, func() error { return r.SetMarkReset(lab.MarkResetNone) }, false},
-			{"fixed rules", func() error { return r.SetRules(lab.RulesFixed, true) }, func() error { return r.SetRules(lab.RulesOld, true) }, false},
-			{"no --random-fully", func() error { return r.SetRules(lab.RulesOld, false) }, func() error { return r.SetRules(lab.RulesOld, true) }, false},
+			{
+				"tx-checksum-ip-generic off", func() error { return r.SetTxChecksum(false) },
+				func() error { return r.SetTxChecksum(true) }, true,
+			},
+			{
+				"mark reset in filter", func() error { return r.SetMarkReset(lab.MarkResetFilter) },
+				func() error { return r.SetMarkReset(lab.MarkResetNone) }, false,
+			},
+			{
+				"mark reset in mangle", func() error { return r.SetMarkReset(lab.MarkResetMangle) },
+				func() error { return r.SetMarkReset(lab.MarkResetNone) }, false,
+			},
+			{
+				"fixed rules", func() error { return r.SetRules(lab.RulesFixed, true) },
+				func() error { return r.SetRules(lab.RulesOld, true) }, false,
+			},
+			{
+				"no --random-fully", func() error { return r.SetRules(lab.RulesOld, false) },
+				func() error { return r.SetRules(lab.RulesOld, true) }, false,
+			},
 			{"NOTRACK", func() error { return r.SetNotrack(true) }, func() error { return r.SetNotrack(false) }, false},
-			{"no outer checksum", func() error { return r.SetUDPChecksum(false) }, func() error { return r.SetUDPChecksum(true) }, true},
+			{
+				"no outer checksum", func() error { return r.SetUDPChecksum(false) },
+				func() error { return r.SetUDPChecksum(true) }, true,
+			},
 		} {
 			must(t, remedy.take())
 			worse := remedy.name == "no outer checksum" && labtest.ZeroChecksumBug() // one variant is traded for the other
@@ -155,9 +175,18 @@ func TestStalledConnection(t *testing.T) {
 	}{
 		"tx-checksum-ip-generic off": {take: func(r *lab.Rig) error { return r.SetTxChecksum(false) }},
 		"NOTRACK":                    {take: func(r *lab.Rig) error { return r.SetNotrack(true) }},
-		"mark reset":                 {take: func(r *lab.Rig) error { return r.SetMarkReset(lab.MarkResetFilter) }, needFlush: true},
-		"fixed rules":                {take: func(r *lab.Rig) error { return r.SetRules(lab.RulesFixed, true) }, needFlush: true},
-		"no --random-fully":          {take: func(r *lab.Rig) error { return r.SetRules(lab.RulesOld, false) }, needFlush: true},
+		"mark reset": {
+			take:      func(r *lab.Rig) error { return r.SetMarkReset(lab.MarkResetFilter) },
+			needFlush: true,
+		},
+		"fixed rules": {
+			take:      func(r *lab.Rig) error { return r.SetRules(lab.RulesFixed, true) },
+			needFlush: true,
+		},
+		"no --random-fully": {
+			take:      func(r *lab.Rig) error { return r.SetRules(lab.RulesOld, false) },
+			needFlush: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

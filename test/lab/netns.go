@@ -1,5 +1,6 @@
-// Package lab builds networks of namespaces for tests and demonstrations: single namespaces, and the two-node rig that shows the
-// live failure. It runs ip, iptables, nft, ethtool and their like, always inside namespaces it made, never in the root namespace.
+// Package lab builds networks of namespaces for tests and demonstrations: single namespaces, and the two-node rig that
+// shows the live failure. It runs ip, iptables, nft, ethtool and their like, always inside namespaces it made, never in
+// the root namespace.
 package lab
 
 import (
@@ -54,7 +55,8 @@ func (n *NS) Cmd(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", n.Name}, args...)...)
 }
 
-// Run runs a command inside the namespace, for at most a minute, and returns what it printed on stdout. The error carries stderr.
+// Run runs a command inside the namespace, for at most a minute, and returns what it printed on stdout. The error
+// carries stderr.
 func (n *NS) Run(args ...string) (string, error) { return n.RunInput("", args...) }
 
 // RunInput is Run with something on standard input.
@@ -66,7 +68,8 @@ func (n *NS) RunInput(stdin string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return stdout.String(), fmt.Errorf("%s: %s: %w: %s", n.Name, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+		return stdout.String(), fmt.Errorf("%s: %s: %w: %s", n.Name, strings.Join(args, " "), err,
+			bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.String(), nil
 }
@@ -80,8 +83,8 @@ func (n *NS) IP(commands ...string) error {
 // ThreadProc is the directory of the calling thread in /proc. /proc/thread-self came with Linux 3.17.
 func ThreadProc() string { return fmt.Sprintf("/proc/self/task/%d", unix.Gettid()) }
 
-// Do calls f on a thread that is in the namespace. Sockets that f opens stay in it. Note that /proc/net is the namespace of the
-// process, not of the thread: use net in ThreadProc, or run a program with Cmd.
+// Do calls f on a thread that is in the namespace. Sockets that f opens stay in it. Note that /proc/net is the
+// namespace of the process, not of the thread: use net in ThreadProc, or run a program with Cmd.
 func (n *NS) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -90,7 +93,8 @@ func (n *NS) Do(f func() error) error {
 			n.enter(f, done) // never unlocked: the thread ends with the goroutine, so nothing else runs in the wrong namespace
 			return
 		}
-		// The process's first thread never ends, and its namespace is what /proc/self/net shows. Held here, it is not the other's.
+		// The process's first thread never ends, and its namespace is what /proc/self/net shows. Held here, it is not the
+		// other's.
 		defer runtime.UnlockOSThread()
 		other := make(chan error, 1)
 		go func() {

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// applyNFTables makes node A's native nftables rules what the options say. Nothing runs when there were none and shall be none.
+// applyNFTables makes node A's native nftables rules what the options say. Nothing runs when there were none and shall
+// be none.
 func (r *Rig) applyNFTables() error {
 	const was = "nft"
 	input := r.kubeProxyTables() + r.imitationTables()
@@ -22,7 +23,8 @@ func (r *Rig) applyNFTables() error {
 	return err
 }
 
-// kubeProxyTables are the tables of kube-proxy's nftables mode, cut down to one service (pkg/proxy/nftables/proxier.go).
+// kubeProxyTables are the tables of kube-proxy's nftables mode, cut down to one service
+// (pkg/proxy/nftables/proxier.go).
 func (r *Rig) kubeProxyTables() string {
 	if !r.opts.Rules.nftables() {
 		return ""
@@ -60,15 +62,16 @@ table ip6 kube-proxy {` + masquerading + "}\n"
 	return v.Replace(v.Replace(table)) // twice: {xor} holds {mark}
 }
 
-// imitationTables make the sender write what a kernel with the zero-checksum bug writes (net/netfilter/nf_nat_proto.c before
-// ea64d8d6c675): a NATed packet whose inner checksum is still unfinished gets CSUM_MANGLED_0 where the outer field was 0.
+// imitationTables make the sender write what a kernel with the zero-checksum bug writes (net/netfilter/nf_nat_proto.c
+// before ea64d8d6c675): a NATed packet whose inner checksum is still unfinished gets CSUM_MANGLED_0 where the outer
+// field was 0.
 func (r *Rig) imitationTables() string {
 	if !r.opts.ImitateA || !r.opts.TxChecksum {
 		return ""
 	}
-	// Behind source NAT, at the priority of conntrack's helpers. @th,48,16 is the checksum field of the UDP header (RFC 768). What is
-	// unfinished the rules cannot see: they take inner TCP for it, and inner UDP that has a checksum (IPv4 in Ethernet: the protocol at
-	// byte 39 behind the outer UDP header's beginning, the inner UDP checksum at byte 56).
+	// Behind source NAT, at the priority of conntrack's helpers. @th,48,16 is the checksum field of the UDP header (RFC
+	// 768). What is unfinished the rules cannot see: they take inner TCP for it, and inner UDP that has a checksum (IPv4
+	// in Ethernet: the protocol at byte 39 behind the outer UDP header's beginning, the inner UDP checksum at byte 56).
 	return fmt.Sprintf(`table inet imitation {
 	chain postrouting {
 		type filter hook postrouting priority 300;

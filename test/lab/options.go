@@ -11,16 +11,18 @@ const (
 	RulesOld   Rules = "old"   // kube-proxy before 1.16.13, 1.17.9, 1.18.6: the mark stays on
 	RulesFixed Rules = "fixed" // kube-proxy since: the mark is cleared before MASQUERADE
 
-	// RulesBypassed: the fixed form, behind a MASQUERADE of everything that leaves for outside the pods' network. It matches
-	// the outer packet itself, marked or not.
+	// RulesBypassed: the fixed form, behind a MASQUERADE of everything that leaves for outside the pods' network. It
+	// matches the outer packet itself, marked or not.
 	RulesBypassed Rules = "fixed-bypassed"
-	// RulesFlannel: the fixed form, behind flannel's own chain as it was before flannel learned to leave kube-proxy's mark alone.
-	// It masquerades the inner packet, which so never reaches KUBE-POSTROUTING and keeps its mark: the outer packet is
-	// masqueraded by the fixed form itself.
+	// RulesFlannel: the fixed form, behind flannel's own chain as it was before flannel learned to leave kube-proxy's mark
+	// alone. It masquerades the inner packet, which so never reaches KUBE-POSTROUTING and keeps its mark: the outer packet
+	// is masqueraded by the fixed form itself.
 	RulesFlannel Rules = "fixed-flannel"
-	// RulesFlannelKube: the same with flannel's later chain (pkg/trafficmngr/iptables), which begins by returning kube-proxy's mark.
+	// RulesFlannelKube: the same with flannel's later chain (pkg/trafficmngr/iptables), which begins by returning
+	// kube-proxy's mark.
 	RulesFlannelKube Rules = "fixed-flannel-kube"
-	// RulesDocker: the fixed form, behind Docker's MASQUERADE of its bridge's network. It matches neither inner nor outer packet.
+	// RulesDocker: the fixed form, behind Docker's MASQUERADE of its bridge's network. It matches neither inner nor outer
+	// packet.
 	RulesDocker Rules = "fixed-docker"
 
 	RulesIPVS        Rules = "ipvs-fixed"     // the fixed form as kube-proxy's ipvs mode words it
@@ -96,12 +98,13 @@ type Options struct {
 	TxRehash   bool // net.core.txrehash on the sender: a new path after a SYN timeout
 	UDPTimeout int  // net.netfilter.nf_conntrack_udp_timeout on the sender, seconds; 0 leaves 30
 
-	// ImitateA makes the sender behave like a kernel with the zero-checksum bug: what is NATed and has no outer checksum leaves
-	// with 0xffff in the field, as long as TxChecksum is on.
+	// ImitateA makes the sender behave like a kernel with the zero-checksum bug: what is NATed and has no outer checksum
+	// leaves with 0xffff in the field, as long as TxChecksum is on.
 	ImitateA bool
 }
 
-// LiveFailure are the options that show the failure on any kernel: the outer checksum is left to offload and NAT spoils it.
+// LiveFailure are the options that show the failure on any kernel: the outer checksum is left to offload and NAT spoils
+// it.
 func LiveFailure() Options {
 	return Options{
 		Rules: RulesOld, RandomFully: true, Backend: Legacy,

@@ -36,7 +36,8 @@ func (r *Rig) OuterNAT(ctx context.Context) ([]Flow, error) {
 
 // OuterFlows lists the sender's tracked VXLAN flows, those towards it included.
 func (r *Rig) OuterFlows(ctx context.Context) ([]Flow, error) {
-	out, err := r.A.output(ctx, "conntrack", "-L", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst", fmt.Sprint(r.opts.Port))
+	out, err := r.A.output(ctx, "conntrack", "-L", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
+		fmt.Sprint(r.opts.Port))
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,8 @@ func (r *Rig) OuterFlows(ctx context.Context) ([]Flow, error) {
 
 // parseFlow reads a line like
 //
-//	udp 17 29 src=192.168.77.1 dst=192.168.77.2 sport=41234 dport=8472 [UNREPLIED] src=192.168.77.2 dst=192.168.77.1 sport=8472 dport=5032 mark=0 use=1
+//	udp 17 29 src=192.168.77.1 dst=192.168.77.2 sport=41234 dport=8472 [UNREPLIED]
+//	src=192.168.77.2 dst=192.168.77.1 sport=8472 dport=5032 mark=0 use=1
 func parseFlow(line string) (Flow, error) {
 	values := map[string][]string{}
 	for field := range strings.FieldsSeq(line) {

@@ -23,7 +23,10 @@ func TestParseFlow(t *testing.T) {
 	if f != want || !f.SourceNATed() {
 		t.Errorf("got %+v, NATed %t; want %+v, NATed", f, f.SourceNATed(), want)
 	}
-	for _, line := range []string{"", "udp 17 29 src=1.2.3.4", "icmp src=a dst=b sport=1 dport=2 src=c dst=d sport=1 dport=2"} {
+	for _, line := range []string{
+		"", "udp 17 29 src=1.2.3.4",
+		"icmp src=a dst=b sport=1 dport=2 src=c dst=d sport=1 dport=2",
+	} {
 		if f, err := parseFlow(line); err == nil {
 			t.Errorf("%q: accepted as %+v", line, f)
 		}

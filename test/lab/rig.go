@@ -20,8 +20,8 @@ const (
 	PodPort  uint16 = 8080
 )
 
-// Rig is two nodes on one underlay link, joined by VXLAN, with a pod behind the second. What node A's own processes send to
-// A's NodePort goes to the pod through the tunnel.
+// Rig is two nodes on one underlay link, joined by VXLAN, with a pod behind the second. What node A's own processes
+// send to A's NodePort goes to the pod through the tunnel.
 type Rig struct {
 	A, B, Pod *NS // sending node, receiving node, pod on the receiving node
 
@@ -123,7 +123,8 @@ func (r *Rig) SetTxChecksum(on bool) error {
 	return r.set(func(o *Options) { o.TxChecksum = on }, steps...)
 }
 
-// SetUDPChecksum switches the outer UDP checksum of the sender's VXLAN device, which the kernel allows only by making the device anew.
+// SetUDPChecksum switches the outer UDP checksum of the sender's VXLAN device, which the kernel allows only by making
+// the device anew.
 func (r *Rig) SetUDPChecksum(on bool) error {
 	return r.set(func(o *Options) { o.UDPChecksum = on }, r.removeVXLAN, r.addVXLAN, r.applyOffload)
 }
@@ -143,12 +144,14 @@ func (r *Rig) set(change func(*Options), steps ...func() error) error {
 	return nil
 }
 
-// FlushOuterFlows forgets the sender's tracked VXLAN flows (conntrack -D), so that a stalled connection meets the present rules.
+// FlushOuterFlows forgets the sender's tracked VXLAN flows (conntrack -D), so that a stalled connection meets the
+// present rules.
 func (r *Rig) FlushOuterFlows(ctx context.Context) error {
 	flows, err := r.OuterFlows(ctx)
 	if err != nil || len(flows) == 0 { // conntrack -D fails when there is nothing to delete
 		return err
 	}
-	_, err = r.A.Run("conntrack", "-D", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst", fmt.Sprint(r.opts.Port))
+	_, err = r.A.Run("conntrack", "-D", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
+		fmt.Sprint(r.opts.Port))
 	return err
 }

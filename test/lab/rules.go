@@ -7,22 +7,25 @@ import (
 	"strings"
 )
 
-// applySenderRules makes node A's rules what the options say, in both families: the mark is set by rules for the inner IPv4
-// packet, the outer one meets those of the underlay's family.
+// applySenderRules makes node A's rules what the options say, in both families: the mark is set by rules for the inner
+// IPv4 packet, the outer one meets those of the underlay's family.
 func (r *Rig) applySenderRules() error {
 	return errors.Join(
 		r.applySets(),
 		r.restore(r.A, IPv4, map[string]string{
-			"nat": r.natRules(IPv4), "raw": r.rawRules(), "filter": r.resetRules(MarkResetFilter), "mangle": r.resetRules(MarkResetMangle),
+			"nat": r.natRules(IPv4), "raw": r.rawRules(), "filter": r.resetRules(MarkResetFilter),
+			"mangle": r.resetRules(MarkResetMangle),
 		}),
 		r.restore(r.A, IPv6, map[string]string{
-			"nat": r.natRules(IPv6), "raw": r.rawRules(), "filter": r.resetRules(MarkResetFilter), "mangle": r.resetRules(MarkResetMangle),
+			"nat": r.natRules(IPv6), "raw": r.rawRules(), "filter": r.resetRules(MarkResetFilter),
+			"mangle": r.resetRules(MarkResetMangle),
 		}),
 		r.applyNFTables(),
 	)
 }
 
-// applyReceiverRules gives node B's conntrack something to do. A rule that asks for its state is what registers its hooks.
+// applyReceiverRules gives node B's conntrack something to do. A rule that asks for its state is what registers its
+// hooks.
 func (r *Rig) applyReceiverRules() error {
 	var filter string
 	switch r.opts.Receiver {
@@ -31,7 +34,8 @@ func (r *Rig) applyReceiverRules() error {
 		// kube-proxy's own (pkg/proxy/iptables, KUBE-FORWARD).
 		filter = `:KUBE-FORWARD - [0:0]
 -A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
--A KUBE-FORWARD -m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A KUBE-FORWARD -m comment --comment "kubernetes forwarding conntrack rule" ` +
+			`-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 `
 	case ReceiverFirewalld:
 		filter = "-A INPUT -m conntrack --ctstate INVALID -j DROP\n"
@@ -42,7 +46,8 @@ func (r *Rig) applyReceiverRules() error {
 	)
 }
 
-// restore replaces whole tables in one iptables-restore. A table that never had a rule is left out: naming it would create it.
+// restore replaces whole tables in one iptables-restore. A table that never had a rule is left out: naming it would
+// create it.
 func (r *Rig) restore(n *NS, f Family, tables map[string]string) error {
 	var input strings.Builder
 	for _, table := range []string{"raw", "mangle", "nat", "filter"} { // one order, for reproducible errors
@@ -99,16 +104,19 @@ func (r *Rig) postroutingRules(f Family) string {
 	}
 	switch r.opts.Rules {
 	case RulesOld:
-		return v.Replace(kube + `-A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -m mark --mark {mark}/{mark} -j MASQUERADE{random}
+		return v.Replace(kube + `-A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" ` +
+			`-m mark --mark {mark}/{mark} -j MASQUERADE{random}
 `)
 	case RulesFixed:
 		return v.Replace(fixed)
 	case RulesIPVS:
-		return v.Replace(kube + `-A KUBE-POSTROUTING -m comment --comment "Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose" -m set --match-set ` +
+		return v.Replace(kube + `-A KUBE-POSTROUTING -m comment ` +
+			`--comment "Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose" -m set --match-set ` +
 			loopBackSet(f) + ` dst,dst,src -j MASQUERADE
 ` + clearing)
 	case RulesBypassed:
-		return v.Replace(`-A POSTROUTING ! -d {cluster} -m comment --comment "masquerade what leaves the cluster" -j MASQUERADE{random}
+		return v.Replace(`-A POSTROUTING ! -d {cluster} -m comment --comment "masquerade what leaves the cluster" ` +
+			`-j MASQUERADE{random}
 ` + fixed)
 	case RulesFlannel, RulesFlannelKube:
 		leaveKube := ""
@@ -141,7 +149,8 @@ func (r *Rig) serviceRules() string {
 :KUBE-MARK-MASQ - [0:0]
 -A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 -A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
--A KUBE-SERVICES -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
+-A KUBE-SERVICES -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" ` +
+		`-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
 -A KUBE-MARK-MASQ -j MARK --or-mark {mark}
 `))
 	for protocol, name := range map[string]string{"tcp": "default/web", "udp": "default/dns"} {
@@ -163,7 +172,8 @@ func (r *Rig) rawRules() string {
 		return ""
 	}
 	// Calico's own since 3.29 (felix, cali-OUTPUT and cali-PREROUTING).
-	return fmt.Sprintf("-A PREROUTING -p udp -m udp --dport %[1]d -j NOTRACK\n-A OUTPUT -p udp -m udp --dport %[1]d -j NOTRACK\n", r.opts.Port)
+	return fmt.Sprintf("-A PREROUTING -p udp -m udp --dport %[1]d -j NOTRACK\n-A OUTPUT -p udp -m udp --dport %[1]d -j "+
+		"NOTRACK\n", r.opts.Port)
 }
 
 func (r *Rig) resetRules(table MarkReset) string {

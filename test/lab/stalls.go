@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// patience is the limit of one request of Stalls: shorter than the first SYN timeout of 1 s (RFC 6298), so that one that fails sends one packet.
+// patience is the limit of one request of Stalls: shorter than the first SYN timeout of 1 s (RFC 6298), so that one
+// that fails sends one packet.
 const patience = 900 * time.Millisecond
 
-// Stalls makes requests until one is answered, or one sends a bad packet to the receiver, which is what makes it stall, and reports whether
-// that was so. A request that is neither is only late, on a busy machine.
+// Stalls makes requests until one is answered, or one sends a bad packet to the receiver, which is what makes it stall,
+// and reports whether that was so. A request that is neither is only late, on a busy machine.
 func (w *Wire) Stalls(ctx context.Context, request func(context.Context) error) (stalls bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -28,7 +29,8 @@ func (w *Wire) Stalls(ctx context.Context, request func(context.Context) error) 
 			return false, nil
 		}
 		var late net.Error
-		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) && (!errors.As(err, &late) || !late.Timeout()) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) &&
+			(!errors.As(err, &late) || !late.Timeout()) {
 			return false, err
 		}
 		after, err := w.Count()

@@ -30,8 +30,8 @@ func (o Options) nodes(n int) (ipv4, ipv6 string) {
 func (r *Rig) wire() error {
 	nodeA4, nodeA6 := r.opts.nodes(0)
 	nodeB4, nodeB6 := r.opts.nodes(1)
-	// Both ends of the underlay without transmit offloads: a plain veth carries an unfinished checksum across as unfinished, and
-	// the receiver believes it.
+	// Both ends of the underlay without transmit offloads: a plain veth carries an unfinished checksum across as
+	// unfinished, and the receiver believes it.
 	return errors.Join(
 		batch(r.A,
 			"link add "+Underlay+" type veth peer name "+Underlay+" netns "+r.B.Name,
@@ -106,7 +106,8 @@ func (r *Rig) sysctls() error {
 }
 
 func (r *Rig) applyOffload() error {
-	return command(r.A, "ethtool", "-K", Device, "tx-checksum-ip-generic", map[bool]string{true: "on", false: "off"}[r.opts.TxChecksum])
+	return command(r.A, "ethtool", "-K", Device, "tx-checksum-ip-generic",
+		map[bool]string{true: "on", false: "off"}[r.opts.TxChecksum])
 }
 
 // applyUDPTimeout runs after the rules: where conntrack is a module, they load it.
@@ -117,7 +118,8 @@ func (r *Rig) applyUDPTimeout() error {
 	return r.A.sysctl("net/netfilter/nf_conntrack_udp_timeout", fmt.Sprint(r.opts.UDPTimeout))
 }
 
-// sysctl writes a setting of the namespace. /proc/sys/net shows the namespace of the thread that opens it (net/sysctl_net.c).
+// sysctl writes a setting of the namespace. /proc/sys/net shows the namespace of the thread that opens it
+// (net/sysctl_net.c).
 func (n *NS) sysctl(name, value string) error {
 	return n.Do(func() error { return os.WriteFile("/proc/sys/"+name, []byte(value), 0) })
 }

@@ -62,12 +62,12 @@ func echo(c net.PacketConn) {
 
 func (s *podServer) close() error { return errors.Join(s.http.Close(), s.udp.Close()) }
 
-// Request makes a new connection from node A itself to A's NodePort, asks the pod for a page and waits for the whole answer. stall
-// is the time that took. The error satisfies os.ErrDeadlineExceeded or context.DeadlineExceeded when ctx ended first; then stall is
-// the time until it did.
+// Request makes a new connection from node A itself to A's NodePort, asks the pod for a page and waits for the whole
+// answer. stall is the time that took. The error satisfies os.ErrDeadlineExceeded or context.DeadlineExceeded when ctx
+// ended first; then stall is the time until it did.
 //
-// A healthy rig answers within a few milliseconds. On a failing one nothing comes before the first SYN timeout, 1 s (RFC 6298), so a
-// limit of 900 ms tells the two apart and sends exactly one packet.
+// A healthy rig answers within a few milliseconds. On a failing one nothing comes before the first SYN timeout, 1 s
+// (RFC 6298), so a limit of 900 ms tells the two apart and sends exactly one packet.
 func (r *Rig) Request(ctx context.Context) (stall time.Duration, err error) {
 	return r.A.Request(ctx, r.NodePort())
 }
@@ -98,9 +98,10 @@ func (n *NS) Request(ctx context.Context, to netip.AddrPort) (stall time.Duratio
 	return time.Since(start), nil
 }
 
-// Query sends queries one after the other over one UDP socket from node A to A's NodePort, waiting at most wait for each answer, and
-// returns how many were answered. That is what a DNS client does that keeps its socket. Each query is one tunnel packet, longer than
-// the 76 bytes up to which the kernel checks a datagram's sum before it looks for the socket (net/core/skbuff.c, CHECKSUM_BREAK).
+// Query sends queries one after the other over one UDP socket from node A to A's NodePort, waiting at most wait for
+// each answer, and returns how many were answered. That is what a DNS client does that keeps its socket. Each query is
+// one tunnel packet, longer than the 76 bytes up to which the kernel checks a datagram's sum before it looks for the
+// socket (net/core/skbuff.c, CHECKSUM_BREAK).
 func (r *Rig) Query(ctx context.Context, queries int, wait time.Duration) (answered int, err error) {
 	c, err := r.A.dial(ctx, &net.Dialer{LocalAddr: r.queryAddr()}, "udp4", r.NodePort().String())
 	if err != nil {
@@ -145,8 +146,9 @@ func query(c net.Conn, question string, wait time.Duration) (answered bool, err 
 	}
 }
 
-// queryAddr is a source that no earlier query of this rig had: a port drawn twice within conntrack's timeout is an old connection, whose
-// packets skip the nat table, get no mark and are answered. The ports lie below those that the kernel draws (ip_local_port_range).
+// queryAddr is a source that no earlier query of this rig had: a port drawn twice within conntrack's timeout is an old
+// connection, whose packets skip the nat table, get no mark and are answered. The ports lie below those that the kernel
+// draws (ip_local_port_range).
 func (r *Rig) queryAddr() *net.UDPAddr {
 	const first, span = 10000, 20000
 	port := first + (uint32(os.Getpid())*97+r.queries.Add(1))%span

@@ -59,8 +59,8 @@ func (r *Rig) WatchWire() (*Wire, error) {
 // Close ends the watch.
 func (w *Wire) Close() error { return unix.Close(w.fd) }
 
-// Count reads everything that has arrived by now and returns the sums since the watch began. It fails when the kernel had to drop
-// packets, as then the sums are not all.
+// Count reads everything that has arrived by now and returns the sums since the watch began. It fails when the kernel
+// had to drop packets, as then the sums are not all.
 func (w *Wire) Count() (WireCount, error) {
 	buf, control := make([]byte, 1<<16), make([]byte, 256)
 	for {
@@ -106,7 +106,8 @@ func timestamp(control []byte) (time.Time, error) {
 	return time.Time{}, errors.New("a packet has no timestamp")
 }
 
-// judge counts an Ethernet frame if it holds a UDP datagram to the VXLAN port. Fragments are not expected and not counted.
+// judge counts an Ethernet frame if it holds a UDP datagram to the VXLAN port. Fragments are not expected and not
+// counted.
 func (w *Wire) judge(frame []byte, received time.Time) {
 	const ethernet = 14
 	if len(frame) < ethernet {
@@ -150,12 +151,15 @@ func (w *Wire) judge(frame []byte, received time.Time) {
 	}
 	if correct := udpChecksum(src, dst, udp); correct != field {
 		addr, _ := netip.AddrFromSlice(src)
-		w.seen.Bad = append(w.seen.Bad, BadPacket{received, netip.AddrPortFrom(addr, binary.BigEndian.Uint16(udp)), field, correct})
+		w.seen.Bad = append(w.seen.Bad, BadPacket{
+			received, netip.AddrPortFrom(addr, binary.BigEndian.Uint16(udp)),
+			field, correct,
+		})
 	}
 }
 
-// udpChecksum is the checksum that the datagram should carry (RFC 768; RFC 8200 section 8.1 for IPv6, whose pseudo-header has the
-// same sum). The field itself counts as 0.
+// udpChecksum is the checksum that the datagram should carry (RFC 768; RFC 8200 section 8.1 for IPv6, whose
+// pseudo-header has the same sum). The field itself counts as 0.
 func udpChecksum(src, dst, udp []byte) uint16 {
 	sum := uint32(unix.IPPROTO_UDP) + uint32(len(udp))
 	for _, part := range [][]byte{src, dst, udp[:6], udp[8:]} {
@@ -177,7 +181,8 @@ func udpChecksum(src, dst, udp []byte) uint16 {
 
 func htons(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v)) }
 
-// receiveBuffer sets the size of a socket's receive buffer, or as much of it as net.core.rmem_max allows the root of a user namespace.
+// receiveBuffer sets the size of a socket's receive buffer, or as much of it as net.core.rmem_max allows the root of a
+// user namespace.
 func receiveBuffer(fd, size int) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
 	if errors.Is(err, unix.EPERM) {

@@ -27,12 +27,16 @@ import (
 // steady is a device that is there all the time, and so must be in every scrape.
 const steady device = 1<<24 - 3
 
-// TestChurn reads devices that come, change their names and go. Every scrape must show each device as it really was at some moment,
-// with all of its series, or not at all (see whole); the exporter must be as large afterwards as it was before. With the race detector it
-// must be free of races, but its resident size says nothing: there it is mostly shadow memory, which is never given back.
+// TestChurn reads devices that come, change their names and go. Every scrape must show each device as it really was at
+// some moment, with all of its series, or not at all (see whole); the exporter must be as large afterwards as it was
+// before. With the race detector it must be free of races, but its resident size says nothing: there it is mostly
+// shadow memory, which is never given back.
 func TestChurn(t *testing.T) {
 	t.Run("as shipped", func(t *testing.T) {
-		testChurn(t, labtest.Binary(t), map[string]float64{"resident": 4 << 20, "heap": 700 << 10, "goroutines": 3, "files": 3})
+		testChurn(t, labtest.Binary(t), map[string]float64{
+			"resident": 4 << 20, "heap": 700 << 10, "goroutines": 3,
+			"files": 3,
+		})
 	})
 	t.Run("race detector", func(t *testing.T) {
 		testChurn(t, raceBinary(t), map[string]float64{"heap": 700 << 10, "goroutines": 3, "files": 3})
@@ -108,8 +112,8 @@ func raceBinary(t *testing.T) string {
 	return path
 }
 
-// measure reads what must not grow. The heap is what survived the last collection: the size at which the next one comes,
-// less GOGC's half.
+// measure reads what must not grow. The heap is what survived the last collection: the size at which the next one
+// comes, less GOGC's half.
 func measure(t *testing.T, e *labtest.Exporter) map[string]float64 {
 	t.Helper()
 	m := e.Scrape()
@@ -201,8 +205,9 @@ var deviceSeries = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^vxlan_device_(\w+)\{device="([^"]+)"(.*)\}$`)
 })
 
-// whole tells whether these are the series of a device that existed: all of them, each once, and all of the same device. A device is
-// half there when one of its series is missing, or is of another device that had its name before or later.
+// whole tells whether these are the series of a device that existed: all of them, each once, and all of the same
+// device. A device is half there when one of its series is missing, or is of another device that had its name before or
+// later.
 func whole(name string, got scrape.Metrics, made device) (device, error) {
 	var d device
 	for series := range got {

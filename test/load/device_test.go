@@ -12,8 +12,8 @@ import (
 // whoever reads the devices meanwhile can tell whether what was read ever existed.
 type device uint32
 
-// fresh is the name until the features are set; then comes settled, and at last renamed, where isRenamed. One device in seven has
-// reused as its settled name, which others had before it.
+// fresh is the name until the features are set; then comes settled, and at last renamed, where isRenamed. One device in
+// seven has reused as its settled name, which others had before it.
 func (d device) fresh() string { return "f" + d.id() }
 
 // settled is the name of the device with all its settings.
@@ -61,8 +61,8 @@ func (d device) local() string {
 // udpChecksum tells whether it fills in outer checksums over IPv4.
 func (d device) udpChecksum() bool { return d%11 != 0 }
 
-// txChecksum tells whether tx-checksum-ip-generic is on once the device is settled. Of two devices that have a reused name one after
-// the other, one has it on and the other off.
+// txChecksum tells whether tx-checksum-ip-generic is on once the device is settled. Of two devices that have a reused
+// name one after the other, one has it on and the other off.
 func (d device) txChecksum() bool { return d/14%2 == 0 }
 
 // had tells whether the device ever has this name.

@@ -48,14 +48,16 @@ func (c *churn) Close() error { return errors.Join(c.route.Close(), c.features.C
 // newest is the device made last.
 func (c *churn) newest() device { return device(c.made.Load()) }
 
-// group is the device group of a batch: all of a group are deleted by one request, for one wait until the kernel has let go of them.
+// group is the device group of a batch: all of a group are deleted by one request, for one wait until the kernel has
+// let go of them.
 const group = 77
 
-// batch makes n devices, brings every other one up, renames them and deletes them all. It stops early when ctx ends, and deletes what is
-// there in any case.
+// batch makes n devices, brings every other one up, renames them and deletes them all. It stops early when ctx ends,
+// and deletes what is there in any case.
 func (c *churn) batch(ctx context.Context, n int) (err error) {
 	defer func() {
-		_, deleted := c.do(unix.RTM_DELLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.Uint32(unix.IFLA_GROUP, group) })
+		_, deleted := c.do(unix.RTM_DELLINK, 0, link(0, 0),
+			func(ae *netlink.AttributeEncoder) { ae.Uint32(unix.IFLA_GROUP, group) })
 		if deleted != nil {
 			err = errors.Join(err, fmt.Errorf("churn: delete a batch: %w", deleted))
 		}
@@ -151,7 +153,8 @@ func (c *churn) settle(d device) error { return c.rename(d.fresh(), d.settled())
 func (c *churn) rename(from, to string) error {
 	index, err := c.index(from)
 	if err == nil {
-		_, err = c.do(unix.RTM_NEWLINK, 0, link(index, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, to) })
+		_, err = c.do(unix.RTM_NEWLINK, 0, link(index, 0),
+			func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, to) })
 	}
 	if err != nil {
 		return fmt.Errorf("churn: rename %s to %s: %w", from, to, err)
@@ -160,7 +163,8 @@ func (c *churn) rename(from, to string) error {
 }
 
 func (c *churn) up(name string) error {
-	if _, err := c.do(unix.RTM_NEWLINK, 0, link(0, unix.IFF_UP), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) }); err != nil {
+	if _, err := c.do(unix.RTM_NEWLINK, 0, link(0, unix.IFF_UP),
+		func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) }); err != nil {
 		return fmt.Errorf("churn: bring %s up: %w", name, err)
 	}
 	return nil
@@ -168,14 +172,16 @@ func (c *churn) up(name string) error {
 
 // delete deletes one device.
 func (c *churn) delete(name string) error {
-	if _, err := c.do(unix.RTM_DELLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) }); err != nil {
+	if _, err := c.do(unix.RTM_DELLINK, 0, link(0, 0),
+		func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) }); err != nil {
 		return fmt.Errorf("churn: delete %s: %w", name, err)
 	}
 	return nil
 }
 
 func (c *churn) index(name string) (uint32, error) {
-	answer, err := c.do(unix.RTM_GETLINK, 0, link(0, 0), func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) })
+	answer, err := c.do(unix.RTM_GETLINK, 0, link(0, 0),
+		func(ae *netlink.AttributeEncoder) { ae.String(unix.IFLA_IFNAME, name) })
 	if err != nil {
 		return 0, err
 	}
@@ -186,7 +192,9 @@ func (c *churn) index(name string) (uint32, error) {
 }
 
 // do sends a request and waits until it is done.
-func (c *churn) do(kind netlink.HeaderType, flags netlink.HeaderFlags, fixed []byte, f func(*netlink.AttributeEncoder)) ([]netlink.Message, error) {
+func (c *churn) do(
+	kind netlink.HeaderType, flags netlink.HeaderFlags, fixed []byte, f func(*netlink.AttributeEncoder),
+) ([]netlink.Message, error) {
 	ae := netlink.NewAttributeEncoder()
 	f(ae)
 	b, err := ae.Encode()

@@ -35,7 +35,8 @@ link add vxlan.calico type vxlan id 4096 dstport 4789 local 192.168.77.1 dev eth
 link set flannel.1 up
 link set vxlan.calico up
 `, "ip", "-batch", "-")
-	ns.RunInput("*nat\n-A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully\nCOMMIT\n", "iptables-nft-restore")
+	ns.RunInput("*nat\n-A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully\nCOMMIT\n",
+		"iptables-nft-restore")
 	return ns
 }
 
@@ -140,8 +141,8 @@ func manyScrapers(ctx context.Context, t *testing.T, x target) {
 	}
 }
 
-// scrapers scrape as fast as they are answered, once at least, one in ten the page, half of them uncompressed. Each answer must be a
-// whole one; on a busy machine some of so many are late.
+// scrapers scrape as fast as they are answered, once at least, one in ten the page, half of them uncompressed. Each
+// answer must be a whole one; on a busy machine some of so many are late.
 func scrapers(ctx context.Context, t *testing.T, x target, n int) int64 {
 	var answers, late atomic.Int64
 	var wg sync.WaitGroup
@@ -199,14 +200,16 @@ func fetchAs(client *http.Client, url, accept string) (string, error) {
 // closedByServer tells a connection that the server closed, for want of a request in time, from any other failure.
 func closedByServer(err error) bool {
 	var op *net.OpError
-	if strings.Contains(err.Error(), "http: server closed idle connection") { // what net/http says when that was before its first request
+	// what net/http says when that was before its first request
+	if strings.Contains(err.Error(), "http: server closed idle connection") {
 		return true
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) && !op.Timeout() && op.Op != "dial"
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) && !op.Timeout() &&
+		op.Op != "dial"
 }
 
-// connections opens n connections on one thread of the namespace, calls use for each, and closes them when ctx ends, but not before all
-// have been open for a second.
+// connections opens n connections on one thread of the namespace, calls use for each, and closes them when ctx ends,
+// but not before all have been open for a second.
 func connections(ctx context.Context, t *testing.T, ns *labtest.NS, n int, use func(conn *net.TCPConn) error) {
 	var open []*net.TCPConn
 	err := ns.NS.Do(func() error {
@@ -235,7 +238,8 @@ func connections(ctx context.Context, t *testing.T, ns *labtest.NS, n int, use f
 	}
 }
 
-// slowReaders ask for the page, the largest answer, uncompressed, and read a byte a second, with as small a buffer as the system allows.
+// slowReaders ask for the page, the largest answer, uncompressed, and read a byte a second, with as small a buffer as
+// the system allows.
 func slowReaders(ctx context.Context, t *testing.T, x target, n int) {
 	connections(ctx, t, x.ns, n, func(conn *net.TCPConn) error {
 		if err := conn.SetReadBuffer(1); err != nil {

@@ -1,6 +1,7 @@
 //go:build load
 
-// Package load_test runs the real exporter under load and churn that no node should ever see, and holds it to its bounds.
+// Package load_test runs the real exporter under load and churn that no node should ever see, and holds it to its
+// bounds.
 package load_test
 
 import (

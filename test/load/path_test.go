@@ -62,7 +62,10 @@ func (c *pathTally) rounds(n *lab.NS, peer netip.Addr, senders []probe.Sender, r
 			for range min(width, rounds-done) {
 				targets = append(targets, probe.Target{Device: lab.Device, Peer: peer, Senders: senders, UDPOffload: true})
 			}
-			p := probe.Round(context.Background(), targets, probe.Options{Mark: probe.DefaultMark, Count: probe.DefaultCount, Timeout: pathTimeout, Own: own})
+			p := probe.Round(context.Background(), targets, probe.Options{
+				Mark: probe.DefaultMark, Count: probe.DefaultCount,
+				Timeout: pathTimeout, Own: own,
+			})
 			if len(p.Limits) > 0 {
 				return errors.New(p.Limits[0])
 			}
@@ -81,26 +84,34 @@ func lose(n *lab.NS, port uint16, percent int) error {
 	return err
 }
 
-// Random losses are no fault. One is lost by chance with the given probability each way; the rules are the fixed ones, so that whatever is
-// found is false.
+// Random losses are no fault. One is lost by chance with the given probability each way; the rules are the fixed ones,
+// so that whatever is found is false.
 func TestPathLoss(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name        string
 		there, back int
 		rules       lab.Rules
-	}{{"1 %", 1, 0, lab.RulesFixed}, {"5 %", 5, 0, lab.RulesFixed}, {"5 % both ways", 5, 5, lab.RulesFixed}, {"5 %, spoiled", 5, 0, lab.RulesOld}} {
+	}{
+		{"1 %", 1, 0, lab.RulesFixed},
+		{"5 %", 5, 0, lab.RulesFixed},
+		{"5 % both ways", 5, 5, lab.RulesFixed},
+		{"5 %, spoiled", 5, 0, lab.RulesOld},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var limit unix.Rlimit
-			if err := errors.Join(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit), unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max})); err != nil {
+			if err := errors.Join(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit),
+				unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max})); err != nil {
 				t.Fatal(err)
 			}
 			o := lab.LiveFailure()
 			o.Rules, o.UDPTimeout = c.rules, 1 // a flow that is tracked already is not NATed: not thousands of them
 			r := labtest.NewRig(t, o)
-			// Nor is a marked packet of a flow that is tracked already cleared of its mark: thousands of SYNs a minute would use ports again.
-			if _, err := r.A.Run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_syn_sent=1", "net.netfilter.nf_conntrack_tcp_timeout_close=1"); err != nil {
+			// Nor is a marked packet of a flow that is tracked already cleared of its mark: thousands of SYNs a minute would use
+			// ports again.
+			if _, err := r.A.Run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_syn_sent=1",
+				"net.netfilter.nf_conntrack_tcp_timeout_close=1"); err != nil {
 				t.Fatal(err)
 			}
 			if err := errors.Join(lose(r.B, o.Port, c.there), lose(r.A, o.Port, c.back)); err != nil {
@@ -133,7 +144,8 @@ func TestPathCrowd(t *testing.T) {
 	for i := 1; i <= crowd; i++ {
 		n := labtest.New(t, "asker")
 		askers = append(askers, n)
-		bridge = append(bridge, fmt.Sprintf("link add v%d type veth peer name eth0 netns %s", i, n.Name), fmt.Sprintf("link set v%d master br0 up", i))
+		bridge = append(bridge, fmt.Sprintf("link add v%d type veth peer name eth0 netns %s", i, n.Name),
+			fmt.Sprintf("link set v%d master br0 up", i))
 	}
 	must := func(err error) {
 		t.Helper()
@@ -145,15 +157,18 @@ func TestPathCrowd(t *testing.T) {
 	mac := func(i int) string { return fmt.Sprintf("02:76:78:00:00:%02x", i) }
 	tunnel := func(local string, i int) []string {
 		return []string{
-			fmt.Sprintf("link add %s address %s mtu 1450 type vxlan id 1 local %s dstport 8472 nolearning udpcsum", lab.Device, mac(i), local),
+			fmt.Sprintf("link add %s address %s mtu 1450 type vxlan id 1 local %s dstport 8472 nolearning udpcsum", lab.Device,
+				mac(i), local),
 			fmt.Sprintf("addr add 10.244.%d.0/32 dev %s", i, lab.Device), "link set " + lab.Device + " up",
 		}
 	}
 	must(b.IP(tunnel("192.168.77.254", 254)...))
 	for i, n := range askers {
 		i++
-		must(n.IP(append([]string{fmt.Sprintf("addr add 192.168.77.%d/24 dev eth0", i), "link set eth0 up"}, append(tunnel(fmt.Sprintf("192.168.77.%d", i), i),
-			"neigh add 10.244.254.0 lladdr "+mac(254)+" dev "+lab.Device+" nud permanent", "route add 10.244.254.0/24 via 10.244.254.0 dev "+lab.Device+" onlink")...)...))
+		must(n.IP(append([]string{fmt.Sprintf("addr add 192.168.77.%d/24 dev eth0", i), "link set eth0 up"},
+			append(tunnel(fmt.Sprintf("192.168.77.%d", i), i),
+				"neigh add 10.244.254.0 lladdr "+mac(254)+" dev "+lab.Device+" nud permanent",
+				"route add 10.244.254.0/24 via 10.244.254.0 dev "+lab.Device+" onlink")...)...))
 		n.Run("bridge", "fdb", "append", mac(254), "dev", lab.Device, "dst", "192.168.77.254")
 		must(b.IP(fmt.Sprintf("neigh add 10.244.%d.0 lladdr %s dev %s nud permanent", i, mac(i), lab.Device),
 			fmt.Sprintf("route add 10.244.%d.0/24 via 10.244.%d.0 dev %s onlink", i, i, lab.Device)))
@@ -164,7 +179,8 @@ func TestPathCrowd(t *testing.T) {
 	for i, n := range askers {
 		group.Go(func() {
 			senders := []probe.Sender{{Source: netip.AddrFrom4([4]byte{10, 244, byte(i + 1), 0}), Interface: lab.Device}}
-			if err := tally.rounds(n.NS, netip.MustParseAddr("10.244.254.0"), senders, max(1, *pathRounds/crowd), 1); err != nil {
+			if err := tally.rounds(n.NS, netip.MustParseAddr("10.244.254.0"), senders, max(1, *pathRounds/crowd),
+				1); err != nil {
 				t.Error(err)
 			}
 		})

@@ -61,7 +61,9 @@ func TestSoak(t *testing.T) {
 }
 
 // measureEvery measures at intervals until ctx ends.
-func measureEvery(t *testing.T, ctx context.Context, e *labtest.Exporter, interval time.Duration) map[string]flat.Series {
+func measureEvery(
+	t *testing.T, ctx context.Context, e *labtest.Exporter, interval time.Duration,
+) map[string]flat.Series {
 	t.Helper()
 	seen := map[string]flat.Series{}
 	ticker := time.NewTicker(interval)

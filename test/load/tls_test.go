@@ -20,7 +20,8 @@ import (
 	"vxlan_exporter/test/lab/webconfig"
 )
 
-// TestLoadTLS does what TestLoad does to an exporter behind TLS, with a key that signs slowly, and a password of the usual cost.
+// TestLoadTLS does what TestLoad does to an exporter behind TLS, with a key that signs slowly, and a password of the
+// usual cost.
 func TestLoadTLS(t *testing.T) {
 	u := shipped(t)
 	ns := node(t)
@@ -54,7 +55,8 @@ func TestLoadTLS(t *testing.T) {
 	})
 }
 
-// strangers ask for the page without a right to it, once at least, as fast as they are refused: with the password for the i-th request, none if empty.
+// strangers ask for the page without a right to it, once at least, as fast as they are refused: with the password for
+// the i-th request, none if empty.
 func strangers(ctx context.Context, t *testing.T, x target, n int, once bool, password func(i int64) string) {
 	var asked, refused, unanswered atomic.Int64
 	var wg sync.WaitGroup
@@ -87,7 +89,8 @@ func strangers(ctx context.Context, t *testing.T, x target, n int, once bool, pa
 		})
 	}
 	wg.Wait()
-	t.Logf("%d requests of %d strangers: %d refused, %d without an answer", asked.Load(), n, refused.Load(), unanswered.Load())
+	t.Logf("%d requests of %d strangers: %d refused, %d without an answer", asked.Load(), n, refused.Load(),
+		unanswered.Load())
 	if asked.Load() < int64(n) { // how many are answered is not said: beyond the limit of connections they wait
 		t.Errorf("only %d requests: the test shows nothing", asked.Load())
 	}

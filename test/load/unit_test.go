@@ -34,7 +34,10 @@ func shipped(t *testing.T) unit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return unit{memoryMax: mib << 20, memLimit: setting(`Environment=GOMEMLIMIT=(\w+)`), files: setting(`LimitNOFILE=(\d+)`)}
+	return unit{
+		memoryMax: mib << 20, memLimit: setting(`Environment=GOMEMLIMIT=(\w+)`),
+		files: setting(`LimitNOFILE=(\d+)`),
+	}
 }
 
 // command is what starts a program within the bounds, but for the memory, which is measured.

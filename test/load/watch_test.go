@@ -69,8 +69,8 @@ func (w *watch) memory(ctx context.Context) {
 	}
 }
 
-// socketMemory sums what the kernel holds for the exporter's TCP sockets: what was received, what was sent and not acknowledged, and
-// what is held for either (ss(8), skmem). A memory cgroup is charged for that.
+// socketMemory sums what the kernel holds for the exporter's TCP sockets: what was received, what was sent and not
+// acknowledged, and what is held for either (ss(8), skmem). A memory cgroup is charged for that.
 func socketMemory(ns *labtest.NS) (bytes int, err error) {
 	out, err := ns.NS.Run("ss", "-tamnH", "sport", "=", ":10059")
 	if err != nil {
@@ -158,7 +158,8 @@ func honest(client *http.Client, base string) error {
 	return nil
 }
 
-// within fails the test unless the exporter stayed within the unit's memory, and honest scrapes, where they must be answered, went on.
+// within fails the test unless the exporter stayed within the unit's memory, and honest scrapes, where they must be
+// answered, went on.
 func (w *watch) within(u unit) {
 	w.t.Helper()
 	const mb = 1e6

@@ -11,17 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Device names a network device both ways. The ioctl asks by name: a device that does not have the name any more is gone, also when
-// another has it; Index 0 stands for whichever device has the name.
+// Device names a network device both ways. The ioctl asks by name: a device that does not have the name any more is
+// gone, also when another has it; Index 0 stands for whichever device has the name.
 type Device struct {
 	Index int
 	Name  string
 }
 
-// Client reads features and drivers by ioctl. It opens its socket when it first needs it; Close closes it and keeps what was learned
-// about the kernel, and the Client can then be used again. It is not safe for concurrent use.
+// Client reads features and drivers by ioctl. It opens its socket when it first needs it; Close closes it and keeps
+// what was learned about the kernel, and the Client can then be used again. It is not safe for concurrent use.
 //
-// The error of a device that is gone satisfies fs.ErrNotExist, the error of a kernel that has no such interface errors.ErrUnsupported.
+// The error of a device that is gone satisfies fs.ErrNotExist, the error of a kernel that has no such interface
+// errors.ErrUnsupported.
 type Client struct {
 	open  func() (IoctlSocket, error)
 	sock  IoctlSocket
@@ -29,7 +30,8 @@ type Client struct {
 	buf   []byte   // of the requests
 }
 
-// NewClient returns a Client; nil opens by OpenIoctl, in the network namespace of the calling thread. It opens nothing yet.
+// NewClient returns a Client; nil opens by OpenIoctl, in the network namespace of the calling thread. It opens nothing
+// yet.
 func NewClient(open func() (IoctlSocket, error)) *Client {
 	if open == nil {
 		open = OpenIoctl
@@ -49,8 +51,8 @@ func (c *Client) Driver(ctx context.Context, d Device) (driver Driver, err error
 	return driver, err
 }
 
-// SetTxChecksum switches every transmit checksum offload of a device that it can switch, as ethtool -K DEVICE tx on|off does
-// (ethtool_set_one_feature, net/ethtool/ioctl.c). Kernels of all ages have it; it needs CAP_NET_ADMIN.
+// SetTxChecksum switches every transmit checksum offload of a device that it can switch, as ethtool -K DEVICE tx on|off
+// does (ethtool_set_one_feature, net/ethtool/ioctl.c). Kernels of all ages have it; it needs CAP_NET_ADMIN.
 func (c *Client) SetTxChecksum(ctx context.Context, d Device, on bool) error {
 	return explain(ctx, "set transmit checksums of", d, func() error {
 		if err := c.still(d); err != nil {
@@ -105,7 +107,8 @@ func explain(ctx context.Context, what string, d Device, f func() error) error {
 	return nil
 }
 
-// maxFeatures bounds the number of features believed. Linux 6.18 has 64 (include/linux/netdev_features.h, NETDEV_FEATURE_COUNT).
+// maxFeatures bounds the number of features believed. Linux 6.18 has 64 (include/linux/netdev_features.h,
+// NETDEV_FEATURE_COUNT).
 const maxFeatures = 1024
 
 // setName stores names[i], as valid UTF-8 and never twice, so that a name identifies a feature.

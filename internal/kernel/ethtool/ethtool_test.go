@@ -36,7 +36,8 @@ link set v1 up
 // older are the names that ethtool(8) prints for single features in place of the kernel's (its struct off_flag_def).
 func older(name string) string {
 	names := map[string]string{
-		"rx-checksum": "rx-checksumming", "tx-generic-segmentation": "generic-segmentation-offload", "rx-gro": "generic-receive-offload",
+		"rx-checksum": "rx-checksumming", "tx-generic-segmentation": "generic-segmentation-offload",
+		"rx-gro": "generic-receive-offload",
 		"rx-lro": "large-receive-offload", "rx-vlan-hw-parse": "rx-vlan-offload", "tx-vlan-hw-insert": "tx-vlan-offload",
 		"rx-ntuple-filter": "ntuple-filters", "rx-hashing": "receive-hashing",
 	}
@@ -49,7 +50,8 @@ func older(name string) string {
 // feature is what ethtool(8) says of one.
 type feature struct{ Active, Requested, Fixed bool }
 
-// says asks ethtool(8), which has JSON only where it can use generic netlink, and else lines like "	tx-lockless: on [fixed]".
+// says asks ethtool(8), which has JSON only where it can use generic netlink, and else indented lines like
+// "tx-lockless: on [fixed]".
 func says(t *testing.T, ns *labtest.NS, device string) map[string]feature {
 	t.Helper()
 	all := map[string]feature{}
@@ -126,7 +128,8 @@ func TestSwitchIsSeen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g, ok := f.Get(name); !ok || g.Active != (state == "on") || g.Requested != (state == "on") || g.Fixed || !g.Available {
+		if g, ok := f.Get(name); !ok || g.Active != (state == "on") || g.Requested != (state == "on") || g.Fixed ||
+			!g.Available {
 			t.Errorf("switched %s: %+v", state, g)
 		}
 	}

@@ -8,7 +8,8 @@ type Feature struct {
 	Available bool   `json:"available"` // hw_features: the device lets the user change it
 	Requested bool   `json:"requested"` // wanted_features
 	Active    bool   `json:"active"`    // features
-	Fixed     bool   `json:"fixed"`     // cannot be changed: not in hw_features, or never_changed; what ethtool -k calls [fixed]
+	// cannot be changed: not in hw_features, or never_changed; what ethtool -k calls [fixed]
+	Fixed bool `json:"fixed"`
 }
 
 // Features are all named features of a device, in the kernel's order.

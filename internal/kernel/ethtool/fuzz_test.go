@@ -16,7 +16,10 @@ import (
 type recorded struct{ info, strings, features, driver []byte }
 
 func (r recorded) Ethtool(_ string, b []byte) error {
-	copy(b[4:], map[uint8][]byte{cmdSetInfo: r.info, cmdStrings: r.strings, cmdFeatures: r.features, cmdDriver: r.driver}[b[0]])
+	copy(b[4:], map[uint8][]byte{
+		cmdSetInfo: r.info, cmdStrings: r.strings, cmdFeatures: r.features,
+		cmdDriver: r.driver,
+	}[b[0]])
 	return nil
 }
 

@@ -102,7 +102,8 @@ func TestNamesThatRepeatOrAreOddOrEmpty(t *testing.T) {
 	for _, g := range f {
 		got = append(got, g.Name)
 	}
-	if want := []string{"a", "b\uFFFD\n", long[:32], "z"}; err != nil || strings.Join(got, "|") != strings.Join(want, "|") {
+	if want := []string{"a", "b\uFFFD\n", long[:32], "z"}; err != nil ||
+		strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -134,7 +135,8 @@ func TestHostileIoctl(t *testing.T) {
 			clear(b[4:])
 		}
 	}
-	if _, err := client(&oldKernel{names: names(40), spoil: no}).Features(context.Background(), d); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := client(&oldKernel{names: names(40), spoil: no}).Features(context.Background(), d); !errors.Is(err,
+		errors.ErrUnsupported) {
 		t.Errorf("no set: %v", err)
 	}
 	c := ethtool.NewClient(func() (ethtool.IoctlSocket, error) { return nil, unix.EMFILE })

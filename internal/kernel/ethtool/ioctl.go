@@ -27,18 +27,19 @@ const (
 	cmdSetTxChecksum = 0x17 // ETHTOOL_STXCSUM: struct ethtool_value, cmd u32 and data u32
 	cmdStrings       = 0x1b // ETHTOOL_GSTRINGS: cmd, string_set, len, then len strings
 	cmdSetInfo       = 0x37 // ETHTOOL_GSSET_INFO: cmd, reserved, sset_mask u64, then one u32 per set
-	cmdFeatures      = 0x3a // ETHTOOL_GFEATURES: cmd, size in words, then per word available, requested, active, never_changed
-	stringSet        = 4    // ETH_SS_FEATURES
-	stringLen        = 32   // ETH_GSTRING_LEN
-	driverLen        = 196  // struct ethtool_drvinfo
-	valueLen         = 8    // struct ethtool_value
-	blockLen         = 16   // struct ethtool_get_features_block
-	ioctlHeader      = 8    // cmd and size
-	stringHeader     = 12   // cmd, string_set and len
+	// ETHTOOL_GFEATURES: cmd, size in words, then per word available, requested, active, never_changed
+	cmdFeatures  = 0x3a
+	stringSet    = 4   // ETH_SS_FEATURES
+	stringLen    = 32  // ETH_GSTRING_LEN
+	driverLen    = 196 // struct ethtool_drvinfo
+	valueLen     = 8   // struct ethtool_value
+	blockLen     = 16  // struct ethtool_get_features_block
+	ioctlHeader  = 8   // cmd and size
+	stringHeader = 12  // cmd, string_set and len
 )
 
-// spareStrings is room for features that a kernel would have gained between two calls: GSTRINGS writes as many as there are,
-// whatever len says.
+// spareStrings is room for features that a kernel would have gained between two calls: GSTRINGS writes as many as there
+// are, whatever len says.
 const spareStrings = 64
 
 var (
@@ -104,7 +105,8 @@ func (c *Client) features(d Device) (Features, error) {
 	return nil, fmt.Errorf("ETHTOOL_GFEATURES: number of features differs from ETHTOOL_GSSET_INFO: %w", errMalformed)
 }
 
-// still fails with ENODEV when the name is another device's by now: what was just read by it, or is about to be set, may be of that one.
+// still fails with ENODEV when the name is another device's by now: what was just read by it, or is about to be set,
+// may be of that one.
 func (c *Client) still(d Device) error {
 	if d.Index == 0 {
 		return nil
@@ -225,7 +227,8 @@ func (s *ioctlSocket) Index(name string) (int, error) {
 	req := &s.indexReq
 	*req = indexReq{}
 	copy(req.name[:unix.IFNAMSIZ-1], name)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SIOCGIFINDEX, uintptr(unsafe.Pointer(req))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SIOCGIFINDEX,
+		uintptr(unsafe.Pointer(req))); errno != 0 {
 		return 0, errno
 	}
 	return int(req.index), nil

@@ -20,8 +20,9 @@ type LinkClient interface {
 	Close() error
 }
 
-// OpenLinks opens a socket to the generic netlink family "ethtool" (5.6) in the network namespace of the calling thread. The error
-// satisfies errors.ErrUnsupported on kernels before that, of which those before 4.20 do not even know the options of the socket.
+// OpenLinks opens a socket to the generic netlink family "ethtool" (5.6) in the network namespace of the calling
+// thread. The error satisfies errors.ErrUnsupported on kernels before that, of which those before 4.20 do not even know
+// the options of the socket.
 func OpenLinks() (LinkClient, error) {
 	c, err := ethtool.New()
 	if err == nil {
@@ -39,8 +40,8 @@ type Link struct {
 	ChecksumFlags map[string]bool // the driver's private flags whose names speak of checksums (5.7)
 }
 
-// LinkReader reads link states and private flags. The library's calls take no deadline, and panic on answers that they do not expect:
-// they are made in a goroutine, of which there is one at most. It is not safe for concurrent use.
+// LinkReader reads link states and private flags. The library's calls take no deadline, and panic on answers that they
+// do not expect: they are made in a goroutine, of which there is one at most. It is not safe for concurrent use.
 type LinkReader struct {
 	open func() (LinkClient, error)
 	busy atomic.Bool // the kernel has not answered the last observation's question yet
@@ -59,8 +60,9 @@ var errBusy = errors.New("the kernel has not answered an earlier request")
 // defaultTimeout bounds a call whose context has no deadline.
 const defaultTimeout = 10 * time.Second
 
-// Read asks about each device and returns the answers that came before ctx ended, by index. It needs no capability. A device that is
-// gone, or a kernel without the family, is no error and not in the result; one whose driver has no answers is there with empty ones.
+// Read asks about each device and returns the answers that came before ctx ended, by index. It needs no capability. A
+// device that is gone, or a kernel without the family, is no error and not in the result; one whose driver has no
+// answers is there with empty ones.
 func (r *LinkReader) Read(ctx context.Context, devices []Device) (map[int]Link, error) {
 	links := make(map[int]Link)
 	if !r.busy.CompareAndSwap(false, true) {
@@ -107,7 +109,8 @@ type linkSession struct {
 	over    bool
 }
 
-// run gives every answer but the last, and returns why there are no more: nil when all have been asked, or the kernel has no answers.
+// run gives every answer but the last, and returns why there are no more: nil when all have been asked, or the kernel
+// has no answers.
 func (s *linkSession) run(open func() (LinkClient, error), devices []Device) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

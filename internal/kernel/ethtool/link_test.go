@@ -42,7 +42,12 @@ func TestLinks(t *testing.T) {
 		if !up {
 			ns.Run("ip", "link", "set", "v1", "down")
 		}
-		links, err := r.Read(t.Context(), []ethtool.Device{v0, {Index: 1 << 20, Name: "gone"}, {Index: v0.Index, Name: "v1"}, tap})
+		links, err := r.Read(t.Context(), []ethtool.Device{
+			v0,
+			{Index: 1 << 20, Name: "gone"},
+			{Index: v0.Index, Name: "v1"},
+			tap,
+		})
 		if err != nil || links[v0.Index].Up != (up && labtest.EthtoolNetlink()) {
 			t.Errorf("up %v: %+v, %v", up, links, err)
 		}
@@ -77,10 +82,14 @@ func (f *family) Close() error {
 }
 
 func TestLinkFlags(t *testing.T) {
-	f := &family{flags: map[string]bool{"rx_csum_complete": true, "legacy-rx": true, "tx-CheckSum\xff": false}, closed: make(chan struct{})}
+	f := &family{
+		flags:  map[string]bool{"rx_csum_complete": true, "legacy-rx": true, "tx-CheckSum\xff": false},
+		closed: make(chan struct{}),
+	}
 	r := ethtool.NewLinkReader(func() (ethtool.LinkClient, error) { return f, nil })
 	links, err := r.Read(t.Context(), []ethtool.Device{d})
-	if want := map[string]bool{"rx_csum_complete": true, "tx-CheckSum\uFFFD": false}; err != nil || !maps.Equal(links[d.Index].ChecksumFlags, want) {
+	if want := map[string]bool{"rx_csum_complete": true, "tx-CheckSum\uFFFD": false}; err != nil ||
+		!maps.Equal(links[d.Index].ChecksumFlags, want) {
 		t.Errorf("%+v, %v", links, err)
 	}
 	<-f.closed
@@ -99,8 +108,14 @@ func TestLinkErrors(t *testing.T) {
 		{"no socket", unix.EMFILE, nil, nil, "too many open files"},
 		{"no answer of the driver", nil, kernel(unix.EOPNOTSUPP), nil, ""},
 		{"the device is gone", nil, kernel(unix.ENODEV), nil, ""},
-		{"failed", nil, kernel(os.NewSyscallError("recvmsg", unix.ENOBUFS)), nil, `"vx0": netlink receive: recvmsg: no buffer space`},
-		{"an answer that the library does not expect", nil, nil, func() { panic("unexpected number of messages") }, "unexpected number"},
+		{
+			"failed", nil, kernel(os.NewSyscallError("recvmsg", unix.ENOBUFS)), nil,
+			`"vx0": netlink receive: recvmsg: no buffer space`,
+		},
+		{
+			"an answer that the library does not expect", nil, nil, func() { panic("unexpected number of messages") },
+			"unexpected number",
+		},
 	} {
 		f := &family{err: tt.err, fails: tt.fails, closed: make(chan struct{})}
 		r := ethtool.NewLinkReader(func() (ethtool.LinkClient, error) { return f, tt.open })
@@ -117,8 +132,8 @@ func TestLinkErrors(t *testing.T) {
 	}
 }
 
-// A kernel that does not answer costs the time of one observation, and no more than one goroutine: closing the client ends it, or the
-// answer that comes at last.
+// A kernel that does not answer costs the time of one observation, and no more than one goroutine: closing the client
+// ends it, or the answer that comes at last.
 func TestLinkDeadline(t *testing.T) {
 	for _, hangs := range []string{"opening", "asking"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -135,12 +150,14 @@ func TestLinkDeadline(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			start := time.Now()
-			if _, err := r.Read(ctx, []ethtool.Device{d}); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+			if _, err := r.Read(ctx, []ethtool.Device{d}); !errors.Is(err, context.DeadlineExceeded) ||
+				time.Since(start) != time.Second {
 				t.Errorf("%s: %v after %s", hangs, err, time.Since(start))
 			}
 			synctest.Wait()
 			if hangs == "opening" {
-				if _, err := r.Read(t.Context(), []ethtool.Device{d}); err == nil || !strings.Contains(err.Error(), "earlier request") {
+				if _, err := r.Read(t.Context(), []ethtool.Device{d}); err == nil ||
+					!strings.Contains(err.Error(), "earlier request") {
 					t.Errorf("asked again while the kernel does not answer: %v", err)
 				}
 				close(answer)

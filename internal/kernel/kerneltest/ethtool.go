@@ -14,7 +14,10 @@ import (
 
 // features are those that every device has, by bit; the last is fixed and off.
 func features() []string {
-	return []string{"tx-scatter-gather", "tx-checksum-ip-generic", "rx-checksum", "tx-generic-segmentation", "", "tx-udp_tnl-segmentation"}
+	return []string{
+		"tx-scatter-gather", "tx-checksum-ip-generic", "rx-checksum", "tx-generic-segmentation", "",
+		"tx-udp_tnl-segmentation",
+	}
 }
 
 // featuresOn are the bits of the features that are on.
@@ -105,7 +108,8 @@ func (k *Kernel) OpenLinks() (ethtool.LinkClient, error) {
 	return &linkClient{k: k}, nil
 }
 
-// linkClient is package github.com/mdlayher/ethtool: its calls end when it is closed, and it panics on more answers than one.
+// linkClient is package github.com/mdlayher/ethtool: its calls end when it is closed, and it panics on more answers
+// than one.
 type linkClient struct {
 	deadline
 	k *Kernel

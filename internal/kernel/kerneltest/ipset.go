@@ -56,7 +56,8 @@ func (k *Kernel) ipSets(m netlink.Message) ([]netlink.Message, error) {
 	return nil, unix.EINVAL
 }
 
-// ipSetName answers getsockopt(SO_IP_SET): struct ip_set_req_get_set {unsigned op, version; union {char name[32]; u16 index}}.
+// ipSetName answers getsockopt(SO_IP_SET): struct ip_set_req_get_set {unsigned op, version; union {char name[32]; u16
+// index}}.
 func (k *Kernel) ipSetName(b []byte) error {
 	f, changed := k.fault(IPSetNames)
 	switch {

@@ -9,8 +9,8 @@ import (
 	"vxlan_exporter/internal/kernel/natrules"
 )
 
-// OpenLegacy is an opener of natrules. There is one table, nat of IPv4; Proc lists none, so that nobody asks for it before
-// net/ip_tables_names has its name.
+// OpenLegacy is an opener of natrules. There is one table, nat of IPv4; Proc lists none, so that nobody asks for it
+// before net/ip_tables_names has its name.
 func (k *Kernel) OpenLegacy(ipv6 bool) (natrules.LegacySocket, error) {
 	if err := k.opened(Legacy); err != nil {
 		return nil, err
@@ -28,8 +28,8 @@ func (s legacySocket) Close() error {
 	return nil
 }
 
-// Getsockopt answers SO_IP_SET, and IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES as do_ipt_get_ctl does (net/ipv4/netfilter/ip_tables.c). The fault Receive
-// is of the second.
+// Getsockopt answers SO_IP_SET, and IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES as do_ipt_get_ctl does
+// (net/ipv4/netfilter/ip_tables.c). The fault Receive is of the second.
 func (s legacySocket) Getsockopt(option int, b []byte) error {
 	if option == 83 {
 		return s.k.ipSetName(b)
@@ -51,8 +51,8 @@ func (s legacySocket) Getsockopt(option int, b []byte) error {
 	}
 	switch option {
 	case 64:
-		// struct ipt_getinfo {char name[32]; u32 valid_hooks, hook_entry[5], underflow[5], num_entries, size}: the policies of
-		// PREROUTING, INPUT, OUTPUT and POSTROUTING come one after the other, the last with a rule before it.
+		// struct ipt_getinfo {char name[32]; u32 valid_hooks, hook_entry[5], underflow[5], num_entries, size}: the policies
+		// of PREROUTING, INPUT, OUTPUT and POSTROUTING come one after the other, the last with a rule before it.
 		rule := len(masquerading())
 		put(32, 1<<0|1<<1|1<<3|1<<4)
 		put(36, 0, policy, 0, 2*policy, 3*policy)
@@ -90,8 +90,8 @@ func natTable() []byte {
 	return slices.Concat(accept, accept, accept, masquerading(), accept, end)
 }
 
-// masquerading: what carries kube-proxy's mark is masqueraded, fully random (struct xt_mark_mtinfo1 {u32 mark, mask; u8 invert},
-// struct nf_nat_ipv4_multi_range_compat {u32 rangesize; struct nf_nat_ipv4_range {u32 flags; …}}).
+// masquerading: what carries kube-proxy's mark is masqueraded, fully random (struct xt_mark_mtinfo1 {u32 mark, mask; u8
+// invert}, struct nf_nat_ipv4_multi_range_compat {u32 rangesize; struct nf_nat_ipv4_range {u32 flags; …}}).
 func masquerading() []byte {
 	return entry(extension(44, "mark", 1, 0x4000, 0x4000), extension(52, "MASQUERADE", 0, 1, 0x10))
 }
@@ -104,7 +104,8 @@ func entry(match, target []byte) []byte {
 	return b
 }
 
-// extension is struct xt_entry_match or xt_entry_target {u16 size; char name[29]; u8 revision} of so many bytes, aligned.
+// extension is struct xt_entry_match or xt_entry_target {u16 size; char name[29]; u8 revision} of so many bytes,
+// aligned.
 func extension(size int, name string, revision byte, words ...uint32) []byte {
 	b := make([]byte, (size+7)&^7)
 	binary.NativeEndian.PutUint16(b, uint16(len(b))) //nolint:gosec // small

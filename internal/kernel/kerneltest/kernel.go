@@ -1,6 +1,6 @@
-// Package kerneltest is a kernel in memory, for tests: one node with two VXLAN devices over one NIC, flows of which some are NATed,
-// and kube-proxy's old NAT rules. It answers every interface that the readers speak, as a kernel of 2026 or one of 2013 does, and
-// breaks each of them in the ways that kernels break.
+// Package kerneltest is a kernel in memory, for tests: one node with two VXLAN devices over one NIC, flows of which
+// some are NATed, and kube-proxy's old NAT rules. It answers every interface that the readers speak, as a kernel of
+// 2026 or one of 2013 does, and breaks each of them in the ways that kernels break.
 package kerneltest
 
 import (
@@ -33,15 +33,16 @@ const (
 
 // Kernel is the kernel. Make it with New.
 type Kernel struct {
-	// Old makes it Linux 3.10: no filter in a dump of links or of flows is honored, VXLAN devices have no attributes about checksums,
-	// there is no generic netlink family "ethtool", no nf_tables, no SKF_AD_RANDOM and no PACKET_IGNORE_OUTGOING, and netlink sockets
-	// know no NETLINK_GET_STRICT_CHK.
+	// Old makes it Linux 3.10: no filter in a dump of links or of flows is honored, VXLAN devices have no attributes about
+	// checksums, there is no generic netlink family "ethtool", no nf_tables, no SKF_AD_RANDOM and no
+	// PACKET_IGNORE_OUTGOING, and netlink sockets know no NETLINK_GET_STRICT_CHK.
 	Old bool
 	// ByRemote adds a rule of nf_tables that takes what is sent to Remote out of the NAT rules.
 	ByRemote bool
 	// BySet is the same with a rule by an ip set, as iptables-nft makes them.
 	BySet bool
-	// ByOverlay adds a rule of nf_tables that clears the mark of what is sent into the tunnels, and has the routes name nexthop objects.
+	// ByOverlay adds a rule of nf_tables that clears the mark of what is sent into the tunnels, and has the routes name
+	// nexthop objects.
 	ByOverlay bool
 
 	flows conntracktest.Kernel

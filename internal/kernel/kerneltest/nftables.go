@@ -18,8 +18,8 @@ func (k *Kernel) OpenNFTables() (nl.Socket, error) {
 	return s, nil
 }
 
-// nftables answers with one table, one chain at the postrouting hook and one rule in it: what carries kube-proxy's mark is
-// masqueraded, fully random (include/uapi/linux/netfilter/nf_tables.h).
+// nftables answers with one table, one chain at the postrouting hook and one rule in it: what carries kube-proxy's mark
+// is masqueraded, fully random (include/uapi/linux/netfilter/nf_tables.h).
 func (k *Kernel) nftables(m netlink.Message) ([]netlink.Message, error) {
 	if k.Old { // nfnetlink_rcv_msg, for a subsystem that is not there
 		return nil, unix.EINVAL
@@ -80,7 +80,8 @@ func (k *Kernel) nftables(m netlink.Message) ([]netlink.Message, error) {
 		}
 		return append(rules, rule([]expr{
 			{"meta\x00", nl.Append(nl.Append(nil, 2, be32(mark)), 1, be32(1))},
-			{"bitwise\x00", nested(nested(nl.Append(nl.Append(nl.Append(nil, 1, be32(1)), 2, be32(1)), 3, be32(4)), 4, value(and)), 5, value(0))},
+			{"bitwise\x00", nested(nested(nl.Append(nl.Append(nl.Append(nil, 1, be32(1)), 2, be32(1)), 3, be32(4)), 4,
+				value(and)), 5, value(0))},
 			{"cmp\x00", nested(nl.Append(nl.Append(nil, 1, be32(1)), 2, be32(equal)), 3, value(and))},
 			{"masq\x00", nl.Append(nil, 1, be32(0x10))},
 		}...)...), nil

@@ -31,7 +31,8 @@ func (s *packetSocket) Interface(name string) (capture.Interface, error) {
 		return capture.Interface{}, fmt.Errorf("look up the interface: %w: %w", unix.ENODEV, fs.ErrNotExist)
 	}
 	f, _ := s.k.fault(Packets)
-	return capture.Interface{Index: nicIndex, MTU: 1500, Up: f.Receive != unix.ENETDOWN}, nil //nolint:errorlint // the fault's own value
+	down := f.Receive == unix.ENETDOWN //nolint:errorlint // the fault's own value
+	return capture.Interface{Index: nicIndex, MTU: 1500, Up: !down}, nil
 }
 
 func (s *packetSocket) SetFilter(program []bpf.RawInstruction) error {

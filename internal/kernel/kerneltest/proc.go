@@ -80,7 +80,8 @@ func (p *Proc) Holds(name, content string) func() {
 	return p.replaced(name, func(path string) error { return os.WriteFile(path, []byte(content), 0o644) })
 }
 
-// Unreadable makes every read of a file fail with EIO: what is at address 0 of a process cannot be read (mem_rw, fs/proc/base.c).
+// Unreadable makes every read of a file fail with EIO: what is at address 0 of a process cannot be read (mem_rw,
+// fs/proc/base.c).
 func (p *Proc) Unreadable(name string) func() {
 	p.t.Helper()
 	return p.replaced(name, func(path string) error { return os.Symlink("/proc/self/mem", path) })

@@ -41,8 +41,8 @@ func listOf(m netlink.Message) Source {
 	return Surroundings
 }
 
-// surroundings answers the dumps of interfaces, of addresses, of forwarding databases, of routes and of nexthop objects (struct ndmsg,
-// struct rtmsg, struct nhmsg), and what is asked of single packets. It has no policy rules.
+// surroundings answers the dumps of interfaces, of addresses, of forwarding databases, of routes and of nexthop objects
+// (struct ndmsg, struct rtmsg, struct nhmsg), and what is asked of single packets. It has no policy rules.
 func (k *Kernel) surroundings(m netlink.Message) ([]netlink.Message, error) {
 	var out []netlink.Message
 	switch {

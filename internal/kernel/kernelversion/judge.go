@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// ZeroChecksum judges variant A: whether NAT on this kernel writes a checksum into an outer UDP header that has none. Fixed means
-// fixed for this variant alone. The answer is Unknown wherever the table has no row: a distribution's kernel is never judged by
-// kernel.org's numbers unless it is known to carry them.
+// ZeroChecksum judges variant A: whether NAT on this kernel writes a checksum into an outer UDP header that has none.
+// Fixed means fixed for this variant alone. The answer is Unknown wherever the table has no row: a distribution's
+// kernel is never judged by kernel.org's numbers unless it is known to carry them.
 func ZeroChecksum(info Info) Verdict {
 	k, ok := parse(info)
 	if v, decided := beforeTable(k, ok); decided {
@@ -29,8 +29,8 @@ func ZeroChecksum(info Info) Verdict {
 	return v
 }
 
-// OffloadedChecksum judges variant B: whether NAT on this kernel spoils an outer UDP checksum that offload still has to finish. It
-// never answers Fixed: no release is known to have a fix.
+// OffloadedChecksum judges variant B: whether NAT on this kernel spoils an outer UDP checksum that offload still has to
+// finish. It never answers Fixed: no release is known to have a fix.
 func OffloadedChecksum(info Info) Verdict {
 	k, ok := parse(info)
 	if v, decided := beforeTable(k, ok); decided {
@@ -41,7 +41,10 @@ func OffloadedChecksum(info Info) Verdict {
 	case k.base == version{3, 10, 0} && k.hasTag("el7") && compare(k.build, []int{1127}) >= 0:
 		return Verdict{Affected, "RHEL 7's kernels from 7.8 on are affected; no build is known to have a fix", sourceEL7B}
 	case k.base.less(firstLCO()):
-		return Verdict{Unknown, "kernels before 4.6 compute the outer checksum in another way and were not looked at", sourceLCO}
+		return Verdict{
+			Unknown, "kernels before 4.6 compute the outer checksum in another way and were not looked at",
+			sourceLCO,
+		}
 	case lastSeen().less(series):
 		return Verdict{Unknown, "newer than 6.18, the last series that was looked at; none up to it has a fix", ""}
 	default:
@@ -55,9 +58,15 @@ func beforeTable(k kernel, parsed bool) (Verdict, bool) {
 	case !parsed:
 		return Verdict{Unknown, fmt.Sprintf("release %q is not a kernel version", shorten(k.Release)), ""}, true
 	case isGVisor(k):
-		return Verdict{Unknown, "gVisor reports a made-up kernel; run this on the host", "https://gvisor.dev: pkg/sentry/kernel/version.go"}, true
+		return Verdict{
+			Unknown, "gVisor reports a made-up kernel; run this on the host",
+			"https://gvisor.dev: pkg/sentry/kernel/version.go",
+		}, true
 	case k.base.less(firstVXLAN()):
-		return Verdict{Unknown, "kernels before 3.7 have no VXLAN, unless the distribution added it", "https://git.kernel.org/linus/d342894c5d2f"}, true
+		return Verdict{
+			Unknown, "kernels before 3.7 have no VXLAN, unless the distribution added it",
+			"https://git.kernel.org/linus/d342894c5d2f",
+		}, true
 	default:
 		return Verdict{}, false
 	}
@@ -65,7 +74,8 @@ func beforeTable(k kernel, parsed bool) (Verdict, bool) {
 
 // isGVisor knows the sandbox by the strings that its uname has always returned.
 func isGVisor(k kernel) bool {
-	return strings.Contains(k.Release, "gvisor") || k.Release == "4.4.0" && k.Version == "#1 SMP Sun Jan 10 15:06:54 PST 2016"
+	return strings.Contains(k.Release, "gvisor") || k.Release == "4.4.0" &&
+		k.Version == "#1 SMP Sun Jan 10 15:06:54 PST 2016"
 }
 
 func byBuild(k kernel) Verdict {
@@ -76,7 +86,8 @@ func byBuild(k kernel) Verdict {
 	}
 	if base, ok := k.debianVersion(); ok {
 		k.base = base
-		return byStable(k, follower{name: "Debian", source: "changelog of Debian's package linux: stable releases are merged"})
+		return byStable(k,
+			follower{name: "Debian", source: "changelog of Debian's package linux: stable releases are merged"})
 	}
 	if k.suffix == "" {
 		return byStable(k, follower{name: "kernel.org", vanilla: true})
@@ -88,7 +99,8 @@ func byBuild(k kernel) Verdict {
 		if row.only != (version{}) && row.only != (version{k.base[0], k.base[1]}) {
 			continue
 		}
-		if strings.Contains(k.suffix, row.part) && strings.HasSuffix(k.suffix, row.end) && (row.part != "-0" || isMainlineBuild(k)) {
+		if strings.Contains(k.suffix, row.part) && strings.HasSuffix(k.suffix, row.end) &&
+			(row.part != "-0" || isMainlineBuild(k)) {
 			return byStable(k, row)
 		}
 	}
@@ -103,9 +115,13 @@ func (k kernel) isUbuntuFlavor() bool {
 // byCycle judges a flavor of Ubuntu's, which counts its own builds, by when it was built.
 func byCycle(k kernel) Verdict {
 	if built, ok := k.built(); ok && !built.Before(flavorsFixed()) {
-		return Verdict{Fixed, "Ubuntu's flavors built since August 2020 have the fix of 4.15.0-107 and 5.4.0-32", sourceFlavors}
+		return Verdict{
+			Fixed, "Ubuntu's flavors built since August 2020 have the fix of 4.15.0-107 and 5.4.0-32",
+			sourceFlavors,
+		}
 	}
-	return Verdict{Unknown, "it is not known which build of this flavor of Ubuntu's got the fix of 4.15.0-107 and 5.4.0-32", sourceFlavors}
+	return Verdict{Unknown, "it is not known which build of this flavor of Ubuntu's got the fix of 4.15.0-107 and " +
+		"5.4.0-32", sourceFlavors}
 }
 
 // isMainlineBuild knows Ubuntu's builds of mainline by the six digits that repeat the version: 5.4.41-050441-generic.
@@ -130,9 +146,13 @@ func (row builds) judge(k kernel) Verdict {
 	case compare(k.build, row.affectedBelow) < 0:
 		return Verdict{Affected, fmt.Sprintf("%s: build %s lacks the fix", row.name, build), row.source + k.source}
 	case row.fixedFrom != nil && compare(k.build, row.fixedFrom) >= 0:
-		return Verdict{Fixed, fmt.Sprintf("%s: build %s has the fix, which came with %s", row.name, build, dotted(row.fixedFrom)), row.source + k.source}
+		return Verdict{Fixed, fmt.Sprintf("%s: build %s has the fix, which came with %s", row.name, build,
+			dotted(row.fixedFrom)), row.source + k.source}
 	default:
-		return Verdict{Unknown, fmt.Sprintf("%s: it is not known whether build %s has the fix", row.name, build), row.source + k.source}
+		return Verdict{
+			Unknown, fmt.Sprintf("%s: it is not known whether build %s has the fix", row.name, build),
+			row.source + k.source,
+		}
 	}
 }
 
@@ -151,7 +171,10 @@ func byStable(k kernel, by follower) Verdict {
 		sub := k.base[2]
 		switch {
 		case s.fixed != 0 && sub >= s.fixed:
-			return Verdict{Fixed, fmt.Sprintf("%s %s has the fix of %d.%d.%d", by.name, k.base, s.major, s.minor, s.fixed), source(s)}
+			return Verdict{
+				Fixed, fmt.Sprintf("%s %s has the fix of %d.%d.%d", by.name, k.base, s.major, s.minor, s.fixed),
+				source(s),
+			}
 		case strings.HasPrefix(k.suffix, "-rc"):
 			return Verdict{Unknown, "release candidates were not looked at", source(s)}
 		case by.vanilla && sub <= s.unfixed, !by.stays && sub <= s.early:

@@ -297,7 +297,8 @@ func TestOffloadedChecksum(t *testing.T) {
 	}
 }
 
-// TestNewerIsNeverWorse walks each row of builds upwards: once fixed, it stays so, and the bound itself is where it turns.
+// TestNewerIsNeverWorse walks each row of builds upwards: once fixed, it stays so, and the bound itself is where it
+// turns.
 func TestNewerIsNeverWorse(t *testing.T) {
 	for _, row := range distributionBuilds() {
 		if row.fixedFrom == nil {

@@ -15,7 +15,8 @@ func (v version) String() string {
 	return strconv.Itoa(v[0]) + "." + strconv.Itoa(v[1]) + "." + strconv.Itoa(v[2])
 }
 
-// kernel is a release string taken apart: 4.18.0-193.10.1.el8_2.x86_64 is base 4.18.0, build 193.10.1, tag el8_2.x86_64.
+// kernel is a release string taken apart: 4.18.0-193.10.1.el8_2.x86_64 is base 4.18.0, build 193.10.1, tag
+// el8_2.x86_64.
 type kernel struct {
 	Info
 	base   version
@@ -53,8 +54,8 @@ func parse(info Info) (kernel, bool) {
 	return k, true
 }
 
-// numbers reads up to limit numbers that are joined by single dots from the front of s, and returns the rest of s. A number that is
-// followed by a letter belongs to the rest ("7a").
+// numbers reads up to limit numbers that are joined by single dots from the front of s, and returns the rest of s. A
+// number that is followed by a letter belongs to the rest ("7a").
 func numbers(s string, limit int) (found []int, rest string) {
 	for rest = s; len(found) < limit; {
 		next := rest
@@ -103,13 +104,15 @@ func compare(a, b []int) int {
 	return 0
 }
 
-// hasTag reports whether the release's tag is t or begins with it: el8 covers el8, el8_2.x86_64 and el8.x86_64, not el8uek.
+// hasTag reports whether the release's tag is t or begins with it: el8 covers el8, el8_2.x86_64 and el8.x86_64, not
+// el8uek.
 func (k kernel) hasTag(t string) bool {
 	after, ok := strings.CutPrefix(k.tag, t)
 	return ok && (after == "" || strings.ContainsRune("._+", rune(after[0])))
 }
 
-// debianVersion finds the upstream part of a Debian package version in uname -v: "#1 SMP Debian 4.19.118-2+deb10u1 (2020-06-07)".
+// debianVersion finds the upstream part of a Debian package version in uname -v: "#1 SMP Debian 4.19.118-2+deb10u1
+// (2020-06-07)".
 func (k kernel) debianVersion() (version, bool) {
 	words := strings.Fields(k.Version)
 	for i, word := range words {
@@ -153,14 +156,16 @@ func (k kernel) built() (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Before reports whether release (uname -r) is of a series older than major.minor; false when it is not a kernel version.
+// Before reports whether release (uname -r) is of a series older than major.minor; false when it is not a kernel
+// version.
 func Before(release string, major, minor int) bool {
 	k, ok := parse(Info{Release: release})
 	return ok && k.base.less(version{major, minor})
 }
 
-// withoutPatches cuts off the number of a patch set that stands before the distribution's tag, where the build number is still RHEL's:
-// rt7.72.el8.x86_64 and lve.1.el8.x86_64 become el8.x86_64. CloudLinux 7 ("lve1.5.63.el7") counts builds of its own.
+// withoutPatches cuts off the number of a patch set that stands before the distribution's tag, where the build number
+// is still RHEL's: rt7.72.el8.x86_64 and lve.1.el8.x86_64 become el8.x86_64. CloudLinux 7 ("lve1.5.63.el7") counts
+// builds of its own.
 func withoutPatches(tag string) string {
 	set, _, _ := strings.Cut(tag, ".")
 	if n, isRT := strings.CutPrefix(set, "rt"); set != "lve" && (!isRT || n == "" || strings.Trim(n, "0123456789") != "") {
@@ -172,8 +177,8 @@ func withoutPatches(tag string) string {
 	return tag
 }
 
-// HasFullyRandom reports whether NAT of release (uname -r) knows NF_NAT_RANGE_PROTO_RANDOM_FULLY: since 3.14 (34ce324019e7), and in
-// what distributions call 3.10.0-BUILD, as RHEL 7's. Others take the flag and ignore it.
+// HasFullyRandom reports whether NAT of release (uname -r) knows NF_NAT_RANGE_PROTO_RANDOM_FULLY: since 3.14
+// (34ce324019e7), and in what distributions call 3.10.0-BUILD, as RHEL 7's. Others take the flag and ignore it.
 func HasFullyRandom(release string) bool {
 	k, ok := parse(Info{Release: release})
 	return !ok || !k.base.less(version{3, 14}) || k.base == version{3, 10, 0} && len(k.build) > 0

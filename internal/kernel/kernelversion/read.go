@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// maxLine bounds a file of /proc/sys/kernel: the fields of struct new_utsname are 65 bytes (include/uapi/linux/utsname.h).
+	// maxLine bounds a file of /proc/sys/kernel: the fields of struct new_utsname are 65 bytes
+	// (include/uapi/linux/utsname.h).
 	maxLine = 256
 	// maxOSRelease bounds os-release, which os-release(5) leaves open; those in use are under 1 KiB.
 	maxOSRelease = 64 << 10
@@ -23,9 +24,9 @@ const (
 	maxOSValue = 256
 )
 
-// Read reads the running kernel's release and version from proc (normally "/proc"), the machine name from uname(2), and the
-// distribution from the file osRelease; "": not asked. A missing os-release is no error: Info.OS is nil then. An error about
-// os-release comes together with an Info that is complete but for it.
+// Read reads the running kernel's release and version from proc (normally "/proc"), the machine name from uname(2), and
+// the distribution from the file osRelease; "": not asked. A missing os-release is no error: Info.OS is nil then. An
+// error about os-release comes together with an Info that is complete but for it.
 func Read(proc, osRelease string) (Info, error) {
 	var info Info
 	var err error
@@ -80,8 +81,8 @@ func readOSRelease(path string) (map[string]string, error) {
 	return parseOSRelease(string(b)), nil
 }
 
-// parseOSRelease keeps the three fields that say which distribution this is. Lines are VARIABLE=value with shell quoting
-// (os-release(5)); what does not look like that is passed over.
+// parseOSRelease keeps the three fields that say which distribution this is. Lines are VARIABLE=value with shell
+// quoting (os-release(5)); what does not look like that is passed over.
 func parseOSRelease(text string) map[string]string {
 	kept := map[string]string{}
 	lines := bufio.NewScanner(strings.NewReader(text))
@@ -103,8 +104,8 @@ func parseOSRelease(text string) map[string]string {
 	return kept
 }
 
-// unquote undoes the quoting that os-release(5) allows: single or double quotes around the whole value, and a backslash before
-// $, ", \ and ` within double quotes.
+// unquote undoes the quoting that os-release(5) allows: single or double quotes around the whole value, and a backslash
+// before $, ", \ and ` within double quotes.
 func unquote(s string) string {
 	if len(s) < 2 || s[0] != s[len(s)-1] || (s[0] != '"' && s[0] != '\'') {
 		return s
@@ -116,7 +117,8 @@ func unquote(s string) string {
 	return strings.NewReplacer(`\$`, "$", `\"`, `"`, `\\`, `\`, "\\`", "`").Replace(inner)
 }
 
-// printable keeps what is shown in metrics, reports and terminals free of control characters and of bytes that are not UTF-8.
+// printable keeps what is shown in metrics, reports and terminals free of control characters and of bytes that are not
+// UTF-8.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !strconv.IsPrint(r) {

@@ -59,7 +59,8 @@ func TestReadFixture(t *testing.T) {
 	root := fixture(t, map[string]string{
 		"sys/kernel/osrelease": "4.18.0-193.el8.x86_64\n",
 		"sys/kernel/version":   "#1 SMP Fri May 8 10:59:10 UTC 2020\n",
-		"lib/os-release":       "NAME=\"CentOS Linux\"\nID=centos\n# ID=other\nVERSION_ID=\"8\"\nPRETTY_NAME='CentOS \"8\"'\n",
+		"lib/os-release": "NAME=\"CentOS Linux\"\nID=centos\n# ID=other\nVERSION_ID=\"8\"\nPRETTY_NAME='CentOS " +
+			"\"8\"'\n",
 	})
 	info, err := Read(root, filepath.Join(root, "lib/os-release"))
 	if err != nil {
@@ -68,7 +69,8 @@ func TestReadFixture(t *testing.T) {
 	if info.Release != "4.18.0-193.el8.x86_64" || info.Version != "#1 SMP Fri May 8 10:59:10 UTC 2020" {
 		t.Errorf("%+v", info)
 	}
-	if want := map[string]string{"ID": "centos", "VERSION_ID": "8", "PRETTY_NAME": `CentOS "8"`}; !maps.Equal(info.OS, want) {
+	if want := map[string]string{"ID": "centos", "VERSION_ID": "8", "PRETTY_NAME": `CentOS "8"`}; !maps.Equal(info.OS,
+		want) {
 		t.Errorf("os-release: %v, want %v", info.OS, want)
 	}
 
@@ -103,7 +105,8 @@ func TestReadHostile(t *testing.T) {
 
 func FuzzOSRelease(f *testing.F) {
 	for _, seed := range []string{
-		"ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n", "ID='a'\"b\"", `PRETTY_NAME="a\"b\\c\$d"`, `ID="`, "ID=\x00", "=", "",
+		"ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n", "ID='a'\"b\"",
+		`PRETTY_NAME="a\"b\\c\$d"`, `ID="`, "ID=\x00", "=", "",
 	} {
 		f.Add(seed)
 	}
@@ -114,7 +117,8 @@ func FuzzOSRelease(f *testing.F) {
 		var kept map[string]string
 		bound.Read(t, len(text), 16, 0, func() { kept = parseOSRelease(text) })
 		for name, value := range kept {
-			if !strings.Contains(text, name) || !strings.ContainsAny(value, "?\\\"`$") && !strings.ContainsRune(value, utf8.RuneError) && !said(text, value) {
+			if !strings.Contains(text, name) || !strings.ContainsAny(value, "?\\\"`$") &&
+				!strings.ContainsRune(value, utf8.RuneError) && !said(text, value) {
 				t.Errorf("%s=%q of %q", name, value, text)
 			}
 			if name != "ID" && name != "VERSION_ID" && name != "PRETTY_NAME" {

@@ -1,4 +1,5 @@
-// Package kernelversion judges, from a kernel's release strings alone, whether NAT on that kernel spoils outer VXLAN checksums.
+// Package kernelversion judges, from a kernel's release strings alone, whether NAT on that kernel spoils outer VXLAN
+// checksums.
 package kernelversion
 
 // Info identifies a kernel and its distribution.

@@ -16,8 +16,8 @@ const (
 	attrType   = ^uint16(Nested | NetByteOrder)
 )
 
-// Next cuts the first attribute off b without copying; typ is without its flags. ok is false at the end of b, and where its length
-// does not fit: then rest is not empty.
+// Next cuts the first attribute off b without copying; typ is without its flags. ok is false at the end of b, and where
+// its length does not fit: then rest is not empty.
 func Next(b []byte) (typ uint16, value, rest []byte, ok bool) {
 	if len(b) < attrHeader {
 		return 0, nil, b, false
@@ -43,7 +43,8 @@ func Attrs(b []byte) iter.Seq2[uint16, []byte] {
 	}
 }
 
-// WellFormed reports whether b is nothing but attributes: Attrs would pass over what is behind one that does not fit without a word.
+// WellFormed reports whether b is nothing but attributes: Attrs would pass over what is behind one that does not fit
+// without a word.
 func WellFormed(b []byte) bool {
 	for {
 		_, _, rest, ok := Next(b)
@@ -54,7 +55,8 @@ func WellFormed(b []byte) bool {
 	}
 }
 
-// Each calls f with every attribute in b, and ends at its first error. Attributes before a malformed one are still handed over.
+// Each calls f with every attribute in b, and ends at its first error. Attributes before a malformed one are still
+// handed over.
 func Each(b []byte, f func(typ uint16, value []byte) error) error {
 	for len(b) > 0 {
 		typ, value, rest, ok := Next(b)

@@ -22,7 +22,8 @@ func TestAppend(t *testing.T) {
 	}
 }
 
-// What is behind an attribute that does not fit is not passed over without a word, and one of no length does not go on for ever.
+// What is behind an attribute that does not fit is not passed over without a word, and one of no length does not go on
+// for ever.
 func TestMalformedAttributes(t *testing.T) {
 	one := Append(nil, 1|Nested|NetByteOrder, "a")
 	for _, tt := range []struct {
@@ -48,7 +49,8 @@ func TestMalformedAttributes(t *testing.T) {
 		}
 		each := 0
 		err := Each(tt.b, func(uint16, []byte) error { each++; return nil })
-		if n != tt.attributes || each != n || WellFormed(tt.b) != tt.wellFormed || errors.Is(err, ErrMalformed) == tt.wellFormed {
+		if n != tt.attributes || each != n || WellFormed(tt.b) != tt.wellFormed ||
+			errors.Is(err, ErrMalformed) == tt.wellFormed {
 			t.Errorf("%s: %d and %d attributes, well formed %v, %v", tt.name, n, each, WellFormed(tt.b), err)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package nl is the one netlink client: requests, dumps, and the attributes in both (netlink(7), include/uapi/linux/netlink.h).
-// Package conntrack alone has a receive loop of its own, for a million entries.
+// Package nl is the one netlink client: requests, dumps, and the attributes in both (netlink(7),
+// include/uapi/linux/netlink.h). Package conntrack alone has a receive loop of its own, for a million entries.
 package nl
 
 import (
@@ -25,8 +25,9 @@ type Socket interface {
 // Opener opens a netlink socket.
 type Opener func() (Socket, error)
 
-// receiveBuffer holds any datagram of a dump: they are at most 32 KiB (net/netlink/af_netlink.c, netlink_dump), unless a single
-// message is larger, as that of a link with hundreds of alternative names is. A longer one is an error, not a loss.
+// receiveBuffer holds any datagram of a dump: they are at most 32 KiB (net/netlink/af_netlink.c, netlink_dump), unless
+// a single message is larger, as that of a link with hundreds of alternative names is. A longer one is an error, not a
+// loss.
 const receiveBuffer = 32 << 10
 
 // Route opens an rtnetlink socket in the network namespace of the calling thread.
@@ -35,7 +36,8 @@ func Route() (Socket, error) { return open(unix.NETLINK_ROUTE) }
 // Netfilter opens an nfnetlink socket in the network namespace of the calling thread.
 func Netfilter() (Socket, error) { return open(unix.NETLINK_NETFILTER) }
 
-// open needs no capability and sets no option that only newer kernels know: netlink.Config.Strict cannot be had before 4.20.
+// open needs no capability and sets no option that only newer kernels know: netlink.Config.Strict cannot be had before
+// 4.20.
 func open(protocol int) (Socket, error) {
 	c, err := netlink.Dial(protocol, &netlink.Config{MessageBufferSize: receiveBuffer})
 	if err != nil {
@@ -47,8 +49,8 @@ func open(protocol int) (Socket, error) {
 const (
 	// defaultTimeout bounds a Conn whose context has no deadline.
 	defaultTimeout = 10 * time.Second
-	// maxMessages bounds one answer, so that only a broken kernel reaches it. Old kernels send every nf_tables rule of the namespace, whichever
-	// chain is asked for: a node of 10,000 services has some 200,000.
+	// maxMessages bounds one answer, so that only a broken kernel reaches it. Old kernels send every nf_tables rule of the
+	// namespace, whichever chain is asked for: a node of 10,000 services has some 200,000.
 	maxMessages = 1 << 22
 	// dumpTries bounds the repetitions of a dump that was interrupted.
 	dumpTries = 4
@@ -124,7 +126,9 @@ func (c *Conn) Do(request netlink.HeaderType, flags netlink.HeaderFlags, data []
 }
 
 // ask sends a request and returns the one message of the answer. If there are more, the next request fails.
-func (c *Conn) ask(request netlink.HeaderType, flags netlink.HeaderFlags, data []byte) (answer netlink.Message, err error) {
+func (c *Conn) ask(
+	request netlink.HeaderType, flags netlink.HeaderFlags, data []byte,
+) (answer netlink.Message, err error) {
 	n := 0
 	err = c.exchange(request, flags, data, func(m netlink.Message) bool {
 		answer = m
@@ -137,9 +141,9 @@ func (c *Conn) ask(request netlink.HeaderType, flags netlink.HeaderFlags, data [
 	return answer, err
 }
 
-// Dump sends a dump request and hands the payload of each message of the reply type to each, as it comes; data is valid only during
-// the call. A dump that was interrupted is repeated; reset is called before every try. An error of each ends the dump and is returned
-// as it is; the Conn is then good for nothing but Close.
+// Dump sends a dump request and hands the payload of each message of the reply type to each, as it comes; data is valid
+// only during the call. A dump that was interrupted is repeated; reset is called before every try. An error of each
+// ends the dump and is returned as it is; the Conn is then good for nothing but Close.
 func (c *Conn) Dump(request, reply netlink.HeaderType, data []byte, reset func(), each func(data []byte) error) error {
 	var err error
 	for range dumpTries {
@@ -168,13 +172,18 @@ func (c *Conn) Dump(request, reply netlink.HeaderType, data []byte, reset func()
 	return err
 }
 
-// exchange sends a request and hands every message of the answer to each, until that returns false. After an error that is not the
-// kernel's own refusal, and when a dump is left in the middle, the Conn is broken.
-func (c *Conn) exchange(request netlink.HeaderType, flags netlink.HeaderFlags, data []byte, each func(m netlink.Message) bool) error {
+// exchange sends a request and hands every message of the answer to each, until that returns false. After an error that
+// is not the kernel's own refusal, and when a dump is left in the middle, the Conn is broken.
+func (c *Conn) exchange(
+	request netlink.HeaderType, flags netlink.HeaderFlags, data []byte, each func(m netlink.Message) bool,
+) error {
 	if c.broken != nil {
 		return c.broken
 	}
-	sent, err := c.sock.Send(netlink.Message{Header: netlink.Header{Type: request, Flags: netlink.Request | flags}, Data: data})
+	sent, err := c.sock.Send(netlink.Message{
+		Header: netlink.Header{Type: request, Flags: netlink.Request | flags},
+		Data:   data,
+	})
 	if err != nil {
 		c.broken = err
 		return err
@@ -203,7 +212,8 @@ func (c *Conn) exchange(request netlink.HeaderType, flags netlink.HeaderFlags, d
 	return nil
 }
 
-// leave ends an answer in the middle. Leaving ReceiveIter makes the socket drain the rest, until its deadline: this ends it at once.
+// leave ends an answer in the middle. Leaving ReceiveIter makes the socket drain the rest, until its deadline: this
+// ends it at once.
 func (c *Conn) leave(err error) error {
 	c.broken = err
 	c.wake()
@@ -215,7 +225,8 @@ func refusal(err error) bool {
 	return errors.As(err, new(unix.Errno)) && !errors.As(err, new(*os.SyscallError))
 }
 
-// answers demands that m answers sent. What is left of another answer would end where that ends, and look like a short list.
+// answers demands that m answers sent. What is left of another answer would end where that ends, and look like a short
+// list.
 func answers(m, sent netlink.Message) error {
 	if m.Header.Sequence != sent.Header.Sequence || m.Header.PID != sent.Header.PID {
 		return fmt.Errorf("the answer is to request %d of port %d, not %d of %d",

@@ -102,7 +102,8 @@ func TestOneAnswer(t *testing.T) {
 func TestDo(t *testing.T) {
 	k := &kernel{answers: [][]netlink.Message{{message(netlink.Error, 0, "\x00\x00\x00\x00")}, {message(reply, 0, "a")}}}
 	c := dial(t, k)
-	if err := c.Do(request, netlink.Create, nil); err != nil || k.asked.Header.Flags != netlink.Request|netlink.Acknowledge|netlink.Create {
+	if err := c.Do(request, netlink.Create, nil); err != nil ||
+		k.asked.Header.Flags != netlink.Request|netlink.Acknowledge|netlink.Create {
 		t.Errorf("flags %v, %v", k.asked.Header.Flags, err)
 	}
 	if err := c.Do(request, 0, nil); !errors.Is(err, ErrMalformed) {

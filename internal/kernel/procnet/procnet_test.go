@@ -27,7 +27,8 @@ func write(t testing.TB, content string) string {
 }
 
 func TestTable(t *testing.T) {
-	const good = "Tcp: RtoAlgorithm MaxConn InCsumErrors\nTcp: 1 -1 3\nUdp: InErrors InCsumErrors\nUdp: 18446744073709551615 42\n"
+	const good = "Tcp: RtoAlgorithm MaxConn InCsumErrors\nTcp: 1 -1 3\nUdp: InErrors InCsumErrors\nUdp: " +
+		"18446744073709551615 42\n"
 	tests := []struct {
 		name, content    string
 		tcp, udp, absent string // want, "" for nil
@@ -36,9 +37,18 @@ func TestTable(t *testing.T) {
 		{"good", good, "3", "42", "", ""},
 		{"no final newline", strings.TrimSuffix(good, "\n"), "3", "42", "", ""},
 		{"empty", "", "", "", "", ""},
-		{"half written: names without values", "Udp: InCsumErrors\nUdp: 7\nTcp: InCsumErrors\n", "", "7", "", "ends after the names"},
-		{"too few values", "Tcp: A InCsumErrors\nTcp: 1\nUdp: InCsumErrors\nUdp: 7\n", "", "7", "", "Tcp: 2 names but 1 values"},
-		{"too many values", "Tcp: InCsumErrors\nTcp: 1 2\nUdp: InCsumErrors\nUdp: 7\n", "", "7", "", "Tcp: 1 names but 2 values"},
+		{
+			"half written: names without values", "Udp: InCsumErrors\nUdp: 7\nTcp: InCsumErrors\n", "", "7", "",
+			"ends after the names",
+		},
+		{
+			"too few values", "Tcp: A InCsumErrors\nTcp: 1\nUdp: InCsumErrors\nUdp: 7\n", "", "7", "",
+			"Tcp: 2 names but 1 values",
+		},
+		{
+			"too many values", "Tcp: InCsumErrors\nTcp: 1 2\nUdp: InCsumErrors\nUdp: 7\n", "", "7", "",
+			"Tcp: 1 names but 2 values",
+		},
 		{"values of another protocol", "Tcp: InCsumErrors\nUdp: 1\nUdp: InCsumErrors\nUdp: 7\n", "", "7", "", "Tcp"},
 		{"not a number", "Tcp: InCsumErrors\nTcp: x\nUdp: InCsumErrors\nUdp: 7\n", "", "7", "", "Tcp InCsumErrors"},
 		{"negative", "Tcp: InCsumErrors\nTcp: -4\n", "", "", "", "Tcp InCsumErrors"},
@@ -78,7 +88,8 @@ func procOf(t testing.TB, files map[string]string) string {
 }
 
 func TestReadSNMP(t *testing.T) {
-	const four = "Tcp: MaxConn InCsumErrors\nTcp: -1 3\nUdp: InDatagrams NoPorts InErrors InCsumErrors\nUdp: 1 2 18446744073709549568 4\n"
+	const four = "Tcp: MaxConn InCsumErrors\nTcp: -1 3\nUdp: InDatagrams NoPorts InErrors InCsumErrors\nUdp: 1 2 " +
+		"18446744073709549568 4\n"
 	for _, tt := range []struct {
 		name, snmp, snmp6, tcp, udp, errors, udp6, err string
 	}{
@@ -87,7 +98,10 @@ func TestReadSNMP(t *testing.T) {
 		{"fields that the kernel does not have", "Udp: NoPorts\nUdp: 1\n", "Udp6NoPorts 1\n", "", "", "", "", ""},
 		{"values are missing", "Udp: NoPorts InCsumErrors\nUdp: 1\n", "Udp6InCsumErrors 9\n", "", "", "", "9", "net/snmp"},
 		{"names without values", "Udp: InCsumErrors", "Udp6InCsumErrors 9\n", "", "", "", "9", "net/snmp"},
-		{"not a number", "Udp: InCsumErrors\nUdp: 4\nUdpLite: InCsumErrors\nUdpLite: x\n", "Udp6InCsumErrors y\n", "", "4", "", "", "net/snmp6"},
+		{
+			"not a number", "Udp: InCsumErrors\nUdp: 4\nUdpLite: InCsumErrors\nUdpLite: x\n", "Udp6InCsumErrors y\n", "", "4",
+			"", "", "net/snmp6",
+		},
 		{"negative", "Udp: InErrors InCsumErrors\nUdp: -3 4\n", "", "", "4", "", "", "Udp InErrors: -3"},
 		{"no whole number", "Udp: InErrors InCsumErrors\nUdp: 1.5 NaN\n", "", "", "", "", "", "Udp InCsumErrors: NaN"},
 		{"too large", "Udp: InErrors\nUdp: 1e30\n", "", "", "", "", "", "Udp InErrors"},
@@ -114,7 +128,8 @@ func TestReadSNMP(t *testing.T) {
 
 func TestPerCPU(t *testing.T) {
 	tests := []struct{ name, content, want, err string }{
-		{"sum of hexadecimal numbers", "entries  searched invalid\n00000018  00000001 0000002a\n00000018  00000001 00000010\n", "58", ""},
+		{"sum of hexadecimal numbers", "entries  searched invalid\n00000018  00000001 0000002a\n00000018  00000001 " +
+			"00000010\n", "58", ""},
 		{"another order", "invalid new\n00000001 00000018\n", "1", ""},
 		{"beyond 32 bits in sum", "invalid\nffffffff\nffffffff\n", "8589934590", ""},
 		{"no such column", "entries new\n1 2\n", "", ""},
@@ -132,11 +147,13 @@ func TestPerCPU(t *testing.T) {
 	}
 }
 
-const udpHeader = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
+const udpHeader = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode " +
+	"ref pointer drops\n"
 
 func TestSockets(t *testing.T) {
 	line := func(local, remote, uid, rest string) string {
-		return " 7100: " + local + " " + remote + " 07 00000000:00000000 00:00000000 00000000     " + uid + "        0 " + rest + "\n"
+		return " 7100: " + local + " " + remote + " 07 00000000:00000000 00:00000000 00000000     " + uid + "        0 " +
+			rest + "\n"
 	}
 	vxlan := line("00000000:2118", "00000000:0000", "0", "24032 2 00000000649743ba 6")
 	tests := []struct {
@@ -146,15 +163,24 @@ func TestSockets(t *testing.T) {
 	}{
 		{"the kernel's", udpHeader + vxlan, []Socket{{"ipv4", 8472, 24032, 6}}, ""},
 		{
-			"IPv6", udpHeader + line(strings.Repeat("0", 32)+":12B5", strings.Repeat("0", 32)+":0000", "0", "7 2 00000000649743ba 1"),
+			"IPv6", udpHeader + line(strings.Repeat("0", 32)+":12B5", strings.Repeat("0", 32)+":0000", "0",
+				"7 2 00000000649743ba 1"),
 			[]Socket{{"ipv4", 4789, 7, 1}},
 			"",
 		},
-		{"bound to an address", udpHeader + line("0100007F:2118", "00000000:0000", "0", "1 2 0 3"), []Socket{{"ipv4", 8472, 1, 3}}, ""},
+		{
+			"bound to an address", udpHeader + line("0100007F:2118", "00000000:0000", "0", "1 2 0 3"),
+			[]Socket{{"ipv4", 8472, 1, 3}},
+			"",
+		},
 		{"a user's program", udpHeader + line("00000000:2118", "00000000:0000", "1000", "1 2 0 3"), nil, ""},
 		{"connected", udpHeader + line("00000000:2118", "0100007F:1234", "0", "1 2 0 3"), nil, ""},
 		{"another port", udpHeader + line("00000000:0035", "00000000:0000", "0", "1 2 0 3"), nil, ""},
-		{"line cut short, then a good one", udpHeader + " 7100: 00000000:2118\n" + vxlan, []Socket{{"ipv4", 8472, 24032, 6}}, "2 fields instead of 13"},
+		{
+			"line cut short, then a good one", udpHeader + " 7100: 00000000:2118\n" + vxlan,
+			[]Socket{{"ipv4", 8472, 24032, 6}},
+			"2 fields instead of 13",
+		},
 		{"line cut short, another port", udpHeader + " 7100: 00000000:0035\n", nil, ""},
 		{"only a number", udpHeader + "7100:\n", nil, "has no address"},
 		{"no port", udpHeader + line("00000000", "0:0", "0", "1 2 0 3"), nil, "has no port"},
@@ -177,7 +203,10 @@ func TestSockets(t *testing.T) {
 
 // The library's reader of netstat must agree with ours, on this kernel and on the shape of an old one.
 func TestAgainstProcfs(t *testing.T) {
-	for _, root := range []string{"/proc", "../../../collectors/testdata/proc-3.10", "../../../collectors/testdata/proc-6.18"} {
+	for _, root := range []string{
+		"/proc", "../../../collectors/testdata/proc-3.10",
+		"../../../collectors/testdata/proc-6.18",
+	} {
 		t.Run(filepath.Base(root), func(t *testing.T) {
 			fs, err := procfs.NewFS(root)
 			if err != nil {
@@ -192,7 +221,8 @@ func TestAgainstProcfs(t *testing.T) {
 				t.Fatal(err)
 			}
 			var syn, timeouts *uint64
-			if err := Table(filepath.Join(root, "net/netstat"), Want{"TcpExt TCPSynRetrans": &syn, "TcpExt TCPTimeouts": &timeouts}); err != nil {
+			if err := Table(filepath.Join(root, "net/netstat"),
+				Want{"TcpExt TCPSynRetrans": &syn, "TcpExt TCPTimeouts": &timeouts}); err != nil {
 				t.Fatal(err)
 			}
 			for _, c := range []struct {
@@ -286,7 +316,10 @@ func FuzzFiles(f *testing.F) {
 
 // FuzzSNMP reads snmp and snmp6, whose counters are numbers that stand in them.
 func FuzzSNMP(f *testing.F) {
-	for _, root := range []string{"/proc", "../../../collectors/testdata/proc-3.10", "../../../collectors/testdata/proc-broken"} {
+	for _, root := range []string{
+		"/proc", "../../../collectors/testdata/proc-3.10",
+		"../../../collectors/testdata/proc-broken",
+	} {
 		four, err := os.ReadFile(filepath.Join(root, "net/snmp"))
 		six, err6 := os.ReadFile(filepath.Join(root, "net/snmp6"))
 		if err := errors.Join(err, err6); err != nil {

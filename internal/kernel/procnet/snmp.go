@@ -8,7 +8,8 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// UDPCounters are the kernel's UDP counters of one address family (RFC 4113 and Linux's own). nil: this kernel does not count it.
+// UDPCounters are the kernel's UDP counters of one address family (RFC 4113 and Linux's own). nil: this kernel does not
+// count it.
 type UDPCounters struct {
 	InDatagrams  *uint64 `json:"in_datagrams,omitempty"`
 	InErrors     *uint64 `json:"in_errors,omitempty"`
@@ -22,7 +23,8 @@ type SNMP struct {
 	TCPInCsumErrors *uint64
 }
 
-// ReadSNMP reads them below proc, of this process's network namespace. After an error what the other file says is there all the same.
+// ReadSNMP reads them below proc, of this process's network namespace. After an error what the other file says is there
+// all the same.
 func ReadSNMP(proc string) (s SNMP, err error) {
 	fs, err := procfs.NewFS(proc)
 	if err != nil {

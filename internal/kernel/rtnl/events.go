@@ -21,7 +21,8 @@ type Events interface {
 	Close() error
 }
 
-// eventBuffer is room for about a thousand notifications of 1 to 2 KiB each. More than that makes the kernel drop some and say so.
+// eventBuffer is room for about a thousand notifications of 1 to 2 KiB each. More than that makes the kernel drop some
+// and say so.
 const eventBuffer = 2 << 20
 
 // ListenLinks subscribes to the notifications of all links of the calling thread's network namespace (RTNLGRP_LINK).

@@ -61,8 +61,8 @@ func TestEventsThatMatter(t *testing.T) {
 	}
 }
 
-// FuzzEvent: no notification of a device that the lister would call a VXLAN device is passed over. The seeds in testdata/fuzz were
-// recorded from Linux 6.18.
+// FuzzEvent: no notification of a device that the lister would call a VXLAN device is passed over. The seeds in
+// testdata/fuzz were recorded from Linux 6.18.
 func FuzzEvent(f *testing.F) {
 	for _, kind := range []string{"vxlan", "veth", "", "vxlan\x00behind"} {
 		f.Add(ofKind(f, kind).Data)
@@ -118,7 +118,8 @@ func TestEventSourceThatFails(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("nobody was told")
 	}
-	if _, err := Watch(context.Background(), func() (Events, error) { return nil, unix.EPERM }); !errors.Is(err, unix.EPERM) {
+	if _, err := Watch(context.Background(), func() (Events, error) { return nil, unix.EPERM }); !errors.Is(err,
+		unix.EPERM) {
 		t.Errorf("error of the opener: %v", err)
 	}
 }

@@ -20,8 +20,8 @@ type Remote struct {
 
 var errFound = errors.New("found")
 
-// FirstRemote is one endpoint that a VXLAN device sends to; ok is false where it has none. It needs a socket of its own, since the rest
-// of the answer is not read.
+// FirstRemote is one endpoint that a VXLAN device sends to; ok is false where it has none. It needs a socket of its
+// own, since the rest of the answer is not read.
 func FirstRemote(ctx context.Context, open nl.Opener, index int) (first Remote, ok bool, err error) {
 	c, err := Dial(ctx, open)
 	if err != nil {

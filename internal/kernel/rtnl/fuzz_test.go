@@ -17,8 +17,8 @@ import (
 	"vxlan_exporter/test/fuzz/bound"
 )
 
-// The seeds in testdata/fuzz were recorded from Linux 6.18: messages of VXLAN devices of every kind, of other devices, and of
-// their addresses.
+// The seeds in testdata/fuzz were recorded from Linux 6.18: messages of VXLAN devices of every kind, of other devices,
+// and of their addresses.
 
 func FuzzLink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -39,7 +39,8 @@ func FuzzLink(f *testing.F) {
 		link.Underlay()
 		inInput(t, data, &link)
 		// What is a link to one is a link to the other, under the same name.
-		if ok && err == nil && nicErr == nil && (nic.Index != link.Index || nic.Name != link.Name || nic.Up != link.Up || nic.MTU != link.MTU) {
+		if ok && err == nil && nicErr == nil && (nic.Index != link.Index || nic.Name != link.Name || nic.Up != link.Up ||
+			nic.MTU != link.MTU) {
 			t.Errorf("link %+v, NIC %+v", link, nic)
 		}
 	})
@@ -76,8 +77,8 @@ func FuzzAddr(f *testing.F) {
 	})
 }
 
-// spoken is a kernel that answers every request with the messages that its bytes describe: for each, what is odd about its header,
-// the length of its payload, and the payload.
+// spoken is a kernel that answers every request with the messages that its bytes describe: for each, what is odd about
+// its header, the length of its payload, and the payload.
 type spoken struct {
 	data     []byte
 	messages int
@@ -101,7 +102,10 @@ func (s *spoken) ReceiveIter() iter.Seq2[netlink.Message, error] {
 	return func(yield func(netlink.Message, error) bool) {
 		for b := s.data; len(b) >= 3; {
 			odd, n := b[0], min(int(binary.LittleEndian.Uint16(b[1:])), len(b)-3)
-			m := netlink.Message{Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Multi, Sequence: 7}, Data: b[3 : 3+n]}
+			m := netlink.Message{
+				Header: netlink.Header{Type: unix.RTM_NEWLINK, Flags: netlink.Multi, Sequence: 7},
+				Data:   b[3 : 3+n],
+			}
 			b = b[3+n:]
 			if odd&oddType != 0 {
 				m.Header.Type = unix.RTM_NEWADDR
@@ -184,13 +188,15 @@ func linkSeed(index uint32, name string) []byte {
 	}
 	b := binary.NativeEndian.AppendUint32(make([]byte, 4), index)
 	b = append(append(b, make([]byte, 8)...), attr(unix.IFLA_IFNAME, append([]byte(name), 0)...)...)
-	info := append(attr(unix.IFLA_INFO_KIND, []byte(kind+"\x00")...), attr(unix.IFLA_INFO_DATA, attr(vxlanID, 1, 0, 0, 0)...)...)
+	info := append(attr(unix.IFLA_INFO_KIND, []byte(kind+"\x00")...),
+		attr(unix.IFLA_INFO_DATA, attr(vxlanID, 1, 0, 0, 0)...)...)
 	return append(b, attr(unix.IFLA_LINKINFO, info...)...)
 }
 
 // FuzzNeighbor reads the same bytes as a neighbor and as a route.
 func FuzzNeighbor(f *testing.F) {
-	f.Add(append([]byte{unix.AF_INET, 0, 0, 0, 5, 0, 0, 0, unix.NUD_PERMANENT, 0, 0, 0}, 8, 0, unix.NDA_DST, 0, 10, 244, 1, 0))
+	f.Add(append([]byte{unix.AF_INET, 0, 0, 0, 5, 0, 0, 0, unix.NUD_PERMANENT, 0, 0, 0}, 8, 0, unix.NDA_DST, 0, 10,
+		244, 1, 0))
 	f.Add(append([]byte{unix.AF_INET6, 128, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0}, 8, 0, unix.RTA_OIF, 0, 5, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var n Neighbor

@@ -95,12 +95,14 @@ func hostileLinks(t *testing.T, f *fake) ([]rtnl.Link, error) {
 }
 
 func TestAbsentAttributesStayUnknown(t *testing.T) {
-	links, err := hostileLinks(t, &fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(vxlan(3, "vx", "vxlan")) }})
+	links, err := hostileLinks(t,
+		&fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(vxlan(3, "vx", "vxlan")) }})
 	if err != nil || len(links) != 1 {
 		t.Fatal(links, err)
 	}
 	l := links[0]
-	if l.External != nil || l.UDPChecksum != nil || l.UDP6ZeroChecksumTx != nil || l.UDP6ZeroChecksumRx != nil || l.LinkNetns != nil {
+	if l.External != nil || l.UDPChecksum != nil || l.UDP6ZeroChecksumTx != nil || l.UDP6ZeroChecksumRx != nil ||
+		l.LinkNetns != nil {
 		t.Errorf("an attribute that was not sent is known: %+v", l)
 	}
 	if l.VNI != 7 || l.Port != 0 || l.Local.IsValid() || l.Remote.IsValid() || l.UnderlayIndex != 0 {
@@ -155,7 +157,8 @@ func TestMalformedLinksCostThemselvesOnly(t *testing.T) {
 		"a truncated kind":   {vxlan(4, "bad", "vxla"), false},
 		"another type":       {wrong(vxlan(4, "bad", "vxlan"), unix.RTM_DELLINK), false},
 	} {
-		links, err := hostileLinks(t, &fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(c.m, good) }})
+		links, err := hostileLinks(t,
+			&fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(c.m, good) }})
 		if len(links) != 1 || links[0].Name != "good" {
 			t.Errorf("%s: read %+v", name, links)
 		}
@@ -168,7 +171,8 @@ func TestMalformedLinksCostThemselvesOnly(t *testing.T) {
 	}
 }
 
-// TestAnswerToAnother: what is left of an earlier answer is no short list of devices, nor is what was sent to another socket.
+// TestAnswerToAnother: what is left of an earlier answer is no short list of devices, nor is what was sent to another
+// socket.
 func TestAnswerToAnother(t *testing.T) {
 	for name, odd := range map[string]func(h *netlink.Header){
 		"sequence": func(h *netlink.Header) { h.Sequence += 99 },
@@ -195,7 +199,8 @@ func TestAnswerToAnother(t *testing.T) {
 
 func TestNamesAreKeptAsTheyAre(t *testing.T) {
 	name := "<b>\x01\xff\x7f"
-	links, err := hostileLinks(t, &fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(vxlan(3, name, "vxlan")) }})
+	links, err := hostileLinks(t,
+		&fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(vxlan(3, name, "vxlan")) }})
 	if err != nil || len(links) != 1 || links[0].Name != name {
 		t.Errorf("read %+v, %v", links, err)
 	}
@@ -229,7 +234,10 @@ func TestInterruptedDumpIsRepeated(t *testing.T) {
 }
 
 func TestDumpInterruptedForever(t *testing.T) {
-	f := &fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies(interrupted(vxlan(3, "vx", "vxlan"))) }}
+	f := &fake{answer: func(int) iter.Seq2[netlink.Message,
+		error] {
+		return replies(interrupted(vxlan(3, "vx", "vxlan")))
+	}}
 	links, err := hostileLinks(t, f)
 	if err == nil || links != nil || f.requests > 10 {
 		t.Errorf("after %d requests read %+v, %v", f.requests, links, err)
@@ -261,7 +269,8 @@ func TestErrorsOfTheKernel(t *testing.T) {
 			t.Errorf("%v: read %+v, %v", want, links, err)
 		}
 	}
-	if _, err := rtnl.Dial(context.Background(), func() (nl.Socket, error) { return nil, unix.EMFILE }); !errors.Is(err, unix.EMFILE) {
+	if _, err := rtnl.Dial(context.Background(), func() (nl.Socket, error) { return nil, unix.EMFILE }); !errors.Is(err,
+		unix.EMFILE) {
 		t.Errorf("open: %v", err)
 	}
 	f := &fake{answer: func(int) iter.Seq2[netlink.Message, error] { return replies() }}

@@ -28,24 +28,26 @@ const (
 	vxlanCollectMetadata = 25
 )
 
-// skipStats asks for messages without counters, which are half their size (RTEXT_FILTER_SKIP_STATS, 4.4; older kernels ignore it).
+// skipStats asks for messages without counters, which are half their size (RTEXT_FILTER_SKIP_STATS, 4.4; older kernels
+// ignore it).
 const skipStats = 1 << 3
 
-// Links lists the VXLAN devices of the socket's network namespace in one dump, sorted by index. A device whose message is
-// malformed is left out and an error reported along with the others. The dump needs no capability.
+// Links lists the VXLAN devices of the socket's network namespace in one dump, sorted by index. A device whose message
+// is malformed is left out and an error reported along with the others. The dump needs no capability.
 func (c *Conn) Links() ([]Link, error) {
 	var links []Link
 	var bad error
-	err := c.Dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, linkDump(), func() { links, bad = links[:0], nil }, func(data []byte) error {
-		link, ok, err := parseLink(data)
-		switch {
-		case err != nil && bad == nil:
-			bad = fmt.Errorf("rtnetlink: link %d (%q): %w", link.Index, link.Name, err)
-		case err == nil && ok:
-			links = append(links, link)
-		}
-		return nil
-	})
+	err := c.Dump(unix.RTM_GETLINK, unix.RTM_NEWLINK, linkDump(), func() { links, bad = links[:0], nil },
+		func(data []byte) error {
+			link, ok, err := parseLink(data)
+			switch {
+			case err != nil && bad == nil:
+				bad = fmt.Errorf("rtnetlink: link %d (%q): %w", link.Index, link.Name, err)
+			case err == nil && ok:
+				links = append(links, link)
+			}
+			return nil
+		})
 	if err != nil {
 		return nil, fmt.Errorf("rtnetlink: dump vxlan links: %w", err)
 	}

@@ -23,7 +23,8 @@ type Neighbor struct {
 	out int // NDA_IFINDEX: the interface by which packets to a tunnel endpoint must leave; 0: any
 }
 
-// Usable reports whether packets are sent to the neighbor without asking for its link-layer address first, or with one known before.
+// Usable reports whether packets are sent to the neighbor without asking for its link-layer address first, or with one
+// known before.
 func (n Neighbor) Usable() bool {
 	return n.LLAddr != "" && n.State&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) == 0
 }
@@ -39,7 +40,8 @@ func (c *Conn) Forwarding(index int) ([]Neighbor, error) {
 }
 
 func (c *Conn) neighbors(family byte, index int) ([]Neighbor, error) {
-	// NDA_IFINDEX has the kernel send those of one interface (4.4; for AF_BRIDGE the field of the header); older ones send all.
+	// NDA_IFINDEX has the kernel send those of one interface (4.4; for AF_BRIDGE the field of the header); older ones send
+	// all.
 	request := make([]byte, unix.SizeofNdMsg, 32)
 	request[0] = family
 	number := binary.NativeEndian.AppendUint32(nil, uint32(index)) //nolint:gosec // an interface index is a positive int32
@@ -50,16 +52,17 @@ func (c *Conn) neighbors(family byte, index int) ([]Neighbor, error) {
 	}
 	var all []Neighbor
 	var bad error
-	err := c.Dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, func() { all, bad = all[:0], nil }, func(data []byte) error {
-		n, err := parseNeighbor(data)
-		switch {
-		case err != nil:
-			bad = err
-		case n.Index == index:
-			all = append(all, n)
-		}
-		return nil
-	})
+	err := c.Dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, func() { all, bad = all[:0], nil },
+		func(data []byte) error {
+			n, err := parseNeighbor(data)
+			switch {
+			case err != nil:
+				bad = err
+			case n.Index == index:
+				all = append(all, n)
+			}
+			return nil
+		})
 	if err = errors.Join(err, bad); err != nil {
 		return nil, fmt.Errorf("rtnetlink: dump neighbors of link %d: %w", index, err)
 	}

@@ -9,15 +9,16 @@ import (
 	"vxlan_exporter/internal/kernel/nl"
 )
 
-// NamespaceID is the number by which this network namespace knows the one that fd refers to, as in IFLA_LINK_NETNSID; -1 when it has
-// none for it (RTM_GETNSID, net/core/net_namespace.c, since Linux 4.0).
+// NamespaceID is the number by which this network namespace knows the one that fd refers to, as in IFLA_LINK_NETNSID;
+// -1 when it has none for it (RTM_GETNSID, net/core/net_namespace.c, since Linux 4.0).
 func (c *Conn) NamespaceID(fd int) (int32, error) {
 	const (
 		sizeofRtGenMsg = 4 // struct rtgenmsg, padded
 		netnsaNSID     = 1 // NETNSA_NSID
 		netnsaFD       = 3 // NETNSA_FD
 	)
-	request := nl.Append(make([]byte, sizeofRtGenMsg), netnsaFD, binary.NativeEndian.AppendUint32(nil, uint32(fd))) //nolint:gosec // a descriptor
+	number := binary.NativeEndian.AppendUint32(nil, uint32(fd)) //nolint:gosec // a descriptor
+	request := nl.Append(make([]byte, sizeofRtGenMsg), netnsaFD, number)
 	reply, err := c.Get(unix.RTM_GETNSID, unix.RTM_NEWNSID, request)
 	if err != nil {
 		return -1, fmt.Errorf("rtnetlink: namespace id: %w", err)

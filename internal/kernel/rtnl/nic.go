@@ -85,8 +85,8 @@ func parseNIC(data []byte) (nic NIC, err error) {
 	return nic, err
 }
 
-// Owners finds the interfaces that bear the given addresses, by one RTM_GETADDR dump per address family. An address that two
-// interfaces bear goes to the one with the lower index; an address that none bears is missing in the result.
+// Owners finds the interfaces that bear the given addresses, by one RTM_GETADDR dump per address family. An address
+// that two interfaces bear goes to the one with the lower index; an address that none bears is missing in the result.
 func (c *Conn) Owners(addrs []netip.Addr) (map[netip.Addr]int, error) {
 	owners := make(map[netip.Addr]int)
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
@@ -118,29 +118,31 @@ type Address struct {
 	Addr  netip.Addr
 }
 
-// Addresses lists the addresses of one family (unix.AF_INET or AF_INET6) in the kernel's order, an interface's primary ones first.
+// Addresses lists the addresses of one family (unix.AF_INET or AF_INET6) in the kernel's order, an interface's primary
+// ones first.
 func (c *Conn) Addresses(family byte) ([]Address, error) {
 	request := make([]byte, unix.SizeofIfAddrmsg)
 	request[0] = family
 	var all []Address
 	var bad error
-	err := c.Dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, request, func() { all, bad = all[:0], nil }, func(data []byte) error {
-		a, index, err := parseAddr(data)
-		if err != nil {
-			bad = err
-		} else if a.IsValid() {
-			all = append(all, Address{index, a})
-		}
-		return nil
-	})
+	err := c.Dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, request, func() { all, bad = all[:0], nil },
+		func(data []byte) error {
+			a, index, err := parseAddr(data)
+			if err != nil {
+				bad = err
+			} else if a.IsValid() {
+				all = append(all, Address{index, a})
+			}
+			return nil
+		})
 	if err = errors.Join(err, bad); err != nil {
 		return nil, fmt.Errorf("rtnetlink: dump addresses of family %d: %w", family, err)
 	}
 	return all, nil
 }
 
-// parseAddr reads an RTM_NEWADDR message: struct ifaddrmsg (family u8, prefixlen u8, flags u8, scope u8, index u32) and its
-// attributes. IFA_LOCAL is the interface's own address where a peer stands in IFA_ADDRESS; IPv6 sends it only then.
+// parseAddr reads an RTM_NEWADDR message: struct ifaddrmsg (family u8, prefixlen u8, flags u8, scope u8, index u32) and
+// its attributes. IFA_LOCAL is the interface's own address where a peer stands in IFA_ADDRESS; IPv6 sends it only then.
 func parseAddr(data []byte) (a netip.Addr, index int, err error) {
 	if len(data) < unix.SizeofIfAddrmsg {
 		return a, 0, nl.ErrMalformed

@@ -41,8 +41,8 @@ func (c *Conn) Route(destination, source netip.Addr, mark uint32) (Route, error)
 	return r, err
 }
 
-// RouteOf asks for the way of one packet (RTM_GETROUTE): policy rules, marks and source validation count. Kernels before 4.18 pass over
-// the protocol and the port.
+// RouteOf asks for the way of one packet (RTM_GETROUTE): policy rules, marks and source validation count. Kernels
+// before 4.18 pass over the protocol and the port.
 func (c *Conn) RouteOf(q RouteQuery) (Route, error) {
 	const ipProto, dport = 27, 29 // RTA_IP_PROTO, RTA_DPORT
 	dst := q.Destination.Unmap()
@@ -70,7 +70,8 @@ func (c *Conn) RouteOf(q RouteQuery) (Route, error) {
 		b = nl.Append(b, dport, binary.BigEndian.AppendUint16(nil, q.UDPPort))
 	}
 	answer, err := c.Get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, b)
-	for _, no := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EXDEV} { // net/ipv4/fib_semantics.c, fib_props
+	// net/ipv4/fib_semantics.c, fib_props
+	for _, no := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EXDEV} {
 		if errors.Is(err, no) {
 			return Route{}, fmt.Errorf("rtnetlink: route to %v: %w: %w", dst, err, ErrNoRoute)
 		}
@@ -85,7 +86,8 @@ func (c *Conn) RouteOf(q RouteQuery) (Route, error) {
 	return r, nil
 }
 
-// parseRoute reads struct rtmsg {u8 family, dst_len, src_len, tos, table, protocol, scope, type; u32 flags} and its attributes.
+// parseRoute reads struct rtmsg {u8 family, dst_len, src_len, tos, table, protocol, scope, type; u32 flags} and its
+// attributes.
 func parseRoute(b []byte) (r Route, err error) {
 	if len(b) < unix.SizeofRtMsg {
 		return r, nl.ErrMalformed

@@ -117,7 +117,8 @@ func expected(links []ipLink) []rtnl.Link {
 		want = append(want, rtnl.Link{
 			Index: l.Index, Name: l.Name, Up: slices.Contains(l.Flags, "UP"), MTU: l.MTU, VNI: d.ID, Port: d.Port,
 			Local: addr(d.Local, d.Local6), Remote: addr(d.Remote, d.Remote6, d.Group, d.Group6), UnderlayIndex: underlay,
-			LinkNetns: l.NetnsID, External: &d.External, UDPChecksum: &d.Csum, UDP6ZeroChecksumTx: &d.ZeroTx, UDP6ZeroChecksumRx: &d.ZeroRx,
+			LinkNetns: l.NetnsID, External: &d.External, UDPChecksum: &d.Csum, UDP6ZeroChecksumTx: &d.ZeroTx,
+			UDP6ZeroChecksumRx: &d.ZeroRx,
 		})
 	}
 	slices.SortFunc(want, func(a, b rtnl.Link) int { return a.Index - b.Index })
@@ -258,12 +259,15 @@ func TestOwners(t *testing.T) {
 	}
 	addr := netip.MustParseAddr
 	want := map[netip.Addr]int{
-		addr("192.0.2.1"): names["v0"], addr("2001:db8::1"): names["v0"], addr("192.0.2.9"): names["br0"], addr("127.0.0.1"): names["lo"],
+		addr("192.0.2.1"): names["v0"], addr("2001:db8::1"): names["v0"], addr("192.0.2.9"): names["br0"],
+		addr("127.0.0.1"): names["lo"],
 	}
 	look(t, ns, nl.Route, func(c *rtnl.Conn) error {
 		// 198.51.100.1 is the peer of br0, not its own address.
 		got, err := c.Owners([]netip.Addr{
-			addr("192.0.2.1"), addr("2001:db8::1"), addr("192.0.2.9"), addr("127.0.0.1"), addr("198.51.100.1"), addr("2001:db8::ff"), {},
+			addr("192.0.2.1"), addr("2001:db8::1"), addr("192.0.2.9"), addr("127.0.0.1"), addr("198.51.100.1"),
+			addr("2001:db8::ff"),
+			{},
 		})
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("owners %v, want %v", got, want)

@@ -10,22 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CPU is the most CPU time that reading one input may take. The slowest readers need a few milliseconds for the largest inputs; a
-// reader that loops, or whose effort grows with the square of the input, needs more than this. It is CPU time of the thread, so
-// that a busy machine makes no difference.
+// CPU is the most CPU time that reading one input may take. The slowest readers need a few milliseconds for the largest
+// inputs; a reader that loops, or whose effort grows with the square of the input, needs more than this. It is CPU time
+// of the thread, so that a busy machine makes no difference.
 const CPU = 2 * time.Second
 
-// slack is how much of what was allocated before, or by another goroutine, may be counted as the reader's: the runtime counts small
-// objects by whole spans, of all CPUs, and some of them late.
+// slack is how much of what was allocated before, or by another goroutine, may be counted as the reader's: the runtime
+// counts small objects by whole spans, of all CPUs, and some of them late.
 const slack = 1 << 20
 
-// tries is how often an input may be read before it counts as too costly. A reader that is greedy is so each time; what the runtime, the
-// fuzzing engine or a garbage collection adds, the spans of all size classes for one, which it sets up anew, comes once.
+// tries is how often an input may be read before it counts as too costly. A reader that is greedy is so each time; what
+// the runtime, the fuzzing engine or a garbage collection adds, the spans of all size classes for one, which it sets up
+// anew, comes once.
 const tries = 4
 
-// Read calls f, which reads an input of size bytes, and fails the test when f allocates more than fixed bytes (and slack) and perByte
-// for each byte of the input, or takes more than CPU. What f has allocated and freed again counts too. f is called again when it went
-// beyond a bound, and must do the same again. Not for parallel tests.
+// Read calls f, which reads an input of size bytes, and fails the test when f allocates more than fixed bytes (and
+// slack) and perByte for each byte of the input, or takes more than CPU. What f has allocated and freed again counts
+// too. f is called again when it went beyond a bound, and must do the same again. Not for parallel tests.
 func Read(t testing.TB, size, perByte, fixed int, f func()) {
 	t.Helper()
 	read(t, CPU, size, perByte, fixed, f)

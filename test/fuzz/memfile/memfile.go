@@ -1,4 +1,5 @@
-// Package memfile is a file that a fuzz target fills anew for each input: in memory, since a disk would take most of the time.
+// Package memfile is a file that a fuzz target fills anew for each input: in memory, since a disk would take most of
+// the time.
 package memfile
 
 import (

@@ -48,8 +48,11 @@ func Start(ctx context.Context, n *lab.NS, o Options, args ...string) (*Daemon, 
 	d := &Daemon{
 		o: o,
 		// Not bound to ctx: that would kill it without a chance to drain.
-		cmd:    n.Cmd(context.WithoutCancel(ctx), args...),
-		client: &http.Client{Transport: &http.Transport{DialContext: n.DialContext, MaxConnsPerHost: 1, TLSClientConfig: o.TLS}},
+		cmd: n.Cmd(context.WithoutCancel(ctx), args...),
+		client: &http.Client{Transport: &http.Transport{
+			DialContext: n.DialContext, MaxConnsPerHost: 1,
+			TLSClientConfig: o.TLS,
+		}},
 		exited: make(chan struct{}),
 		log:    &tail{},
 	}

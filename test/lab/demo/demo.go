@@ -14,8 +14,8 @@ import (
 	"vxlan_exporter/test/lab/scrape"
 )
 
-// The demonstration has failed when the stall is shorter than the first SYN timeout (RFC 6298: 1 s), or the cured request not
-// clearly shorter.
+// The demonstration has failed when the stall is shorter than the first SYN timeout (RFC 6298: 1 s), or the cured
+// request not clearly shorter.
 const (
 	stalled = 900 * time.Millisecond
 	healthy = 500 * time.Millisecond
@@ -49,7 +49,8 @@ func demo(ctx context.Context, out io.Writer, binary string, o lab.Options) (err
 	s := &stage{out: out, rig: rig, binary: binary}
 	for i, n := range []*lab.NS{rig.A, rig.B} {
 		// Every scrape looks anew, so that the demonstration need not wait for the usual intervals.
-		e, err := scrape.Start(ctx, n, binary, "--conntrack.min-interval=0s", "--natrules.min-interval=0s", "--vxlan.port="+fmt.Sprint(o.Port))
+		e, err := scrape.Start(ctx, n, binary, "--conntrack.min-interval=0s", "--natrules.min-interval=0s",
+			"--vxlan.port="+fmt.Sprint(o.Port))
 		if err != nil {
 			return err
 		}
@@ -121,12 +122,13 @@ func (s *stage) introduce() {
 	}
 }
 
-// curl makes a request with curl from the sender, and scrapes both nodes and calls meanwhile while it hangs, or right after when it
-// does not.
+// curl makes a request with curl from the sender, and scrapes both nodes and calls meanwhile while it hangs, or right
+// after when it does not.
 func (s *stage) curl(ctx context.Context, meanwhile func() error) (total time.Duration, during snapshot, err error) {
 	url := "http://" + s.rig.NodePort().String() + "/"
 	s.say("\n   $ curl %s\n", url)
-	cmd := s.rig.A.Cmd(ctx, "curl", "--silent", "--show-error", "--max-time", "100", "--write-out", "%{stderr}%{time_total}", url)
+	cmd := s.rig.A.Cmd(ctx, "curl", "--silent", "--show-error", "--max-time", "100", "--write-out",
+		"%{stderr}%{time_total}", url)
 	var body, timing strings.Builder
 	cmd.Stdout, cmd.Stderr = &body, &timing
 	if err := cmd.Start(); err != nil {
@@ -165,7 +167,8 @@ func (s *stage) scrape(ctx context.Context) (snap snapshot, err error) {
 	return snap, nil
 }
 
-// check returns what the exporter's check command prints on the sender. Its exit status tells what it found, so that is no error.
+// check returns what the exporter's check command prints on the sender. Its exit status tells what it found, so that is
+// no error.
 func (s *stage) check(ctx context.Context) (string, error) {
 	cmd := s.rig.A.Cmd(ctx, s.binary, "check", "--interval=0s", "--vxlan.port="+fmt.Sprint(s.rig.Options().Port))
 	out, err := cmd.CombinedOutput()
@@ -187,7 +190,8 @@ func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.out, format, arg
 func verdict(stall, cured time.Duration, bad int) error {
 	switch {
 	case stall < stalled:
-		return fmt.Errorf("the failure did not show: the request took %s only (are the switches such that it must fail?)", stall)
+		return fmt.Errorf("the failure did not show: the request took %s only (are the switches such that it must fail?)",
+			stall)
 	case bad == 0:
 		return errors.New("the failure did not show: no bad packet arrived")
 	case cured > healthy:

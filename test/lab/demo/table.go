@@ -38,8 +38,8 @@ func (s *stage) table(heads []string, scrapes ...scrape.Metrics) {
 	}
 }
 
-// movedSeries lists the series of the node's own state that differ between scrapes, in order. Those about the exporter's own work
-// move all the time and say nothing here.
+// movedSeries lists the series of the node's own state that differ between scrapes, in order. Those about the
+// exporter's own work move all the time and say nothing here.
 func movedSeries(scrapes []scrape.Metrics) []string {
 	var moved []string
 	for _, m := range scrapes {
@@ -60,7 +60,10 @@ func movedSeries(scrapes []scrape.Metrics) []string {
 }
 
 func telling(series string) bool {
-	for _, prefix := range []string{"vxlan_host_", "vxlan_socket_", "vxlan_conntrack_flows", "vxlan_conntrack_nat", "vxlan_nat_", "vxlan_device_"} {
+	for _, prefix := range []string{
+		"vxlan_host_", "vxlan_socket_", "vxlan_conntrack_flows", "vxlan_conntrack_nat",
+		"vxlan_nat_", "vxlan_device_",
+	} {
 		if strings.HasPrefix(series, prefix) {
 			return true
 		}

@@ -15,11 +15,12 @@ import (
 	"vxlan_exporter/test/lab/scrape"
 )
 
-// exporterEnv names the exporter's binary for tests: make's, the one of a virtual machine, or the one that BuildExporter made.
+// exporterEnv names the exporter's binary for tests: make's, the one of a virtual machine, or the one that
+// BuildExporter made.
 const exporterEnv = "VXLAN_TEST_EXPORTER"
 
-// BuildExporter builds the exporter, unless VXLAN_TEST_EXPORTER names one. All packages share the binary: the go command links it anew only
-// when it changed. For Enter, as it may need the network.
+// BuildExporter builds the exporter, unless VXLAN_TEST_EXPORTER names one. All packages share the binary: the go
+// command links it anew only when it changed. For Enter, as it may need the network.
 func BuildExporter() error {
 	if os.Getenv(exporterEnv) != "" {
 		return nil
@@ -49,8 +50,8 @@ func BuildExporter() error {
 	return os.Setenv(exporterEnv, binary)
 }
 
-// Binary is the binary that BuildExporter made or found. The go command takes a result of a test from its cache while no file
-// has changed that the test looked at; therefore it looks at those that the binary is made of.
+// Binary is the binary that BuildExporter made or found. The go command takes a result of a test from its cache while
+// no file has changed that the test looked at; therefore it looks at those that the binary is made of.
 func Binary(t testing.TB) string {
 	t.Helper()
 	binary := os.Getenv(exporterEnv)

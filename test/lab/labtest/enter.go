@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stageEnv says how far Enter has come: not set, startedStage in the process that it started, enteredStage once that is set up.
+// stageEnv says how far Enter has come: not set, startedStage in the process that it started, enteredStage once that is
+// set up.
 const (
 	stageEnv     = "VXLAN_TEST_NAMESPACE"
 	startedStage = "started"
@@ -22,9 +23,9 @@ const (
 // unavailable is why this process cannot make network namespaces.
 var unavailable error
 
-// Enter gives the tests of a package namespaces, for TestMain: without CAP_SYS_ADMIN they run in a process of their own, which is root in
-// a user, network and mount namespace (user_namespaces(7)). The process that starts that one ends here. What the tests need of the
-// network outside, prepare does before.
+// Enter gives the tests of a package namespaces, for TestMain: without CAP_SYS_ADMIN they run in a process of their
+// own, which is root in a user, network and mount namespace (user_namespaces(7)). The process that starts that one ends
+// here. What the tests need of the network outside, prepare does before.
 func Enter(prepare ...func() error) {
 	for _, f := range prepare {
 		if err := f(); err != nil {

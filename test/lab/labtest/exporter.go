@@ -31,9 +31,11 @@ func StartExporterAt(t testing.TB, n *lab.NS, address netip.AddrPort, program st
 	return running(t, e, err)
 }
 
-// StartExporterLocked is StartExporter behind TLS and a password, as scrape.StartLocked does; key is the server's and hash one of
-// package webconfig's.
-func StartExporterLocked(t testing.TB, n *lab.NS, key crypto.Signer, hash, program string, args ...string) (*Exporter, *tls.Config) {
+// StartExporterLocked is StartExporter behind TLS and a password, as scrape.StartLocked does; key is the server's and
+// hash one of package webconfig's.
+func StartExporterLocked(
+	t testing.TB, n *lab.NS, key crypto.Signer, hash, program string, args ...string,
+) (*Exporter, *tls.Config) {
 	t.Helper()
 	folder := t.TempDir()
 	client, err := webconfig.Write(folder, key, hash)

@@ -44,8 +44,8 @@ func (n *NS) RunInput(stdin string, args ...string) string {
 	return out
 }
 
-// AddTun adds a device of a mode, tun or tap, but where CI is not set only if this process may open /dev/net/tun: some systems keep it for
-// root.
+// AddTun adds a device of a mode, tun or tap, but where CI is not set only if this process may open /dev/net/tun: some
+// systems keep it for root.
 func (n *NS) AddTun(name, mode string) {
 	n.t.Helper()
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)

@@ -49,8 +49,8 @@ func Listen(t testing.TB, n *lab.NS, address netip.AddrPort) net.Listener {
 	return l
 }
 
-// StartMonitor runs Prometheus, and what else the options name, as long as the test. The programs are those of monitor.Programs
-// where the options name no folder.
+// StartMonitor runs Prometheus, and what else the options name, as long as the test. The programs are those of
+// monitor.Programs where the options name no folder.
 func StartMonitor(t testing.TB, n *monitor.Network, o monitor.Options) *monitor.Stack {
 	t.Helper()
 	if o.Programs == "" {

@@ -52,7 +52,8 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
-// NeedRoot ends a test for which the root of a user namespace is not enough, as for other users, of which there are none there.
+// NeedRoot ends a test for which the root of a user namespace is not enough, as for other users, of which there are
+// none there.
 func NeedRoot(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv(stageEnv) != "" || !privileged() {
@@ -60,7 +61,8 @@ func NeedRoot(t testing.TB, why string) {
 	}
 }
 
-// Lacks skips a test for a reason, and fails it where CI is set: there everything runs. The file that VXLAN_TEST_SKIPPED names gets a line.
+// Lacks skips a test for a reason, and fails it where CI is set: there everything runs. The file that
+// VXLAN_TEST_SKIPPED names gets a line.
 func Lacks(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {

@@ -19,8 +19,8 @@ type Target struct {
 	Labels  map[string]string // of the target; an instance among them replaces the address as the label
 }
 
-// prometheusConfig is the shipped configuration file with other targets: the job called vxlan gets the given ones, every Alertmanager
-// becomes ours. Everything else stays as it is, relative paths aside.
+// prometheusConfig is the shipped configuration file with other targets: the job called vxlan gets the given ones,
+// every Alertmanager becomes ours. Everything else stays as it is, relative paths aside.
 func prometheusConfig(file string, targets []Target) ([]byte, error) {
 	return rewrite(file, func(config map[string]any) error {
 		for i, pattern := range list(config["rule_files"]) {
@@ -58,8 +58,8 @@ func prometheusConfig(file string, targets []Target) ([]byte, error) {
 	})
 }
 
-// alertmanagerConfig is the shipped configuration file with our webhook in place of the site's: its URL, and the receiver's name. What its
-// routes wait for is divided.
+// alertmanagerConfig is the shipped configuration file with our webhook in place of the site's: its URL, and the
+// receiver's name. What its routes wait for is divided.
 func alertmanagerConfig(file string, hasten int) ([]byte, error) {
 	return rewrite(file, func(config map[string]any) error {
 		if err := hastenRoute(config["route"], hasten); err != nil {

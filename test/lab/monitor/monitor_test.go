@@ -27,7 +27,8 @@ func TestAttachAs(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		l := labtest.Listen(t, n, address)
-		// By a stale neighbour entry it would be reached after 15 s: 5 s (delay_first_probe_time) and three probes, then the next SYN.
+		// By a stale neighbour entry it would be reached after 15 s: 5 s (delay_first_probe_time) and three probes, then the
+		// next SYN.
 		c, err := network.NS.DialContext(ctx, "tcp", address.String())
 		if err != nil {
 			t.Fatalf("life %d: %v", i, err)
@@ -43,7 +44,10 @@ func TestStartOfWhatIsNotThere(t *testing.T) {
 	for what, o := range map[string]monitor.Options{
 		"no such file": {Programs: "/nowhere", Prometheus: "/nowhere/prometheus.yml"},
 		"no such job":  {Programs: "/nowhere", Prometheus: filepath.Join("testdata", "alertmanager.yml")},
-		"no program":   {Programs: "/nowhere", Prometheus: filepath.Join("testdata", "prometheus.yml"), Alertmanager: filepath.Join("testdata", "alertmanager.yml")},
+		"no program": {
+			Programs: "/nowhere", Prometheus: filepath.Join("testdata", "prometheus.yml"),
+			Alertmanager: filepath.Join("testdata", "alertmanager.yml"),
+		},
 	} {
 		if s, err := monitor.Start(t.Context(), network, o); err == nil {
 			t.Errorf("%s: started", what)

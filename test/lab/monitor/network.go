@@ -1,5 +1,5 @@
-// Package monitor watches lab nodes as a site's monitoring does: from a namespace of its own, over management links, with a real
-// Prometheus and Alertmanager and a webhook that is paged.
+// Package monitor watches lab nodes as a site's monitoring does: from a namespace of its own, over management links,
+// with a real Prometheus and Alertmanager and a webhook that is paged.
 package monitor
 
 import (
@@ -19,7 +19,8 @@ const (
 	managementIF = "mgmt0" // on the nodes
 )
 
-// Network is a namespace with a link to every node that was attached. Nothing that a node does with its overlay or underlay passes it.
+// Network is a namespace with a link to every node that was attached. Nothing that a node does with its overlay or
+// underlay passes it.
 type Network struct {
 	NS *lab.NS
 
@@ -71,7 +72,8 @@ func (n *Network) AttachAs(node *lab.NS, address netip.Addr) error {
 	ip := address.As4()
 	// The hardware address belongs to the address, so a neighbor entry outlives the node as it does a reboot.
 	err := n.NS.IP(
-		fmt.Sprintf("link add %s type veth peer name %s address 02:76:%02x:%02x:%02x:%02x netns %s", port, managementIF, ip[0], ip[1], ip[2], ip[3], node.Name),
+		fmt.Sprintf("link add %s type veth peer name %s address 02:76:%02x:%02x:%02x:%02x netns %s", port, managementIF,
+			ip[0], ip[1], ip[2], ip[3], node.Name),
 		fmt.Sprintf("link set %s master br0 addrgenmode none up", port),
 	)
 	if err != nil {

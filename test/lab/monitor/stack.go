@@ -24,10 +24,12 @@ const (
 
 // Options say what runs.
 type Options struct {
-	Programs     string // folder with prometheus and alertmanager: see the function Programs
-	Prometheus   string // configuration file; its rule files are those it names; empty: none runs, and alerts are sent with Send
-	Alertmanager string // configuration file; empty: neither Alertmanager nor webhook, and Prometheus' setting for it is not used
-	Hasten       int    // divides the waits of Alertmanager's routes; 0: they are as they stand
+	Programs string // folder with prometheus and alertmanager: see the function Programs
+	// configuration file; its rule files are those it names; empty: none runs, and alerts are sent with Send
+	Prometheus string
+	// configuration file; empty: neither Alertmanager nor webhook, and Prometheus' setting for it is not used
+	Alertmanager string
+	Hasten       int // divides the waits of Alertmanager's routes; 0: they are as they stand
 	Targets      []Target
 }
 
@@ -39,8 +41,8 @@ type Stack struct {
 	folder string
 }
 
-// Programs is the folder of the servers to test with, for a project in root: what VXLAN_TEST_PROGRAMS names, or where test/lab/install-deps puts
-// Debian's.
+// Programs is the folder of the servers to test with, for a project in root: what VXLAN_TEST_PROGRAMS names, or where
+// test/lab/install-deps puts Debian's.
 func Programs(root string) string {
 	if folder := os.Getenv("VXLAN_TEST_PROGRAMS"); folder != "" {
 		return folder
@@ -110,8 +112,10 @@ func (s *Stack) startAlertmanager(ctx context.Context, n *Network, programs, fil
 		return err
 	}
 	args := []string{
-		filepath.Join(programs, "alertmanager"), "--config.file=" + file, "--storage.path=" + filepath.Join(s.folder, "alertmanager"),
-		"--web.listen-address=" + alertmanagerAddress, "--cluster.listen-address=", // alone, and no time spent on looking for others
+		filepath.Join(programs, "alertmanager"), "--config.file=" + file, "--storage.path=" +
+			filepath.Join(s.folder, "alertmanager"),
+		// alone, and no time spent on looking for others
+		"--web.listen-address=" + alertmanagerAddress, "--cluster.listen-address=",
 	}
 	if args, err = s.withTemplates(programs, args); err != nil {
 		return err
@@ -124,8 +128,9 @@ func (s *Stack) server(name, address string) daemon.Options {
 	return daemon.Options{Name: name, Address: address, Ready: "/-/ready", Timeout: time.Minute, Folder: s.folder}
 }
 
-// withTemplates shows Debian's Alertmanager its templates where it expects them. ip netns exec gives a program mounts of its own
-// (ip-netns(8)), so nobody else sees this one. Alertmanager as its project builds it has the templates inside, and no files.
+// withTemplates shows Debian's Alertmanager its templates where it expects them. ip netns exec gives a program mounts
+// of its own (ip-netns(8)), so nobody else sees this one. Alertmanager as its project builds it has the templates
+// inside, and no files.
 func (s *Stack) withTemplates(programs string, args []string) ([]string, error) {
 	const installed = "prometheus/alertmanager" // below /usr/share
 	if _, err := os.Stat("/usr/share/" + installed + "/default.tmpl"); err == nil {
@@ -164,7 +169,8 @@ func (s *Stack) Stop() error {
 	return errors.Join(append(errs, os.RemoveAll(s.folder))...)
 }
 
-// Send gives Alertmanager alerts as Prometheus does. One that has ended has an end (https://prometheus.io/docs/alerting/latest/alerts_api/).
+// Send gives Alertmanager alerts as Prometheus does. One that has ended has an end
+// (https://prometheus.io/docs/alerting/latest/alerts_api/).
 func (s *Stack) Send(ctx context.Context, alerts ...Alert) error {
 	var list []map[string]any
 	for _, a := range alerts {
@@ -216,7 +222,8 @@ func (s *Stack) WaitScraped(ctx context.Context, targets, times int) error {
 		select {
 		case <-ctx.Done():
 			down, queryErr := s.Query(context.WithoutCancel(ctx), `up{job="vxlan"} == 0`)
-			return fmt.Errorf("%d of %d targets were scraped %d times, %v are down: %w", len(done), targets, times, down, errors.Join(ctx.Err(), err, queryErr))
+			return fmt.Errorf("%d of %d targets were scraped %d times, %v are down: %w", len(done), targets, times, down,
+				errors.Join(ctx.Err(), err, queryErr))
 		case <-time.After(500 * time.Millisecond):
 		}
 	}

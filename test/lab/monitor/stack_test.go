@@ -30,7 +30,8 @@ func TestStack(t *testing.T) {
 		if e.Scrape()["vxlan_exporter_build_info"] == 0 && e.Log() == "" {
 			t.Errorf("%s does not answer on its own management address", instance)
 		}
-		targets = append(targets, monitor.Target{Address: address, Labels: map[string]string{"cluster": "one", "instance": instance}})
+		targets = append(targets,
+			monitor.Target{Address: address, Labels: map[string]string{"cluster": "one", "instance": instance}})
 	}
 	s := labtest.StartMonitor(t, network, monitor.Options{
 		Prometheus: "testdata/prometheus.yml", Alertmanager: "testdata/alertmanager.yml", Targets: targets,
@@ -51,7 +52,8 @@ func TestStack(t *testing.T) {
 		t.Error("connection tracking saw no scrape")
 	}
 	for flow := range strings.Lines(flows) {
-		if strings.Count(flow, "src=198.18.0.1 ") != 1 || strings.Count(flow, "dst=198.18.0.1 ") != 1 || strings.Count(flow, "port=10059 ") != 2 {
+		if strings.Count(flow, "src=198.18.0.1 ") != 1 || strings.Count(flow, "dst=198.18.0.1 ") != 1 ||
+			strings.Count(flow, "port=10059 ") != 2 {
 			t.Errorf("the scrape is NATed: %s", flow)
 		}
 	}
@@ -64,7 +66,8 @@ func TestStack(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	first := got[0]
-	if first.Receiver != "pager" || first.Status != "firing" || first.GroupLabels["cluster"] != "one" || len(first.Alerts) == 0 {
+	if first.Receiver != "pager" || first.Status != "firing" || first.GroupLabels["cluster"] != "one" ||
+		len(first.Alerts) == 0 {
 		t.Fatalf("notified of %+v", first)
 	}
 	summaries := []string{"Seen node-a:10059 of one", "Seen node-b:10059 of one"}

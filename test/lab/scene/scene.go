@@ -1,5 +1,5 @@
-// Package scene plays a small fleet with the failure in it to a real Prometheus: what the dashboards are tested against, and what their
-// pictures show.
+// Package scene plays a small fleet with the failure in it to a real Prometheus: what the dashboards are tested
+// against, and what their pictures show.
 package scene
 
 import (
@@ -20,8 +20,9 @@ import (
 
 // Options of a scene.
 type Options struct {
-	Exporter string        // the exporter's binary
-	Root     string        // folder of the project: configuration and rules in prometheus, Prometheus where monitor.Programs says
+	Exporter string // the exporter's binary
+	// folder of the project: configuration and rules in prometheus, Prometheus where monitor.Programs says
+	Root     string
 	Healthy  bool          // the fixed rules everywhere, and nothing wrong with any exporter
 	Interval time.Duration // between scrapes
 	Cluster  string        // label of every node; empty: no such label anywhere, as in a site with one cluster
@@ -29,9 +30,10 @@ type Options struct {
 
 // Scene is a running fleet of six nodes on three underlays, and the Prometheus that watches it.
 //
-//   - node-1 fails and node-2 receives; node-3 fails and node-4 receives behind a firewall that drops INVALID, with the remedy
-//     applied to its own device.
-//   - node-5's exporter runs without privileges, and so cannot tell that the rules guard. node-6's ends when Hurt is called.
+//   - node-1 fails and node-2 receives; node-3 fails and node-4 receives behind a firewall that drops INVALID, with the
+//     remedy applied to its own device.
+//   - node-5's exporter runs without privileges, and so cannot tell what the rules do with the mark. node-6's ends when
+//     Hurt is called.
 //
 // In a healthy one all have the fixed rules and all that they need.
 type Scene struct {
@@ -50,7 +52,8 @@ const Nodes = 6
 
 const exporterPort = 10059
 
-// New builds the fleet and waits until Prometheus has scraped every node twice. Needs root, and what test/lab/install-deps installs.
+// New builds the fleet and waits until Prometheus has scraped every node twice. Needs root, and what
+// test/lab/install-deps installs.
 func New(ctx context.Context, o Options) (*Scene, error) {
 	s := &Scene{}
 	if err := s.build(ctx, o); err != nil {
@@ -86,7 +89,10 @@ func (s *Scene) build(ctx context.Context, o Options) (err error) {
 		for i, node := range []*lab.NS{rig.A, rig.B} {
 			var unprivileged []string
 			if !o.Healthy && pair == 2 && i == 0 {
-				unprivileged = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"}
+				unprivileged = []string{
+					"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all",
+					"--bounding-set=-all",
+				}
 			}
 			if err := s.start(ctx, o, node, unprivileged); err != nil {
 				return err
@@ -116,12 +122,16 @@ func (s *Scene) start(ctx context.Context, o Options, node *lab.NS, before []str
 	if err != nil {
 		return err
 	}
-	target := monitor.Target{Labels: map[string]string{"instance": fmt.Sprintf("node-%d:%d", len(s.exporters)+1, exporterPort)}}
+	target := monitor.Target{Labels: map[string]string{"instance": fmt.Sprintf("node-%d:%d", len(s.exporters)+1,
+		exporterPort)}}
 	target.Address = netip.AddrPortFrom(address, exporterPort)
 	if o.Cluster != "" {
 		target.Labels["cluster"] = o.Cluster
 	}
-	command := slices.Concat(before, []string{o.Exporter, "--collector.wire", "--conntrack.min-interval=0s", "--natrules.min-interval=0s"})
+	command := slices.Concat(before, []string{
+		o.Exporter, "--collector.wire", "--conntrack.min-interval=0s",
+		"--natrules.min-interval=0s",
+	})
 	if len(s.exporters)%2 == 1 { // receivers: a sender's probe would make NATed flows before anybody is hurt
 		command = append(command, "--collector.path", "--path.interval=5s")
 	}
@@ -150,8 +160,9 @@ func (s *Scene) prometheus(o Options) (file string, err error) {
 	return file, os.WriteFile(file, []byte(text), 0o644)
 }
 
-// Hurt makes a request and two queries from each sender, and on the first call ends node-6's exporter. A failing sender's request, or
-// one of the next four, must not be answered within 900 ms, another's must be within 10 s. In a healthy fleet nothing ends.
+// Hurt makes a request and two queries from each sender, and on the first call ends node-6's exporter. A failing
+// sender's request, or one of the next four, must not be answered within 900 ms, another's must be within 10 s. In a
+// healthy fleet nothing ends.
 func (s *Scene) Hurt(ctx context.Context) error {
 	if n := len(s.exporters); n == Nodes && len(s.Failing) > 0 { // node-6, once
 		if err := s.exporters[n-1].Stop(); err != nil {
@@ -166,12 +177,14 @@ func (s *Scene) Hurt(ctx context.Context) error {
 			limit = 900 * time.Millisecond
 		}
 		stall, err := request(ctx, rig, limit)
-		// The outer source port is a hash of the inner connection. One that meets a flow of before, which was not NATed, is not hurt.
+		// The outer source port is a hash of the inner connection. One that meets a flow of before, which was not NATed, is
+		// not hurt.
 		for try := 1; failing && err == nil && try < 5; try++ {
 			stall, err = request(ctx, rig, limit)
 		}
 		if failing != (err != nil) {
-			return fmt.Errorf("the request of pair %d, failing %t, took %v: %v", i+1, failing, stall, err) //nolint:errorlint // nil when it should have failed
+			//nolint:errorlint // nil when it should have failed
+			return fmt.Errorf("the request of pair %d, failing %t, took %v: %v", i+1, failing, stall, err)
 		}
 		if _, err := rig.Query(ctx, 2, 50*time.Millisecond); err != nil {
 			return err

@@ -42,8 +42,8 @@ func Root() (string, error) {
 	}
 }
 
-// Start runs the exporter in the namespace, at Address, and waits until it is ready. program is its binary, or one that runs what args
-// begin with, as setpriv(1) does; the address to listen on is added behind args.
+// Start runs the exporter in the namespace, at Address, and waits until it is ready. program is its binary, or one that
+// runs what args begin with, as setpriv(1) does; the address to listen on is added behind args.
 func Start(ctx context.Context, n *lab.NS, program string, args ...string) (*Exporter, error) {
 	return StartAt(ctx, n, Address, program, args...)
 }
@@ -54,14 +54,17 @@ func StartAt(ctx context.Context, n *lab.NS, address, program string, args ...st
 }
 
 // StartLocked is Start with the web configuration that webconfig.Write wrote into a folder, and with what it returned.
-func StartLocked(ctx context.Context, n *lab.NS, folder string, client *tls.Config, program string, args ...string) (*Exporter, error) {
+func StartLocked(
+	ctx context.Context, n *lab.NS, folder string, client *tls.Config, program string, args ...string,
+) (*Exporter, error) {
 	o := daemon.Options{Address: Address, TLS: client, User: url.UserPassword(webconfig.User, webconfig.Password)}
 	return start(ctx, n, o, program, append(args, "--web.config.file="+filepath.Join(folder, webconfig.File))...)
 }
 
 func start(ctx context.Context, n *lab.NS, o daemon.Options, program string, args ...string) (*Exporter, error) {
 	o.Ready, o.Timeout = "/-/ready", 15*time.Second
-	d, err := daemon.Start(ctx, n, o, slices.Concat([]string{program}, args, []string{"--web.listen-address=" + o.Address})...)
+	d, err := daemon.Start(ctx, n, o,
+		slices.Concat([]string{program}, args, []string{"--web.listen-address=" + o.Address})...)
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +80,8 @@ func (e *Exporter) Scrape(ctx context.Context) (Metrics, error) {
 	return Parse(bytes.NewReader(body))
 }
 
-// OpenFiles counts the files that the exporter has open. Among them is one connection from here once something was fetched: it is
-// kept and used for every request.
+// OpenFiles counts the files that the exporter has open. Among them is one connection from here once something was
+// fetched: it is kept and used for every request.
 func (e *Exporter) OpenFiles() (int, error) {
 	folder := "/proc/" + strconv.Itoa(e.Pid()) + "/fd"
 	files, err := os.ReadDir(folder)

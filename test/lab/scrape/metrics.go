@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Metrics are the values of one scrape by series, written as Prometheus writes them: name{label="value",...}, labels sorted by name.
-// Histograms and summaries are left out.
+// Metrics are the values of one scrape by series, written as Prometheus writes them: name{label="value",...}, labels
+// sorted by name. Histograms and summaries are left out.
 type Metrics map[string]float64
 
 // Parse reads the text exposition format.

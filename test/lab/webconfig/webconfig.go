@@ -22,7 +22,8 @@ const (
 	Password = "secret"
 )
 
-// Hashes of Password: one that costs nothing, and one of the cost that exporter-toolkit's documentation shows (htpasswd -nBC 10).
+// Hashes of Password: one that costs nothing, and one of the cost that exporter-toolkit's documentation shows (htpasswd
+// -nBC 10).
 const (
 	CheapHash = "$2a$04$IqBdmqJmiyzrpBe5JnKKw.//rW/v7RU6Fvo7tMqFqAx1Mb5LFyuji"
 	UsualHash = "$2a$10$A2TcYr8XCfUfKqXfmA3vZOEoyX/eJVOzsRuIm9hOqu6cNh2ZrFT2e"

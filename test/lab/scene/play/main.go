@@ -1,5 +1,6 @@
-// Command play lets a small fleet fail for a while, with the remedy applied to one of its two culprits near the end, and then runs a
-// command beside the Prometheus that watched it, at http://127.0.0.1:9090. BEGAN tells the command when that was, in seconds since 1970.
+// Command play lets a small fleet fail for a while, with the remedy applied to one of its two culprits near the end,
+// and then runs a command beside the Prometheus that watched it, at http://127.0.0.1:9090. BEGAN tells the command when
+// that was, in seconds since 1970.
 package main
 
 import (
@@ -29,7 +30,8 @@ func main() {
 	command := app.Arg("command", "What to run.").Required().Strings()
 	kingpin.MustParse(app.Parse(os.Args[1:]))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := play(ctx, scene.Options{Exporter: *exporter, Interval: *interval, Healthy: *healthy}, *quiet, *failing, *after, *command)
+	err := play(ctx, scene.Options{Exporter: *exporter, Interval: *interval, Healthy: *healthy}, *quiet, *failing,
+		*after, *command)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "play:", err)
