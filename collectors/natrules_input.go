@@ -1,6 +1,7 @@
 package collectors
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -92,6 +93,7 @@ func (c *NATRules) surroundings(ctx context.Context, known *node.Node) (*natrule
 	}
 	around, err := natrules.ReadSurroundings(half, c.conf.OpenRoute)
 	if err == nil {
+		around.ReadSysctls(cmp.Or(c.conf.Proc, "/proc"))
 		err = around.Ask(ctx, c.conf.OpenRoute)
 	}
 	if err != nil {

@@ -18,6 +18,8 @@ func TestNATRulesSenders(t *testing.T) {
 		container = "link add docker0 type bridge\nlink add c0 type veth peer name c1\nlink set c0 master docker0 up\nlink set c1 up\n" + idle
 		secondary = "addr add 192.168.77.50/24 dev eth0\nlink del flannel.1\n" +
 			"link add flannel.1 type vxlan id 1 dstport 8472 local 192.168.77.50 dev eth0 nolearning\nlink set flannel.1 up\nroute add 10.244.1.0/24 dev flannel.1\n"
+		pods6 = "ip addr add fd44::1/64 dev cni0 nodad\nip route add fd44:1::/64 dev flannel.1\nsysctl -qw net.ipv6.conf.all.forwarding=1\n" +
+			"ip6tables -t nat -A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE\n"
 		peer = "bridge fdb append 02:00:00:00:00:02 dev flannel.1 dst "
 	)
 	for _, c := range []struct {
@@ -56,6 +58,12 @@ func TestNATRulesSenders(t *testing.T) {
 		{"a set of ports", pods, "ipset create s bitmap:port range 8000-9000\nipset add s 8472", "-p udp -m set --match-set s dst -j MASQUERADE --random-fully", natrules.PortChange, ""},
 		{"a set of other ports", pods, "ipset create s bitmap:port range 4000-9000\nipset add s 4789", "-o eth0 -p udp -m set --match-set s dst -j MASQUERADE --random-fully", natrules.NoChange, ""},
 		{"a peer at another port", pods, peer + "192.168.77.2 port 4789", "-p udp --dport 4789 -j MASQUERADE --random-fully", natrules.PortChange, ""},
+		{"IPsec for others", pods, "ip xfrm policy add src 0.0.0.0/0 dst 192.0.2.0/24 dir out tmpl dst 192.0.2.1 proto esp mode tunnel", "-m policy --dir out --pol ipsec -j ACCEPT", natrules.NoChange, ""},
+		{"IPsec to the other pods", pods, "ip xfrm policy add src 0.0.0.0/0 dst 10.244.1.0/24 dir out tmpl dst 192.0.2.1 proto esp mode tunnel", "-m policy --dir out --pol ipsec -j ACCEPT", natrules.UnsureChange, ""},
+		{"IPsec lets the other pods pass", pods, "ip xfrm policy add src 0.0.0.0/0 dst 10.244.1.0/24 dir out", "-s 10.244.0.0/24 -m policy --dir out --pol none -j ACCEPT", natrules.PortChange, "pods or containers in 10.244.0.0/24 (cni0)"},
+		{"IPv6 pods", pods, pods6, "-d 192.0.2.1 -j RETURN", natrules.PortChange, "pods or containers in fd44::/64 (cni0)"},
+		{"IPv6 pods, not forwarded", pods, pods6 + "sysctl -qw net.ipv6.conf.all.forwarding=0", "-d 192.0.2.1 -j RETURN", natrules.NoChange, ""},
+		{"no route", pods, "ip route flush dev flannel.1", "-s 10.244.0.0/24 -j RETURN", natrules.NoChange, ""},
 		{"peers in two ranges", "route add 172.16.0.0/16 via 192.168.77.2\n", peer + "172.16.7.7", "-d 192.168.0.0/16 -j RETURN\n-A POSTROUTING -d 172.16.0.0/12 -j RETURN\n-A POSTROUTING -p udp -j MASQUERADE --random-fully", natrules.NoChange, ""},
 		{"a peer outside", "route add 203.0.113.0/24 via 192.168.77.2\n", peer + "203.0.113.7", "-p udp ! -d 192.168.0.0/16 -j MASQUERADE --random-fully", natrules.PortChange, ""},
 	} {

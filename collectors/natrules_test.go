@@ -178,8 +178,8 @@ const natCluster = `*nat
 COMMIT
 `
 
-// TestNATRulesRoutes: every way in which a route leads into a device counts. Where none leads into one of them, what is sent by it can be
-// anything. What IPv6 carries has its mark for certain: nothing of natCluster is there for it.
+// TestNATRulesRoutes: every way in which a route leads into a device counts. Where none leads into one of them, nothing is sent by it,
+// but what is bridged can be anything. What IPv6 carries has its mark for certain: nothing of natCluster is there for it.
 func TestNATRulesRoutes(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -195,7 +195,8 @@ func TestNATRulesRoutes(t *testing.T) {
 		{"a nexthop object, the same cluster", "nexthop add id 5 dev vx2\nroute add 10.244.9.0/24 nhid 5", natrules.NoChange},
 		{"a group", "nexthop add id 5 dev flannel.1\nnexthop add id 6 dev vx2\nnexthop add id 7 group 5/6\nroute add 10.99.0.0/16 nhid 7", natrules.PortChange},
 		{"a group, IPv6", "addr add fd77::1/64 dev eth0 nodad\nnexthop add id 5 via fe80::5 dev flannel.1\nnexthop add id 6 via fe80::6 dev vx2\nnexthop add id 7 group 5/6\nroute add fd99::/16 nhid 7", natrules.PortChange},
-		{"a device without routes", "link add dev vx3 type vxlan id 3 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx3 up", natrules.PortChange},
+		{"a device without routes", "link add dev vx3 type vxlan id 3 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx3 up", natrules.NoChange},
+		{"a bridge's device without routes", "link add br0 type bridge\nlink add dev vx3 type vxlan id 3 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx3 master br0 up", natrules.PortChange},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			ns, n := natNode(t)

@@ -97,6 +97,13 @@ func (w word) assign(v, mask uint32) word {
 	return word{(w.bits&^mask ^ v) &^ unknown, unknown}
 }
 
+func (w word) and(mask uint32) word { return word{w.bits & mask, w.unknown & mask} }
+
+func (w word) xor(x word) word {
+	unknown := w.unknown | x.unknown
+	return word{(w.bits ^ x.bits) &^ unknown, unknown}
+}
+
 // masked compares (w & mask) with v.
 func (w word) masked(v, mask uint32) truth {
 	switch known := mask &^ w.unknown; {

@@ -116,6 +116,16 @@ func forms() []form {
 		{"snat to another", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {other}\n" + kubeFixed), MarkBypassed, isTrue, AddrChange, WhyBypassed},
 		{"snat to a range around itself", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {low}-{high}\n"), MarkAbsent, nil, NoChange, WhyNotRandom},
 		{"masquerade to ports", nat("-A POSTROUTING -p udp -j MASQUERADE --to-ports 1024-2048\n"), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"masquerade to every port that the tunnel uses", nat("-A POSTROUTING -p udp -j MASQUERADE --to-ports 1024-65535\n" + kubeFixed), MarkBypassed, isTrue, NoChange, WhyNotRandom},
+		{"snat to itself and every port that the tunnel uses", nat("-A POSTROUTING -p udp -j SNAT --to-source {local}:1024-65535\n"), MarkAbsent, nil, NoChange, WhyNotRandom},
+		{"masquerade at random to every port that the tunnel uses", nat("-A POSTROUTING -p udp -j MASQUERADE --to-ports 1024-65535 --random\n"), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"what IPsec takes is accepted", nat("-A POSTROUTING -m policy --dir out --pol ipsec -j ACCEPT\n" + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
+		{"what IPsec does not take is accepted", nat("-A POSTROUTING -m policy --dir out --pol none -j ACCEPT\n" + kubeFixed), MarkAbsent, nil, NoChange, WhyNoRule},
+		{"what IPsec does not take is masqueraded", nat("-A POSTROUTING -m policy --dir out --pol none -j MASQUERADE --random-fully\n"), MarkAbsent, nil, PortChange, WhyBypassed},
+		{"sent to the tunnel's port", nat("-A POSTROUTING -m conntrack --ctproto udp --ctorigdst {remote} --ctorigdstport 8472 -j MASQUERADE --random-fully\n" + kubeFixed), MarkBypassed, isTrue, PortChange, WhyBypassed},
+		{"sent to another port", nat("-A POSTROUTING -m conntrack --ctorigdstport 4789 -j MASQUERADE --random-fully\n" + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
+		{"sent to other ports, as the inner packet is", nat("-A POSTROUTING -p udp -m conntrack ! --ctorigdstport 8000:9000 -j MASQUERADE --random-fully\n" + kubeFixed), MarkBypassed, isTrue, PortChange, WhyBypassed},
+		{"sent from the tunnel's address, answered there", nat("-A POSTROUTING -m conntrack --ctorigsrc {local} --ctrepldst {node} --ctstate NEW -j MASQUERADE --random-fully\n"), MarkAbsent, nil, PortChange, WhyBypassed},
 		{"nested", nat(`:A - [0:0]
 :B - [0:0]
 :C - [0:0]
@@ -142,12 +152,12 @@ func forms() []form {
 func (o *oracle) fill(s string) string {
 	v := []string{
 		"{cluster}", "10.244.0.0/16", "{pods}", "10.244.0.0/24", "{docker}", "172.17.0.0/16", "{node}", "192.168.77.0/24", "{multicast}", "224.0.0.0/4",
-		"{local}", "192.168.77.1", "{other}", "192.168.77.9", "{low}", "192.168.77.0", "{high}", "192.168.77.8",
+		"{local}", "192.168.77.1", "{remote}", "192.168.77.2", "{other}", "192.168.77.9", "{low}", "192.168.77.0", "{high}", "192.168.77.8",
 	}
 	if o.ipv6 {
 		v = []string{
 			"{cluster}", "fd44::/16", "{pods}", "fd44::/64", "{docker}", "fd17::/64", "{node}", "fd77::/64", "{multicast}", "ff00::/8",
-			"{local}", "fd77::1", "{other}", "fd77::9", "{low}", "fd77::", "{high}", "fd77::8",
+			"{local}", "fd77::1", "{remote}", "fd77::2", "{other}", "fd77::9", "{low}", "fd77::", "{high}", "fd77::8",
 		}
 	}
 	return strings.NewReplacer(v...).Replace(s)

@@ -24,6 +24,8 @@ type Port struct {
 	// Ways are how outer packets with a mark leave: one for each distinct answer of the routing. nil: not known.
 	Ways func(ipv6 bool, mark uint32) []Way
 
+	SourcePorts []PortRange // of outer packets, for each device; nil: not known
+
 	Own     []netip.Addr // all addresses of this namespace; nil: not known
 	Devices []Interface  // the VXLAN devices; nil: not known
 }

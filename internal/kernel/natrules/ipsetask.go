@@ -65,8 +65,8 @@ func (s *ipSets) connect() (err error) {
 	return s.broken
 }
 
-// question is the part of a request that all questions about a set share.
-func question(ipv6 bool, name string) []byte {
+// setQuestion is the part of a request that all questions about a set share.
+func setQuestion(ipv6 bool, name string) []byte {
 	family := byte(nfIPv4)
 	if ipv6 {
 		family = nfIPv6
@@ -81,7 +81,7 @@ func (s *ipSets) header(name string) ([]byte, error) {
 		return nil, err
 	}
 	const kind = subsysIPSet<<8 | ipsetHeader
-	b, err := s.conn.Get(kind, kind, question(false, name))
+	b, err := s.conn.Get(kind, kind, setQuestion(false, name))
 	if err == nil {
 		err = wellFormedNFT(b)
 	}
@@ -98,7 +98,7 @@ func (s *ipSets) dump(ipv6 bool, name string, reset func(), each func(data []byt
 	}
 	const kind = subsysIPSet<<8 | ipsetList
 	var enough error
-	err := s.conn.Dump(kind, kind, question(ipv6, name), reset, func(b []byte) error {
+	err := s.conn.Dump(kind, kind, setQuestion(ipv6, name), reset, func(b []byte) error {
 		if enough = wellFormedNFT(b); enough == nil {
 			enough = each(b[nfgenmsgLength:])
 		}
@@ -116,7 +116,7 @@ func (s *ipSets) member(ipv6 bool, name string, data []byte) error {
 	if err := s.connect(); err != nil {
 		return err
 	}
-	return s.conn.Do(subsysIPSet<<8|ipsetTest, 0, nl.Append(question(ipv6, name), ipsetAttrData|nl.Nested, data))
+	return s.conn.Do(subsysIPSet<<8|ipsetTest, 0, nl.Append(setQuestion(ipv6, name), ipsetAttrData|nl.Nested, data))
 }
 
 // note keeps why a question about a set came to nothing. What a type of set cannot be asked is no failure.

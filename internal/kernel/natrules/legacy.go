@@ -68,7 +68,7 @@ const maxNames = 16
 
 // readLegacy reads the base chains of one family's legacy tables. User chains are read when a walk enters them, so the tables stay
 // open until they are closed.
-func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, open []*legacyTable) {
+func (r *Reader) readLegacy(ipv6 bool, look lookups) (set *ruleset, open []*legacyTable) {
 	set = &ruleset{family: familyIPv4, backend: Legacy, status: statusNone}
 	if ipv6 {
 		set.family = familyIPv6
@@ -88,7 +88,7 @@ func (r *Reader) readLegacy(ipv6 bool, sets *ipSets) (set *ruleset, open []*lega
 		if err != nil {
 			return set.failed(err), open
 		}
-		table.sets = sets
+		table.lookups = look
 		open = append(open, table)
 		set.status = statusOK
 		for hook := hookPrerouting; hook <= hookPostrouting; hook++ {

@@ -62,7 +62,7 @@ type legacyTable struct {
 	underflow  [5]uint32
 	blob       legacyBlob
 	chains     map[int]*chain
-	sets       *ipSets
+	lookups    lookups
 	bad        bool
 	parsed     int // rules
 }
@@ -229,7 +229,7 @@ func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
 			words = append(words, "(matches that do not add up)")
 			break
 		}
-		part := parseMatch(name, revision, data, t.ipv6, t.sets)
+		part := parseXT("-m", info{b: data, name: name, revision: revision, ipv6: t.ipv6, lookups: t.lookups})
 		r.steps, r.asks = append(r.steps, part.step), r.asks|part.asks
 		words = append(words, part.text)
 		off = next
@@ -376,7 +376,7 @@ func (t *legacyTable) target(e *entry, portals bool) (s step, text string, to *c
 		if !ok {
 			return end(verdictUnknown), "(a target that does not add up)", nil
 		}
-		part := parseTarget(name, revision, data, t.ipv6)
+		part := parseXT("-j", info{b: data, name: name, revision: revision, ipv6: t.ipv6})
 		return part.step, part.text, nil
 	}
 	switch {

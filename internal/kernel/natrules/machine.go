@@ -1,7 +1,5 @@
 package natrules
 
-import "slices"
-
 // machine runs the steps of one rule.
 type machine struct {
 	packet   *packet
@@ -50,6 +48,11 @@ func (m *machine) seen(d dim) dim {
 	if m.packet.outer || m.hook != hookPrerouting && m.hook != hookOutput || m.priority > prioNATDst {
 		return d
 	}
+	return d.beforeNAT()
+}
+
+// beforeNAT is the field of what an inner packet was sent to.
+func (d dim) beforeNAT() dim {
 	switch d {
 	case dimDst:
 		return dimService
@@ -67,13 +70,6 @@ func (m *machine) masked(d dim, want, mask []byte) truth {
 		return m.is(d, ranges{maskSpan(want, mask)})
 	}
 	return m.value(d).masked(want, mask)
-}
-
-func (m *machine) between(d dim, first, last []byte) truth {
-	if slices.Compare(first, last) > 0 {
-		return no
-	}
-	return m.is(d, ranges{{numberOf(first), numberOf(last)}})
 }
 
 // srcLocal says whether the source is an address of this node, or, onOut, of the interface that the packet leaves by.

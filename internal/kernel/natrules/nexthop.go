@@ -98,6 +98,7 @@ func (g *gathering) resolve() {
 			return err
 		}); err != nil {
 			g.forgetRoutes()
+			g.routes = nil
 			break
 		}
 	}

@@ -32,7 +32,7 @@ type nftables struct {
 	bases   []*nftBase
 	chains  map[chainKey]*chain
 	sets    map[setKey]*nftSet
-	ipSets  *ipSets
+	lookups lookups
 	parsed  int // rules
 }
 

@@ -66,8 +66,6 @@ func (t *nftables) rule(k chainKey, c *chain, index int, list []byte) *rule {
 	return r
 }
 
-func unknownVerdict(*machine) effect { return ends(verdict{kind: verdictUnknown}) }
-
 func (e *exprs) say(nft, xt string) {
 	e.words = append(e.words, nft)
 	if xt != "" {
@@ -303,15 +301,10 @@ func (e *exprs) rangeOf(n nested) step {
 // xtables: NFTA_MATCH_NAME 1, REV 2, INFO 3; NFTA_TARGET_* alike. The info is as in a legacy table.
 func (e *exprs) xtables(what string, n nested) step {
 	e.compat = true
-	name, revision, data := n.text(1), uint8(n.be32(2)), append([]byte(nil), n[3]...) //nolint:gosec // revisions fit a byte
-	var part xtPart
-	if what == "match" {
-		part = parseMatch(name, revision, data, e.key.family == nfIPv6, e.tables.ipSets)
-	} else {
-		part = parseTarget(name, revision, data, e.key.family == nfIPv6)
-	}
+	i := info{b: n[3], name: n.text(1), revision: uint8(n.be32(2)), ipv6: e.key.family == nfIPv6, lookups: e.tables.lookups} //nolint:gosec // revisions fit a byte
+	part := parseXT(map[string]string{"match": "-m", "target": "-j"}[what], i)
 	e.rule.asks |= part.asks
-	e.say(fmt.Sprintf("xt %s %q", what, name), part.text)
+	e.say(fmt.Sprintf("xt %s %q", what, i.name), part.text)
 	return part.step
 }
 

@@ -166,7 +166,15 @@ func (e *exprs) ct(n nested) step {
 	return func(m *machine) effect {
 		switch key {
 		case ctState0:
-			m.load(dreg, wordValue(nftState(m)))
+			s := ctState(m)
+			nft := word{s.bits &^ ctNAT, s.unknown &^ ctNAT}
+			if nft.bits&ctUntracked != 0 {
+				nft.bits = nftUntracked
+			}
+			if nft.unknown&ctUntracked != 0 {
+				nft.unknown ^= ctUntracked | nftUntracked
+			}
+			m.load(dreg, wordValue(nft))
 			return goOn
 		case ctMark:
 			m.load(dreg, wordValue(m.state.ctmark))
@@ -174,23 +182,6 @@ func (e *exprs) ct(n nested) step {
 			m.load(dreg, unknownValue(16))
 		}
 		return matched(tracked(m)) // without a flow the expression breaks off (nft_ct_get_eval)
-	}
-}
-
-// nftState is the state as nft compares it: NF_CT_STATE_BIT, that is 1 invalid, 2 established, 4 related, 8 new, 64 untracked.
-func nftState(m *machine) word {
-	const newState, untracked, invalid, established = 8, 64, 1, 2
-	switch t := tracked(m); {
-	case m.state.untracked != nil:
-		return word{bits: untracked}
-	case t == yes && m.later:
-		return word{bits: established}
-	case t == yes:
-		return word{bits: newState}
-	case t == no:
-		return word{bits: invalid}
-	default:
-		return word{unknown: newState | untracked | invalid}
 	}
 }
 

@@ -78,8 +78,8 @@ func constant(kind operandKind, b []byte) string {
 		}
 	case kindAddrType:
 		if len(b) == 4 {
-			if n := wordOf(knownValue(b)).bits; int(n) < len(addrTypes) {
-				return strings.ToLower(addrTypes[n])
+			if n := wordOf(knownValue(b)).bits; int(n) < len(addrTypes()) {
+				return strings.ToLower(addrTypes()[n])
 			}
 		}
 	case kindState:

@@ -66,7 +66,7 @@ func newOracle(t testing.TB, ipv6 bool) *oracle {
 	o.a.Run("ip", "neigh", "add", o.innerAddress.String(), "lladdr", "02:00:00:00:00:02", "dev", "flannel.1", "nud", "permanent")
 	device := Interface{Name: "flannel.1", Addrs: []netip.Addr{netip.MustParsePrefix(own).Addr()}}
 	o.port = Port{
-		Port: vxlanPort, IPv4: !ipv6, IPv6: ipv6, Devices: []Interface{device}, Own: append([]netip.Addr{o.local}, device.Addrs...),
+		Port: vxlanPort, IPv4: !ipv6, IPv6: ipv6, Devices: []Interface{device}, SourcePorts: []PortRange{{outerPort, outerPort}}, Own: append([]netip.Addr{o.local}, device.Addrs...),
 		Senders: func(six bool, _ uint32) []Sender {
 			if six != ipv6 {
 				return nil

@@ -142,6 +142,13 @@ func outerPacket(port *Port, way *Way, ipv6 bool) *packet {
 	p := &packet{ipv6: ipv6, outer: true, dstUnicast: maybe, socket: maybe}
 	p.fields[dimProto] = knownField(numbers(protoUDP))
 	p.fields[dimDport] = knownField(numbers(uint64(cmp.Or(way.Port, port.Port))))
+	if len(port.SourcePorts) > 0 {
+		var ports ranges
+		for _, r := range port.SourcePorts {
+			ports = ports.or(portsBetween(r.First, r.Last))
+		}
+		p.fields[dimSport] = knownField(ports)
+	}
 	n := p.addrLen()
 	if s := addrsOf([]netip.Addr{way.Source}, n); len(s) > 0 {
 		p.fields[dimSrc] = knownField(addrRanges(s))

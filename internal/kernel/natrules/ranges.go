@@ -39,6 +39,8 @@ func (n number) bytes(size int) []byte {
 	return b[16-size:]
 }
 
+func addrNumber(a netip.Addr) number { return numberOf(a.AsSlice()) }
+
 func (n number) addr(ipv6 bool) netip.Addr {
 	size := 4
 	if ipv6 {
@@ -70,6 +72,18 @@ func rangesOf(spans ...span) ranges {
 	return ranges(all)
 }
 
+// between are the numbers from first to last: none, if last is smaller.
+func between(first, last number) ranges {
+	if first.compare(last) > 0 {
+		return nil
+	}
+	return ranges{{first, last}}
+}
+
+func portsBetween(low, high uint16) ranges {
+	return between(number{0, uint64(low)}, number{0, uint64(high)})
+}
+
 func numbers(all ...uint64) ranges {
 	var r []span
 	for _, n := range all {
@@ -81,7 +95,7 @@ func numbers(all ...uint64) ranges {
 func addrRanges(addrs []netip.Addr) ranges {
 	r := make([]span, len(addrs))
 	for i, a := range addrs {
-		n := numberOf(a.AsSlice())
+		n := addrNumber(a)
 		r[i] = span{n, n}
 	}
 	return rangesOf(r...)

@@ -25,6 +25,7 @@ type Config struct {
 	OpenNFTables nl.Opener
 	OpenLegacy   func(ipv6 bool) (LegacySocket, error)
 	OpenIPSets   nl.Opener
+	OpenXFRM     nl.Opener
 }
 
 // Reader reads the rules of the network namespace of the thread it is used on.
@@ -34,6 +35,7 @@ type Reader struct {
 	open       nl.Opener
 	openLegacy func(ipv6 bool) (LegacySocket, error)
 	openIPSets nl.Opener
+	openXFRM   nl.Opener
 }
 
 // NewReader makes a Reader. Nothing is opened yet.
@@ -48,8 +50,11 @@ func NewReader(c Config) *Reader {
 	if c.OpenIPSets == nil {
 		c.OpenIPSets = nl.Netfilter
 	}
+	if c.OpenXFRM == nil {
+		c.OpenXFRM = nl.XFRM
+	}
 	return &Reader{
-		open: c.OpenNFTables, openLegacy: c.OpenLegacy, openIPSets: c.OpenIPSets,
+		open: c.OpenNFTables, openLegacy: c.OpenLegacy, openIPSets: c.OpenIPSets, openXFRM: c.OpenXFRM,
 		procNet: cmp.Or(c.ProcNet, filepath.Join(proc, "net")),
 		gate:    gate{proc: proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules")},
 	}
@@ -73,6 +78,7 @@ func (r *Reader) Read(ctx context.Context, in Input) (s State, err error) {
 func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, err error) {
 	sets := newIPSets(ctx, r.openIPSets, r.openLegacy)
 	defer sets.close()
+	look := lookups{sets: sets, policies: &ipsecPolicies{ctx: ctx, procNet: r.procNet, open: r.openXFRM}}
 	var rulesets []*ruleset
 	var open []*legacyTable
 	defer func() {
@@ -81,12 +87,12 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 		}
 	}()
 	for _, six := range []bool{false, true} {
-		set, tables := r.readLegacy(six, sets)
+		set, tables := r.readLegacy(six, look)
 		rulesets, open = append(rulesets, set), append(open, tables...)
 	}
 	tables, four, six := r.readNFT(ctx)
 	if tables != nil {
-		tables.ipSets = sets
+		tables.lookups = look
 		defer tables.close()
 	}
 	rulesets = append(rulesets, four, six)
@@ -102,6 +108,9 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 	torn = torn || sets.gone
 	if sets.failed != nil {
 		errs = append(errs, fmt.Errorf("ip sets: %w", sets.failed))
+	}
+	if err := look.policies.failed; err != nil {
+		errs = append(errs, fmt.Errorf("IPsec policies: %w", err))
 	}
 	for _, t := range open {
 		torn = torn || t.torn()

@@ -1,6 +1,10 @@
 package natrules
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
 
 // chain is a list of rules in one table. Its rules are read when a walk first enters it.
 type chain struct {
@@ -105,10 +109,75 @@ func (n natRange) change(p *packet) Change {
 	if n.flags&(rangeRandom|rangeFullyRandom) != 0 {
 		return PortChange
 	}
-	if n.flags&rangeProtoSpec != 0 && (n.minPort > 1 || n.maxPort < 65535) {
-		return PortChange
+	if n.flags&rangeProtoSpec != 0 {
+		switch sport := p.fields[dimSport]; {
+		case n.minPort <= 1 && n.maxPort == 65535:
+		case !sport.known:
+			return UnsureChange
+		case sport.set.within(portsBetween(n.minPort, n.maxPort)) != yes:
+			return PortChange
+		}
 	}
 	return NoChange
+}
+
+// target writes what addresses and ports n maps the source into: "192.0.2.1-192.0.2.2:1-1023".
+func (n natRange) target() string {
+	if n.unsure {
+		return "(a map)"
+	}
+	s := ""
+	if n.flags&rangeMapIPs != 0 {
+		if s = n.min.String(); n.max != n.min {
+			s += "-" + n.max.String()
+		}
+	}
+	if n.flags&rangeProtoSpec != 0 {
+		s += fmt.Sprintf(":%d-%d", n.minPort, n.maxPort)
+	}
+	return s
+}
+
+// saved writes n as iptables-save does.
+func (n natRange) saved() string {
+	text, option, to := "-j SNAT", " --to-source ", n.target()
+	if n.masquerade {
+		text, option, to = "-j MASQUERADE", " --to-ports ", strings.TrimPrefix(to, ":")
+	}
+	if to != "" {
+		text += option + to
+	}
+	for _, f := range n.flagNames("random", "random-fully", "persistent") {
+		text += " --" + f
+	}
+	return text
+}
+
+// native writes n as nft does.
+func (n natRange) native() string {
+	text, to := "snat", n.target()
+	if n.masquerade {
+		text = "masquerade"
+	}
+	if to != "" {
+		text += " to " + to
+	}
+	if flags := n.flagNames("random", "fully-random", "persistent"); len(flags) > 0 {
+		text += " " + strings.Join(flags, ",")
+	}
+	return text
+}
+
+func (n natRange) flagNames(random, fullyRandom, persistent string) (names []string) {
+	for _, f := range []struct {
+		flag uint32
+		name string
+	}{{rangeRandom, random}, {rangeFullyRandom, fullyRandom}, {rangePersistent, persistent}} {
+		if n.flags&f.flag != 0 {
+			names = append(names, f.name)
+		}
+	}
+	return names
 }
 
 func (n natRange) addrChange(p *packet) Change {
@@ -128,7 +197,7 @@ func (n natRange) addrChange(p *packet) Change {
 	if !src.known {
 		return n.untold()
 	}
-	switch src.set.within(ranges{{numberOf(low.AsSlice()), numberOf(high.AsSlice())}}) {
+	switch src.set.within(between(addrNumber(low), addrNumber(high))) {
 	case yes:
 		return NoChange
 	case no:

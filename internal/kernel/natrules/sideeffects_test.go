@@ -202,7 +202,7 @@ func TestQuotes(t *testing.T) {
 				var bases []*base
 				if backend == Legacy {
 					r := NewReader(Config{ProcNet: lab.ThreadProc() + "/net"})
-					set, open := r.readLegacy(false, newIPSets(context.Background(), nl.Netfilter, openLegacySocket))
+					set, open := r.readLegacy(false, lookups{sets: newIPSets(context.Background(), nl.Netfilter, openLegacySocket)})
 					defer func() {
 						for _, table := range open {
 							table.close()

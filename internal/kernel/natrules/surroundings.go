@@ -29,10 +29,13 @@ type Surroundings struct {
 	links   map[int]link
 	addrs   map[int][]ifaddr
 	remotes map[int][]remote
-	routes  map[int][]ifroute
+	routes  map[int][]ifroute // nil: not known
 
 	rules, marks bool // there are policy rules of this node's own; some ask for a mark
 	sources6     bool // an IPv6 route names the source address of its packets
+
+	localPorts PortRange              // of sockets; zero: not known
+	forwards6  func(name string) bool // IPv6 packets that came in by an interface are forwarded; nil: not known
 
 	conn *rtnl.Conn // for questions about single packets; nil: none can be asked
 }
@@ -40,12 +43,13 @@ type Surroundings struct {
 // link is an interface of any kind.
 type link struct {
 	name   string
-	flags  uint32 // IFF_*
-	master int    // IFLA_MASTER: the bridge, bond or VRF that it belongs to
-	lower  int    // IFLA_LINK: what a VLAN, for example, is made on
-	vrf    bool   // its master is a VRF
-	device bool   // it is a device of a bus: a NIC
-	bridge bool   // it has nobody behind it without ports
+	flags  uint32    // IFF_*
+	master int       // IFLA_MASTER: the bridge, bond or VRF that it belongs to
+	lower  int       // IFLA_LINK: what a VLAN, for example, is made on
+	vrf    bool      // its master is a VRF
+	device bool      // it is a device of a bus: a NIC
+	bridge bool      // it has nobody behind it without ports
+	ports  PortRange // IFLA_VXLAN_PORT_RANGE
 }
 
 // ifaddr is an address of an interface.
@@ -161,6 +165,9 @@ func (g *gathering) read(ctx context.Context, open nl.Opener, l list) error {
 	case errors.Is(err, errTooMany), errors.Is(err, errUntold),
 		(l.request == unix.RTM_GETNEXTHOP || l.request == unix.RTM_GETRULE) && errors.Is(err, errors.ErrUnsupported):
 		l.reset() // so that nothing rests on half of it
+		if l.request == unix.RTM_GETROUTE {
+			g.routes = nil
+		}
 		return nil
 	default:
 		return fmt.Errorf("rtnetlink: %w", err)

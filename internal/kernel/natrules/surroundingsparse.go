@@ -171,7 +171,8 @@ func linkRequest() []byte {
 
 // link: struct ifinfomsg {u8 family; pad; u16 type; s32 index; u32 flags, change}.
 func (g *gathering) link(b []byte) error {
-	const parentDevice, kind, slaveKind = 56, 1, 4 // IFLA_PARENT_DEV_NAME, from 5.14; IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND
+	const parentDevice, kind, data, slaveKind = 56, 1, 2, 4 // IFLA_PARENT_DEV_NAME, from 5.14; IFLA_INFO_KIND, _DATA, _SLAVE_KIND
+	const portRange = 16                                    // IFLA_VXLAN_PORT_RANGE: struct {be16 low, high}
 	n, ok, err := attributesOf(b, unix.SizeofIfInfomsg, unix.AF_UNSPEC)
 	if !ok {
 		return err
@@ -185,9 +186,13 @@ func (g *gathering) link(b []byte) error {
 		lower = 0
 	}
 	info := parseNested(n[unix.IFLA_LINKINFO])
+	var ports PortRange
+	if p := parseNested(info[data])[portRange]; info.text(kind) == "vxlan" && len(p) == 4 {
+		ports = PortRange{binary.BigEndian.Uint16(p), binary.BigEndian.Uint16(p[2:])}
+	}
 	g.links[int(binary.NativeEndian.Uint32(b[4:]))] = link{
 		name: n.text(unix.IFLA_IFNAME), flags: binary.NativeEndian.Uint32(b[8:]), master: int(master), lower: int(lower),
-		vrf: info.text(slaveKind) == "vrf", device: n.has(parentDevice), bridge: info.text(kind) == "bridge",
+		vrf: info.text(slaveKind) == "vrf", device: n.has(parentDevice), bridge: info.text(kind) == "bridge", ports: ports,
 	}
 	return g.keep(1)
 }

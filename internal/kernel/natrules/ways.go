@@ -45,6 +45,14 @@ func (s *Surroundings) PortOf(port uint16, ipv4, ipv6 bool, tunnels []Tunnel) Po
 	for index := range s.addrs {
 		p.Own = append(p.Own, s.Addrs(index)...)
 	}
+	for _, t := range tunnels {
+		ports, ok := s.sourcePorts(t.Index)
+		if !ok {
+			p.SourcePorts = nil
+			break
+		}
+		p.SourcePorts = append(p.SourcePorts, ports)
+	}
 	a := &around{Surroundings: s, port: port, tunnels: tunnels}
 	p.Ways = remembered(a, a.ways)
 	p.Senders = remembered(a, a.senders)

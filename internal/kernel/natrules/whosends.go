@@ -44,14 +44,16 @@ func (a *around) senders(ipv6 bool, mark uint32) []Sender {
 }
 
 // entrances are the interfaces that lead into the tunnels: the devices, the bridges that they are ports of, and VLANs on those. Where
-// none of them has a route, something that the kernel's tables do not show feeds the tunnel, and what has routes that nobody else
-// explains leads there. nil: not known.
+// none of them has a route, nothing gets in; but into an external device, or one that is a part of something, what the kernel's tables
+// do not show can bring packets, and what has routes that nobody else explains leads there. nil: not known.
 func (a *around) entrances(ipv6 bool) []entrance {
 	var all []entrance
+	every := func(ifroute) bool { return true }
 	for _, t := range a.tunnels {
-		own := a.routedInto(a.above(t.Index), ipv6, func(ifroute) bool { return true })
-		if len(own) == 0 && len(a.routedInto(a.above(t.Index), !ipv6, func(ifroute) bool { return true })) > 0 {
-			continue // it carries the other family alone
+		over := a.above(t.Index)
+		own, others := a.routedInto(over, ipv6, every), a.routedInto(over, !ipv6, every)
+		if unseen := a.routes == nil || t.External || a.links[t.Index].master != 0; len(own) == 0 && (len(others) > 0 || !unseen) {
+			continue // it carries the other family alone, or nothing
 		}
 		if len(own) == 0 {
 			own = a.routedInto(a.gateways(), ipv6, func(r ifroute) bool { return r.static && r.Bits() > 0 && !r.IsSingleIP() })
@@ -192,7 +194,7 @@ func (a *around) behind(ipv6 bool, into []entrance) []neighbors {
 	var single neighbors
 	var indexes []int
 	for index := range a.routes {
-		if a.local(index, into) {
+		if a.local(index, into) && (!ipv6 || a.forwards6 == nil || a.forwards6(a.links[index].name)) {
 			indexes = append(indexes, index)
 		}
 	}

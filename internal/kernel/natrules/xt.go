@@ -14,16 +14,25 @@ import (
 type xtPart struct {
 	step step
 	text string
-	asks uint32
+	asks uint32 // bits of the mark that it compares
 }
 
 var errShort = errors.New("structure cut short")
 
-// info reads fields of a structure; reading past its end sets bad and gives zeros.
+// lookups are what rules ask for besides the packet.
+type lookups struct {
+	sets     *ipSets
+	policies *ipsecPolicies
+}
+
+// info is the structure of a match or target; reading past its end sets bad and gives zeros.
 type info struct {
-	b    []byte
-	bad  bool
-	sets *ipSets // nil: no set can be asked
+	b        []byte
+	bad      bool
+	name     string
+	revision uint8
+	ipv6     bool
+	lookups
 }
 
 func (i *info) bytes(off, n int) []byte {
@@ -34,15 +43,13 @@ func (i *info) bytes(off, n int) []byte {
 	return i.b[off : off+n]
 }
 
-func (i *info) u8(off int) uint8   { return i.bytes(off, 1)[0] }
-func (i *info) u16(off int) uint16 { return binary.NativeEndian.Uint16(i.bytes(off, 2)) }
-func (i *info) u32(off int) uint32 { return binary.NativeEndian.Uint32(i.bytes(off, 4)) }
-func (i *info) be16(off int) uint16 {
-	return binary.BigEndian.Uint16(i.bytes(off, 2))
-}
+func (i *info) u8(off int) uint8    { return i.bytes(off, 1)[0] }
+func (i *info) u16(off int) uint16  { return binary.NativeEndian.Uint16(i.bytes(off, 2)) }
+func (i *info) u32(off int) uint32  { return binary.NativeEndian.Uint32(i.bytes(off, 4)) }
+func (i *info) be16(off int) uint16 { return binary.BigEndian.Uint16(i.bytes(off, 2)) }
 
-func (i *info) addr(off, n int) netip.Addr {
-	a, _ := netip.AddrFromSlice(i.bytes(off, n))
+func (i *info) addr(off int) netip.Addr {
+	a, _ := netip.AddrFromSlice(i.bytes(off, addrLen(i.ipv6)))
 	return a
 }
 
@@ -53,9 +60,21 @@ func cString(b []byte) string {
 	return string(b)
 }
 
-func matchStep(f func(m *machine) truth) step {
-	return func(m *machine) effect { return matched(f(m)) }
+// question asks a packet something.
+type question func(m *machine) truth
+
+func matchStep(q question) step {
+	return func(m *machine) effect { return matched(q(m)) }
 }
+
+// in asks whether a field is one of a set.
+func in(d dim, r ranges) question {
+	return func(m *machine) truth { return m.is(d, r) }
+}
+
+func unsure(*machine) truth { return maybe }
+
+func unclear(*machine) effect { return matched(maybe) }
 
 func invertIf(t truth, invert bool) truth {
 	if invert {
@@ -64,33 +83,58 @@ func invertIf(t truth, invert bool) truth {
 	return t
 }
 
-func unclear(*machine) effect { return matched(maybe) }
+// options are those that a match was given: all must hold.
+type options struct {
+	xtPart
+	questions []question
+}
 
-// xtParser is the parser of one match or target of one revision.
-type xtParser func(i *info, ipv6 bool) xtPart
+// add takes an option, with its text as iptables-save writes it.
+func (o *options) add(invert bool, text string, q question) {
+	o.text += " " + bang(invert) + text
+	o.questions = append(o.questions, func(m *machine) truth { return invertIf(q(m), invert) })
+}
 
-// parseXT parses a match or target; one that is unknown or cut short may match, or, as a target, do anything.
-func parseXT(parsers func(name string, revision uint8) xtParser, name string, revision uint8, i *info, ipv6 bool, otherwise step) xtPart {
-	if p := parsers(name, revision); p != nil {
-		if part := p(i, ipv6); !i.bad && part.step != nil {
-			return part
+func (o *options) part() xtPart {
+	o.step = matchStep(func(m *machine) truth {
+		t := yes
+		for _, q := range o.questions {
+			if t = t.and(q(m)); t == no {
+				break
+			}
 		}
-	}
-	return xtPart{step: otherwise}
+		return t
+	})
+	return o.xtPart
 }
 
-func parseMatch(name string, revision uint8, b []byte, ipv6 bool, sets *ipSets) xtPart {
-	p := parseXT(matchParser, name, revision, &info{b: b, sets: sets}, ipv6, unclear)
-	if p.text == "" {
-		p.text = "-m " + name
+// bang is iptables' negation in front of an option.
+func bang(invert bool) string {
+	if invert {
+		return "! "
 	}
-	return p
+	return ""
 }
 
-func parseTarget(name string, revision uint8, b []byte, ipv6 bool) xtPart {
-	p := parseXT(targetParser, name, revision, &info{b: b}, ipv6, func(*machine) effect { return ends(verdict{kind: verdictUnknown}) })
-	if p.text == "" {
-		p.text = "-j " + name
+// xtParser is the parser of a match or target.
+type xtParser func(i *info) xtPart
+
+// parseXT parses a match ("-m") or target ("-j"); one that is unknown or cut short may match, or, as a target, do anything.
+func parseXT(option string, i info) xtPart {
+	parser, otherwise := matchParser, step(unclear)
+	if option == "-j" {
+		parser, otherwise = targetParser, unknownVerdict
 	}
-	return p
+	i.b = bytes.Clone(i.b)
+	part := xtPart{}
+	if parse, from := parser(i.name); parse != nil && i.revision >= from {
+		part = parse(&i)
+	}
+	if i.bad || part.step == nil {
+		part = xtPart{step: otherwise}
+	}
+	if part.text == "" {
+		part.text = option + " " + i.name
+	}
+	return part
 }

@@ -1,66 +1,47 @@
 package natrules
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
 )
 
-// matchParser knows the matches whose outcome for a VXLAN packet can be told.
-func matchParser(name string, revision uint8) xtParser {
+// matchParser knows the matches whose outcome can be told, from a revision on.
+func matchParser(name string) (parse xtParser, from uint8) {
 	switch name {
 	case "comment":
-		return xtComment
+		return xtComment, 0
 	case "udp", "tcp":
-		return func(i *info, _ bool) xtPart { return xtPorts(i, name) }
+		return xtPorts, 0
 	case "multiport":
-		return xtMultiport
+		return xtMultiport, 0
 	case "mark":
-		if revision >= 1 {
-			return xtMark
-		}
+		return xtMark, 1
 	case "connmark":
-		if revision >= 1 {
-			return xtConnmark
-		}
+		return xtConnmark, 1
 	case "conntrack":
-		if revision >= 1 {
-			return func(i *info, _ bool) xtPart { return xtConntrack(i, revision) }
-		}
+		return xtConntrack, 1
 	case "state":
-		return xtState
+		return xtState, 0
 	case "addrtype":
-		return func(i *info, _ bool) xtPart { return xtAddrtype(i, revision) }
+		return xtAddrtype, 0
 	case "physdev":
-		return xtPhysdev
+		return xtPhysdev, 0
 	case "iprange":
-		if revision == 1 {
-			return xtIPRange
-		}
+		return xtIPRange, 1
 	case "set":
-		if revision >= 1 {
-			return xtSet
-		}
+		return xtSet, 1
 	case "owner":
-		if revision == 1 {
-			return xtOwner
-		}
+		return xtOwner, 1
+	case "policy":
+		return xtPolicy, 0
 	}
-	return nil
-}
-
-// bang is iptables' negation in front of an option.
-func bang(invert bool) string {
-	if invert {
-		return "! "
-	}
-	return ""
+	return nil, 0
 }
 
 // struct xt_comment_info: text only.
-func xtComment(i *info, _ bool) xtPart {
-	return xtPart{step: func(*machine) effect { return goOn }, text: "-m comment --comment " + quoteWord(cString(i.b))}
+func xtComment(i *info) xtPart {
+	return xtPart{step: proceed, text: "-m comment --comment " + quoteWord(cString(i.b))}
 }
 
 func quoteWord(s string) string {
@@ -71,89 +52,69 @@ func quoteWord(s string) string {
 }
 
 // struct xt_udp {u16 spts[2], dpts[2]; u8 invflags} and xt_tcp, which has flags between (include/uapi/linux/netfilter/xt_tcpudp.h).
-func xtPorts(i *info, proto string) xtPart {
-	number, invflags := byte(protoUDP), i.u8At(8, proto == "udp")
-	flagMask := byte(0)
-	if proto == "tcp" {
-		number, invflags, flagMask = 6, i.u8(11), i.u8(9)
+func xtPorts(i *info) xtPart {
+	proto, invflags := uint64(protoUDP), 8
+	o := options{xtPart: xtPart{text: "-m " + i.name}}
+	if i.name == "tcp" {
+		proto, invflags = protoTCP, 11
 	}
-	sLow, sHigh, dLow, dHigh := i.u16(0), i.u16(2), i.u16(4), i.u16(6)
-	text := "-m " + proto + portText("--sport", sLow, sHigh, invflags&1 != 0) + portText("--dport", dLow, dHigh, invflags&2 != 0)
-	return xtPart{text: text, step: matchStep(func(m *machine) truth {
-		t := m.is(dimProto, numbers(uint64(number)))
-		if sLow != 0 || sHigh != 65535 {
-			t = t.and(invertIf(m.between(dimSport, portBytes(sLow), portBytes(sHigh)), invflags&1 != 0))
+	o.questions = append(o.questions, in(dimProto, numbers(proto)))
+	inverted := i.u8(invflags)
+	for k, option := range []string{"--sport ", "--dport "} {
+		if low, high := i.u16(4*k), i.u16(4*k+2); low != 0 || high != 65535 {
+			o.add(inverted&(1<<k) != 0, option+portText(low, high), in(dimSport+dim(k), portsBetween(low, high)))
 		}
-		if dLow != 0 || dHigh != 65535 {
-			t = t.and(invertIf(m.between(dimDport, portBytes(dLow), portBytes(dHigh)), invflags&2 != 0))
-		}
-		if flagMask != 0 {
-			t = t.and(maybe)
-		}
-		return t
-	})}
+	}
+	if i.name == "tcp" && i.u8(9) != 0 {
+		o.add(false, "(TCP flags)", unsure)
+	}
+	return o.part()
 }
 
-// u8At reads a byte when it is wanted.
-func (i *info) u8At(off int, want bool) uint8 {
-	if !want {
-		return 0
+func portText(low, high uint16) string {
+	if low == high {
+		return strconv.Itoa(int(low))
 	}
-	return i.u8(off)
+	return fmt.Sprintf("%d:%d", low, high)
 }
 
-func portText(option string, low, high uint16, invert bool) string {
-	switch {
-	case low == 0 && high == 65535:
-		return ""
-	case low == high:
-		return fmt.Sprintf(" %s%s %d", bang(invert), option, low)
-	default:
-		return fmt.Sprintf(" %s%s %d:%d", bang(invert), option, low, high)
-	}
-}
-
-// struct xt_multiport_v1 {u8 flags, count; u16 ports[15]; u8 pflags[15], invert}.
-func xtMultiport(i *info, _ bool) xtPart {
+// struct xt_multiport_v1 {u8 flags, count; u16 ports[15]; u8 pflags[15], invert}; revision 0 ends with the ports.
+func xtMultiport(i *info) xtPart {
 	const slots = 15
-	flags, count := i.u8(0), min(int(i.u8(1)), slots)
-	invert := len(i.b) > 47 && i.u8(47) != 0
-	var spans []span
+	flags, count := min(i.u8(0), 2), min(int(i.u8(1)), slots)
+	wide := i.revision > 0
+	var ports ranges
 	var words []string
 	for k := 0; k < count; k++ {
 		low, high := i.u16(2+2*k), i.u16(2+2*k)
-		if len(i.b) > 47 && i.u8(32+k) != 0 && k+1 < count {
+		if wide && i.u8(32+k) != 0 && k+1 < count {
 			k++
 			high = i.u16(2 + 2*k)
-			words = append(words, fmt.Sprintf("%d:%d", low, high))
-		} else {
-			words = append(words, strconv.Itoa(int(low)))
 		}
-		if low <= high {
-			spans = append(spans, span{number{0, uint64(low)}, number{0, uint64(high)}})
-		}
+		ports = ports.or(portsBetween(low, high))
+		words = append(words, portText(low, high))
 	}
-	option := [...]string{"--sports", "--dports", "--ports"}[min(flags, 2)]
-	in := rangesOf(spans...)
-	return xtPart{text: "-m multiport " + bang(invert) + option + " " + strings.Join(words, ","), step: matchStep(func(m *machine) truth {
+	option := [...]string{"--sports ", "--dports ", "--ports "}[flags]
+	o := options{xtPart: xtPart{text: "-m multiport"}}
+	o.add(wide && i.u8(47) != 0, option+strings.Join(words, ","), func(m *machine) truth {
 		t := no
 		if flags != 1 {
-			t = t.or(m.is(dimSport, in))
+			t = m.is(dimSport, ports)
 		}
 		if flags != 0 {
-			t = t.or(m.is(dimDport, in))
+			t = t.or(m.is(dimDport, ports))
 		}
-		return invertIf(t, invert)
-	})}
+		return t
+	})
+	return o.part()
 }
 
 // struct xt_mark_mtinfo1 {u32 mark, mask; u8 invert}.
-func xtMark(i *info, _ bool) xtPart {
-	mark, mask, invert := i.u32(0), i.u32(4), i.u8(8) != 0
-	return xtPart{
-		asks: asked(mark, mask), text: "-m mark " + bang(invert) + "--mark " + markText(mark, mask),
-		step: matchStep(func(m *machine) truth { return invertIf(m.state.mark.masked(mark, mask), invert) }),
-	}
+func xtMark(i *info) xtPart {
+	mark, mask := i.u32(0), i.u32(4)
+	o := options{xtPart: xtPart{text: "-m mark", asks: asked(mark, mask)}}
+	o.add(i.u8(8) != 0, "--mark "+markText(mark, mask), func(m *machine) truth { return m.state.mark.masked(mark, mask) })
+	return o.part()
 }
 
 // asked are the bits of the mark that a comparison of mark & mask with value is about: the one bit of the mask, or those of the value.
@@ -171,8 +132,12 @@ func markText(mark, mask uint32) string {
 	return fmt.Sprintf("0x%x/0x%x", mark, mask)
 }
 
-// Address types are 1 << RTN_* (include/uapi/linux/rtnetlink.h).
-var addrTypes = [...]string{"UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE"}
+// addrTypes are those that 1 << RTN_* stand for (include/uapi/linux/rtnetlink.h).
+func addrTypes() []string {
+	return []string{
+		"UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE",
+	}
+}
 
 const (
 	typeUnicast = 1 << 1
@@ -200,82 +165,52 @@ func dstType(m *machine, types uint16) truth {
 }
 
 // struct xt_addrtype_info {u16 source, dest; u32 invert_source, invert_dest} and _v1 {u16 source, dest; u32 flags}.
-func xtAddrtype(i *info, revision uint8) xtPart {
-	src, dst := i.u16(0), i.u16(2)
+func xtAddrtype(i *info) xtPart {
 	const flagNotSrc, flagNotDst, flagLimitIn, flagLimitOut = 1, 2, 4, 8 // XT_ADDRTYPE_*
-	var notSrc, notDst, limitIn, limitOut bool
-	if revision == 0 {
-		notSrc, notDst = i.u32(4) != 0, i.u32(8) != 0
-	} else {
-		flags := i.u32(4)
-		notSrc, notDst = flags&flagNotSrc != 0, flags&flagNotDst != 0
-		limitIn, limitOut = flags&flagLimitIn != 0, flags&flagLimitOut != 0
+	src, dst, flags := i.u16(0), i.u16(2), i.u32(4)
+	if i.revision == 0 {
+		flags = min(flags, 1) | min(i.u32(8), 1)<<1
 	}
-	text := "-m addrtype"
+	limitOut := flags&flagLimitOut != 0
+	o := options{xtPart: xtPart{text: "-m addrtype"}}
 	if src != 0 {
-		text += " " + bang(notSrc) + "--src-type " + stateNames(uint32(src), addrTypes[:]...)
+		o.add(flags&flagNotSrc != 0, "--src-type "+stateNames(uint32(src), addrTypes()...),
+			func(m *machine) truth { return srcType(m, src, limitOut) })
 	}
 	if dst != 0 {
-		text += " " + bang(notDst) + "--dst-type " + stateNames(uint32(dst), addrTypes[:]...)
+		o.add(flags&flagNotDst != 0, "--dst-type "+stateNames(uint32(dst), addrTypes()...), func(m *machine) truth { return dstType(m, dst) })
 	}
-	if limitIn {
-		text += " --limit-iface-in"
+	if flags&flagLimitIn != 0 {
+		o.add(false, "--limit-iface-in", unsure)
 	}
 	if limitOut {
-		text += " --limit-iface-out"
+		o.text += " --limit-iface-out"
 	}
-	return xtPart{text: text, step: matchStep(func(m *machine) truth {
-		t := yes
-		if limitIn {
-			t = maybe
-		}
-		if src != 0 {
-			t = t.and(invertIf(srcType(m, src, limitOut), notSrc))
-		}
-		if dst != 0 {
-			t = t.and(invertIf(dstType(m, dst), notDst))
-		}
-		return t
-	})}
+	return o.part()
 }
 
 // struct xt_physdev_info {char physindev[16], in_mask[16], physoutdev[16], out_mask[16]; u8 invert, bitmask}. A packet that was
 // routed here is not bridged: it matches only when every test is negated (net/netfilter/xt_physdev.c).
-func xtPhysdev(i *info, _ bool) xtPart {
+func xtPhysdev(i *info) xtPart {
 	invert, tests := i.u8(64), i.u8(65)
-	return xtPart{step: matchStep(func(*machine) truth { return truthOf(tests&^invert == 0) })}
+	return xtPart{step: func(*machine) effect { return matched(truthOf(tests&^invert == 0)) }}
 }
 
 // struct xt_iprange_mtinfo {union nf_inet_addr src_min, src_max, dst_min, dst_max; u8 flags}.
-func xtIPRange(i *info, ipv6 bool) xtPart {
-	n := 4
-	if ipv6 {
-		n = 16
-	}
+func xtIPRange(i *info) xtPart {
 	flags := i.u8(64) // IPRANGE_SRC 1, DST 2, SRC_INV 16, DST_INV 32
-	srcMin, srcMax := bytes.Clone(i.bytes(0, n)), bytes.Clone(i.bytes(16, n))
-	dstMin, dstMax := bytes.Clone(i.bytes(32, n)), bytes.Clone(i.bytes(48, n))
-	text := "-m iprange"
-	if flags&1 != 0 {
-		text += fmt.Sprintf(" %s--src-range %s-%s", bang(flags&16 != 0), i.addr(0, n), i.addr(16, n))
-	}
-	if flags&2 != 0 {
-		text += fmt.Sprintf(" %s--dst-range %s-%s", bang(flags&32 != 0), i.addr(32, n), i.addr(48, n))
-	}
-	return xtPart{text: text, step: matchStep(func(m *machine) truth {
-		t := yes
-		if flags&1 != 0 {
-			t = t.and(invertIf(m.between(dimSrc, srcMin, srcMax), flags&16 != 0))
+	o := options{xtPart: xtPart{text: "-m iprange"}}
+	for k, option := range []string{"--src-range", "--dst-range"} {
+		low, high := i.addr(32*k), i.addr(32*k+16)
+		if flags&(1<<k) != 0 {
+			o.add(flags&(16<<k) != 0, fmt.Sprintf("%s %s-%s", option, low, high), in(dim(k), between(addrNumber(low), addrNumber(high))))
 		}
-		if flags&2 != 0 {
-			t = t.and(invertIf(m.between(dimDst, dstMin, dstMax), flags&32 != 0))
-		}
-		return t
-	})}
+	}
+	return o.part()
 }
 
 // struct xt_set_info {u16 index; u8 dim, flags} comes first from revision 1 on.
-func xtSet(i *info, _ bool) xtPart {
+func xtSet(i *info) xtPart {
 	const inverted = 1 << 0 // IPSET_INV_MATCH; 1 << k says that dimension k is the source (enum ip_set_dim, from 1)
 	index, dim, flags := i.u16(0), i.u8(2), i.u8(3)
 	var words []string
@@ -290,8 +225,66 @@ func xtSet(i *info, _ bool) xtPart {
 	if name == "" {
 		called = fmt.Sprintf("(index %d)", index)
 	}
-	return xtPart{
-		text: fmt.Sprintf("-m set %s--match-set %s %s", bang(flags&inverted != 0), called, strings.Join(words, ",")),
-		step: matchStep(func(m *machine) truth { return invertIf(sets.contains(name, m, dirs), flags&inverted != 0) }),
+	o := options{xtPart: xtPart{text: "-m set"}}
+	o.add(flags&inverted != 0, "--match-set "+called+" "+strings.Join(words, ","), func(m *machine) truth { return sets.contains(name, m, dirs) })
+	return o.part()
+}
+
+// struct xt_owner_match_info {u32 uid_min, uid_max, gid_min, gid_max; u8 match, invert}. A packet that came in by an interface has no
+// socket here; an outer packet has that of the inner one (iptunnel_xmit keeps skb->sk, net/netfilter/xt_owner.c asks for it).
+func xtOwner(i *info) xtPart {
+	const wantSocket, known = 4, 7 // XT_OWNER_SOCKET; 1 and 2 are UID and GID
+	match, invert := i.u8(16), i.u8(17)
+	with := options{xtPart: xtPart{text: "-m owner"}} // of a packet that has a socket
+	if match&wantSocket != 0 {
+		with.add(invert&wantSocket != 0, "--socket-exists", func(*machine) truth { return yes })
 	}
+	for k, option := range []string{"--uid-owner ", "--gid-owner "} {
+		if low, high := i.u32(8*k), i.u32(8*k+4); match&(1<<k) != 0 {
+			owners := between(number{0, uint64(low)}, number{0, uint64(high)})
+			with.add(invert&(1<<k) != 0, option+owners.text(), in(dimUID+dim(k), owners))
+		}
+	}
+	if match&^known != 0 {
+		with.add(false, "(supplementary groups)", unsure)
+	}
+	part := with.part()
+	answer := part.step
+	part.step = matchStep(func(m *machine) truth {
+		socket, with, without := m.socket(), answer(m).match, truthOf((match^invert)&known == 0)
+		if socket == maybe && with == without {
+			return with
+		}
+		return socket.and(with).or(socket.not().and(without))
+	})
+	return part
+}
+
+// socket says whether the packet belongs to a socket of this namespace.
+func (m *machine) socket() truth {
+	m.asked = true
+	return m.packet.socket
+}
+
+// struct xt_policy_info {struct xt_policy_elem pol[4], of 76 bytes; u16 flags, len}: what IPsec does to a packet on its way out, or did
+// on its way in, and, with elements, how (net/netfilter/xt_policy.c).
+func xtPolicy(i *info) xtPart {
+	const inwards, none = 1, 4 // XT_POLICY_MATCH_IN, XT_POLICY_MATCH_NONE
+	flags, elements, policies := i.u16(304), i.u16(306), i.policies
+	dir, pol := "out", "ipsec"
+	if flags&inwards != 0 {
+		dir = "in"
+	}
+	if flags&none != 0 {
+		pol = "none"
+	}
+	o := options{xtPart: xtPart{text: "-m policy --dir " + dir}}
+	o.add(false, "--pol "+pol, func(m *machine) truth {
+		t := policies.apply(m, flags&inwards != 0)
+		if elements > 0 && flags&none == 0 {
+			t = t.and(maybe)
+		}
+		return invertIf(t, flags&none != 0)
+	})
+	return o.part()
 }

@@ -33,6 +33,9 @@ const receiveBuffer = 32 << 10
 // Route opens an rtnetlink socket in the network namespace of the calling thread.
 func Route() (Socket, error) { return open(unix.NETLINK_ROUTE) }
 
+// XFRM opens a socket for IPsec policies.
+func XFRM() (Socket, error) { return open(unix.NETLINK_XFRM) }
+
 // Netfilter opens an nfnetlink socket in the network namespace of the calling thread.
 func Netfilter() (Socket, error) { return open(unix.NETLINK_NETFILTER) }
 
