@@ -117,7 +117,7 @@ func forms() []form {
 		{"snat to a range around itself", nat("-A POSTROUTING -o eth0 -j SNAT --to-source {low}-{high}\n"), MarkAbsent, nil, NoChange, WhyNotRandom},
 		{"masquerade to ports", nat("-A POSTROUTING -p udp -j MASQUERADE --to-ports 1024-2048\n"), MarkAbsent, nil, PortChange, WhyBypassed},
 		{"masquerade to every port that the tunnel uses", nat("-A POSTROUTING -p udp -j MASQUERADE --to-ports 1024-65535\n" + kubeFixed), MarkBypassed, isTrue, NoChange, WhyNotRandom},
-		{"snat to itself and every port that the tunnel uses", nat("-A POSTROUTING -p udp -j SNAT --to-source {local}:1024-65535\n"), MarkAbsent, nil, NoChange, WhyNotRandom},
+		{"snat to itself and every port that the tunnel uses", nat("-A POSTROUTING -p udp -j SNAT --to-source {bracketed}:1024-65535\n"), MarkAbsent, nil, NoChange, WhyNotRandom},
 		{"masquerade at random to every port that the tunnel uses", nat("-A POSTROUTING -p udp -j MASQUERADE --to-ports 1024-65535 --random\n"), MarkAbsent, nil, PortChange, WhyBypassed},
 		{"what IPsec takes is accepted", nat("-A POSTROUTING -m policy --dir out --pol ipsec -j ACCEPT\n" + kubeFixed), MarkCleared, isTrue, NoChange, WhyCleared},
 		{"what IPsec does not take is accepted", nat("-A POSTROUTING -m policy --dir out --pol none -j ACCEPT\n" + kubeFixed), MarkAbsent, nil, NoChange, WhyNoRule},
@@ -152,12 +152,12 @@ func forms() []form {
 func (o *oracle) fill(s string) string {
 	v := []string{
 		"{cluster}", "10.244.0.0/16", "{pods}", "10.244.0.0/24", "{docker}", "172.17.0.0/16", "{node}", "192.168.77.0/24", "{multicast}", "224.0.0.0/4",
-		"{local}", "192.168.77.1", "{remote}", "192.168.77.2", "{other}", "192.168.77.9", "{low}", "192.168.77.0", "{high}", "192.168.77.8",
+		"{local}", "192.168.77.1", "{bracketed}", "192.168.77.1", "{remote}", "192.168.77.2", "{other}", "192.168.77.9", "{low}", "192.168.77.0", "{high}", "192.168.77.8",
 	}
 	if o.ipv6 {
 		v = []string{
 			"{cluster}", "fd44::/16", "{pods}", "fd44::/64", "{docker}", "fd17::/64", "{node}", "fd77::/64", "{multicast}", "ff00::/8",
-			"{local}", "fd77::1", "{remote}", "fd77::2", "{other}", "fd77::9", "{low}", "fd77::", "{high}", "fd77::8",
+			"{local}", "fd77::1", "{bracketed}", "[fd77::1]", "{remote}", "fd77::2", "{other}", "fd77::9", "{low}", "fd77::", "{high}", "fd77::8",
 		}
 	}
 	return strings.NewReplacer(v...).Replace(s)

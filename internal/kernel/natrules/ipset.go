@@ -13,8 +13,8 @@ import (
 	"vxlan_exporter/internal/kernel/nl"
 )
 
-// ipSets asks the kernel's ip sets about single members, for rules that match a set. Such a rule keeps ip_set in the kernel, so
-// asking loads no module. A question that comes to nothing leaves open whether the rule matches.
+// ipSets lists the members of the kernel's ip sets, for rules that match a set. Such a rule keeps ip_set in the kernel, so asking loads
+// no module. A question that comes to nothing leaves open whether the rule matches.
 type ipSets struct {
 	ctx        context.Context // of all questions
 	cancel     func()
@@ -26,7 +26,6 @@ type ipSets struct {
 	gone       bool  // a set that a rule names is not there: the rule is not either, by now
 	names      map[uint16]string
 	types      map[string]setType
-	asked      map[string]truth
 	members    map[string]*setMembers
 }
 
@@ -42,8 +41,6 @@ type setType struct {
 	ipv6, any bool
 }
 
-const maxSetTests = 256 // members asked for in one reading
-
 func newIPSets(ctx context.Context, open nl.Opener, openLegacy func(ipv6 bool) (LegacySocket, error)) *ipSets {
 	wait := 5 * time.Second
 	if d, ok := ctx.Deadline(); ok {
@@ -52,7 +49,7 @@ func newIPSets(ctx context.Context, open nl.Opener, openLegacy func(ipv6 bool) (
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	return &ipSets{
 		ctx: ctx, cancel: cancel, open: open, openLegacy: openLegacy,
-		names: map[uint16]string{}, types: map[string]setType{}, asked: map[string]truth{}, members: map[string]*setMembers{},
+		names: map[uint16]string{}, types: map[string]setType{}, members: map[string]*setMembers{},
 	}
 }
 
@@ -124,84 +121,28 @@ func (s *ipSets) contains(name string, m *machine, dirs []bool) truth {
 		return dimDst
 	}
 	all := s.list(name, t)
-	firsts, seconds, port := m.few(field(dirs[0])), []netip.Addr{{}}, []byte(nil)
+	if all == nil {
+		return maybe
+	}
 	switch t.name {
 	case "hash:ip", "hash:net", "bitmap:ip":
-		if all != nil {
-			return m.is(field(dirs[0]), all.all)
-		}
+		return m.is(field(dirs[0]), all.all)
 	case "bitmap:port":
-		switch {
-		case all == nil:
-			return maybe
-		case dirs[0]:
+		if dirs[0] {
 			return m.is(dimSport, all.all)
-		default:
-			return m.is(dimDport, all.all)
 		}
+		return m.is(dimDport, all.all)
 	case "list:set":
-		if all == nil {
-			return maybe
-		}
 		in := no
 		for _, set := range all.sets { // a list holds no lists
 			in = in.or(s.contains(set, m, dirs))
 		}
 		return in
 	case "hash:ip,port", "hash:net,port", "hash:ip,port,ip", "hash:ip,port,net":
-		if all != nil {
-			if t := m.is(field(dirs[0]), all.all); t != yes {
-				return t
-			}
-		}
-		if len(dirs) < 2 || dirs[1] || !m.packet.outer {
-			return maybe
-		}
-		port = bytesOf(m.value(dimDport))
-		if strings.Count(t.name, ",") == 2 {
-			if len(dirs) < 3 {
-				return maybe
-			}
-			seconds = m.few(field(dirs[2]))
-		}
+		return m.is(field(dirs[0]), all.all).and(maybe)
 	default:
 		return maybe
 	}
-	var in, out bool
-	for _, first := range firsts {
-		for _, second := range seconds {
-			switch s.test(name, first, port, second) {
-			case yes:
-				in = true
-			case no:
-				out = true
-			default:
-				return maybe
-			}
-		}
-	}
-	if in == out {
-		return maybe
-	}
-	return truthOf(in)
-}
-
-// few are the addresses that a field can be, if they are few.
-func (m *machine) few(d dim) []netip.Addr {
-	const most = 16
-	f := &m.packet.fields[m.seen(d)]
-	var all []netip.Addr
-	for _, s := range f.set {
-		for n := s.first; f.known; n = n.next() {
-			if len(all) == most {
-				return nil
-			}
-			if all = append(all, n.addr(m.packet.ipv6)); n == s.last {
-				break
-			}
-		}
-	}
-	return all
 }
 
 const maxSetMembers = 1 << 16
@@ -314,43 +255,4 @@ func readMember(n nested, t setType, mask int) (member, bool) {
 		return member{}, false
 	}
 	return member{prefixSpan(p), length, n.be32(ipsetAttrCADTFlags)&ipsetFlagNoMatch != 0}, true
-}
-
-// test asks for one member.
-func (s *ipSets) test(name string, first netip.Addr, port []byte, second netip.Addr) truth {
-	data := appendAddr(nil, ipsetAttrIP, first)
-	if port != nil {
-		data = nl.Append(data, ipsetAttrPort|nl.NetByteOrder, port)
-		data = nl.Append(data, ipsetAttrProto, []byte{protoUDP})
-	}
-	if second.IsValid() {
-		data = appendAddr(data, ipsetAttrIP2, second)
-	}
-	key := name + "\x00" + string(data)
-	if t, ok := s.asked[key]; ok {
-		return t
-	}
-	if len(s.asked) >= maxSetTests {
-		return maybe
-	}
-	t := maybe
-	switch err := s.member(first.Is6(), name, data); {
-	case err == nil:
-		t = yes
-	case errors.Is(err, ipsetErrExist):
-		t = no
-	default:
-		s.note(name, err)
-	}
-	s.asked[key] = t
-	return t
-}
-
-func appendAddr(b []byte, kind uint16, a netip.Addr) []byte {
-	const ipv4, ipv6 = 1, 2 // IPSET_ATTR_IPADDR_IPV4, _IPV6
-	family := uint16(ipv4)
-	if a.Is6() {
-		family = ipv6
-	}
-	return nl.Append(b, kind|nl.Nested, nl.Append(nil, family|nl.NetByteOrder, a.AsSlice()))
 }

@@ -18,21 +18,19 @@ const (
 	subsysIPSet   = 6  // NFNL_SUBSYS_IPSET
 	ipsetProtocol = 6
 	ipsetList     = 7  // IPSET_CMD_LIST
-	ipsetTest     = 11 // IPSET_CMD_TEST
 	ipsetHeader   = 12 // IPSET_CMD_HEADER
 
 	ipsetAttrProtocol, ipsetAttrName, ipsetAttrType, ipsetAttrFamily, ipsetAttrData = 1, 2, 3, 5, 7
 
 	ipsetAttrADT = 8
 
-	ipsetAttrIP, ipsetAttrCIDR, ipsetAttrPort, ipsetAttrProto, ipsetAttrCADTFlags, ipsetAttrMemberName, ipsetAttrIP2 = 1, 3, 4, 7, 8, 18, 20
+	ipsetAttrIP, ipsetAttrCIDR, ipsetAttrPort, ipsetAttrCADTFlags, ipsetAttrMemberName = 1, 3, 4, 8, 18
 
 	ipsetAttrBitmask, ipsetAttrNetmask = 12, 20 // of the set
 
 	ipsetFlagNoMatch = 1 << 2 // IPSET_FLAG_NOMATCH: an exception
 
 	ipsetErrPrivate = unix.Errno(4096) // IPSET_ERR_PRIVATE: from here on, what a type says of a question
-	ipsetErrExist   = unix.Errno(4103) // IPSET_ERR_EXIST: to a test, "not in the set"
 )
 
 // setName asks for a name by getsockopt(SO_IP_SET): struct ip_set_req_get_set {unsigned op, version; union {char name[32]; u16 index}}.
@@ -109,14 +107,6 @@ func (s *ipSets) dump(ipv6 bool, name string, reset func(), each func(data []byt
 		s.conn = nil
 	}
 	return err
-}
-
-// member asks whether a member is in a set: an acknowledgement is a yes.
-func (s *ipSets) member(ipv6 bool, name string, data []byte) error {
-	if err := s.connect(); err != nil {
-		return err
-	}
-	return s.conn.Do(subsysIPSet<<8|ipsetTest, 0, nl.Append(setQuestion(ipv6, name), ipsetAttrData|nl.Nested, data))
 }
 
 // note keeps why a question about a set came to nothing. What a type of set cannot be asked is no failure.

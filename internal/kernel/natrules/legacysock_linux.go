@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"unsafe"
 
+	"vxlan_exporter/internal/kernel/kernelversion"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -70,24 +72,11 @@ func openLegacy(open func(ipv6 bool) (LegacySocket, error), name string, ipv6 bo
 	header := make([]byte, align8(36)) // struct ipt_get_entries {char name[32]; u32 size; struct ipt_entry entrytable[]}
 	copy(header, name)
 	binary.NativeEndian.PutUint32(header[32:], uint32(t.size)) //nolint:gosec // at most maxTable
-	blob := &socketBlob{socket: s, header: header, size: t.size}
-	if t.size > wholeTable && copiesInOrder() {
-		var w *windowBlob
-		if w, err = newWindowBlob(header, t.size, blob.entries); err == nil {
-			blob.part = w
-		}
-	}
-	if blob.part == nil || err != nil {
-		var w *wholeBlob
-		if w, err = newWholeBlob(header, t.size, blob.entries); err == nil {
-			blob.part = w
-		}
-	}
+	t.blob, err = readEntries(s, header, t.size)
 	if err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("legacy table %s: %w", name, err)
 	}
-	t.blob = blob
 	return &t, nil
 }
 
@@ -95,18 +84,8 @@ func openLegacy(open func(ipv6 bool) (LegacySocket, error), name string, ipv6 bo
 // and puts the names in afterwards (xt_match_to_user came with f32815d21d4d), so that a copy cut short has no names.
 func copiesInOrder() bool {
 	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	var major, minor int
-	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); n != 2 {
-		return false
-	}
-	return major > 4 || major == 4 && minor >= 11
+	return unix.Uname(&u) == nil && !kernelversion.Before(unix.ByteSliceToString(u.Release[:]), 4, 11)
 }
-
-// wholeTable is the size up to which a table is read in one piece.
-const wholeTable = 1 << 20
 
 func legacyInfo(s LegacySocket, name string) (legacyTable, error) {
 	var b [legacyInfoLen]byte
@@ -132,70 +111,4 @@ func getsockopt(fd, level, option int, p unsafe.Pointer, n int) error {
 		return errno
 	}
 	return nil
-}
-
-// socketBlob is a table's entries, and the socket they come through. A table that is too scattered for windows is read whole.
-type socketBlob struct {
-	socket LegacySocket
-	header []byte
-	size   int
-	part   legacyBlob
-	broken bool // a read failed: the table was replaced while it was walked
-}
-
-// entries reads the table named in the header that p begins with. EAGAIN: it was replaced by one of another size.
-func (b *socketBlob) entries(p []byte) error { return b.socket.Getsockopt(soGetEntries, p) }
-
-func (b *socketBlob) at(off, n int) ([]byte, error) {
-	data, err := b.part.at(off, n)
-	if !errors.Is(err, errManyWindows) {
-		b.broken = b.broken || err != nil
-		return data, err
-	}
-	whole, err := newWholeBlob(b.header, b.size, b.entries)
-	if err != nil {
-		return nil, err
-	}
-	b.part.close()
-	b.part = whole
-	return whole.at(off, n)
-}
-
-func (b *socketBlob) torn() bool { return b.broken || b.part.torn() }
-
-func (b *socketBlob) close() {
-	b.part.close()
-	_ = b.socket.Close()
-}
-
-// wholeBlob is a table read in one piece. It is not on the Go heap, which would keep it for long.
-type wholeBlob struct{ mapping, entries []byte }
-
-func newWholeBlob(header []byte, size int, fetch func(p []byte) error) (*wholeBlob, error) {
-	m, err := unix.Mmap(-1, 0, len(header)+size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
-	}
-	copy(m, header)
-	if err := fetch(m); err != nil {
-		_ = unix.Munmap(m)
-		return nil, fmt.Errorf("getsockopt: %w", err)
-	}
-	return &wholeBlob{mapping: m, entries: m[len(header):]}, nil
-}
-
-func (w *wholeBlob) at(off, n int) ([]byte, error) {
-	if off < 0 || n < 0 || off+n > len(w.entries) {
-		return nil, errLegacy
-	}
-	return w.entries[off : off+n], nil
-}
-
-func (w *wholeBlob) torn() bool { return false }
-
-func (w *wholeBlob) close() {
-	if w.mapping != nil {
-		_ = unix.Munmap(w.mapping)
-		w.mapping, w.entries = nil, nil
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -219,9 +220,9 @@ func (t *legacyTable) rules(c *chain, off, end int) ([]*rule, error) {
 
 func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
 	r := &rule{chain: c, index: index}
-	head, text := t.header(e)
-	r.steps = append(r.steps, head)
-	words := append([]string{"-A", c.name}, text...)
+	head := t.header(e)
+	r.steps = append(r.steps, head.step)
+	words := []string{"-A " + c.name + head.text}
 	for off := t.layout.size; off < e.target; {
 		name, revision, data, next, ok := e.xt(off, e.target)
 		if !ok {
@@ -246,60 +247,41 @@ func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
 }
 
 // header parses what every entry can match by itself.
-func (t *legacyTable) header(e *entry) (step, []string) {
-	const ( // ipt_ip.invflags
-		invIn, invOut, invTOS, invSrc, invDst, invFrag, invProto = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40
-	)
+func (t *legacyTable) header(e *entry) xtPart {
+	const invIn, invOut, invSrc, invProto = 0x01, 0x02, 0x08, 0x40 // ipt_ip.invflags; the destination's is behind the source's
 	l := &t.layout
 	n, inv := l.addr, e.b[l.invflags]
 	field := func(off, n int) []byte { return bytes.Clone(e.b[off : off+n]) }
-	src, dst, srcMask, dstMask := field(0, n), field(n, n), field(2*n, n), field(3*n, n)
-	// A wildcard's "+" is in the name but not in the mask (net/netfilter/x_tables.h, ifname_compare_aligned).
-	inMask, outMask := field(l.inMask, 16), field(l.outMask, 16)
-	in, out := maskedBytes(field(l.iniface, 16), inMask), maskedBytes(field(l.outiface, 16), outMask)
+	var o options
+	for k, option := range []string{"-s ", "-d "} {
+		addr, mask := field(k*n, n), field((2+k)*n, n)
+		if !allZero(mask) || !allZero(addr) {
+			o.add(inv&(invSrc<<k) != 0, option+addrText(addr, mask), func(m *machine) truth { return m.masked(dim(k), addr, mask) })
+		}
+	}
+	for _, i := range []struct {
+		option     string
+		name, mask int
+		inverted   byte
+		of         func(m *machine) []Interface
+	}{{"-i ", l.iniface, l.inMask, invIn, (*machine).in}, {"-o ", l.outiface, l.outMask, invOut, (*machine).out}} {
+		// A wildcard's "+" is in the name but not in the mask (net/netfilter/x_tables.h, ifname_compare_aligned).
+		mask := field(i.mask, 16)
+		name := maskedBytes(field(i.name, 16), mask)
+		if !allZero(mask) {
+			o.add(inv&i.inverted != 0, i.option+ifaceText(name, mask), func(m *machine) truth {
+				return alike(names(i.of(m)), func(b []byte) bool { return bytes.Equal(maskedBytes(b, mask), name) })
+			})
+		}
+	}
 	proto := byte(binary.NativeEndian.Uint16(e.b[l.proto:]))
-	fragment := !t.ipv6 && e.b[l.flags]&1 != 0
-	if t.ipv6 && e.b[l.flags]&l.protoFlag == 0 {
-		proto = 0
+	if proto != 0 && (!t.ipv6 || e.b[l.flags]&l.protoFlag != 0) {
+		o.add(inv&invProto != 0, "-p "+protoText(proto), in(dimProto, numbers(uint64(proto))))
 	}
-
-	var words []string
-	option := func(name, value string, invert bool) {
-		if value != "" {
-			words = append(words, bang(invert)+name+" "+value)
-		}
+	if !t.ipv6 && e.b[l.flags]&1 != 0 { // an outer packet may be fragmented; its first fragment is what meets the nat table
+		o.add(false, "-f", unsure)
 	}
-	option("-s", addrText(src, srcMask), inv&invSrc != 0)
-	option("-d", addrText(dst, dstMask), inv&invDst != 0)
-	option("-i", ifaceText(in, inMask), inv&invIn != 0)
-	option("-o", ifaceText(out, outMask), inv&invOut != 0)
-	if proto != 0 {
-		option("-p", protoText(proto), inv&invProto != 0)
-	}
-	return matchStep(func(m *machine) truth {
-		t := yes
-		if !allZero(srcMask) {
-			t = invertIf(m.masked(dimSrc, src, srcMask), inv&invSrc != 0)
-		}
-		if !allZero(dstMask) {
-			t = t.and(invertIf(m.masked(dimDst, dst, dstMask), inv&invDst != 0))
-		}
-		if !allZero(outMask) {
-			_, name := m.out()
-			t = t.and(invertIf(name.masked(out, outMask), inv&invOut != 0))
-		}
-		if !allZero(inMask) {
-			_, name := m.in()
-			t = t.and(invertIf(name.masked(in, inMask), inv&invIn != 0))
-		}
-		if proto != 0 {
-			t = t.and(invertIf(m.is(dimProto, numbers(uint64(proto))), inv&invProto != 0))
-		}
-		if fragment { // an outer packet may be fragmented; its first fragment is what meets the nat table
-			t = t.and(maybe)
-		}
-		return t
-	}), words
+	return o.part()
 }
 
 func maskedBytes(b, mask []byte) []byte {
@@ -312,34 +294,19 @@ func maskedBytes(b, mask []byte) []byte {
 func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 func addrText(addr, mask []byte) string {
-	if allZero(mask) && allZero(addr) {
-		return ""
-	}
 	a, _ := netip.AddrFromSlice(addr)
 	ones := 0
-	for ones < len(mask)*8 && mask[ones/8]&(0x80>>(ones%8)) != 0 {
-		ones++
+	for _, b := range mask {
+		ones += bits.OnesCount8(b)
 	}
-	if p := netip.PrefixFrom(a, ones); maskIs(mask, ones) {
-		return p.String()
+	if isPrefix(mask) {
+		return netip.PrefixFrom(a, ones).String()
 	}
 	m, _ := netip.AddrFromSlice(mask)
 	return a.String() + "/" + m.String()
 }
 
-func maskIs(mask []byte, ones int) bool {
-	for i := ones; i < len(mask)*8; i++ {
-		if mask[i/8]&(0x80>>(i%8)) != 0 {
-			return false
-		}
-	}
-	return true
-}
-
 func ifaceText(name, mask []byte) string {
-	if allZero(mask) {
-		return ""
-	}
 	s := cString(name)
 	if len(s) < len(mask) && mask[len(s)] == 0 {
 		s += "+"

@@ -12,9 +12,10 @@ import (
 // copied in order (net/ipv4/netfilter/ip_tables.c, copy_entries_to_user), and copying stops with EFAULT at the first page that is
 // not mapped. So the buffer is address space alone, but for its beginning, where the base chains are, and a window that is moved to
 // the chains they jump to; all pages between are one small piece of shared memory over and over, which takes what is not wanted,
-// and the pages behind the window are left out.
+// and the pages behind the window are left out. A small table, and one that is too scattered, is all window.
 
 const (
+	wholeTable   = 1 << 20   // up to here a table is all window
 	firstSize    = 256 << 10 // always there
 	windowSize   = 512 << 10
 	scratchSize  = 256 << 10
@@ -23,129 +24,125 @@ const (
 	copyOvershot = 1 << 16 // an entry is at most 64 KiB long (u16 next_offset)
 )
 
-// windowBlob gives parts of a table through windows.
-type windowBlob struct {
-	fetch   func(p []byte) error // GET_ENTRIES into p
-	size    int                  // of the entries
-	head    int                  // struct ipt_get_entries before them
-	header  []byte
-	scratch int // memfd
+// tableEntries are the entries of a table, as far as they were read. They are not on the Go heap, which would keep them for long.
+type tableEntries struct {
+	socket  LegacySocket
+	header  []byte // struct ipt_get_entries before them
+	size    int
+	whole   bool
 	area    []byte
 	base    unsafe.Pointer
 	page    int
+	scratch int // memfd; 0: none yet
 
-	first    int // the area is valid up to here
-	from, to int // and here
-	reads    int
+	first, from, to int // the area is valid up to first, and between the others
+	reads           int
+	broken          bool // a read failed: the table was replaced while it was walked
 }
 
-var errManyWindows = errors.New("table too scattered")
-
-// newWindowBlob reserves the address space.
-func newWindowBlob(header []byte, size int, fetch func(p []byte) error) (*windowBlob, error) {
-	w := &windowBlob{fetch: fetch, size: size, head: align8(36), header: header, page: unix.Getpagesize()}
-	var err error
-	if w.scratch, err = unix.MemfdCreate("natrules", unix.MFD_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
-	}
-	if err := unix.Ftruncate(w.scratch, scratchSize); err != nil {
-		_ = unix.Close(w.scratch)
-		return nil, fmt.Errorf("ftruncate: %w", err)
-	}
-	length := w.roundUp(w.head + size)
-	w.base, err = unix.MmapPtr(-1, 0, nil, uintptr(length), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+// readEntries reserves the address space and reads the beginning.
+func readEntries(s LegacySocket, header []byte, size int) (*tableEntries, error) {
+	e := &tableEntries{socket: s, header: header, size: size, whole: size <= wholeTable || !copiesInOrder(), page: unix.Getpagesize()}
+	length := (len(header) + size + e.page - 1) &^ (e.page - 1)
+	base, err := unix.MmapPtr(-1, 0, nil, uintptr(length), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
-		_ = unix.Close(w.scratch)
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
-	w.area = unsafe.Slice((*byte)(w.base), length)
-	return w, nil
+	e.base, e.area = base, unsafe.Slice((*byte)(base), length)
+	if err := e.move(0); err != nil {
+		e.unmap()
+		return nil, err
+	}
+	return e, nil
 }
 
-func (w *windowBlob) roundUp(n int) int { return (n + w.page - 1) &^ (w.page - 1) }
+func (e *tableEntries) torn() bool { return e.broken }
 
-func (w *windowBlob) torn() bool { return false }
+func (e *tableEntries) close() {
+	e.unmap()
+	_ = e.socket.Close()
+}
 
-func (w *windowBlob) close() {
-	if w.area != nil {
-		_ = unix.MunmapPtr(w.base, uintptr(len(w.area)))
-		_ = unix.Close(w.scratch)
-		w.area = nil
+func (e *tableEntries) unmap() {
+	if e.area != nil {
+		_ = unix.MunmapPtr(e.base, uintptr(len(e.area)))
+		e.area = nil
+	}
+	if e.scratch != 0 {
+		_ = unix.Close(e.scratch)
+		e.scratch = 0
 	}
 }
 
-func (w *windowBlob) at(off, n int) ([]byte, error) {
-	if off < 0 || n < 0 || n > copyOvershot || off+n > w.size {
+func (e *tableEntries) at(off, n int) ([]byte, error) {
+	if off < 0 || n < 0 || off+n > e.size {
 		return nil, errLegacy
 	}
-	off += w.head
-	if w.first == 0 {
-		if err := w.move(firstSize); err != nil {
+	off += len(e.header)
+	for range 2 {
+		if off+n <= e.first || off >= e.from && off+n <= e.to {
+			return e.area[off : off+n], nil
+		}
+		if err := e.move(off); err != nil {
+			e.broken = true
 			return nil, err
 		}
 	}
-	if off+n <= w.first {
-		return w.area[off : off+n], nil
-	}
-	if off < w.from || off+n > w.to {
-		if err := w.move(off); err != nil {
-			return nil, err
-		}
-	}
-	if off+n > w.to {
-		return nil, errLegacy
-	}
-	return w.area[off : off+n], nil
+	return nil, errLegacy
 }
 
 // move puts the window around off, with some room before it, for a chain's head, and reads.
-func (w *windowBlob) move(off int) error {
-	if w.reads++; w.reads > maxWindows {
-		return errManyWindows
+func (e *tableEntries) move(off int) error {
+	e.reads++
+	e.whole = e.whole || e.reads > maxWindows
+	from, to := 0, len(e.area)
+	if !e.whole {
+		from = max(firstSize, (off-kernelPage)&^(e.page-1))
+		to = min(from+windowSize, len(e.area))
 	}
-	from := max(firstSize, (off-kernelPage)&^(w.page-1))
-	to := min(from+windowSize, len(w.area))
-	if err := w.remap(from, to); err != nil {
+	e.first, e.from, e.to = 0, 0, 0
+	if err := e.remap(from, to); err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}
-	copy(w.area, w.header)
-	w.first, w.from, w.to = 0, 0, 0
-	err := w.fetch(w.area[:w.head+w.size])
-	if err != nil && (!errors.Is(err, unix.EFAULT) || to == len(w.area)) {
-		return err
+	copy(e.area, e.header)
+	// EAGAIN: the table was replaced by one of another size.
+	err := e.socket.Getsockopt(soGetEntries, e.area[:len(e.header)+e.size])
+	if err != nil && (!errors.Is(err, unix.EFAULT) || to == len(e.area)) {
+		return fmt.Errorf("getsockopt: %w", err)
 	}
-	w.first, w.from, w.to = firstSize, from, to
-	if from == firstSize { // the two meet
-		w.from = 0
+	e.first, e.from, e.to = min(firstSize, from), from, to-copyOvershot // the last entry may be there in part
+	if from == firstSize {                                              // the two meet
+		e.from = 0
 	}
-	if to == len(w.area) {
-		w.to = w.head + w.size
-	} else {
-		w.to -= copyOvershot // the last entry may be there in part
+	if to == len(e.area) {
+		e.to = len(e.header) + e.size
 	}
 	return nil
 }
 
 // remap makes the beginning and [from, to) real and empty, what is between them scratch, and what is behind nothing.
-func (w *windowBlob) remap(from, to int) error {
-	fixed := func(at, end, prot, flags, fd int) error {
-		if at >= end {
-			return nil
-		}
-		_, err := unix.MmapPtr(fd, 0, unsafe.Add(w.base, at), uintptr(end-at), prot, flags|unix.MAP_FIXED)
-		return err
-	}
+func (e *tableEntries) remap(from, to int) (err error) {
+	const anonymous = unix.MAP_PRIVATE | unix.MAP_ANON
 	const rw = unix.PROT_READ | unix.PROT_WRITE
-	if err := fixed(0, len(w.area), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE, -1); err != nil {
-		return err
-	}
-	if err := fixed(0, firstSize, rw, unix.MAP_PRIVATE|unix.MAP_ANON, -1); err != nil {
-		return err
-	}
-	for at := firstSize; at < from; at += scratchSize {
-		if err := fixed(at, min(at+scratchSize, from), rw, unix.MAP_SHARED, w.scratch); err != nil {
+	first := min(firstSize, from)
+	if from > first && e.scratch == 0 {
+		if e.scratch, err = unix.MemfdCreate("natrules", unix.MFD_CLOEXEC); err != nil {
+			return err
+		}
+		if err := unix.Ftruncate(e.scratch, scratchSize); err != nil {
 			return err
 		}
 	}
-	return fixed(from, to, rw, unix.MAP_PRIVATE|unix.MAP_ANON, -1)
+	fixed := func(at, end, prot, flags, fd int) {
+		if err == nil && at < end {
+			_, err = unix.MmapPtr(fd, 0, unsafe.Add(e.base, at), uintptr(end-at), prot, flags|unix.MAP_FIXED)
+		}
+	}
+	fixed(0, first, rw, anonymous, -1)
+	for at := first; at < from; at += scratchSize {
+		fixed(at, min(at+scratchSize, from), rw, unix.MAP_SHARED, e.scratch)
+	}
+	fixed(from, to, rw, anonymous, -1)
+	fixed(to, len(e.area), unix.PROT_NONE, anonymous|unix.MAP_NORESERVE, -1)
+	return err
 }

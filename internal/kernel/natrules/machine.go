@@ -2,16 +2,15 @@ package natrules
 
 // machine runs the steps of one rule.
 type machine struct {
-	packet   *packet
-	state    state
-	hook     int
-	priority int32
-	regs     [64]partial // NFT_REG32_00 to NFT_REG32_15
-	origins  [16]origin  // by register of 4 bytes: what was loaded there
-	notrack  bool        // the rule takes the packet out of connection tracking
-	split    *split      // the first question whose answer depends on the packet
-	asked    bool        // a match asked for the socket
-	later    bool        // the packet is not the first of its connection
+	packet    *packet
+	state     state
+	hook      int
+	priority  int32
+	registers []content // of nf_tables
+	notrack   bool      // the rule takes the packet out of connection tracking
+	split     *split    // the first question whose answer depends on the packet
+	asked     bool      // a match asked for the socket
+	later     bool      // the packet is not the first of its connection
 }
 
 // split is a set that holds a field of some packets of a kind, and not of the others.
@@ -62,14 +61,12 @@ func (d dim) beforeNAT() dim {
 	return d
 }
 
-func (m *machine) value(d dim) value { return m.packet.value(m.seen(d)) }
-
 // masked says whether a field has the bits of want where mask has ones.
 func (m *machine) masked(d dim, want, mask []byte) truth {
-	if isPrefix(mask) {
-		return m.is(d, ranges{maskSpan(want, mask)})
+	if !isPrefix(mask) {
+		return maybe
 	}
-	return m.value(d).masked(want, mask)
+	return m.is(d, ranges{maskSpan(want, mask)})
 }
 
 // srcLocal says whether the source is an address of this node, or, onOut, of the interface that the packet leaves by.
@@ -92,21 +89,23 @@ func (m *machine) srcLocal(onOut bool) truth {
 // early reports whether the packet has no way out yet, or not the final one.
 func (m *machine) early() bool { return m.seen(dimDst) != dimDst || m.hook == hookPrerouting }
 
-func (m *machine) out() (index, name value) {
+// out is the interface that the packet leaves by: one of these; nil: not known.
+func (m *machine) out() []Interface {
 	if m.early() {
-		return unknownValue(4), unknownValue(16)
+		return nil
 	}
-	return m.packet.oif, m.packet.oifname
+	return m.packet.out
 }
 
-func (m *machine) in() (index, name value) {
+// in is the interface that it came in by: the zero Interface where there is none.
+func (m *machine) in() []Interface {
 	p := m.packet
 	switch {
 	case m.hook == hookOutput:
-		return knownValue(make([]byte, 4)), knownValue(make([]byte, 16))
-	case m.hook == hookPostrouting && !p.outer && p.socket != yes:
-		return p.iif.orZero(), p.iifname.orZero() // before 5.7 there is none at POSTROUTING
+		return []Interface{{}}
+	case m.hook == hookPostrouting && !p.outer && p.socket != yes && p.in != nil:
+		return append([]Interface{{}}, p.in...) // before 5.7 there is none at POSTROUTING
 	default:
-		return p.iif, p.iifname
+		return p.in
 	}
 }

@@ -1,6 +1,7 @@
 package natrules
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -73,37 +74,6 @@ func (e *exprs) say(nft, xt string) {
 	}
 }
 
-// reg is the byte offset of a register: NFT_REG_1 to 4 are 16 bytes each, NFT_REG32_00 (8) to 15 4 bytes, in the same place.
-func reg(number uint32) (int, bool) {
-	switch {
-	case number >= 1 && number <= 4:
-		return int(number-1) * 16, true
-	case number >= 8 && number <= 23:
-		return int(number-8) * 4, true
-	}
-	return 0, false
-}
-
-func (m *machine) load(register uint32, v value) {
-	at, ok := reg(register)
-	if !ok {
-		return
-	}
-	n := copy(m.regs[at:], v)
-	for ; n%4 != 0 && at+n < len(m.regs); n++ { // the rest of the last register is zeroed
-		m.regs[at+n] = partial{0, 0xff}
-	}
-	clear(m.origins[at/4 : (at+n)/4])
-}
-
-func (m *machine) read(register uint32, n int) value {
-	at, ok := reg(register)
-	if !ok || n < 0 || at+n > len(m.regs) {
-		return unknownValue(max(0, min(n, 64)))
-	}
-	return value(m.regs[at : at+n])
-}
-
 // expression parses one expression. One that is not known may match or not, and may do anything.
 func (e *exprs) expression(name string, n nested) step {
 	switch name {
@@ -140,15 +110,17 @@ func (e *exprs) expression(name string, n nested) step {
 		} else {
 			e.say(name, "-j "+strings.ToUpper(name))
 		}
-		return func(*machine) effect { return goOn }
+		return proceed
 	case "reject":
 		e.say(name, "-j REJECT")
 		return dropped
 	case "redir":
 		e.say("redirect", "-j REDIRECT")
-		return func(*machine) effect { return ends(verdict{kind: verdictAccept}) }
-	case "byteorder", "numgen", "hash", "rt", "socket", "osf", "xfrm", "tunnel", "exthdr", "inner":
-		return e.unknownLoad(name, n)
+		return accepted
+	case "rt":
+		return e.route(n)
+	case "byteorder", "numgen", "hash", "socket", "osf", "xfrm", "tunnel", "exthdr", "inner":
+		return e.unknownLoad(name)
 	case "limit", "quota", "connlimit":
 		e.say(name, "-m "+name)
 		return unclear
@@ -164,13 +136,12 @@ func (e *exprs) expression(name string, n nested) step {
 
 // unknownLoad is an expression that loads a register from something that is not known here. Their DREG numbers differ, so every
 // register is taken for changed.
-func (e *exprs) unknownLoad(name string, _ nested) step {
+func (e *exprs) unknownLoad(name string) step {
 	for r := range uint32(24) {
 		e.regs[r] = operand{text: name}
 	}
 	return func(m *machine) effect {
-		clear(m.regs[:])
-		clear(m.origins[:])
+		m.registers = nil
 		return goOn
 	}
 }
@@ -181,12 +152,9 @@ func (e *exprs) immediate(n nested) step {
 	if v, ok := data[2]; ok {
 		return e.verdict(parseNested(v))
 	}
-	e.regs[dreg] = operand{raw: append([]byte(nil), data[1]...), isRaw: true}
-	v := knownValue(data[1])
-	return func(m *machine) effect {
-		m.load(dreg, v)
-		return goOn
-	}
+	raw := bytes.Clone(data[1])
+	e.regs[dreg] = operand{raw: raw, isRaw: true}
+	return loads(dreg, func(*machine) content { return content{size: len(raw), values: [][]byte{raw}} })
 }
 
 func (e *exprs) verdict(n nested) step {
@@ -222,35 +190,25 @@ func (e *exprs) verdictOf(n nested) (v verdict, text, xt string) {
 // NFTA_BITWISE_SREG 1, DREG 2, LEN 3, MASK 4, XOR 5, OP 6: (sreg & mask) ^ xor; other operations are not followed.
 func (e *exprs) bitwise(n nested) step {
 	sreg, dreg, size, op := n.be32(1), n.be32(2), int(n.be32(3)), n.be32(6)
-	mask, xor := append([]byte(nil), n.value(4)...), append([]byte(nil), n.value(5)...)
+	mask, xor := bytes.Clone(n.value(4)), bytes.Clone(n.value(5))
 	o := e.regs[sreg]
 	o.mask, o.xor = mask, xor
 	e.regs[dreg] = o
 	known := op == 0 && len(mask) == size && len(xor) == size && size <= 64
-	return func(m *machine) effect {
-		if !known {
-			m.load(dreg, unknownValue(max(0, min(size, 64))))
-			return goOn
+	return loads(dreg, func(m *machine) content {
+		c := m.read(sreg)
+		if !known || c.size != size {
+			return content{size: max(0, min(size, 64))}
 		}
-		v, from := append(value(nil), m.read(sreg, size)...), m.origin(sreg)
-		for i := range v {
-			v[i].known |= ^mask[i]
-			v[i].bits = (v[i].bits&mask[i] ^ xor[i]) & v[i].known
-		}
-		if from.mask != nil || !allZero(xor) || size != from.size {
-			from = origin{}
-		}
-		from.mask = mask
-		m.loadField(dreg, from, v)
-		return goOn
-	}
+		return c.bitwise(mask, xor)
+	})
 }
 
 var cmpNames = [...]string{"==", "!=", "<", "<=", ">", ">="}
 
 // NFTA_CMP_SREG 1, OP 2, DATA 3; EQ 0, NEQ 1, LT 2, LTE 3, GT 4, GTE 5.
 func (e *exprs) cmp(n nested) step {
-	sreg, op, data := n.be32(1), n.be32(2), append([]byte(nil), n.value(3)...)
+	sreg, op, data := n.be32(1), n.be32(2), bytes.Clone(n.value(3))
 	if int(op) >= len(cmpNames) || len(data) == 0 {
 		e.say("(cmp)", "")
 		return unclear
@@ -258,19 +216,20 @@ func (e *exprs) cmp(n nested) step {
 	e.compare(e.regs[sreg], op, data)
 	e.rule.asks |= e.regs[sreg].asks(data)
 	return matchStep(func(m *machine) truth {
+		c := m.read(sreg)
 		switch op {
 		case 0:
-			return m.equal(sreg, data)
+			return m.equal(c, data)
 		case 1:
-			return m.equal(sreg, data).not()
+			return m.equal(c, data).not()
 		case 2:
-			return m.atLeast(sreg, data).not()
+			return m.atLeast(c, data).not()
 		case 3:
-			return m.atMost(sreg, data)
+			return m.atMost(c, data)
 		case 4:
-			return m.atMost(sreg, data).not()
+			return m.atMost(c, data).not()
 		default:
-			return m.atLeast(sreg, data)
+			return m.atLeast(c, data)
 		}
 	})
 }
@@ -278,7 +237,7 @@ func (e *exprs) cmp(n nested) step {
 // NFTA_RANGE_SREG 1, OP 2, FROM_DATA 3, TO_DATA 4.
 func (e *exprs) rangeOf(n nested) step {
 	sreg, op := n.be32(1), n.be32(2)
-	from, to := append([]byte(nil), n.value(3)...), append([]byte(nil), n.value(4)...)
+	from, to := bytes.Clone(n.value(3)), bytes.Clone(n.value(4))
 	if len(from) == 0 || len(from) != len(to) {
 		return unclear
 	}
@@ -295,7 +254,7 @@ func (e *exprs) rangeOf(n nested) step {
 	if text != "" {
 		e.xt.rest = append(e.xt.rest, "("+text+")")
 	}
-	return matchStep(func(m *machine) truth { return invertIf(m.inRange(sreg, from, to), op == 1) })
+	return matchStep(func(m *machine) truth { return invertIf(m.inRange(m.read(sreg), from, to), op == 1) })
 }
 
 // xtables: NFTA_MATCH_NAME 1, REV 2, INFO 3; NFTA_TARGET_* alike. The info is as in a legacy table.

@@ -4,104 +4,116 @@ import (
 	"fmt"
 )
 
-// NFTA_META_DREG 1, KEY 2, SREG 3; keys from enum nft_meta_keys.
-func (e *exprs) meta(n nested) step {
-	const (
-		metaProtocol, metaMark, metaIIF, metaOIF, metaIIFName, metaOIFName = 1, 3, 4, 5, 6, 7
-		metaUID, metaGID, metaNFProto, metaL4Proto                         = 10, 11, 15, 16
-	)
-	dreg, key, sreg := n.be32(1), n.be32(2), n.be32(3)
-	if n.has(3) {
-		return e.setMeta(key == metaMark, key, sreg)
-	}
-	known := map[uint32]operand{
-		metaProtocol: {text: "meta protocol"}, metaMark: {text: "meta mark", kind: kindMark},
-		metaIIF: {text: "iif", kind: kindMark}, metaOIF: {text: "oif", kind: kindMark},
-		metaIIFName: {text: "iifname", kind: kindName}, metaOIFName: {text: "oifname", kind: kindName},
-		metaUID: {text: "meta skuid", kind: kindUser}, metaGID: {text: "meta skgid", kind: kindUser},
-		metaNFProto: {text: "meta nfproto", kind: kindFamily}, metaL4Proto: {text: "meta l4proto", kind: kindProto},
-	}
-	o, ok := known[key]
-	if !ok {
-		o.text = fmt.Sprintf("meta (key %d)", key)
-	}
-	e.regs[dreg] = o
+// loads makes a step that loads a register.
+func loads(dreg uint32, f func(m *machine) content) step {
 	return func(m *machine) effect {
-		p := m.packet
-		v := unknownValue(16)
-		switch key {
-		case metaMark:
-			v = wordValue(m.state.mark)
-		case metaOIF:
-			v, _ = m.out()
-		case metaOIFName:
-			_, v = m.out()
-		case metaIIF:
-			v, _ = m.in()
-		case metaIIFName:
-			_, v = m.in()
-		case metaUID, metaGID: // without a socket the expression breaks off (nft_meta_get_eval_skugid)
-			m.loadField(dreg, origin{dim: dimUID + dim(key-metaUID), size: 4, native: true}, unknownValue(4))
-			return matched(m.socket())
-		case metaNFProto:
-			v = knownValue([]byte{nfIPv4})
-			if p.ipv6 {
-				v = knownValue([]byte{nfIPv6})
-			}
-		case metaL4Proto:
-			m.loadField(dreg, origin{dim: dimProto, size: 1}, m.value(dimProto))
-			return goOn
-		case metaProtocol:
-			v = knownValue([]byte{0x08, 0x00})
-			if p.ipv6 {
-				v = knownValue([]byte{0x86, 0xdd})
-			}
-		default:
-			v = v[:4]
-		}
-		m.load(dreg, v)
+		m.load(dreg, f(m))
 		return goOn
 	}
 }
 
-func (e *exprs) setMeta(mark bool, key, sreg uint32) step {
+// NFTA_META_DREG 1, KEY 2, SREG 3; keys from enum nft_meta_keys.
+func (e *exprs) meta(n nested) step {
+	dreg, key, sreg := n.be32(1), n.be32(2), n.be32(3)
+	if n.has(3) {
+		return e.setMark("meta", key == 3, key, sreg)
+	}
+	var o operand
+	var load func(m *machine) content
+	switch key {
+	case 1: // NFT_META_PROTOCOL
+		o.text, load = "meta protocol", func(m *machine) content { return constantOf(m, []byte{0x08, 0x00}, []byte{0x86, 0xdd}) }
+	case 3: // NFT_META_MARK
+		o = operand{text: "meta mark", kind: kindMark}
+		load = func(m *machine) content { w := m.state.mark; return content{size: 4, number: &w} }
+	case 4: // NFT_META_IIF
+		o, load = operand{text: "iif", kind: kindMark}, func(m *machine) content { return content{size: 4, values: indexes(m.in())} }
+	case 5: // NFT_META_OIF
+		o, load = operand{text: "oif", kind: kindMark}, func(m *machine) content { return content{size: 4, values: indexes(m.out())} }
+	case 6: // NFT_META_IIFNAME
+		o, load = operand{text: "iifname", kind: kindName}, func(m *machine) content { return content{size: 16, values: names(m.in())} }
+	case 7: // NFT_META_OIFNAME
+		o, load = operand{text: "oifname", kind: kindName}, func(m *machine) content { return content{size: 16, values: names(m.out())} }
+	case 10, 11: // NFT_META_SKUID, _SKGID: without a socket the expression breaks off (nft_meta_get_eval_skugid)
+		e.regs[dreg] = operand{text: [...]string{"meta skuid", "meta skgid"}[key-10], kind: kindUser}
+		return func(m *machine) effect {
+			m.load(dreg, content{size: 4, fields: []piece{{dim: dimUID + dim(key-10), size: 4, native: true}}})
+			return matched(m.socket())
+		}
+	case 15: // NFT_META_NFPROTO
+		o, load = operand{text: "meta nfproto", kind: kindFamily}, func(m *machine) content { return constantOf(m, []byte{nfIPv4}, []byte{nfIPv6}) }
+	case 16: // NFT_META_L4PROTO
+		o = operand{text: "meta l4proto", kind: kindProto}
+		load = func(*machine) content { return content{size: 1, fields: []piece{{dim: dimProto, size: 1}}} }
+	case 25: // NFT_META_SECPATH
+		o.text, load = "meta ipsec", func(m *machine) content { return flag(e.tables.lookups.policies.apply(m, true)) }
+	default:
+		o.text, load = fmt.Sprintf("meta (key %d)", key), func(*machine) content { return content{size: 16} }
+	}
+	e.regs[dreg] = o
+	return loads(dreg, load)
+}
+
+// constantOf is a constant that depends on the family of the packet.
+func constantOf(m *machine, ipv4, ipv6 []byte) content {
+	if m.packet.ipv6 {
+		ipv4 = ipv6
+	}
+	return content{size: len(ipv4), values: [][]byte{ipv4}}
+}
+
+func flag(t truth) content {
+	return content{size: 1, values: map[truth][][]byte{no: {{0}}, maybe: {{0}, {1}}, yes: {{1}}}[t]}
+}
+
+// NFTA_RT_DREG 1, KEY 2.
+func (e *exprs) route(n nested) step {
+	const ipsec = 4 // NFT_RT_XFRM
+	if n.be32(2) != ipsec {
+		return e.unknownLoad("rt")
+	}
+	e.regs[n.be32(1)] = operand{text: "rt ipsec"}
+	return loads(n.be32(1), func(m *machine) content { return flag(e.tables.lookups.policies.apply(m, false)) })
+}
+
+// setMark writes the mark of the packet or of its connection. What else is written does not matter.
+func (e *exprs) setMark(what string, mark bool, key, sreg uint32) step {
 	o := e.regs[sreg]
 	if !mark {
-		e.say(fmt.Sprintf("meta (key %d) set %s", key, o.value(kindHex)), "")
-		return func(*machine) effect { return goOn }
+		e.say(fmt.Sprintf("%s (key %d) set %s", what, key, o.value(kindHex)), "")
+		return proceed
 	}
-	text := "meta mark set " + o.value(kindMark)
+	text := what + " mark set " + o.value(kindMark)
 	e.say(text, text)
 	return func(m *machine) effect {
-		m.state.mark = wordOf(m.read(sreg, 4))
+		w := m.read(sreg).word()
+		if what == "ct" {
+			m.state.ctmark = w
+		} else {
+			m.state.mark = w
+		}
 		return goOn
 	}
 }
 
 // NFTA_PAYLOAD_DREG 1, BASE 2, OFFSET 3, LEN 4, SREG 5.
 func (e *exprs) payload(n nested) step {
-	const baseNetwork, baseTransport = 1, 2
+	const baseNetwork, baseTransport, most = 1, 2, 64
 	dreg, base, off, size := n.be32(1), n.be32(2), int(n.be32(3)), int(n.be32(4))
 	if n.has(5) {
 		e.say("(payload write)", "")
 		return unknownVerdict
 	}
-	if size > 64 || off > 1<<16 {
-		size, base = 0, 99
-	}
 	e.regs[dreg] = e.field(base, off, size)
-	return func(m *machine) effect {
-		switch base {
-		case baseNetwork:
-			m.loadHeader(dreg, m.network(), off, size)
-		case baseTransport:
-			m.loadHeader(dreg, m.transport(), off, size)
-		default:
-			m.load(dreg, unknownValue(size))
+	if size > most || base != baseNetwork && base != baseTransport {
+		return func(m *machine) effect {
+			m.load(dreg, content{size: most})
 			return matched(maybe)
 		}
-		return goOn
 	}
+	return loads(dreg, func(m *machine) content {
+		return content{size: size, fields: headerFields(base == baseTransport, m.packet.ipv6, off, size)}
+	})
 }
 
 // field names a part of a header.
@@ -110,79 +122,81 @@ func (e *exprs) field(base uint32, off, size int) operand {
 		base      uint32
 		off, size int
 	}
-	switch (place{base, off, size}) {
-	case place{1, 12, 4}:
-		return operand{text: "ip saddr", kind: kindAddr}
-	case place{1, 16, 4}:
-		return operand{text: "ip daddr", kind: kindAddr}
-	case place{1, 8, 16}:
-		return operand{text: "ip6 saddr", kind: kindAddr}
-	case place{1, 24, 16}:
-		return operand{text: "ip6 daddr", kind: kindAddr}
-	case place{1, 9, 1}:
-		return operand{text: "ip protocol", kind: kindProto}
-	case place{1, 6, 1}:
-		return operand{text: "ip6 nexthdr", kind: kindProto}
-	case place{2, 0, 2}:
-		return operand{text: "th sport", kind: kindPort}
-	case place{2, 2, 2}:
-		return operand{text: "th dport", kind: kindPort}
+	at := place{base, off, size}
+	if e.key.family == nfIPv4 && base == 1 && size < 4 && (off == 12 || off == 16) { // a prefix on a byte boundary
+		at.size = 4
 	}
-	if base == 1 && size < 4 && off == 12 || base == 1 && size < 4 && off == 16 { // a prefix on a byte boundary
-		name := map[int]string{12: "ip saddr", 16: "ip daddr"}[off]
-		if e.key.family == nfIPv4 {
-			return operand{text: name, kind: kindAddr}
-		}
+	o, ok := map[place]operand{
+		{1, 12, 4}:  {text: "ip saddr", kind: kindAddr},
+		{1, 16, 4}:  {text: "ip daddr", kind: kindAddr},
+		{1, 8, 16}:  {text: "ip6 saddr", kind: kindAddr},
+		{1, 24, 16}: {text: "ip6 daddr", kind: kindAddr},
+		{1, 9, 1}:   {text: "ip protocol", kind: kindProto},
+		{1, 6, 1}:   {text: "ip6 nexthdr", kind: kindProto},
+		{2, 0, 2}:   {text: "th sport", kind: kindPort},
+		{2, 2, 2}:   {text: "th dport", kind: kindPort},
+	}[at]
+	if !ok {
+		o.text = fmt.Sprintf("@%d,%d,%d", base, off*8, size*8)
 	}
-	return operand{text: fmt.Sprintf("@%d,%d,%d", base, off*8, size*8)}
+	return o
 }
 
-// NFTA_CT_DREG 1, KEY 2, DIRECTION 3, SREG 4; keys from enum nft_ct_keys.
+// NFTA_CT_DREG 1, KEY 2, DIRECTION 3, SREG 4; keys from enum nft_ct_keys. Without a flow the expression breaks off (nft_ct_get_eval), but
+// for the state.
 func (e *exprs) ct(n nested) step {
-	const ctState0, ctStatus, ctMark = 0, 2, 3
+	const keyMark = 3
 	dreg, key, sreg := n.be32(1), n.be32(2), n.be32(4)
 	if n.has(4) {
-		o := e.regs[sreg]
-		if key != ctMark {
-			e.say(fmt.Sprintf("ct (key %d) set", key), "")
-			return func(*machine) effect { return goOn }
-		}
-		e.say("ct mark set "+o.value(kindMark), "")
+		return e.setMark("ct", key == keyMark, key, sreg)
+	}
+	direction := n[3]
+	if o, d, ok := ctField(key); ok && len(direction) == 1 && direction[0] == 0 { // IP_CT_DIR_ORIGINAL
+		e.regs[dreg] = o
 		return func(m *machine) effect {
-			m.state.ctmark = wordOf(m.read(sreg, 4))
-			return goOn
+			at := m.original(d)
+			m.load(dreg, content{size: m.packet.size(at), fields: []piece{{dim: at, size: m.packet.size(at)}}})
+			return matched(tracked(m))
 		}
 	}
 	switch key {
-	case ctState0:
+	case 0: // NFT_CT_STATE
 		e.regs[dreg] = operand{text: "ct state", kind: kindState}
-	case ctMark:
+		return loads(dreg, func(m *machine) content {
+			s := ctState(m)
+			w := word{s.bits&^ctUntracked | s.bits&ctUntracked>>2, s.unknown&^(ctNAT|ctUntracked) | s.unknown&ctUntracked>>2}
+			return content{size: 4, number: &w}
+		})
+	case keyMark:
 		e.regs[dreg] = operand{text: "ct mark", kind: kindMark}
-	case ctStatus:
-		e.regs[dreg] = operand{text: "ct status"}
+		return func(m *machine) effect {
+			m.loadNumber(dreg, m.state.ctmark)
+			return matched(tracked(m))
+		}
 	default:
 		e.regs[dreg] = operand{text: fmt.Sprintf("ct (key %d)", key)}
-	}
-	return func(m *machine) effect {
-		switch key {
-		case ctState0:
-			s := ctState(m)
-			nft := word{s.bits &^ ctNAT, s.unknown &^ ctNAT}
-			if nft.bits&ctUntracked != 0 {
-				nft.bits = nftUntracked
-			}
-			if nft.unknown&ctUntracked != 0 {
-				nft.unknown ^= ctUntracked | nftUntracked
-			}
-			m.load(dreg, wordValue(nft))
-			return goOn
-		case ctMark:
-			m.load(dreg, wordValue(m.state.ctmark))
-		default:
-			m.load(dreg, unknownValue(16))
+		return func(m *machine) effect {
+			m.load(dreg, content{size: 16})
+			return matched(tracked(m))
 		}
-		return matched(tracked(m)) // without a flow the expression breaks off (nft_ct_get_eval)
 	}
+}
+
+// ctField is what a key names of the tuple of a flow's first packet.
+func ctField(key uint32) (o operand, d dim, ok bool) {
+	switch key {
+	case 8, 19, 21: // NFT_CT_SRC, _SRC_IP, _SRC_IP6
+		return operand{text: "ct original saddr", kind: kindAddr}, dimSrc, true
+	case 9, 20, 22: // NFT_CT_DST, _DST_IP, _DST_IP6
+		return operand{text: "ct original daddr", kind: kindAddr}, dimDst, true
+	case 10: // NFT_CT_PROTOCOL
+		return operand{text: "ct original protocol", kind: kindProto}, dimProto, true
+	case 11: // NFT_CT_PROTO_SRC
+		return operand{text: "ct original proto-src", kind: kindPort}, dimSport, true
+	case 12: // NFT_CT_PROTO_DST
+		return operand{text: "ct original proto-dst", kind: kindPort}, dimDport, true
+	}
+	return o, d, false
 }
 
 // NFTA_FIB_DREG 1, RESULT 2, FLAGS 3; only the type of an address is known.
@@ -197,25 +211,24 @@ func (e *exprs) fib(n nested) step {
 		text += " daddr"
 	}
 	e.regs[dreg] = operand{text: text + " type", kind: kindAddrType}
-	return func(m *machine) effect {
+	return loads(dreg, func(m *machine) content {
 		const unicast, local = 1, 2 // RTN_UNICAST, RTN_LOCAL
-		v := word{unknown: ^uint32(0)}
+		w := word{unknown: ^uint32(0)}
 		switch {
 		case result != resultType:
 		case flags == flagSrc:
 			switch m.srcLocal(false) {
 			case yes:
-				v = word{bits: local}
+				w = word{bits: local}
 			case no:
-				v = word{bits: unicast}
+				w = word{bits: unicast}
 			}
 		case flags == flagDst && m.seen(dimDst) != dimDst: // it may be for this node, before nat
 		case flags == flagDst && m.packet.dstUnicast == yes:
-			v = word{bits: unicast}
+			w = word{bits: unicast}
 		case flags == flagDst: // unicast 1, broadcast 3 or multicast 5: bit 0 is set, so it is not local
-			v = word{bits: 1, unknown: 6}
+			w = word{bits: 1, unknown: 6}
 		}
-		m.load(dreg, wordValue(v))
-		return goOn
-	}
+		return content{size: 4, number: &w}
+	})
 }

@@ -55,9 +55,9 @@ func (s *saved) comparison(o operand, op uint32, data []byte, value string) bool
 	case "meta mark":
 		mask := ^uint32(0)
 		if o.mask != nil {
-			mask = wordOf(knownValue(o.mask)).bits
+			mask = native(o.mask)
 		}
-		s.rest = append(s.rest, "-m mark "+not+"--mark "+markText(wordOf(knownValue(data)).bits, mask))
+		s.rest = append(s.rest, "-m mark "+not+"--mark "+markText(native(data), mask))
 	default:
 		return false
 	}

@@ -134,15 +134,15 @@ func (s *nftSet) match(m *machine, register uint32, e *setElement) truth {
 		end = e.key
 	}
 	if len(s.fields) < 2 {
-		return m.inRange(register, e.key, end)
+		return m.inRange(m.read(register), e.key, end)
 	}
 	t, at := yes, 0
-	start, ok := reg(register)
+	start, ok := registerAt(register)
 	for _, n := range s.fields { // each field starts a register of its own
 		if !ok || n <= 0 || at+n > len(e.key) {
 			return maybe
 		}
-		t = t.and(m.inRange(firstRegister+uint32((start+at)/4), e.key[at:at+n], end[at:at+n])) //nolint:gosec // there are 16
+		t = t.and(m.inRange(m.readAt(start+at/4), e.key[at:at+n], end[at:at+n]))
 		at += (n + 3) &^ 3
 	}
 	return t
@@ -195,12 +195,12 @@ func (e *exprs) lookup(n nested) step {
 			if isMap && dreg == 0 {
 				return effect{match: maybe, verdict: &verdict{kind: verdictUnknown}}
 			}
-			m.load(dreg, unknownValue(16))
+			m.load(dreg, content{size: 16})
 			return matched(maybe)
 		}
-		if o := m.origin(sreg); o.known && o.mask == nil && !isMap && !o.native {
-			if all, ok := set.union(o.size); ok {
-				return matched(invertIf(m.is(o.dim, all), invert))
+		if c := m.read(sreg); len(c.fields) == 1 && c.mask == nil && !isMap && !c.fields[0].native && c.size == m.packet.size(c.fields[0].dim) {
+			if all, ok := set.union(c.size); ok {
+				return matched(invertIf(m.is(c.fields[0].dim, all), invert))
 			}
 		}
 		found, hits := no, []*setElement{}
@@ -224,11 +224,11 @@ func (e *exprs) lookup(n nested) step {
 		case found == no:
 			return matched(no)
 		case dreg != 0:
-			v := unknownValue(16)
-			if len(hits) == 1 {
-				v = knownValue(parseNested(hits[0].data)[1])
+			c := content{size: 16}
+			if data := parseNested(hits[0].data)[1]; len(hits) == 1 {
+				c = content{size: len(data), values: [][]byte{data}}
 			}
-			m.load(dreg, v)
+			m.load(dreg, c)
 			return matched(found)
 		default:
 			var either []verdict

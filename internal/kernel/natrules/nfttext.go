@@ -13,7 +13,7 @@ func (o operand) value(kind operandKind) string {
 	case o.isRaw:
 		return constant(kind, o.raw)
 	case o.mask != nil && o.kind == kindMark:
-		mask, xor := wordOf(knownValue(o.mask)).bits, wordOf(knownValue(o.xor)).bits
+		mask, xor := native(o.mask), native(o.xor)
 		switch {
 		case mask == ^uint32(0):
 			return fmt.Sprintf("%s ^ 0x%08x", o.text, xor)
@@ -38,9 +38,9 @@ func (o operand) asks(data []byte) uint32 {
 	}
 	mask := ^uint32(0)
 	if o.mask != nil {
-		mask = wordOf(knownValue(o.mask)).bits
+		mask = native(o.mask)
 	}
-	return asked(wordOf(knownValue(data)).bits, mask)
+	return asked(native(data), mask)
 }
 
 // constant writes a value as nft does.
@@ -48,7 +48,7 @@ func constant(kind operandKind, b []byte) string {
 	switch kind {
 	case kindMark:
 		if len(b) == 4 {
-			return fmt.Sprintf("0x%08x", wordOf(knownValue(b)).bits)
+			return fmt.Sprintf("0x%08x", native(b))
 		}
 	case kindPort:
 		if len(b) == 2 {
@@ -70,7 +70,7 @@ func constant(kind operandKind, b []byte) string {
 		}
 	case kindUser:
 		if len(b) == 4 {
-			return strconv.FormatUint(uint64(wordOf(knownValue(b)).bits), 10)
+			return strconv.FormatUint(uint64(native(b)), 10)
 		}
 	case kindFamily:
 		if len(b) == 1 {
@@ -78,13 +78,13 @@ func constant(kind operandKind, b []byte) string {
 		}
 	case kindAddrType:
 		if len(b) == 4 {
-			if n := wordOf(knownValue(b)).bits; int(n) < len(addrTypes()) {
+			if n := native(b); int(n) < len(addrTypes()) {
 				return strings.ToLower(addrTypes()[n])
 			}
 		}
 	case kindState:
 		if len(b) == 4 {
-			return stateNames(wordOf(knownValue(b)).bits, "invalid", "established", "related", "new", "", "", "untracked")
+			return stateNames(native(b), "invalid", "established", "related", "new", "", "", "untracked")
 		}
 	}
 	return fmt.Sprintf("0x%x", b)
@@ -120,10 +120,7 @@ func (e *exprs) compare(o operand, op uint32, data []byte) {
 }
 
 func prefixText(data, mask []byte, ipv6 bool) string {
-	n := 4
-	if ipv6 {
-		n = 16
-	}
+	n := addrLen(ipv6)
 	if mask == nil {
 		for range data {
 			mask = append(mask, 0xff)

@@ -49,24 +49,17 @@ func knownField(r ranges) field { return field{r, true} }
 // packet is a kind of packet that leaves this node: every combination of its fields occurs. A rule that matches some of them splits
 // it. What is not known makes a rule that asks for it match maybe.
 type packet struct {
-	ipv6         bool
-	outer        bool // the outer VXLAN packet; false: the inner one, on its way into the VXLAN device
-	fields       [dimensions]field
-	oif          value // index, host order
-	oifname      value // IFNAMSIZ bytes
-	iif, iifname value
-	own, ownOut  field // addresses of this namespace, and those of the interface the packet leaves by
-	dstUnicast   truth // the destination is neither multicast nor broadcast
-	socket       truth // it belongs to a socket of this namespace
-	masquerade   netip.Addr
+	ipv6        bool
+	outer       bool // the outer VXLAN packet; false: the inner one, on its way into the VXLAN device
+	fields      [dimensions]field
+	out, in     []Interface // by which it leaves and comes in: one of these, the zero Interface for none; nil: not known
+	own, ownOut field       // addresses of this namespace, and those of the interface the packet leaves by
+	dstUnicast  truth       // the destination is neither multicast nor broadcast
+	socket      truth       // it belongs to a socket of this namespace
+	masquerade  netip.Addr
 }
 
-func (p *packet) addrLen() int {
-	if p.ipv6 {
-		return 16
-	}
-	return 4
-}
+func (p *packet) addrLen() int { return addrLen(p.ipv6) }
 
 func (p *packet) size(d dim) int {
 	switch d {
@@ -79,15 +72,6 @@ func (p *packet) size(d dim) int {
 	default:
 		return 2
 	}
-}
-
-// value is a field as far as all packets of the kind have it alike.
-func (p *packet) value(d dim) value {
-	f := &p.fields[d]
-	if !f.known {
-		return unknownValue(p.size(d))
-	}
-	return f.set.common(p.size(d))
 }
 
 // with is p with another set for one field.
@@ -161,11 +145,10 @@ func outerPacket(port *Port, way *Way, ipv6 bool) *packet {
 			p.dstUnicast = maybe
 		}
 	}
-	p.oif, p.oifname = commonInterface([]Interface{way.Out})
-	p.iif, p.iifname = unknownValue(4), unknownValue(16)
+	p.out = known(way.Out)
 	if len(port.Devices) > 0 {
 		// At POSTROUTING there is none, or, from 5.7, the VXLAN device (ip_output takes skb->dev).
-		p.iif, p.iifname = commonInterface(append([]Interface{{}}, port.Devices...))
+		p.in = append([]Interface{{}}, port.Devices...)
 	}
 	p.setOwn(port.Own, way.Out.Addrs)
 	p.masquerade = way.Masquerade
@@ -204,10 +187,9 @@ func innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
 	if s.In == nil {
 		p.fields[dimUID], p.fields[dimGID] = knownField(everyUser), knownField(everyUser)
 	}
-	p.oif, p.oifname = commonInterface([]Interface{s.Out})
-	p.iif, p.iifname = knownValue(make([]byte, 4)), knownValue(make([]byte, 16))
+	p.out, p.in = known(s.Out), []Interface{{}}
 	if s.In != nil {
-		p.iif, p.iifname = commonInterface(s.In)
+		p.in = known(s.In...)
 	}
 	return p
 }
@@ -226,21 +208,31 @@ func prefixesOf(prefixes []netip.Prefix, n int) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return !p.IsValid() || p.Addr().BitLen() != n*8 })
 }
 
-// commonInterface is the index and name that all have alike. An interface of which nothing is known has neither; the zero Interface
-// among others is none at all.
-func commonInterface(all []Interface) (index, name value) {
-	if len(all) == 0 || len(all) == 1 && all[0].Name == "" {
-		return unknownValue(4), unknownValue(16)
+// known are interfaces; nil where all that is known of them is that there is one.
+func known(all ...Interface) []Interface {
+	if len(all) == 1 && all[0].Name == "" {
+		return nil
 	}
-	var indexes, names [][]byte
+	return all
+}
+
+// indexes are those of interfaces in host order; nil where one is not known.
+func indexes(all []Interface) (values [][]byte) {
 	for _, i := range all {
-		names = append(names, ifnameBytes(i.Name))
-		if i.Index != 0 || i.Name == "" {
-			indexes = append(indexes, binary.NativeEndian.AppendUint32(nil, uint32(i.Index))) //nolint:gosec // an interface index is a positive int32
+		if i.Index == 0 && i.Name != "" {
+			return nil
 		}
+		values = append(values, binary.NativeEndian.AppendUint32(nil, uint32(i.Index))) //nolint:gosec // an interface index is a positive int32
 	}
-	if len(indexes) < len(names) {
-		indexes = nil
+	return values
+}
+
+// names are those of interfaces as the kernel compares them: padded with zeros to IFNAMSIZ.
+func names(all []Interface) (values [][]byte) {
+	for _, i := range all {
+		b := make([]byte, 16)
+		copy(b[:15], i.Name)
+		values = append(values, b)
 	}
-	return commonValue(4, indexes), commonValue(16, names)
+	return values
 }

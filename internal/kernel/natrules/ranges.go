@@ -102,7 +102,11 @@ func addrRanges(addrs []netip.Addr) ranges {
 }
 
 func prefixSpan(p netip.Prefix) span {
-	addr, mask := prefixBytes(p)
+	addr := p.Masked().Addr().AsSlice()
+	mask := make([]byte, len(addr))
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
 	return maskSpan(addr, mask)
 }
 
@@ -189,24 +193,6 @@ func (r ranges) within(s ranges) truth {
 	default:
 		return maybe
 	}
-}
-
-// common is the field of so many bytes, as far as all of r have it alike.
-func (r ranges) common(size int) value {
-	if len(r) == 0 {
-		return unknownValue(size)
-	}
-	first, last := r[0].first.bytes(size), r[len(r)-1].last.bytes(size)
-	v := unknownValue(size)
-	for i := range v {
-		alike := bits.LeadingZeros8(first[i] ^ last[i])
-		v[i].known = ^byte(0xff >> alike)
-		v[i].bits = first[i] & v[i].known
-		if alike < 8 {
-			break
-		}
-	}
-	return v
 }
 
 // prefixes writes r as prefixes; a span that is none in itself becomes several.

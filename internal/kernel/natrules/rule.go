@@ -133,6 +133,9 @@ func (n natRange) target() string {
 		}
 	}
 	if n.flags&rangeProtoSpec != 0 {
+		if n.min.Is6() && s != "" {
+			s = "[" + s + "]"
+		}
 		s += fmt.Sprintf(":%d-%d", n.minPort, n.maxPort)
 	}
 	return s
