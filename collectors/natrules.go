@@ -132,7 +132,7 @@ func natRulesMetrics() Metrics {
 	each := func(samples func(r *natrules.Ruleset, emit Emit)) func(*node.Node, Emit) {
 		return func(n *node.Node, emit Emit) {
 			for i := range n.NATRules.Rulesets {
-				if r := &n.NATRules.Rulesets[i]; node.Status(r.Status) == node.OK {
+				if r := &n.NATRules.Rulesets[i]; r.Status == node.OK {
 					samples(r, emit)
 				}
 			}

@@ -269,7 +269,7 @@ func TestNATRulesInterval(t *testing.T) {
 type refusedReader struct{}
 
 func (refusedReader) Read(context.Context, natrules.Input) (natrules.State, error) {
-	return natrules.State{Rulesets: []natrules.Ruleset{{Family: node.IPv4, Backend: natrules.NFT, Status: string(node.NotPermitted)}}}, fs.ErrPermission
+	return natrules.State{Rulesets: []natrules.Ruleset{{Family: node.IPv4, Backend: natrules.NFT, Status: node.NotPermitted}}}, fs.ErrPermission
 }
 
 func (refusedReader) Generation(context.Context) (uint32, bool) { return 0, false }

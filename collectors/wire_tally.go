@@ -56,17 +56,13 @@ func (t *wireTally) add(iface string, p capture.Packet) bool {
 	if p.Meta.Outgoing {
 		direction, peer = directionOut, v.Destination.Addr()
 	}
-	family := node.IPv4
-	if peer.Is6() {
-		family = node.IPv6
-	}
 	weight := 1.0
 	if p.Ratio > 0 {
 		weight = 1 / p.Ratio
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.packets[wireKey{family, direction, string(v.Kind)}] += weight
+	t.packets[wireKey{node.Family(peer), direction, string(v.Kind)}] += weight
 	if v.Kind != capture.Bad {
 		return false
 	}

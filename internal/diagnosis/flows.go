@@ -84,10 +84,7 @@ func sortPorts(n *node.Node) ports {
 		p.add(sourceKey{k, s.Address.Unmap()}, natted{flows: s.Flows, remaining: s.Remaining, seen: s.Seen, born: s.Born, used: s.Used})
 	}
 	for _, f := range n.Conntrack.NATFlows {
-		k := portKey{node.IPv6, f.Destination.Port()}
-		if f.Destination.Addr().Unmap().Is4() {
-			k.family = node.IPv4
-		}
+		k := portKey{node.Family(f.Destination.Addr()), f.Destination.Port()}
 		text := fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource, f.NATDestination)
 		p.add(sourceKey{k, f.Source.Addr().Unmap()}, natted{quotes: []Evidence{{"NATed flow", text}}})
 	}

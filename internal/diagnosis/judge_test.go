@@ -164,7 +164,7 @@ func trapCases() []testCase {
 			state: Healthy, a: Clear, b: Clear, codes: []Code{CodeNotracked}, says: []string{"the VXLAN port is not tracked"},
 		}},
 		{"NOTRACK holds even where another backend was not readable", once(notrack, flows(0, 0), func(n *node.Node) {
-			n.NATRules.Rulesets[1].Status = string(node.NotPermitted)
+			n.NATRules.Rulesets[1].Status = node.NotPermitted
 		}), want{state: Healthy, b: Clear}},
 		{"NOTRACK: NATed entries that are left mean nothing", once(notrack, nattedFrom("10.0.0.1", 2)), want{
 			state: Healthy, b: Clear, codes: []Code{CodeLeftOver}, not: []Code{CodeRulesContradicted, CodeNATSpoils}, says: []string{"2 NATed entries", "within 25s"},
@@ -220,7 +220,7 @@ func trapCases() []testCase {
 			Role: "not_understood", Table: "nat", Text: "-A POSTROUTING -m bpf --bytecode 1 -j MASQUERADE",
 		})), want{state: Exposed, b: Exposed, codes: []Code{CodeExposedUnread}, says: []string{"-m bpf --bytecode 1"}}},
 		{"cleared in nft, but the legacy rules were refused", once(func(n *node.Node) {
-			n.NATRules.Rulesets[0].Status, n.NATRules.Rulesets[0].Error = string(node.NotPermitted), "ip_tables: operation not permitted"
+			n.NATRules.Rulesets[0].Status, n.NATRules.Rulesets[0].Error = node.NotPermitted, "ip_tables: operation not permitted"
 		}), want{state: Exposed, b: Exposed, says: []string{"ip_tables: operation not permitted"}}},
 		{"no connection tracking on the node: nothing can be NATed", once(rulesRefused(), noConntrack()), want{
 			state: Healthy, b: Clear, says: []string{"connection tracking is not loaded"},

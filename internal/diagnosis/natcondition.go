@@ -129,12 +129,12 @@ func unreadRules(why string, rule *natrules.Rule) natCondition {
 func unreadRulesets(all []natrules.Ruleset) map[string]string {
 	unread := map[string]string{}
 	for _, r := range all {
-		if s := node.Status(r.Status); unread[r.Family] != "" || (s != node.NotPermitted && s != node.Failed) {
+		if s := r.Status; unread[r.Family] != "" || (s != node.NotPermitted && s != node.Failed) {
 			continue
 		}
 		why := r.Error
 		if why == "" {
-			why = r.Status
+			why = string(r.Status)
 		}
 		unread[r.Family] = r.Backend + " rules: " + why
 	}

@@ -59,7 +59,7 @@ func (j *judge) wire() {
 		j.raise(Failing)
 		f := Finding{
 			Code: CodeWireBad, Severity: Critical, Device: first.Interface, Port: first.Destination.Port(), Variant: first.Variant,
-			Family: family(first), Evidence: evidence,
+			Family: node.Family(first.Source.Addr()), Evidence: evidence,
 		}
 		if direction == directionIn {
 			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") arrive from " + list(peers) + "."
@@ -81,11 +81,4 @@ func captured(p node.BadPacket) string {
 		s += fmt.Sprintf(", source port %d before NAT", p.SourcePortPreNAT)
 	}
 	return s
-}
-
-func family(p *node.BadPacket) string {
-	if p.Source.Addr().Unmap().Is6() {
-		return node.IPv6
-	}
-	return node.IPv4
 }

@@ -11,6 +11,7 @@ import (
 	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/ethtool"
 	"vxlan_exporter/internal/kernel/kernelversion"
+	"vxlan_exporter/internal/kernel/label"
 	"vxlan_exporter/internal/kernel/natrules"
 	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/kernel/rtnl"
@@ -21,9 +22,17 @@ const Schema = 1
 
 // Address families as they stand in labels.
 const (
-	IPv4 = "ipv4"
-	IPv6 = "ipv6"
+	IPv4 = label.IPv4
+	IPv6 = label.IPv6
 )
+
+// Family is that of an address.
+func Family(a netip.Addr) string {
+	if a.Unmap().Is4() {
+		return IPv4
+	}
+	return IPv6
+}
 
 // Variants of the failure that a VXLAN device can be exposed to.
 const (

@@ -6,20 +6,21 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+
+	"vxlan_exporter/internal/kernel/label"
 )
 
-// Status says how one collector fared. The values are different answers and no consumer may mix them up: zero NATed
-// flows, no conntrack on this node, and "not permitted" lead to three different conclusions.
-type Status string
+// Status says how one collector fared.
+type Status = label.Status
 
-// The statuses.
+// The statuses, as package label explains them.
 const (
-	OK           Status = "ok"            // read completely
-	None         Status = "none"          // the node has no such thing (no conntrack in this kernel, no such table)
-	Unsupported  Status = "unsupported"   // this kernel cannot tell
-	NotPermitted Status = "not_permitted" // the kernel refused: a capability is missing
-	Failed       Status = "failed"        // anything else, a missed deadline included
-	Disabled     Status = "disabled"      // switched off by a flag
+	OK           = label.OK
+	None         = label.None
+	Unsupported  = label.Unsupported
+	NotPermitted = label.NotPermitted
+	Failed       = label.Failed
+	Disabled     = label.Disabled
 )
 
 // Result is the outcome of one collector in an observation.

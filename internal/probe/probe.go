@@ -75,7 +75,7 @@ func Round(ctx context.Context, targets []Target, o Options) node.Path {
 		}
 	}
 	for i := range targets {
-		peer := node.PathPeer{Device: targets[i].Device, Family: family(targets[i].Peer), Peer: targets[i].Peer}
+		peer := node.PathPeer{Device: targets[i].Device, Family: node.Family(targets[i].Peer), Peer: targets[i].Peer}
 		for _, e := range all {
 			if e.target != &targets[i] {
 				continue
@@ -91,12 +91,6 @@ func Round(ctx context.Context, targets []Target, o Options) node.Path {
 	return p
 }
 
-func family(a netip.Addr) string {
-	if a.Unmap().Is4() {
-		return node.IPv4
-	}
-	return node.IPv6
-}
 
 // exchange is a conversation and where it takes place.
 type exchange struct {

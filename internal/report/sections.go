@@ -165,7 +165,7 @@ func rules(n *node.Node) table {
 	}}
 	for _, r := range n.NATRules.Rulesets {
 		guard, mark, random := string(r.MarkState), "-", "-"
-		if r.Status != string(node.OK) {
+		if r.Status != node.OK {
 			guard = "-"
 		}
 		if r.Mark != 0 {
@@ -174,7 +174,7 @@ func rules(n *node.Node) table {
 		if r.RandomFully != nil {
 			random = map[bool]string{true: "yes", false: "no"}[*r.RandomFully]
 		}
-		row := cells(r.Family, r.Backend, r.Status, guard, mark, random)
+		row := cells(r.Family, r.Backend, string(r.Status), guard, mark, random)
 		switch r.MarkState {
 		case natrules.MarkCleared:
 			row[3].Tone = good

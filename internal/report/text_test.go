@@ -102,7 +102,7 @@ func hostile(evil string) diagnosis.Look {
 		n.Sockets[0].Family = evil
 		n.Conntrack.Ports = append(n.Conntrack.Ports, node.ConntrackPort{Family: evil, Port: 1, SNAT: 1, DNAT: 1})
 		n.NATRules.Rulesets[1] = natrules.Ruleset{
-			Family: evil, Backend: evil, Status: evil, Error: evil,
+			Family: evil, Backend: evil, Status: node.Status(evil), Error: evil,
 			MarkState: natrules.MarkState(evil),
 		}
 		n.NATRules.Outer[0].Why, n.NATRules.Outer[0].Rule.Text, n.NATRules.Outer[0].Rule.Table = natrules.Why(evil), evil,

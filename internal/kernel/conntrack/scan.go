@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/label"
 )
 
 const (
@@ -236,9 +238,9 @@ func threadClock() (time.Time, time.Duration) {
 func familyName(family uint8) string {
 	switch family {
 	case unix.AF_INET:
-		return "ipv4"
+		return label.IPv4
 	case unix.AF_INET6:
-		return "ipv6"
+		return label.IPv6
 	}
 	return "all families"
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"vxlan_exporter/internal/kernel/kernelversion"
+	"vxlan_exporter/internal/kernel/label"
 )
 
 // defaultMasqueradeBit is kube-proxy's default iptables.masqueradeBit (0x4000).
@@ -12,7 +13,7 @@ const defaultMasqueradeBit = 14
 // ruleset is what was read of one family's rules in one backend.
 type ruleset struct {
 	family, backend string
-	status          string
+	status          label.Status
 	err             error
 	bases           []*base
 	postrouting     *chain // KUBE-POSTROUTING, or kube-proxy's own chain in its nftables mode; nil when there is none
@@ -20,19 +21,15 @@ type ruleset struct {
 
 func (r *ruleset) readable() bool { return r.status == statusOK || r.status == statusNone }
 
-// Values of Ruleset.Status, those of node.Status.
+// Words of Ruleset.
 const (
-	statusOK           = "ok"
-	statusNone         = "none"
-	statusNotPermitted = "not_permitted"
-	statusUnsupported  = "unsupported"
-	statusFailed       = "failed"
-)
-
-// Families, as they stand in labels.
-const (
-	familyIPv4 = "ipv4"
-	familyIPv6 = "ipv6"
+	statusOK           = label.OK
+	statusNone         = label.None
+	statusNotPermitted = label.NotPermitted
+	statusUnsupported  = label.Unsupported
+	statusFailed       = label.Failed
+	familyIPv4         = label.IPv4
+	familyIPv6         = label.IPv6
 )
 
 // judge says what the rules do to the packets of in.

@@ -5,6 +5,8 @@ package natrules
 import (
 	"net/netip"
 	"time"
+
+	"vxlan_exporter/internal/kernel/label"
 )
 
 // State is what the rules of this network namespace say.
@@ -21,10 +23,10 @@ const (
 
 // Ruleset is the judgement on one family's rules in one backend.
 type Ruleset struct {
-	Family  string `json:"family"`  // ipv4 or ipv6
-	Backend string `json:"backend"` // Legacy or NFT
-	Status  string `json:"status"`  // ok, none (no NAT rules there), not_permitted, unsupported or failed: the values of node.Status
-	Error   string `json:"error,omitempty"`
+	Family  string       `json:"family"`  // ipv4 or ipv6
+	Backend string       `json:"backend"` // Legacy or NFT
+	Status  label.Status `json:"status"`  // none: no NAT rules there
+	Error   string       `json:"error,omitempty"`
 
 	MarkState   MarkState `json:"masquerade_mark"`
 	Mark        uint32    `json:"mark,omitempty"`         // the masquerade mark found (or given); 0 when none
