@@ -91,7 +91,6 @@ func Round(ctx context.Context, targets []Target, o Options) node.Path {
 	return p
 }
 
-
 // exchange is a conversation and where it takes place.
 type exchange struct {
 	talk   conversation
