@@ -61,12 +61,11 @@ type Visitor interface {
 // Strategy is what the kernel is asked for.
 type Strategy string
 
-// The strategies. Auto chooses among the others before each scan; only those three describe a scan that was made.
+// The strategies. Auto chooses between the others before each scan; only those two describe a scan that was made.
 const (
 	Auto   Strategy = "auto"
 	Full   Strategy = "full"   // everything: most work, shortest time with softirqs held off
 	Filter Strategy = "filter" // UDP of one family, where enough of the table is UDP
-	Port   Strategy = "port"   // the exact ports, where walking the whole table takes less than MaxPortWalk
 )
 
 // Stats describes a completed scan. The JSON is part of a saved observation.
@@ -75,7 +74,7 @@ type Stats struct {
 	LongestReceive time.Duration `json:"longest_receive_ns"` // softirqs of that CPU were held off at most so long at a stretch
 	Entries        uint64        `json:"entries"`            // entries the kernel sent
 	Filtered       bool          `json:"filtered"`           // a filter was asked for and the kernel honored it (NLM_F_DUMP_FILTERED, and nothing else came back)
-	Strategy       Strategy      `json:"strategy"`           // full, filter or port
+	Strategy       Strategy      `json:"strategy"`           // full or filter
 
 	UDP      uint64        `json:"-"` // of the entries, UDP
 	CPU      time.Duration `json:"-"` // CPU time of the last attempt, kernel included

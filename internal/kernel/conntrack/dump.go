@@ -154,8 +154,7 @@ func (s *Scanner) entryMessage(payload []byte, flags uint16, d dump, v Visitor, 
 		}
 	}
 	// What another dump of this scan will bring too is left to that one.
-	if e.match < 0 || d.family != unix.AF_UNSPEC && e.family != d.family ||
-		d.port != 0 && s.want.targets[e.match].Port != d.port {
+	if e.match < 0 || d.family != unix.AF_UNSPEC && e.family != d.family {
 		return nil
 	}
 	if s.repeated(&e.flow) {

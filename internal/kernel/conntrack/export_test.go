@@ -12,6 +12,6 @@ const FilterBreak = filterBreak
 const MaxAttempts = maxAttempts
 
 // AppendRequest encodes a dump request.
-func AppendRequest(family uint8, udp bool, port uint16, seq, portID uint32) []byte {
-	return appendRequest(nil, dump{family: family, udp: udp, port: port}, seq, portID)
+func AppendRequest(family uint8, udp bool, seq, portID uint32) []byte {
+	return appendRequest(nil, dump{family: family, udp: udp}, seq, portID)
 }

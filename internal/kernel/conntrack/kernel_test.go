@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var strategies = []conntrack.Strategy{conntrack.Auto, conntrack.Full, conntrack.Filter, conntrack.Port}
+var strategies = []conntrack.Strategy{conntrack.Auto, conntrack.Full, conntrack.Filter}
 
 // inNamespace runs f on a thread in a new namespace with the flows in its table.
 func inNamespace(t *testing.T, flows []conntracktest.Flow, f func(ns *labtest.NS, tab *conntracktest.Table) error) {

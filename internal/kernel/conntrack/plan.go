@@ -12,24 +12,20 @@ const (
 	costWalk   = 300 * time.Nanosecond  // walk over one entry, sent or not
 	costSend   = 1000 * time.Nanosecond // write one entry to the reply and read it, on top of that
 
-	entriesPerReceive = 36 // that fit in bufferSize when nothing is known yet: 224 bytes each
+	entriesPerReceive = 18 // that fit in bufferSize when nothing is known yet: 224 bytes each
 )
 
 const (
-	// MaxHold is the longest that Auto lets one receive hold softirqs off: well under the 2.5 ms that net.core.netdev_budget_usecs
+	// MaxHold is the longest that one receive may hold softirqs off: well under the 2.5 ms that net.core.netdev_budget_usecs
 	// (2 jiffies) and a busy CPU's backlog absorb without loss.
 	MaxHold = 2 * time.Millisecond
-
-	// MaxPortWalk is the longest walk over the whole table, estimated, at which the strategies Filter and Port are still followed
-	// when they are asked for by name.
-	MaxPortWalk = 10 * time.Millisecond
 
 	// plannedHold is the longest receive that a filter may be expected to need. The margin below MaxHold is for what changes
 	// between two scans: UDP entries live 30 s, and a filter that finds a quarter of them gone still keeps MaxHold.
 	plannedHold = 500 * time.Microsecond
 
-	// knowledgeLife is how long a count of UDP entries is trusted.
-	knowledgeLife = time.Minute
+	// knowledgeLife is how long a count of UDP entries is trusted: from one scan to the next at the slowest pace, a minute, and on.
+	knowledgeLife = 2 * time.Minute
 
 	slowScans = 3 // filtered scans in succession with a slow receive after which no filter is used
 
@@ -58,45 +54,26 @@ type planner struct {
 }
 
 // choose returns the dumps of the next scan; the slice is valid until the next call.
-func (p *planner) choose(fams []uint8, targets []Target, buckets, count uint64, now time.Time) (Strategy, []dump) {
+func (p *planner) choose(fams []uint8, buckets, count uint64, now time.Time) (Strategy, []dump) {
 	walk := p.walk(buckets, count)
-	resting := p.noFilter || now.Before(p.breakUntil)
-	switch {
-	case p.strategy == Full || resting:
-		return Full, p.full(fams, walk)
-	case p.strategy == Filter, p.strategy == Port && walk >= MaxPortWalk:
-		return Filter, p.filter(fams)
-	case p.strategy == Port:
-		return Port, p.port(targets)
-	case !p.known:
-		return Full, p.full(fams, walk)
-	}
-
-	best, cost := Full, walk+costSend*time.Duration(count)
-	if walk <= MaxHold {
-		if c := walk * time.Duration(len(targets)); c < cost {
-			best, cost = Port, c
-		}
-	}
-	var filter time.Duration
-	for _, f := range fams {
-		i := familyIndex(f)
-		if now.Sub(p.at[i]) > knowledgeLife || p.hold(walk, p.udp[i]) > plannedHold {
-			filter = cost // may not
-			break
-		}
-		filter += walk + costSend*time.Duration(p.udp[i])
-	}
-	if filter < cost {
-		best = Filter
-	}
-	switch best {
-	case Port:
-		return Port, p.port(targets)
-	case Filter:
+	filter := p.strategy == Filter || p.strategy == Auto && p.filterPays(fams, walk, count, now)
+	if filter && !p.noFilter && !now.Before(p.breakUntil) {
 		return Filter, p.filter(fams)
 	}
 	return Full, p.full(fams, walk)
+}
+
+// filterPays reports whether filtered dumps are expected to take less CPU than everything, in receives that are short enough.
+func (p *planner) filterPays(fams []uint8, walk time.Duration, count uint64, now time.Time) bool {
+	cost := time.Duration(0)
+	for _, f := range fams {
+		i := familyIndex(f)
+		if now.Sub(p.at[i]) > knowledgeLife || p.hold(walk, p.udp[i]) > plannedHold {
+			return false
+		}
+		cost += walk + costSend*time.Duration(p.udp[i])
+	}
+	return p.known && cost < walk+costSend*time.Duration(count)
 }
 
 // walk estimates the time to walk over the whole table.
@@ -132,35 +109,11 @@ func (p *planner) filter(fams []uint8) []dump {
 	return p.dumps
 }
 
-func (p *planner) port(targets []Target) []dump {
-	p.dumps = p.dumps[:0]
-	for _, t := range targets {
-		p.dumps = append(p.dumps, dump{family: t.Family, udp: true, port: t.Port})
-	}
-	return p.dumps
-}
-
-// sampleSize is how many entries tell what the rest of the table is made of: 36 UDP entries are then known to within a third.
-const sampleSize = 10000
-
-// sample takes note of a full scan that was spoiled half-way. A table that is resized faster than everything in it can be streamed
-// may still be read through a filter, and the part that came tells whether that is safe.
-func (p *planner) sample(dumps []dump, t *tally, count uint64, now time.Time) {
-	if p.strategy != Auto || dumps[0].family != unix.AF_UNSPEC || t.entries < sampleSize {
-		return
-	}
-	p.known = true
-	for i := range p.udp {
-		p.all[i] = uint64(float64(t.all[i]) / float64(t.entries) * float64(count))
-		p.udp[i], p.at[i] = uint64(float64(t.udp[i])/float64(t.entries)*float64(count)), now
-	}
-}
-
 // learn takes note of a completed scan and reports whether the kernel filtered.
 func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, count uint64, now time.Time) (filtered bool) {
 	for i := range p.udp {
 		for _, d := range dumps {
-			if d.family != unix.AF_UNSPEC && familyIndex(d.family) != i || d.port != 0 {
+			if d.family != unix.AF_UNSPEC && familyIndex(d.family) != i {
 				continue
 			}
 			p.udp[i], p.at[i] = t.udp[i], now
@@ -187,15 +140,11 @@ func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, coun
 	case t.flagged:
 		p.honored = true
 	}
-	limit := MaxHold
-	if p.strategy != Auto {
-		limit = MaxPortWalk
-	}
 	// The hash spreads entries evenly over the buckets, so where a filter matches too little every receive is slow. A single slow
 	// one among quick ones is an interrupt, or a virtual CPU that was taken away; three scans in a row with one are believed all
 	// the same.
 	switch {
-	case t.longest <= limit:
+	case t.longest <= MaxHold:
 		p.slow = 0
 	case t.cpu/time.Duration(max(1, t.receives)) > plannedHold:
 		p.slow = slowScans

@@ -8,12 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var oneTarget = []Target{{unix.AF_INET, 8472}}
-
 // scanned is a planner that has made a full scan of a table.
 func scanned(strategy Strategy, buckets, entries, udp uint64, now time.Time) *planner {
 	p := &planner{strategy: strategy}
-	t := &tally{entries: entries, receives: entries/36 + 2}
+	t := &tally{entries: entries, receives: entries/entriesPerReceive + 2}
 	t.all[0], t.udp[0] = entries, udp
 	p.learn(Full, []dump{{family: unix.AF_UNSPEC}}, t, buckets, entries, now)
 	return p
@@ -33,17 +31,16 @@ func TestChoice(t *testing.T) {
 		"100k, many UDP":              {Auto, 262144, 100000, 20000, Filter},
 		"10k, few UDP":                {Auto, 262144, 10000, 50, Full},
 		"10k, many UDP":               {Auto, 262144, 10000, 2000, Filter},
-		"10k in a small table":        {Auto, 16384, 4000, 50, Port},
+		"4k, in a small table":        {Auto, 16384, 4000, 50, Full},
+		"a thousand in a small table": {Auto, 16384, 1000, 50, Filter},
 		"nothing but a large table":   {Auto, 1 << 20, 10, 1, Full},
 		"full by name":                {Full, 262144, 1000000, 500000, Full},
 		"filter by name":              {Filter, 262144, 1000000, 10, Filter},
-		"port by name":                {Port, 65536, 10000, 10, Port},
-		"port by name, too long":      {Port, 262144, 100000, 10, Filter},
 		"absurd numbers of a procfs":  {Auto, 1 << 63, 1 << 63, 50, Full},
 		"absurd numbers, all of them": {Filter, ^uint64(0), ^uint64(0), ^uint64(0), Filter},
 	} {
 		p := scanned(c.strategy, c.buckets, c.entries, c.udp, now)
-		got, dumps := p.choose([]uint8{unix.AF_INET}, oneTarget, c.buckets, c.entries, now.Add(10*time.Second))
+		got, dumps := p.choose([]uint8{unix.AF_INET}, c.buckets, c.entries, now.Add(10*time.Second))
 		if got != c.want {
 			t.Errorf("%s: %s (%+v), want %s", name, got, dumps, c.want)
 		}
@@ -59,12 +56,10 @@ func TestChoiceBoundsTheHold(t *testing.T) {
 				for _, fams := range [][]uint8{{unix.AF_INET}, {unix.AF_INET6}, {unix.AF_INET, unix.AF_INET6}} {
 					p := scanned(Auto, buckets, entries, udp, now)
 					walk := p.walk(buckets, entries)
-					_, dumps := p.choose(fams, oneTarget, buckets, entries, now)
+					_, dumps := p.choose(fams, buckets, entries, now)
 					for _, d := range dumps {
 						sent := entries
 						switch {
-						case d.port != 0:
-							sent = 0
 						case d.udp:
 							sent = p.udp[familyIndex(d.family)]
 						case d.family != unix.AF_UNSPEC:
@@ -84,11 +79,11 @@ func TestChoiceBoundsTheHold(t *testing.T) {
 func TestFirstScanAndOldKnowledgeStreamEverything(t *testing.T) {
 	now := time.Now()
 	p := &planner{strategy: Auto}
-	if s, d := p.choose([]uint8{unix.AF_INET}, oneTarget, 1024, 10, now); s != Full || d[0].family != unix.AF_UNSPEC {
+	if s, d := p.choose([]uint8{unix.AF_INET}, 1024, 10, now); s != Full || d[0].family != unix.AF_UNSPEC {
 		t.Errorf("first scan: %s %+v", s, d)
 	}
 	p = scanned(Auto, 262144, 1000000, 100000, now)
-	if s, _ := p.choose([]uint8{unix.AF_INET}, oneTarget, 262144, 1000000, now.Add(2*knowledgeLife)); s != Full {
+	if s, _ := p.choose([]uint8{unix.AF_INET}, 262144, 1000000, now.Add(2*knowledgeLife)); s != Full {
 		t.Errorf("with old knowledge: %s", s)
 	}
 }
@@ -110,16 +105,16 @@ func TestSlowFilterRests(t *testing.T) {
 	} {
 		p := scanned(Auto, 262144, 1000000, 100000, now)
 		for _, l := range c.longest {
-			_, dumps := p.choose(fams, oneTarget, 262144, 1000000, now)
+			_, dumps := p.choose(fams, 262144, 1000000, now)
 			tally := &tally{longest: l, cpu: 1000 * c.mean, receives: 1000, flagged: true, udp: [2]uint64{100000}}
 			p.learn(Filter, dumps, tally, 262144, 1000000, now)
 		}
-		s, _ := p.choose(fams, oneTarget, 262144, 1000000, now)
+		s, _ := p.choose(fams, 262144, 1000000, now)
 		if rests := s == Full; rests != c.rests {
 			t.Errorf("%s: then %s", name, s)
 		}
 		p.at[0] = now.Add(filterBreak)
-		if s, _ := p.choose(fams, oneTarget, 262144, 1000000, now.Add(filterBreak)); s != Filter {
+		if s, _ := p.choose(fams, 262144, 1000000, now.Add(filterBreak)); s != Filter {
 			t.Errorf("%s: after the break %s", name, s)
 		}
 	}
@@ -132,35 +127,18 @@ func TestForeignEntriesShowInTheTime(t *testing.T) {
 	tl := &tally{entries: 1000, receives: 30, cpu: 300 * time.Millisecond}
 	tl.all[0], tl.udp[0] = 1000, 100
 	p.learn(Full, []dump{{family: unix.AF_UNSPEC}}, tl, 65536, 1000, now)
-	if s, _ := p.choose([]uint8{unix.AF_INET}, oneTarget, 65536, 1000, now); s != Full {
+	if s, _ := p.choose([]uint8{unix.AF_INET}, 65536, 1000, now); s != Full {
 		t.Errorf("%s, though a walk takes 0.3 s", s)
-	}
-}
-
-func TestSpoiledScanTellsWhetherToFilter(t *testing.T) {
-	now := time.Now()
-	full := []dump{{family: unix.AF_UNSPEC}}
-	for udp, want := range map[uint64]Strategy{5000: Filter, 50: Full} {
-		p := &planner{strategy: Auto}
-		p.sample(full, &tally{entries: 50000, udp: [2]uint64{udp}, all: [2]uint64{50000}}, 1000000, now)
-		if s, _ := p.choose([]uint8{unix.AF_INET}, oneTarget, 262144, 1000000, now); s != want {
-			t.Errorf("%d of 50000 entries are UDP: %s, want %s", udp, s, want)
-		}
-	}
-	p := &planner{strategy: Auto}
-	p.sample(full, &tally{entries: 100, udp: [2]uint64{100}}, 1000000, now)
-	if p.known {
-		t.Error("100 entries are taken for the whole table")
 	}
 }
 
 // As libnetfilter_conntrack's filter sends it, on a little-endian machine.
 func TestRequestBytes(t *testing.T) {
-	got := appendRequest(nil, dump{family: unix.AF_INET, udp: true, port: 8472}, 7, 9)
+	got := appendRequest(nil, dump{family: unix.AF_INET, udp: true}, 7, 9)
 	want := []byte{
-		56, 0, 0, 0, 1, 1, 1, 3, 7, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0,
-		24, 0, 1, 0x80, 20, 0, 2, 0x80, 5, 0, 1, 0, 17, 0, 0, 0, 6, 0, 3, 0, 0x21, 0x18, 0, 0,
-		12, 0, 25, 0x80, 8, 0, 1, 0, 0x28, 0, 0, 0,
+		48, 0, 0, 0, 1, 1, 1, 3, 7, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0,
+		16, 0, 1, 0x80, 12, 0, 2, 0x80, 5, 0, 1, 0, 17, 0, 0, 0,
+		12, 0, 25, 0x80, 8, 0, 1, 0, 0x08, 0, 0, 0,
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  % x\nwant % x", got, want)

@@ -39,7 +39,6 @@ const (
 	ctaFilterOrigFlags = 1
 
 	filterProtoNum = 1 << 3 // CTA_FILTER_F_CTA_PROTO_NUM
-	filterDstPort  = 1 << 5 // CTA_FILTER_F_CTA_PROTO_DST_PORT
 
 	sizeofNlMsghdr = 16
 	sizeofNfGenMsg = 4
@@ -47,9 +46,8 @@ const (
 
 // dump is one request to the kernel.
 type dump struct {
-	family uint8  // AF_UNSPEC: all
-	udp    bool   // ask for UDP only
-	port   uint16 // ask for this original destination port only; needs udp
+	family uint8 // AF_UNSPEC: all
+	udp    bool  // ask for UDP only
 }
 
 // filtered reports whether the request asks for a part of the family only. The mere family is a filter since 2.6.21, and sets no
@@ -64,15 +62,11 @@ func appendRequest(b []byte, d dump, seq, portID uint32) []byte {
 	if !d.udp {
 		return b
 	}
-	flags := uint32(filterProtoNum)
 	proto := nl.Append(nil, ctaProtoNum, []byte{unix.IPPROTO_UDP})
-	if d.port != 0 {
-		flags |= filterDstPort
-		proto = nl.Append(proto, ctaProtoDstPort, []byte{byte(d.port >> 8), byte(d.port)})
-	}
 	b = nl.Append(b, ctaTupleOrig|nl.Nested, nl.Append(nil, ctaTupleProto|nl.Nested, proto))
-	flag := nl.Append(nil, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, flags)) // host order, unlike all else here
-	b = nl.Append(b, ctaFilter|nl.Nested, flag)
+	// In host order, unlike all else here.
+	flags := nl.Append(nil, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, filterProtoNum))
+	b = nl.Append(b, ctaFilter|nl.Nested, flags)
 	binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
 	return b
 }

@@ -19,7 +19,7 @@ type Kernel struct {
 	IgnoreFilter bool                     // as before 5.8: everything of the family is sent, unmarked
 	IDs          func(i int) uint32       // CTA_ID of the i-th flow
 	Status       func(i int) uint32       // CTA_STATUS of the i-th flow; nil: IPS_CONFIRMED
-	PerDatagram  int                      // entries in a datagram; 0: 30
+	PerDatagram  int                      // entries in a datagram; 0: 15
 	Reply        func(r Request) [][]byte // answers instead, unless it returns nil
 	OnReceive    func(datagram int) error // called before each datagram of a reply is handed out
 	Pause        func(datagram int)       // likewise
@@ -152,7 +152,7 @@ func (k *Kernel) Answer(r Request) [][]byte {
 	}
 	per := k.PerDatagram
 	if per == 0 {
-		per = 30
+		per = 15
 	}
 	var out [][]byte
 	n := 0

@@ -34,6 +34,9 @@ func (b *builder) fresh(f *Flow) {
 		timeout = time.Hour
 	}
 	b.tuples(f)
+	if f.Replied {
+		b.be32(3, 2|4|8) // CTA_STATUS: IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED
+	}
 	b.be32(7, uint32(timeout/time.Second)) // CTA_TIMEOUT
 	b.zone(f)
 	if f.Proto == unix.IPPROTO_TCP {

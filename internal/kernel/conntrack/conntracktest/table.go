@@ -25,6 +25,7 @@ type Flow struct {
 	ReplySource, ReplyDestination netip.AddrPort
 
 	Timeout time.Duration // 0: one hour
+	Replied bool          // packets of both directions were seen, as of TCP and DNS; VXLAN never gets an answer
 }
 
 // Table creates and deletes entries over ctnetlink. It is not safe for concurrent use.
