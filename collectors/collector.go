@@ -13,11 +13,11 @@ import (
 
 // Collector is one source of the node's state.
 //
-// Observe reads it within ctx's deadline. known is what is known already (the devices and ports, for every collector
-// but the one that finds them) and must only be read. What was found is returned as a function that stores it, so that
-// a late answer can be thrown away without a race; fill may be non-nil together with an error, when a part could be
-// read. The error says what was read, from where, and what to do, and wraps a standard error that node.Classify
-// understands. Observe is never called twice at the same time.
+// Observe reads it within ctx's deadline. known is what is known already (for every collector but the one that finds
+// them: the devices and ports of now, and all else as the last observation found it) and must only be read. What was
+// found is returned as a function that stores it, so that a late answer can be thrown away without a race; fill may be
+// non-nil together with an error, when a part could be read. The error says what was read, from where, and what to do,
+// and wraps a standard error that node.Classify understands. Observe is never called twice at the same time.
 //
 // Describe and Publish are those of Metrics. Publish is not called when the observation has nothing of this collector.
 type Collector interface {

@@ -1,6 +1,7 @@
 package collectors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,26 +16,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Values that suit ConntrackConfig. MinInterval has no default of its own.
+// Values that suit ConntrackConfig. MinInterval and MaxCPU have no defaults of their own.
 const (
 	DefaultConntrackMinInterval = 10 * time.Second
+	DefaultConntrackMaxCPU      = 0.01
 	DefaultConntrackTimeout     = 5 * time.Second
 	DefaultConntrackIdleAfter   = 10 * time.Minute
 )
 
 // ConntrackConfig says where and how often the connection tracking table is read.
 type ConntrackConfig struct {
-	Proc        string             // where procfs is mounted; empty: /proc
-	Strategy    conntrack.Strategy // empty: conntrack.Auto
-	MinInterval time.Duration      // a result younger than this is served again; 0: every Observe scans
-	Timeout     time.Duration      // of one scan
-	IdleAfter   time.Duration      // Run rests when nothing has observed for so long
-	Open        conntrack.Opener   // nil: conntrack.Open
-	Logger      *slog.Logger       // of Run's changes of state; nil: none
+	Proc        string               // where procfs is mounted; empty: /proc
+	Strategy    conntrack.Strategy   // empty: conntrack.Auto
+	MinInterval time.Duration        // from one scan to the next, at least; 0: every Observe scans
+	MaxCPU      float64              // share of one CPU that this process may take before scans become rarer; 0: no bound
+	Timeout     time.Duration        // of one scan
+	IdleAfter   time.Duration        // Run rests when nothing has observed for so long
+	Open        conntrack.Opener     // nil: conntrack.Open
+	Spent       func() time.Duration // CPU time of this process so far; nil: as the kernel counts it
+	Logger      *slog.Logger         // of Run's changes of state; nil: none
 }
 
-// Conntrack counts the tracked and the NATed flows of every VXLAN port. However many ask, the table is scanned at most once in
-// MinInterval; Run adds the scans without which a short-lived flow would go unseen between two scrapes.
+// Conntrack counts the tracked and the NATed flows of every VXLAN port. However many ask, the table is scanned when a scan is due:
+// scanNeed.interval after the last one. Run makes those scans for which nobody asks in time.
 type Conntrack struct {
 	Metrics
 	conf    ConntrackConfig
@@ -49,6 +53,7 @@ type Conntrack struct {
 	mu       sync.Mutex // guards what follows
 	ports    []node.Port
 	observed time.Time // last Observe
+	lessons  scanLessons
 	result   conntrackResult
 }
 
@@ -56,6 +61,8 @@ type Conntrack struct {
 type conntrackResult struct {
 	found   node.Conntrack     // without the size of the table
 	tried   time.Time          // when the last scan ended, well or not
+	spent   time.Duration      // CPU time of this process by then
+	cost    time.Duration      // of this, since the scan before
 	targets []conntrack.Target // it looked for these
 	err     error
 }
@@ -70,6 +77,9 @@ func NewConntrack(c ConntrackConfig) *Conntrack {
 	}
 	if c.IdleAfter <= 0 {
 		c.IdleAfter = DefaultConntrackIdleAfter
+	}
+	if c.Spent == nil {
+		c.Spent = processCPU
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -90,13 +100,14 @@ func NewConntrack(c ConntrackConfig) *Conntrack {
 // Name is "conntrack".
 func (*Conntrack) Name() string { return "conntrack" }
 
-// Observe returns the result of a scan that is at most MinInterval old, and scans when there is none. When a scan fails the last
+// Observe returns the result of the last scan, and scans when one is due. When a scan fails the last
 // complete one is filled in, marked stale, and the error returned. The error wraps fs.ErrNotExist when nothing is tracked here,
 // fs.ErrPermission without CAP_NET_ADMIN, errors.ErrUnsupported when the kernel has no ctnetlink. The size of the table is filled in whatever happens: reading it
 // takes no privilege.
 func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
 	c.ports, c.observed = slices.Clone(known.Ports), time.Now()
+	c.lessons.learn(known, c.observed)
 	c.mu.Unlock()
 	select {
 	case c.observe <- struct{}{}:
@@ -109,8 +120,12 @@ func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error)
 		return nil, fmt.Errorf("conntrack: %w", err)
 	}
 	result, scanErr := c.freshResult(ctx)
+	c.mu.Lock()
+	interval := c.interval()
+	c.mu.Unlock()
 	return func(n *node.Node) {
 		n.Conntrack = result.found
+		n.Conntrack.ScanInterval = interval
 		n.Conntrack.Entries, n.Conntrack.Limit = table.Entries, table.Limit
 		n.Conntrack.Buckets, n.Conntrack.UDPTimeout = table.Buckets, table.UDPTimeout
 		if scan := result.found.Scan; scan != nil {
@@ -152,9 +167,10 @@ func (c *Conntrack) freshResult(ctx context.Context) (conntrackResult, error) {
 		return c.result, fmt.Errorf("conntrack: another scan is still under way: %w", ctx.Err())
 	}
 	c.mu.Lock()
-	r, targets := c.result, conntrackTargets(c.ports)
+	r, targets, interval := c.result, conntrackTargets(c.ports), c.interval()
 	c.mu.Unlock()
-	if !r.tried.IsZero() && time.Since(r.tried) < c.conf.MinInterval && slices.Equal(targets, r.targets) {
+	fresh := c.conf.MinInterval > 0 && !r.tried.IsZero() && time.Since(r.tried) < interval
+	if fresh && slices.Equal(targets, r.targets) {
 		return r, r.err
 	}
 	r = c.scan(ctx, targets, r)
@@ -168,7 +184,8 @@ func (c *Conntrack) scan(ctx context.Context, targets []conntrack.Target, last c
 	c.tally.targets = targets
 	stats, err := c.scanner.Scan(ctx, targets, &c.tally)
 	r := last
-	r.tried, r.targets, r.err = time.Now(), targets, err
+	spent := c.conf.Spent()
+	r.tried, r.targets, r.spent, r.cost, r.err = time.Now(), targets, spent, spent-last.spent, err
 	if err == nil {
 		c.seen.commit(&c.tally, r.tried)
 		r.found = node.Conntrack{
@@ -177,9 +194,25 @@ func (c *Conntrack) scan(ctx context.Context, targets []conntrack.Target, last c
 		}
 	}
 	c.mu.Lock()
-	c.result = r
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if c.result = r; err == nil && len(r.found.NATFlows) > 0 {
+		c.lessons.alarmed = r.tried
+	}
 	return r
+}
+
+// interval is how long after the last scan the next one is due. c.mu is held.
+func (c *Conntrack) interval() time.Duration {
+	timeout, err := c.sysctls.UDPTimeout()
+	if err != nil {
+		timeout = defaultUDPTimeout
+	}
+	need := scanNeed{
+		cost: c.result.cost, udpTimeout: timeout, exposed: c.lessons.exposed, settled: c.lessons.settled,
+		alarm: !c.lessons.alarmed.IsZero() && time.Since(c.lessons.alarmed) < alarmMemory,
+	}
+	// Where every Observe scans, those between are for flows that come and go between two scrapes.
+	return need.interval(cmp.Or(c.conf.MinInterval, timeout/3*2), c.conf.MaxCPU)
 }
 
 // conntrackTargets are the flows to look for: each port on the families its underlay uses.

@@ -8,17 +8,9 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Bounds of the pause between two scans, whatever nf_conntrack_udp_timeout says, and its value in the kernel's default of 30 s
-// (udp_timeouts, net/netfilter/nf_conntrack_proto_udp.c), for when it cannot be read.
-const (
-	minScanPause     = time.Second
-	maxScanPause     = 5 * time.Minute
-	defaultScanPause = 20 * time.Second
-)
-
-// Run scans in the background until ctx ends, whenever nobody has scanned for two thirds of nf_conntrack_udp_timeout. A flow that
-// VXLAN makes never gets an answer, so the kernel forgets it that long after its last packet: with scrapes alone, 60 s apart, half
-// of the short NATed flows would come and go unseen. It rests while nothing observes, from the start and after IdleAfter.
+// Run makes the scans that are due, until ctx ends. A flow that VXLAN makes never gets an answer, so the kernel forgets it
+// nf_conntrack_udp_timeout after its last packet: with scrapes alone, 60 s apart, half of the short NATed flows would come and go
+// unseen. It rests while nothing observes, from the start and after IdleAfter.
 func (c *Conntrack) Run(ctx context.Context) {
 	var state node.Status // as last reported, by an Observe or here
 	timer := time.NewTimer(0)
@@ -31,7 +23,7 @@ func (c *Conntrack) Run(ctx context.Context) {
 		case <-c.observe:
 		}
 		c.mu.Lock()
-		observed, tried := c.observed, c.result.tried
+		observed, tried, interval := c.observed, c.result.tried, c.interval()
 		if !tried.IsZero() && state == "" {
 			state = node.Classify(c.result.err)
 		}
@@ -40,27 +32,16 @@ func (c *Conntrack) Run(ctx context.Context) {
 			timer.Stop() // the next Observe goes on
 			continue
 		}
-		pause := c.scanPause()
-		if due := tried.Add(pause); !tried.IsZero() && time.Now().Before(due) {
+		switch due := tried.Add(interval); {
+		case tried.IsZero(): // the Observe that woke us is about to make the first scan
+			timer.Reset(time.Second)
+		case time.Now().Before(due):
 			timer.Reset(time.Until(due))
-			continue
+		default:
+			state = c.scanInBackground(ctx, state)
+			timer.Reset(0) // the pause depends on what this one has cost and found
 		}
-		if tried.IsZero() { // the Observe that woke us is about to make the first scan
-			timer.Reset(minScanPause)
-			continue
-		}
-		state = c.scanInBackground(ctx, state)
-		timer.Reset(pause)
 	}
-}
-
-// scanPause is two thirds of the time that a flow outlives its last packet.
-func (c *Conntrack) scanPause() time.Duration {
-	timeout, err := c.sysctls.UDPTimeout()
-	if err != nil {
-		return defaultScanPause
-	}
-	return min(max(timeout*2/3, minScanPause), maxScanPause)
 }
 
 // scanInBackground scans unless somebody just has, and logs when the outcome is another than the last known.
@@ -72,12 +53,12 @@ func (c *Conntrack) scanInBackground(ctx context.Context, last node.Status) node
 		return last
 	}
 	c.mu.Lock()
-	r, targets := c.result, conntrackTargets(c.ports)
+	r, targets, interval := c.result, conntrackTargets(c.ports), c.interval()
 	c.mu.Unlock()
 	if known := node.Classify(r.err); known != last {
 		last = known // an Observe has reported this
 	}
-	if time.Since(r.tried) < minScanPause {
+	if time.Since(r.tried) < interval {
 		return last
 	}
 	r = c.scan(ctx, targets, r)

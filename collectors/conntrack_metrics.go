@@ -62,7 +62,7 @@ func conntrackMetrics() Metrics {
 			Name: "conntrack_nat_flows_seen_total", Labels: []string{"family", "port", "nat=snat,dnat"},
 			SinceStart: true,
 			Help:       "Distinct NATed flows seen in any scan since the exporter started, by CTA_ID and tuples.",
-			Notes:      "A flow that lives 30 s is counted whatever the scrape interval.",
+			Notes:      "A flow that lives as long as vxlan_conntrack_scan_interval_seconds is counted whatever the scrape interval.",
 			Samples: ports(func(p *node.ConntrackPort, port string, emit Emit) {
 				emit(float64(p.SeenSNAT), p.Family, port, "snat")
 				emit(float64(p.SeenDNAT), p.Family, port, "dnat")
@@ -74,6 +74,14 @@ func conntrackMetrics() Metrics {
 			Help: "NATed flows left out of vxlan_conntrack_nat_flows_seen_total because more than 65536 live at a time, " +
 				"once in every scan.",
 			Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return float64(n.Conntrack.SeenOverflow) }),
+		},
+		Metric{
+			Name: "conntrack_scan_interval_seconds",
+			Help: "Time from one scan to the next at the present pace, which follows --conntrack.max-cpu and what there is " +
+				"to learn.",
+			Notes: "A NATed flow that lives L seconds is seen with the probability L / interval, at most 1. See " +
+				"[PERFORMANCE.md](PERFORMANCE.md#how-often).",
+			Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return n.Conntrack.ScanInterval.Seconds() }),
 		},
 		Metric{
 			Name:    "conntrack_scan_entries",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -129,6 +130,7 @@ vxlan_conntrack_scan_age_seconds 4
 vxlan_conntrack_scan_duration_seconds 0
 vxlan_conntrack_scan_entries 9
 vxlan_conntrack_scan_filtered 0
+vxlan_conntrack_scan_interval_seconds 10
 vxlan_conntrack_scan_longest_receive_seconds 0
 vxlan_conntrack_scan_stale 0
 vxlan_conntrack_scan_timestamp_seconds 9.466848e+08`
@@ -235,8 +237,9 @@ func TestConntrackScrapersShareScans(t *testing.T) {
 }
 
 // A flow of a single packet lives nf_conntrack_udp_timeout. Born at any moment, it is seen, though nobody scrapes while it lives.
+// One that lives less than a scan's interval is seen with the probability that PERFORMANCE.md says.
 func TestConntrackSeesShortFlowsBetweenScrapes(t *testing.T) {
-	for _, life := range []int{6, 30, 120} {
+	for life, want := range map[int]float64{6: 0.6, 10: 1, 30: 1, 120: 1} {
 		synctest.Test(t, func(t *testing.T) {
 			born := map[int]time.Time{}
 			k := &conntracktest.Kernel{}
@@ -271,8 +274,8 @@ func TestConntrackSeesShortFlowsBetweenScrapes(t *testing.T) {
 			}
 			cancel()
 			<-done
-			if seen != flows {
-				t.Errorf("life %d s: %d of %d flows seen", life, seen, flows)
+			if got := float64(seen) / flows; math.Abs(got-want) > 0.01 {
+				t.Errorf("life %d s: %.3f of the flows seen, want %.2f", life, got, want)
 			}
 		})
 	}
@@ -297,7 +300,7 @@ func TestConntrackRestsWhenNobodyLooks(t *testing.T) {
 		observe()
 		time.Sleep(time.Hour)
 		after := dumps(k)
-		if after < 30 || after > 31 { // one and three a minute for ten minutes
+		if after < 60 || after > 61 { // six a minute for ten minutes: there are NATed flows
 			t.Errorf("%d scans after one look", after)
 		}
 		time.Sleep(time.Hour)
@@ -306,7 +309,7 @@ func TestConntrackRestsWhenNobodyLooks(t *testing.T) {
 		}
 		observe()
 		time.Sleep(time.Minute)
-		if d := dumps(k) - after; d < 3 || d > 4 {
+		if d := dumps(k) - after; d < 6 || d > 7 {
 			t.Errorf("%d scans in the minute after somebody looks again", d)
 		}
 		cancel()
@@ -342,8 +345,8 @@ func TestConntrackLogsChangesOnce(t *testing.T) {
 			t.Errorf("%d lines for two changes:\n%s", n, log.String())
 		}
 		k.SetReply(func(r conntracktest.Request) [][]byte { return [][]byte{conntracktest.Refusal(r, unix.ENOMEM)} })
-		time.Sleep(11 * time.Second)
-		if _, err := looked(c, flannelPort); err == nil {
+		// Other ports are looked at at once, whatever is due.
+		if _, err := looked(c, &node.Node{Ports: []node.Port{{Port: 4789, IPv4: true}}}); err == nil {
 			t.Error("no error")
 		}
 		time.Sleep(2 * time.Minute)

@@ -24,6 +24,7 @@ type Options struct {
 
 	ConntrackStrategy                      conntrack.Strategy
 	ConntrackMinInterval, ConntrackTimeout time.Duration
+	ConntrackMaxCPU                        float64 // percent of one CPU; 0: no bound
 	NATRulesMinInterval                    time.Duration
 	MasqueradeBit                          string // empty: found from the rules
 
@@ -81,6 +82,9 @@ func (o *Options) validate() error {
 		if d.d < d.min {
 			return fmt.Errorf("--%s=%s: must be positive", d.flag, d.d)
 		}
+	}
+	if !(o.ConntrackMaxCPU >= 0 && o.ConntrackMaxCPU <= 100) {
+		return fmt.Errorf("--conntrack.max-cpu=%g: must be from 0 to 100 percent", o.ConntrackMaxCPU)
 	}
 	if p := o.Path; o.Enabled["path"] && (p.Interval < MinPathInterval || p.Peers < 1 || p.Peers > MaxPathPeers) {
 		return fmt.Errorf("--path.interval must be at least %s, --path.peers from 1 to %d", MinPathInterval, MaxPathPeers)

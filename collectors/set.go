@@ -32,6 +32,7 @@ func New(o Options) (*Set, error) {
 		Proc:        o.Proc,
 		Strategy:    o.ConntrackStrategy,
 		MinInterval: o.ConntrackMinInterval,
+		MaxCPU:      o.ConntrackMaxCPU / 100,
 		Timeout:     o.ConntrackTimeout,
 		Logger:      o.Logger,
 		Open:        o.Open.Conntrack,

@@ -29,7 +29,7 @@ type Observer struct {
 	logger *slog.Logger
 	now    func() time.Time
 
-	known node.Node // what the others were told of devices and ports last; of the observation under way
+	known node.Node // the last observation, with the last known devices and ports; of the observation under way
 
 	mu      sync.Mutex
 	current *observing   // the observation under way, or nil
@@ -192,6 +192,8 @@ func (o *Observer) run(l *observing, deadline time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.current = nil
+	o.known = *seen.Node
+	o.known.Devices, o.known.Ports = known.Devices, known.Ports
 	if o.mark == nil || seen.Node.Time.Sub(o.mark.Node.Time) >= minRateInterval {
 		o.earlier, o.mark = o.mark, seen
 	}
@@ -201,19 +203,21 @@ func (o *Observer) run(l *observing, deadline time.Time) {
 // configured is a first collector that knows ports without reading anything.
 type configured interface{ ConfiguredPorts() []node.Port }
 
-// knownTo is what the other collectors are told of the devices. Those that were there last stand for those that
-// could not be read now: the failure of one collector must not make the others search other places, or in none. They
-// are not published.
+// knownTo is what the other collectors are told: the devices and ports of now, and all else as the last observation found it. Devices
+// that were there last stand for those that could not be read now: the failure of one collector must not make the others search other
+// places, or in none. They are not published.
 func (o *Observer) knownTo(l *observing) *node.Node {
-	known := l.snapshot().Node
-	if known.Devices == nil && !known.Results[o.first.collector.Name()].Succeeded() {
-		if c, ok := o.first.collector.(configured); ok && o.known.Ports == nil {
-			o.known.Ports = c.ConfiguredPorts()
-		}
-		known.Devices, known.Ports = o.known.Devices, o.known.Ports
+	now, first := l.snapshot().Node, o.first.collector
+	result, known := now.Results[first.Name()], o.known
+	if now.Devices != nil || result.Succeeded() {
+		known.Devices, known.Ports = now.Devices, now.Ports
+	} else if c, ok := first.(configured); ok && known.Ports == nil {
+		known.Ports = c.ConfiguredPorts()
 	}
-	o.known.Devices, o.known.Ports = known.Devices, known.Ports
-	return known
+	known.Time, known.Results = now.Time, map[string]node.Result{}
+	maps.Copy(known.Results, o.known.Results)
+	known.Results[first.Name()] = result
+	return &known
 }
 
 func wait(ctx context.Context, done <-chan struct{}) {

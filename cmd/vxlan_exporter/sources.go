@@ -28,6 +28,8 @@ func addSourceFlags(app *kingpin.Application) *sources {
 		EnumVar((*string)(&s.ConntrackStrategy), "auto", "full", "filter")
 	app.Flag("conntrack.min-interval", "Minimum interval between two scans of connection tracking; 0s scans for every scrape.").
 		Default(collectors.DefaultConntrackMinInterval.String()).DurationVar(&s.ConntrackMinInterval)
+	app.Flag("conntrack.max-cpu", "Percent of one CPU that the exporter may take before scans of connection tracking become rarer, down to one a minute; "+
+		"0 for no bound.").Default("1").FloatVar(&s.ConntrackMaxCPU)
 	app.Flag("conntrack.timeout", "Timeout of one scan of connection tracking.").
 		Default(collectors.DefaultConntrackTimeout.String()).DurationVar(&s.ConntrackTimeout)
 	app.Flag("natrules.min-interval", "Minimum interval between two readings of the NAT rules.").

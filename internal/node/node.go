@@ -141,6 +141,8 @@ type Conntrack struct {
 	Sources  []NATSource     `json:"nat_sources,omitempty"`
 	Scan     *Scan           `json:"scan,omitempty"`
 
+	ScanInterval time.Duration `json:"scan_interval_ns,omitempty"` // from one scan to the next at the present pace; 0: not known
+
 	// SeenOverflow counts NATed flows that SeenSNAT and SeenDNAT leave out, because more live at a time than are
 	// remembered. One flow may be counted several times.
 	SeenOverflow uint64 `json:"seen_overflow,omitempty"`

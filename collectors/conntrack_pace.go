@@ -1,0 +1,98 @@
+package collectors
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
+)
+
+const (
+	// slowestScans is the longest interval between two scans while somebody observes, whatever a scan costs.
+	slowestScans = time.Minute
+
+	// alarmMemory is how long scans are made often after NATed flows were seen or bad checksums rose.
+	alarmMemory = 10 * time.Minute
+
+	// defaultUDPTimeout is the kernel's (udp_timeouts, net/netfilter/nf_conntrack_proto_udp.c), for when it cannot be read.
+	defaultUDPTimeout = 30 * time.Second
+)
+
+// scanNeed is what a scan costs and what there is to learn from it.
+type scanNeed struct {
+	cost       time.Duration // CPU time of this process from the end of the scan before to the end of the last one
+	udpTimeout time.Duration // how long a NATed flow outlives its last packet: nf_conntrack_udp_timeout
+	exposed    bool          // a device is exposed or active
+	alarm      bool          // NATed flows were seen, or bad checksums rose, in the last alarmMemory
+	settled    bool          // every device is clear for a reason that no scan can refute
+}
+
+// interval is how long after the end of a scan the next one is due. What was spent is earned back, so that the whole process takes
+// share of one CPU at most (0: no bound), but for that scans are never rarer than slowestScans; nor are they less than fastest apart.
+func (n scanNeed) interval(fastest time.Duration, share float64) time.Duration {
+	wanted := n.udpTimeout / 3 * 2 // no flow is missed
+	switch {
+	case n.exposed || n.alarm:
+		wanted = fastest
+	case n.settled:
+		wanted = slowestScans
+	}
+	if share > 0 {
+		wanted = max(wanted, time.Duration(float64(n.cost)/share))
+	}
+	return max(fastest, min(wanted, slowestScans))
+}
+
+// processCPU is the CPU time that this process has taken (clock_gettime(2)), all threads and the kernel on their behalf.
+func processCPU() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
+		return 0 // not known to fail
+	}
+	return time.Duration(ts.Nano())
+}
+
+// scanLessons is what observations tell of how much there is to learn from a scan.
+type scanLessons struct {
+	exposed, settled bool
+	bad              *float64  // bad checksums, by all counters of the node; nil: not known yet
+	alarmed          time.Time // when NATed flows were seen, or bad checksums rose, last
+}
+
+// learn takes in the observation before.
+func (l *scanLessons) learn(n *node.Node, now time.Time) {
+	l.exposed, l.settled = false, len(n.Devices) > 0
+	for _, e := range diagnosis.Exposures(n) {
+		l.exposed = l.exposed || e.State == diagnosis.Exposed || e.State == diagnosis.Active
+		l.settled = l.settled && e.Settled
+	}
+	bad := badChecksums(n)
+	if bad != nil && l.bad != nil && *bad > *l.bad {
+		l.alarmed = now
+	}
+	if bad != nil {
+		l.bad = bad
+	}
+}
+
+// badChecksums sums the UDP datagrams with a bad checksum and the bad packets captured; nil when no counter was read.
+func badChecksums(n *node.Node) *float64 {
+	var sum float64
+	var known bool
+	for _, v := range []*uint64{n.Host.UDP4.InCsumErrors, n.Host.UDP6.InCsumErrors} {
+		if v != nil {
+			sum, known = sum+float64(*v), true
+		}
+	}
+	if !known {
+		return nil
+	}
+	if n.Wire != nil {
+		for _, b := range n.Wire.Bad {
+			sum += b.Packets
+		}
+	}
+	return &sum
+}
