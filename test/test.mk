@@ -84,11 +84,12 @@ test-cluster: deps build ## check against real kube-proxy, flannel and CNI plugi
 
 LOAD     ?= 5s
 CHURNS   ?= 1500
+BUDGET   ?= 10m
 SOAK     ?= 5m
 FUZZTIME ?= 10m
 
-stress: deps build ## every kind of load for LOAD (5s), and CHURNS (1500) devices, with the race detector too (needs a C compiler)
-	$(TESTED) $(GO) test -tags load -count=1 -timeout 60m -v ./test/load -args -load $(LOAD) -churns $(CHURNS)
+stress: deps build ## every kind of load for LOAD (5s), CHURNS (1500) devices with the race detector too (needs a C compiler), the budgets for BUDGET (10m)
+	$(TESTED) $(GO) test -tags load -count=1 -timeout 80m -v ./test/load -args -load $(LOAD) -churns $(CHURNS) -budget $(BUDGET)
 
 test-costs: deps ## what readers may allocate and compute
 	$(GO) test -tags load -count=1 -v -run Cost ./internal/... ./collectors ./test/e2e
