@@ -161,7 +161,6 @@ func (s *script) Bind(int) error                            { return nil }
 func (s *script) Stats() (packets, drops uint32, err error) { return 0, 0, nil }
 func (s *script) IgnoreOutgoing(bool) error                 { return nil }
 func (s *script) Rest(int) error                            { return nil }
-func (s *script) Counts(int) (capture.Counts, error)        { return capture.Counts{}, nil }
 func (s *script) Close() error                              { close(s.closed); return nil }
 
 func (s *script) Receive(into []capture.Message) (n int, err error) {

@@ -144,9 +144,9 @@ func (c *Capture) attach(f Filter) error {
 // Update follows changes of the interface and takes over the ports. It returns ErrDown while the interface is down or
 // gone.
 func (c *Capture) Update(ports []uint16) error {
+	iface, err := c.sock.Interface(c.name) // the kernel may take its time to answer
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	iface, err := c.sock.Interface(c.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c.explain(fmt.Errorf("%w: %w", unix.ENODEV, err))
 	}
@@ -210,10 +210,8 @@ func (c *Capture) setDuty(d Duty, each func(Packet)) error {
 }
 
 func (c *Capture) counts() (Counts, error) {
-	c.mu.Lock()
-	index := c.iface.Index
-	c.mu.Unlock() // the kernel may take its time to answer
-	return c.sock.Counts(index)
+	iface, err := c.sock.Interface(c.name)
+	return iface.Counts, err
 }
 
 // see makes the socket see what comes in or not, and what goes out.

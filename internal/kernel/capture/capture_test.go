@@ -41,14 +41,12 @@ type hostile struct {
 	closed   int
 	attached int
 
-	bound     int // every Bind
-	resting   bool
-	ignored   int // every IgnoreOutgoing
-	ignoring  bool
-	ignore    error
-	counts    capture.Counts
-	countsErr error
-	takes     func() // time that Bind and Rest take
+	bound    int // every Bind
+	resting  bool
+	ignored  int // every IgnoreOutgoing
+	ignoring bool
+	ignore   error
+	takes    func() // time that Bind and Rest take
 }
 
 func (h *hostile) IgnoreOutgoing(b bool) error {
@@ -58,8 +56,6 @@ func (h *hostile) IgnoreOutgoing(b bool) error {
 	}
 	return h.ignore
 }
-
-func (h *hostile) Counts(int) (capture.Counts, error) { return h.counts, h.countsErr }
 
 func (h *hostile) Bind(int) error {
 	if h.takes != nil {

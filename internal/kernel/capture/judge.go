@@ -8,6 +8,7 @@ import (
 // Meta is what the kernel says of a packet beside its bytes.
 type Meta struct {
 	Link     Link
+	Index    int  // of the interface
 	Length   int  // bytes that the packet has, of which perhaps only the first were handed over (tpacket_auxdata, tp_len)
 	Outgoing bool // sent by this node (sockaddr_ll, PACKET_OUTGOING)
 	MTU      int  // of the interface; 0: not known
@@ -72,8 +73,8 @@ const (
 	UnknownVariant Variant = "unknown"
 )
 
-// Verdict is what Judge says of a packet. The addresses are zero values when Reason is NotUDP; Field and Correct are
-// only set for Bad, Field also for packets that are not Unjudgeable for NotUDP.
+// Verdict is what Judge says of a packet. The addresses and Field are zero values when Reason is NotUDP; Correct is set for
+// OK, CompletedOK and Bad, and for Zero when the whole datagram is there.
 type Verdict struct {
 	Kind    Kind
 	Reason  Reason  // for Unjudgeable
@@ -105,11 +106,9 @@ func Judge(frame []byte, m Meta) Verdict {
 		return Verdict{Kind: Unjudgeable, Reason: NotUDP}
 	}
 	v := Verdict{Source: d.source, Destination: d.destination, Field: binary.BigEndian.Uint16(frame[d.offset+6:])}
-	if v.Field == 0 {
-		v.Kind = Zero
-		return v
+	if v.Kind, v.Reason = v.judge(frame, d, m); v.Field == 0 {
+		v.Kind, v.Reason, v.Variant, v.SourcePortPreNAT = Zero, "", "", 0
 	}
-	v.Kind, v.Reason = v.judge(frame, d, m)
 	return v
 }
 

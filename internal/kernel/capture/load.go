@@ -13,9 +13,6 @@ type load struct {
 	low    bool // the rates were far from too high
 }
 
-// Counts are packets that an interface has received and sent.
-type Counts struct{ Received, Sent uint64 }
-
 // duty derives it from the rates since the last call. A NIC without counters is captured on all the time.
 func (l *load) duty(now time.Time) Duty {
 	counts, err := l.capture.counts()

@@ -11,6 +11,7 @@ import (
 type Message struct {
 	Data, Control         []byte // room: for a struct virtio_net_hdr and the packet, and for control messages
 	Length, ControlLength int    // how much of it was filled
+	Index                 int    // of the interface
 	Outgoing              bool   // this host sends the packet
 }
 
@@ -23,8 +24,8 @@ const (
 	controlRoom = 64
 )
 
-// newMessages makes room for packets of up to length bytes.
-func newMessages(length int) []Message {
+// NewMessages makes room for packets of up to length bytes.
+func NewMessages(length int) []Message {
 	size := vnetHeader + max(length, 0)
 	messages := make([]Message, min(max(maxRoom/size, 1), maxMessages))
 	data, control := make([]byte, len(messages)*size), make([]byte, len(messages)*controlRoom)
@@ -35,10 +36,10 @@ func newMessages(length int) []Message {
 	return messages
 }
 
-// packet reads what the kernel has written.
-func (m *Message) packet() Packet {
+// Packet reads what the kernel has written.
+func (m *Message) Packet() Packet {
 	n := min(max(m.Length, 0), len(m.Data))
-	p := Packet{Meta: Meta{Outgoing: m.Outgoing, Length: n - vnetHeader}}
+	p := Packet{Meta: Meta{Index: m.Index, Outgoing: m.Outgoing, Length: n - vnetHeader}}
 	if n > vnetHeader {
 		p.Frame = m.Data[vnetHeader:n]
 		p.Meta.readVNet(m.Data[:n])
@@ -87,7 +88,8 @@ func (s *packetSocket) Receive(into []Message) (n int, err error) {
 	for i := range into[:n] {
 		h := &s.headers[i]
 		into[i].Length, into[i].ControlLength = int(h.length), int(h.Controllen)
-		into[i].Outgoing = s.parts[i].from.Pkttype == unix.PACKET_OUTGOING
+		from := &s.parts[i].from
+		into[i].Index, into[i].Outgoing = int(from.Ifindex), from.Pkttype == unix.PACKET_OUTGOING
 	}
 	return n, err
 }

@@ -106,7 +106,7 @@ func (c *Capture) drain(ratio float64, each func(Packet)) (n int, err error) {
 func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error) {
 	// The filter cuts off what is longer.
 	if longest := c.filter.MaxLength; c.room == nil || c.longest != longest {
-		c.room, c.longest = newMessages(longest), longest
+		c.room, c.longest = NewMessages(longest), longest
 	}
 	got, err = c.sock.Receive(c.room)
 	switch {
@@ -121,7 +121,7 @@ func (c *Capture) receive(ratio float64, each func(Packet)) (got int, err error)
 		return 0, err
 	}
 	for i := range c.room[:got] {
-		p := c.room[i].packet()
+		p := c.room[i].Packet()
 		p.Meta.Link, p.Meta.MTU = c.iface.Link, c.iface.MTU
 		if p.Ratio = ratio * c.duty.In; p.Meta.Outgoing {
 			p.Ratio = ratio * c.duty.Out

@@ -1,22 +1,26 @@
 package capture
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/rtnl"
 )
 
 // Socket is what a Capture needs of an AF_PACKET socket.
 type Socket interface {
-	// Interface looks an interface up by name in the socket's network namespace.
+	// Interface looks an interface up by name in the socket's network namespace. The error of one that is not there
+	// satisfies fs.ErrNotExist. It may be called from any goroutine.
 	Interface(name string) (Interface, error)
 	SetFilter(program []bpf.RawInstruction) error
 	// Bind makes the socket see what the interface with this index sends and receives.
@@ -31,8 +35,6 @@ type Socket interface {
 	IgnoreOutgoing(ignore bool) error
 	// Rest is Bind, but the socket sees nothing, and costs the packets of the interface nothing.
 	Rest(index int) error
-	// Counts returns how many packets the interface with this index has received and sent.
-	Counts(index int) (Counts, error)
 	Close() error
 }
 
@@ -66,11 +68,12 @@ func Open() (Socket, error) {
 			s.control(func(fd int) error { return os.NewSyscallError("SO_RCVBUF", setReadBuffer(fd)) }),
 		)
 	}
+	if err == nil {
+		s.route, err = rtnl.Dial(context.Background(), nil)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up AF_PACKET socket: %w", err), s.file.Close())
 	}
-	// Without it, Counts fails and all else works.
-	s.route, s.routeErr = netlink.Dial(unix.NETLINK_ROUTE, nil)
 	return s, nil
 }
 
@@ -91,19 +94,14 @@ type packetSocket struct {
 	file *os.File
 	raw  syscall.RawConn
 	// For Receive.
-	headers  [maxMessages]messageHeader
-	parts    [maxMessages]messageParts
-	route    *netlink.Conn // nil: routeErr says why
-	routeErr error
+	headers [maxMessages]messageHeader
+	parts   [maxMessages]messageParts
+	// For Interface.
+	mu    sync.Mutex
+	route *rtnl.Conn
 }
 
-func (s *packetSocket) Close() error {
-	err := s.file.Close()
-	if s.route != nil {
-		err = errors.Join(err, s.route.Close())
-	}
-	return err
-}
+func (s *packetSocket) Close() error { return errors.Join(s.file.Close(), s.route.Close()) }
 
 func (s *packetSocket) IgnoreOutgoing(ignore bool) error {
 	value := 0

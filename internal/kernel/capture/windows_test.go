@@ -46,7 +46,7 @@ func (b *busy) pass(d time.Duration) {
 	b.now = b.now.Add(d)
 	b.received += b.in * d.Seconds()
 	b.sent += b.out * d.Seconds()
-	b.counts = capture.Counts{Received: uint64(b.received), Sent: uint64(b.sent)}
+	b.iface.Counts = capture.Counts{Received: uint64(b.received), Sent: uint64(b.sent)}
 	if b.resting {
 		return
 	}
@@ -163,7 +163,7 @@ func TestWindowsAggregated(t *testing.T) {
 func TestWindowsWithoutCounts(t *testing.T) {
 	b := newBusy(t)
 	b.run(400_000, 400_000, 10*time.Second)
-	b.countsErr = errors.New("no such device")
+	b.ifaceErr = errors.New("no such device")
 	b.run(400_000, 400_000, 5*time.Second)
 	if seen, counted := b.run(400_000, 400_000, 10*time.Second); !near(seen.In, 1) || seen != counted {
 		t.Errorf("seen %+v, counted %+v", seen, counted)

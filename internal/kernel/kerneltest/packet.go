@@ -78,8 +78,6 @@ func (s *packetSocket) IgnoreOutgoing(bool) error {
 
 func (s *packetSocket) Rest(index int) error { return s.Bind(index) }
 
-func (s *packetSocket) Counts(int) (capture.Counts, error) { return capture.Counts{}, nil }
-
 func (s *packetSocket) Close() error {
 	s.once.Do(func() { s.k.closed(Packets) })
 	return nil

@@ -50,7 +50,7 @@ func open(protocol int) (Socket, error) {
 }
 
 const (
-	// defaultTimeout bounds a Conn whose context has no deadline.
+	// defaultTimeout bounds each request on a Conn whose context has no deadline.
 	defaultTimeout = 10 * time.Second
 	// maxMessages bounds one answer, so that only a broken kernel reaches it. Old kernels send every nf_tables rule of the
 	// namespace, whichever chain is asked for: a node of 10,000 services has some 200,000.
@@ -73,6 +73,7 @@ var (
 // Conn is a netlink socket for a few requests. It is not safe for concurrent use.
 type Conn struct {
 	sock   Socket
+	ctx    context.Context
 	stop   func() bool
 	broken error // an answer was left in the middle: what comes next may be the rest of it
 }
@@ -86,16 +87,22 @@ func Dial(ctx context.Context, open Opener) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
-	deadline, ok := ctx.Deadline()
+	c := &Conn{sock: sock, ctx: ctx}
+	if err := c.begin(); err != nil {
+		return nil, errors.Join(fmt.Errorf("set deadline: %w", err), sock.Close())
+	}
+	c.stop = context.AfterFunc(ctx, c.wake)
+	return c, nil
+}
+
+// begin sets the deadline of the next request.
+func (c *Conn) begin() error {
+	deadline, ok := c.ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(defaultTimeout)
 	}
-	if err := sock.SetDeadline(deadline); err != nil {
-		return nil, errors.Join(fmt.Errorf("set deadline: %w", err), sock.Close())
-	}
-	c := &Conn{sock: sock}
-	c.stop = context.AfterFunc(ctx, c.wake)
-	return c, nil
+	err := c.sock.SetDeadline(deadline)
+	return errors.Join(err, c.ctx.Err()) // it may have ended before the deadline was set
 }
 
 // wake ends a receive that waits; a socket closed meanwhile has nothing left to wake.
@@ -182,6 +189,9 @@ func (c *Conn) exchange(
 ) error {
 	if c.broken != nil {
 		return c.broken
+	}
+	if err := c.begin(); err != nil {
+		return err
 	}
 	sent, err := c.sock.Send(netlink.Message{
 		Header: netlink.Header{Type: request, Flags: netlink.Request | flags},

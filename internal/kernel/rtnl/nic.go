@@ -21,6 +21,9 @@ type NIC struct {
 	MTU     uint32
 	Kind    string // IFLA_INFO_KIND, such as "bridge"; empty for hardware
 	Master  int    // index of the bridge or the like that it is a port of; 0: none
+	Type    uint16 // ARPHRD_*: of its link layer
+
+	Received, Sent uint64 // packets (struct rtnl_link_stats64, rx_packets and tx_packets)
 }
 
 // NIC reads the device with this index. The error of a device that is gone satisfies fs.ErrNotExist.
@@ -60,6 +63,7 @@ func parseNIC(data []byte) (nic NIC, err error) {
 		return nic, nl.ErrMalformed
 	}
 	nic.Index, nic.Up = linkHeader(data)
+	nic.Type = binary.NativeEndian.Uint16(data[2:])
 	nic.Running = binary.NativeEndian.Uint32(data[8:])&unix.IFF_LOWER_UP != 0
 	err = nl.Each(data[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
@@ -69,6 +73,11 @@ func parseNIC(data []byte) (nic NIC, err error) {
 			nic.MTU, err = nl.Uint32(v)
 		case unix.IFLA_MASTER:
 			nic.Master, err = nl.Index(v)
+		case unix.IFLA_STATS64:
+			if len(v) < 16 {
+				return nl.ErrMalformed
+			}
+			nic.Received, nic.Sent = binary.NativeEndian.Uint64(v), binary.NativeEndian.Uint64(v[8:])
 		case unix.IFLA_LINKINFO:
 			err = nl.Each(v, func(typ uint16, v []byte) error {
 				if typ == unix.IFLA_INFO_KIND {

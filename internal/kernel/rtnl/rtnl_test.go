@@ -19,6 +19,7 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // zoo makes VXLAN devices of every kind beside devices that are none, among them names that are hard to print.
@@ -58,6 +59,7 @@ type ipLink struct {
 	Name     string   `json:"ifname"`
 	Flags    []string `json:"flags"`
 	MTU      uint32   `json:"mtu"`
+	Type     string   `json:"link_type"`
 	NetnsID  *int32   `json:"link_netnsid"`
 	Master   string   `json:"master"`
 	LinkInfo struct {
@@ -229,11 +231,15 @@ func TestNIC(t *testing.T) {
 			want := rtnl.NIC{
 				Index: l.Index, Name: l.Name, Up: slices.Contains(l.Flags, "UP"),
 				Running: slices.Contains(l.Flags, "LOWER_UP"), MTU: l.MTU, Kind: l.LinkInfo.Kind,
+				Type: map[string]uint16{"ether": unix.ARPHRD_ETHER, "loopback": unix.ARPHRD_LOOPBACK, "none": unix.ARPHRD_NONE}[l.Type],
 			}
 			byIndex, err := c.NIC(l.Index)
 			byName, err2 := c.NICByName(l.Name)
 			if err := errors.Join(err, err2); err != nil {
 				return err
+			}
+			for _, nic := range []*rtnl.NIC{&byIndex, &byName} { // what packets there are is for TestSocketRests of package capture
+				nic.Received, nic.Sent = 0, 0
 			}
 			if byIndex != want || byName != want {
 				t.Errorf("by index %+v, by name %+v, ip says %+v", byIndex, byName, want)
