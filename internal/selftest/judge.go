@@ -3,24 +3,25 @@ package selftest
 import (
 	"fmt"
 
+	"vxlan_exporter/internal/kernel/capture"
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/node"
 )
 
 // observation is one packet's way out: what was captured of it inside and outside the tunnel.
 type observation struct {
-	partial  bool  // the inner checksum was left to offload when VXLAN got the packet
-	notReady bool  // the outer checksum was still unfinished at the far end
-	outer    outer // as it arrived there
+	partial  bool            // the inner checksum was left to offload when VXLAN got the packet
+	notReady bool            // the outer checksum was still unfinished at the far end
+	outer    capture.Verdict // as it arrived there
 }
 
 // judge compares a packet that was NATed with one that was not. Everything that the failure needs must have been there; a packet
 // that cannot show it proves nothing.
 func judge(variant, family string, control, nat observation) node.SelfTestResult {
 	r := node.SelfTestResult{Variant: variant, Family: family, Verdict: kernelversion.Unknown, Evidence: &node.Sums{
-		Field: nat.outer.field, Correct: nat.outer.correct, SourcePort: nat.outer.sourcePort, SourcePortPreNAT: natSource,
+		Field: nat.outer.Field, Correct: nat.outer.Correct, SourcePort: nat.outer.Source.Port(), SourcePortPreNAT: natSource,
 	}}
-	wantControl := control.outer.correct
+	wantControl := control.outer.Correct
 	if variant == node.ZeroChecksum {
 		wantControl = 0
 	}
@@ -29,15 +30,15 @@ func judge(variant, family string, control, nat observation) node.SelfTestResult
 		r.Reason = "the inner checksum was not left to offload, without which nothing can go wrong"
 	case control.notReady || nat.notReady:
 		r.Reason = "the far end got an unfinished checksum: offload could not be switched off on veth"
-	case control.outer.sourcePort != plainSource:
-		r.Reason = fmt.Sprintf("without NAT the source port is %d, not %d", control.outer.sourcePort, plainSource)
-	case control.outer.field != wantControl:
-		r.Reason = fmt.Sprintf("without NAT the checksum is 0x%04x, not 0x%04x", control.outer.field, wantControl)
-	case nat.outer.sourcePort != natPort:
-		r.Reason = fmt.Sprintf("the packet was not NATed: its source port is %d, not %d", nat.outer.sourcePort, natPort)
-	case nat.outer.field == nat.outer.correct, variant == node.ZeroChecksum && nat.outer.field == 0:
+	case control.outer.Source.Port() != plainSource:
+		r.Reason = fmt.Sprintf("without NAT the source port is %d, not %d", control.outer.Source.Port(), plainSource)
+	case control.outer.Field != wantControl:
+		r.Reason = fmt.Sprintf("without NAT the checksum is 0x%04x, not 0x%04x", control.outer.Field, wantControl)
+	case nat.outer.Source.Port() != natPort:
+		r.Reason = fmt.Sprintf("the packet was not NATed: its source port is %d, not %d", nat.outer.Source.Port(), natPort)
+	case nat.outer.Field == nat.outer.Correct, variant == node.ZeroChecksum && nat.outer.Field == 0:
 		r.Verdict = kernelversion.Fixed
-	case nat.outer.field == 0:
+	case nat.outer.Field == 0:
 		r.Reason = "after NAT the packet has no checksum at all"
 	default:
 		r.Verdict = kernelversion.Affected

@@ -1,19 +1,27 @@
 package selftest
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
+	"vxlan_exporter/internal/kernel/capture"
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/node"
 )
 
+func port(n uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, n) }
+
+func from(source, field, correct uint16) capture.Verdict {
+	return capture.Verdict{Source: port(source), Field: field, Correct: correct}
+}
+
 func TestJudge(t *testing.T) {
 	good := func(field uint16) observation {
-		return observation{partial: true, outer: outer{sourcePort: plainSource, field: field, correct: 0x1234}}
+		return observation{partial: true, outer: from(plainSource, field, 0x1234)}
 	}
 	nated := func(field uint16) observation {
-		return observation{partial: true, outer: outer{sourcePort: natPort, field: field, correct: 0x4321}}
+		return observation{partial: true, outer: from(natPort, field, 0x4321)}
 	}
 	change := func(o observation, f func(*observation)) observation { f(&o); return o }
 	for name, c := range map[string]struct {
@@ -33,10 +41,10 @@ func TestJudge(t *testing.T) {
 		"B not on":          {node.OffloadedChecksum, good(0), nated(0x4321), kernelversion.Unknown, "without NAT the checksum"},
 		"not NATed":         {node.OffloadedChecksum, good(0x1234), good(0x1234), kernelversion.Unknown, "not NATed"},
 		"other port NAT": {
-			node.ZeroChecksum, good(0), change(nated(0), func(o *observation) { o.outer.sourcePort = natSource }), kernelversion.Unknown, "not NATed",
+			node.ZeroChecksum, good(0), change(nated(0), func(o *observation) { o.outer.Source = port(natSource) }), kernelversion.Unknown, "not NATed",
 		},
 		"control NATed": {
-			node.ZeroChecksum, change(good(0), func(o *observation) { o.outer.sourcePort = natPort }), nated(0), kernelversion.Unknown, "without NAT the source port",
+			node.ZeroChecksum, change(good(0), func(o *observation) { o.outer.Source = port(natPort) }), nated(0), kernelversion.Unknown, "without NAT the source port",
 		},
 		"control not partial": {
 			node.ZeroChecksum, change(good(0), func(o *observation) { o.partial = false }), nated(0), kernelversion.Unknown, "not left to offload",
@@ -52,7 +60,7 @@ func TestJudge(t *testing.T) {
 		if got.Verdict != c.want || !strings.Contains(got.Reason, c.reason) || (got.Reason == "") != (c.want != kernelversion.Unknown) {
 			t.Errorf("%s: %s (%s), want %s (%s)", name, got.Verdict, got.Reason, c.want, c.reason)
 		}
-		want := node.Sums{Field: c.nat.outer.field, Correct: c.nat.outer.correct, SourcePort: c.nat.outer.sourcePort, SourcePortPreNAT: natSource}
+		want := node.Sums{Field: c.nat.outer.Field, Correct: c.nat.outer.Correct, SourcePort: c.nat.outer.Source.Port(), SourcePortPreNAT: natSource}
 		if got.Evidence == nil || *got.Evidence != want {
 			t.Errorf("%s: evidence %+v, want %+v", name, got.Evidence, want)
 		}

@@ -2,15 +2,18 @@ package selftest
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 const (
-	natTable = "selftest"
-	natChain = "out"
+	natTable = "selftest\x00"
+	natChain = "out\x00"
 	// priority is one before NF_IP_PRI_NAT_SRC (include/uapi/linux/netfilter_ipv4.h). Before 4.18 the first NAT hook that sees a flow
 	// binds it, and up to 4.5 those of ip_tables, at 100, are in every namespace as soon as iptable_nat is loaded.
 	priority = 99
@@ -20,60 +23,36 @@ const (
 //
 //	table FAMILY selftest { chain out { type nat hook postrouting priority 99; udp sport FROM udp dport TO snat to :INTO; } }
 func addNAT(deadline time.Time, family uint8, from, to, into uint16) error {
-	conn, err := dial(unix.NETLINK_NETFILTER, deadline)
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	table, err := message(nfgenmsg(family, 0), func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_TABLE_NAME, natTable)
-	})
-	if err != nil {
-		return err
-	}
-	chain, err := message(nfgenmsg(family, 0), func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_CHAIN_TABLE, natTable)
-		ae.String(unix.NFTA_CHAIN_NAME, natChain)
-		ae.String(unix.NFTA_CHAIN_TYPE, "nat")
-		ae.Nested(unix.NFTA_CHAIN_HOOK, func(ae *netlink.AttributeEncoder) error {
-			ae.Bytes(unix.NFTA_HOOK_HOOKNUM, be32(unix.NF_INET_POST_ROUTING))
-			ae.Bytes(unix.NFTA_HOOK_PRIORITY, be32(priority))
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	rule, err := message(nfgenmsg(family, 0), func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.NFTA_RULE_TABLE, natTable)
-		ae.String(unix.NFTA_RULE_CHAIN, natChain)
-		ae.Nested(unix.NFTA_RULE_EXPRESSIONS, func(ae *netlink.AttributeEncoder) error {
-			encodeRule(ae, family, from, to, into)
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-
-	// One batch (net/netfilter/nfnetlink.c). Only the rule's message asks for an acknowledgement: errors come in any case.
-	const nft = unix.NFNL_SUBSYS_NFTABLES << 8
-	messages := []netlink.Message{
-		batchMessage(unix.NFNL_MSG_BATCH_BEGIN, 0, nfgenmsg(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)),
-		batchMessage(nft|unix.NFT_MSG_NEWTABLE, netlink.Create, table),
-		batchMessage(nft|unix.NFT_MSG_NEWCHAIN, netlink.Create, chain),
-		batchMessage(nft|unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append|netlink.Acknowledge, rule),
-		batchMessage(unix.NFNL_MSG_BATCH_END, 0, nfgenmsg(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)),
-	}
-	if _, err := conn.SendMessages(messages); err != nil {
 		return plain(err)
 	}
-	_, err = conn.Receive()
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	// One batch (net/netfilter/nfnetlink.c). Only the rule's message asks for an acknowledgement: errors come in any case.
+	const nft = unix.NFNL_SUBSYS_NFTABLES << 8
+	batch := nfgenmsg(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	_, err = conn.SendMessages([]netlink.Message{
+		batchMessage(unix.NFNL_MSG_BATCH_BEGIN, 0, batch),
+		batchMessage(nft|unix.NFT_MSG_NEWTABLE, netlink.Create, nfgenmsg(family, 0), attr(unix.NFTA_TABLE_NAME, natTable)),
+		batchMessage(nft|unix.NFT_MSG_NEWCHAIN, netlink.Create, nfgenmsg(family, 0),
+			attr(unix.NFTA_CHAIN_TABLE, natTable), attr(unix.NFTA_CHAIN_NAME, natChain), attr(unix.NFTA_CHAIN_TYPE, "nat\x00"),
+			nested(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_POST_ROUTING), number(unix.NFTA_HOOK_PRIORITY, priority))),
+		batchMessage(nft|unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append|netlink.Acknowledge, nfgenmsg(family, 0),
+			attr(unix.NFTA_RULE_TABLE, natTable), attr(unix.NFTA_RULE_CHAIN, natChain),
+			nested(unix.NFTA_RULE_EXPRESSIONS, expressions(family, from, to, into))),
+		batchMessage(unix.NFNL_MSG_BATCH_END, 0, batch),
+	})
+	if err == nil {
+		_, err = conn.Receive()
+	}
 	return plain(err)
 }
 
-func batchMessage(kind netlink.HeaderType, flags netlink.HeaderFlags, body []byte) netlink.Message {
-	return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: body}
+func batchMessage(kind netlink.HeaderType, flags netlink.HeaderFlags, parts ...[]byte) netlink.Message {
+	return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: slices.Concat(parts...)}
 }
 
 // nfgenmsg is the fixed part of every nfnetlink message (include/uapi/linux/netfilter/nfnetlink.h).
@@ -81,55 +60,35 @@ func nfgenmsg(family uint8, resource uint16) []byte {
 	return binary.BigEndian.AppendUint16([]byte{family, unix.NFNETLINK_V0}, resource)
 }
 
-// encodeRule encodes the expressions of the rule (include/uapi/linux/netfilter/nf_tables.h), all through register 1.
-func encodeRule(ae *netlink.AttributeEncoder, family uint8, from, to, into uint16) {
-	expression(ae, "meta", func(ae *netlink.AttributeEncoder) {
-		ae.Bytes(unix.NFTA_META_DREG, be32(unix.NFT_REG_1))
-		ae.Bytes(unix.NFTA_META_KEY, be32(unix.NFT_META_L4PROTO))
-	})
-	compare(ae, []byte{unix.IPPROTO_UDP})
-	expression(ae, "payload", func(ae *netlink.AttributeEncoder) { // both ports: the first four bytes of the UDP header
-		ae.Bytes(unix.NFTA_PAYLOAD_DREG, be32(unix.NFT_REG_1))
-		ae.Bytes(unix.NFTA_PAYLOAD_BASE, be32(unix.NFT_PAYLOAD_TRANSPORT_HEADER))
-		ae.Bytes(unix.NFTA_PAYLOAD_OFFSET, be32(0))
-		ae.Bytes(unix.NFTA_PAYLOAD_LEN, be32(4))
-	})
-	compare(ae, append(be16(from), be16(to)...))
-	expression(ae, "immediate", func(ae *netlink.AttributeEncoder) {
-		ae.Bytes(unix.NFTA_IMMEDIATE_DREG, be32(unix.NFT_REG_1))
-		value(ae, unix.NFTA_IMMEDIATE_DATA, be16(into))
-	})
-	expression(ae, "nat", func(ae *netlink.AttributeEncoder) {
-		ae.Bytes(unix.NFTA_NAT_TYPE, be32(unix.NFT_NAT_SNAT))
-		ae.Bytes(unix.NFTA_NAT_FAMILY, be32(uint32(family)))
-		ae.Bytes(unix.NFTA_NAT_REG_PROTO_MIN, be32(unix.NFT_REG_1))
-	})
+// expressions are those of the rule (include/uapi/linux/netfilter/nf_tables.h), all through register 1.
+func expressions(family uint8, from, to, into uint16) []byte {
+	return slices.Concat(
+		expression("meta", number(unix.NFTA_META_DREG, unix.NFT_REG_1), number(unix.NFTA_META_KEY, unix.NFT_META_L4PROTO)),
+		compare([]byte{unix.IPPROTO_UDP}),
+		// Both ports: the first four bytes of the UDP header.
+		expression("payload", number(unix.NFTA_PAYLOAD_DREG, unix.NFT_REG_1), number(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_TRANSPORT_HEADER),
+			number(unix.NFTA_PAYLOAD_OFFSET, 0), number(unix.NFTA_PAYLOAD_LEN, 4)),
+		compare(append(be16(from), be16(to)...)),
+		expression("immediate", number(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), value(unix.NFTA_IMMEDIATE_DATA, be16(into))),
+		expression("nat", number(unix.NFTA_NAT_TYPE, unix.NFT_NAT_SNAT), number(unix.NFTA_NAT_FAMILY, uint32(family)),
+			number(unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_1)),
+	)
 }
 
-func compare(ae *netlink.AttributeEncoder, want []byte) {
-	expression(ae, "cmp", func(ae *netlink.AttributeEncoder) {
-		ae.Bytes(unix.NFTA_CMP_SREG, be32(unix.NFT_REG_1))
-		ae.Bytes(unix.NFTA_CMP_OP, be32(unix.NFT_CMP_EQ))
-		value(ae, unix.NFTA_CMP_DATA, want)
-	})
+func compare(want []byte) []byte {
+	return expression("cmp", number(unix.NFTA_CMP_SREG, unix.NFT_REG_1), number(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ), value(unix.NFTA_CMP_DATA, want))
 }
 
-func value(ae *netlink.AttributeEncoder, kind uint16, b []byte) {
-	ae.Nested(kind, func(ae *netlink.AttributeEncoder) error {
-		ae.Bytes(unix.NFTA_DATA_VALUE, b)
-		return nil
-	})
+func expression(name string, parts ...[]byte) []byte {
+	return nested(unix.NFTA_LIST_ELEM, attr(unix.NFTA_EXPR_NAME, name+"\x00"), nested(unix.NFTA_EXPR_DATA, parts...))
 }
 
-func expression(ae *netlink.AttributeEncoder, name string, f func(*netlink.AttributeEncoder)) {
-	ae.Nested(unix.NFTA_LIST_ELEM, func(ae *netlink.AttributeEncoder) error {
-		ae.String(unix.NFTA_EXPR_NAME, name)
-		ae.Nested(unix.NFTA_EXPR_DATA, func(ae *netlink.AttributeEncoder) error {
-			f(ae)
-			return nil
-		})
-		return nil
-	})
-}
+func value(kind uint16, b []byte) []byte { return nested(kind, attr(unix.NFTA_DATA_VALUE, b)) }
 
-func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
+func number(kind uint16, v uint32) []byte { return attr(kind, binary.BigEndian.AppendUint32(nil, v)) }
+
+func attr[T string | []byte](kind uint16, v T) []byte { return nl.Append(nil, kind, v) }
+
+func nested(kind uint16, parts ...[]byte) []byte {
+	return attr(nl.Nested|kind, slices.Concat(parts...))
+}

@@ -14,7 +14,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/capture"
+	"vxlan_exporter/internal/kernel/ethtool"
 	"vxlan_exporter/internal/kernel/kernelversion"
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/node"
 )
 
@@ -32,10 +35,10 @@ const (
 	farDevice  = "vxst-far"
 )
 
-// The datagram inside: to the discard port, with a text that the other traffic of a new device does not have.
+// The datagram inside: to the discard port, with a text that ends in the number of its device.
 const (
 	innerPort = 9
-	innerText = "vxlan_exporter selftest"
+	innerText = "vxlan_exporter selftest %d"
 )
 
 // attempts and patience bound the wait for a packet, which takes microseconds: all of it happens in the call that sends.
@@ -51,8 +54,9 @@ type rig struct {
 	release   string
 	legacy    bool // NAT through ip_tables alone
 	deadline  time.Time
-	route     *rtnetlink
-	capture   *capture
+	route     *nl.Conn
+	socket    capture.Socket // sees every frame in the namespace, going out and coming in
+	room      []capture.Message
 	near, far int // indexes
 	devices   uint8
 	underlays map[string]error // by family: what came of preparing it
@@ -68,36 +72,45 @@ func newRig(ctx context.Context, proc string) (*rig, error) {
 	if err = r.checkConntrack(); err != nil {
 		return nil, err
 	}
-	if r.route, err = dialRoute(r.deadline); err != nil {
-		return nil, err
-	}
-	if r.capture, err = newCapture(); err != nil {
+	if err = r.build(ctx); err != nil {
 		r.close()
 		return nil, err
 	}
-	if r.near, r.far, err = r.route.newVeth(nearDevice, farDevice); err != nil {
-		r.close()
-		return nil, fmt.Errorf("no veth devices: %w", err)
+	return r, nil
+}
+
+// build makes the wire, with checksums that the stack finishes before a frame leaves.
+func (r *rig) build(ctx context.Context) (err error) {
+	if r.route, err = nl.Dial(ctx, nl.Route); err != nil {
+		return fmt.Errorf("rtnetlink: %w", err)
+	}
+	if r.socket, err = capture.Open(); err != nil {
+		return err
+	}
+	const allInterfaces, maxFrame = 0, 2048 // more than the test's packets have
+	r.room = capture.NewMessages(maxFrame)
+	if err := r.socket.Bind(allInterfaces); err != nil {
+		return fmt.Errorf("packet socket: %w", err)
+	}
+	if r.near, r.far, err = r.newVeth(nearDevice, farDevice); err != nil {
+		return fmt.Errorf("no veth devices: %w", err)
 	}
 	// Tried before NAT is, so that a node without VXLAN gets no connection tracking loaded.
 	local, remote := endpoints(node.IPv4)
-	if _, err := r.route.newVXLAN(vxlan{name: "vxst-0", local: local.Addr(), remote: remote, sourcePort: plainSource}); err != nil {
-		r.close()
-		return nil, fmt.Errorf("no VXLAN: %w", err)
+	if _, err := r.newVXLAN(vxlan{name: "vxst-0", local: local.Addr(), remote: remote, sourcePort: plainSource}); err != nil {
+		return fmt.Errorf("no VXLAN: %w", err)
 	}
-	for _, device := range []string{nearDevice, farDevice} {
-		if err := finishChecksums(ctx, device); err != nil {
-			r.close()
-			return nil, fmt.Errorf("%s: %w", device, err)
+	features := ethtool.NewClient(nil)
+	defer func() { _ = features.Close() }()
+	for index, device := range map[int]string{r.near: nearDevice, r.far: farDevice} {
+		if err := features.SetTxChecksum(ctx, ethtool.Device{Name: device}, false); err != nil {
+			return fmt.Errorf("%s: %w", device, err)
+		}
+		if err := r.setUp(index); err != nil {
+			return fmt.Errorf("veth up: %w", err)
 		}
 	}
-	for _, index := range []int{r.near, r.far} {
-		if err := r.route.setUp(index); err != nil {
-			r.close()
-			return nil, fmt.Errorf("veth up: %w", err)
-		}
-	}
-	return r, nil
+	return nil
 }
 
 // checkConntrack protects nodes with old kernels: up to 4.9, loading connection tracking switches it on in every namespace at
@@ -112,11 +125,11 @@ func (r *rig) checkConntrack() error {
 }
 
 func (r *rig) close() {
-	if r.capture != nil {
-		r.capture.close()
+	if r.socket != nil {
+		_ = r.socket.Close()
 	}
 	if r.route != nil {
-		_ = r.route.conn.Close()
+		_ = r.route.Close()
 	}
 }
 
@@ -154,10 +167,10 @@ func (r *rig) newUnderlay(family string) error {
 			return errors.New("no IPv6: " + err.Error())
 		}
 	}
-	if err := r.route.newAddr(r.near, local); err != nil {
+	if err := r.newAddr(r.near, local); err != nil {
 		return fmt.Errorf("no %s: address: %w", family, err)
 	}
-	if err := r.route.newNeighbor(r.near, remote); err != nil {
+	if err := r.newNeighbor(r.near, remote); err != nil {
 		return fmt.Errorf("no %s: neighbor: %w", family, err)
 	}
 	return r.addNAT(afOf(remote), family)
@@ -195,13 +208,13 @@ func (r *rig) send(ctx context.Context, variant, family string, sourcePort uint1
 		name: fmt.Sprintf("vxst-%d", r.devices), vni: uint32(r.devices), local: local.Addr(), remote: remote,
 		checksum: variant == node.OffloadedChecksum, sourcePort: sourcePort,
 	}
-	index, err := r.route.newVXLAN(v)
+	index, err := r.newVXLAN(v)
 	if err != nil {
 		return observation{}, fmt.Errorf("no VXLAN: %w", err)
 	}
 	// Inner addresses: 198.18.0.0/15 is for benchmarks (RFC 2544); each device has a subnet of its own.
 	inner := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, r.devices, 1}), 30)
-	if err := errors.Join(r.route.newAddr(index, inner), r.route.setUp(index), r.route.newNeighbor(index, inner.Addr().Next())); err != nil {
+	if err := errors.Join(r.newAddr(index, inner), r.setUp(index), r.newNeighbor(index, inner.Addr().Next())); err != nil {
 		return observation{}, fmt.Errorf("VXLAN device: %w", err)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -210,11 +223,12 @@ func (r *rig) send(ctx context.Context, variant, family string, sourcePort uint1
 	}
 	defer unix.Close(fd)
 	to := &unix.SockaddrInet4{Port: innerPort, Addr: inner.Addr().Next().As4()}
+	text := fmt.Appendf(nil, innerText, r.devices)
 	for range attempts {
-		if err := unix.Sendto(fd, []byte(innerText), unix.MSG_DONTWAIT, to); err != nil {
+		if err := unix.Sendto(fd, text, unix.MSG_DONTWAIT, to); err != nil {
 			return observation{}, fmt.Errorf("send: %w", err)
 		}
-		o, seen, err := r.watch(ctx, index, v.vni)
+		o, seen, err := r.watch(ctx, index, text)
 		if err != nil || seen {
 			return o, err
 		}
@@ -222,25 +236,33 @@ func (r *rig) send(ctx context.Context, variant, family string, sourcePort uint1
 	return observation{}, errors.New("no packet came out")
 }
 
-// watch captures until the datagram with that VNI has been seen on its device and at the far end, or patience runs out.
-func (r *rig) watch(ctx context.Context, index int, vni uint32) (o observation, seen bool, err error) {
-	deadline := time.Now().Add(patience)
-	for {
-		f, err := r.capture.next(ctx, deadline)
-		if f == nil || err != nil {
+// watch captures until the datagram with that text has been seen on its device and at the far end, or patience runs out.
+func (r *rig) watch(ctx context.Context, index int, text []byte) (o observation, seen bool, err error) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if err := ctx.Err(); err != nil {
 			return o, false, err
 		}
-		if !bytes.HasSuffix(f.data, []byte(innerText)) {
-			continue // IPv6 announces itself on every new device
-		}
+		n, err := r.socket.Receive(r.room)
 		switch {
-		case f.index == index && f.outgoing:
-			o.partial = f.notReady
-		case f.index == r.far && !f.outgoing:
-			if out, ok := parseOuter(f.data); ok && out.vni == vni {
-				o.outer, o.notReady = out, f.notReady
-				return o, true, nil
+		case n == 0 && err == nil, errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENETDOWN): // a device went down: said once
+			time.Sleep(time.Millisecond)
+			continue
+		case err != nil:
+			return o, false, fmt.Errorf("packet socket: %w", err)
+		}
+		for i := range r.room[:n] {
+			p := r.room[i].Packet()
+			switch {
+			case !bytes.HasSuffix(p.Frame, text): // IPv6 announces itself on every new device
+			case p.Meta.Index == index && p.Meta.Outgoing:
+				o.partial = p.Meta.NotReady
+			case p.Meta.Index == r.far && !p.Meta.Outgoing:
+				o.notReady, o.outer = p.Meta.NotReady, capture.Judge(p.Frame, capture.Meta{})
+				if o.outer.Correct != 0 && o.outer.Destination.Port() == vxlanPort {
+					return o, true, nil
+				}
 			}
 		}
 	}
+	return o, false, nil
 }
