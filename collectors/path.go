@@ -173,8 +173,7 @@ func (c *Path) ask(ctx context.Context, devices []node.Device) (*node.Path, erro
 	if err := c.find(ctx, devices, mark); err != nil {
 		return nil, err
 	}
-	path := probe.Round(ctx, c.found.Draw(c.conf.Peers), probe.Options{Mark: mark, Count: probe.DefaultCount, Timeout: probe.DefaultTimeout, Own: c.found.Own})
-	path.Unprobed = c.found.Unprobed
+	path := c.found.Round(ctx, c.found.Draw(c.conf.Peers), probe.Options{Count: probe.DefaultCount, Timeout: probe.DefaultTimeout})
 	if !allOK(path.Peers) {
 		c.left = 0
 	}

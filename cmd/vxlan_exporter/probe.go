@@ -112,21 +112,20 @@ func (c *probeConfig) ask(ctx context.Context, n *node.Node) (*node.Path, error)
 	if err != nil {
 		return nil, fmt.Errorf("probe: %w", err)
 	}
-	opts.Own = found.Own
-	path := probe.Round(ctx, found.Targets, opts)
-	path.Unprobed = found.Unprobed
+	path := found.Round(ctx, found.Targets, opts)
 	return &path, nil
 }
 
 // parse makes sense of the flags. Errors name the flag that is wrong.
 func (c *probeConfig) parse(n *node.Node) (conf probe.Config, opts probe.Options, err error) {
-	opts = probe.Options{Mark: probe.Mark(n), Count: c.count, Timeout: c.timeout}
+	opts = probe.Options{Count: c.count, Timeout: c.timeout}
+	conf = probe.Config{Devices: n.Devices, Mark: probe.Mark(n)}
 	if c.mark != "" {
 		mark, err := strconv.ParseUint(c.mark, 0, 32)
 		if err != nil || mark == 0 {
 			return conf, opts, fmt.Errorf("--mark=%s: must be a number from 1 to 0xffffffff", c.mark)
 		}
-		opts.Mark = uint32(mark)
+		conf.Mark = uint32(mark)
 	}
 	if c.count < probe.MinCount || c.count > probe.MaxCount {
 		return conf, opts, fmt.Errorf("--count=%d: must be from %d to %d", c.count, probe.MinCount, probe.MaxCount)
@@ -134,7 +133,6 @@ func (c *probeConfig) parse(n *node.Node) (conf probe.Config, opts probe.Options
 	if c.timeout <= 0 || c.timeout > probe.MaxTimeout {
 		return conf, opts, fmt.Errorf("--timeout=%s: must be above 0s and at most %s", c.timeout, probe.MaxTimeout)
 	}
-	conf = probe.Config{Devices: n.Devices, Mark: opts.Mark}
 	if c.most != "all" {
 		if conf.Max, err = strconv.Atoi(c.most); err != nil || conf.Max < 1 {
 			return conf, opts, fmt.Errorf("--peers=%s: must be a number from 1, or all", c.most)

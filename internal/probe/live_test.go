@@ -50,12 +50,11 @@ func (a asker) ask(t testing.TB, n *lab.NS) (p node.Path) {
 		if err != nil {
 			return err
 		}
-		o := probe.Options{Mark: probe.DefaultMark, Count: probe.DefaultCount, Timeout: probe.DefaultTimeout, Own: found.Own}
+		o := probe.Options{Count: probe.DefaultCount, Timeout: probe.DefaultTimeout}
 		if a.timeout != 0 {
 			o.Timeout = a.timeout
 		}
-		p = probe.Round(ctx, found.Targets, o)
-		p.Unprobed = found.Unprobed
+		p = found.Round(ctx, found.Targets, o)
 		return nil
 	})
 	if err != nil {

@@ -31,9 +31,11 @@ type Config struct {
 
 // Found is whom to ask and from where.
 type Found struct {
+	Mark     uint32
 	Targets  []Target
 	Own      map[netip.Addr]bool // addresses of this node
 	Unprobed []string            // devices and addresses that are left out, and why
+	can      *capabilities       // nil: not tried yet
 }
 
 // Draw takes up to so many peers of each device and family: those that have waited longest.
@@ -79,7 +81,7 @@ func Find(ctx context.Context, c Config) (Found, error) {
 		return Found{}, err
 	}
 	defer func() { _ = conn.Close() }()
-	f := &finder{Config: c, Conn: conn, nics: map[int]rtnl.NIC{}, routed: map[way]bool{}, found: Found{Own: map[netip.Addr]bool{}}}
+	f := &finder{Config: c, Conn: conn, nics: map[int]rtnl.NIC{}, routed: map[way]bool{}, found: Found{Mark: c.Mark, Own: map[netip.Addr]bool{}}}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		all, err := f.Addresses(family)
 		if err != nil {

@@ -42,28 +42,32 @@ type Sender struct {
 
 // Options of a round.
 type Options struct {
-	Mark    uint32
 	Count   int           // packets lost in a row that make a verdict
 	Timeout time.Duration // how long an answer is waited for
-	Own     map[netip.Addr]bool
 }
 
-// Round asks all targets side by side. It returns what is known when ctx ends.
-func Round(ctx context.Context, targets []Target, o Options) node.Path {
-	p := node.Path{Time: time.Now(), Mark: o.Mark}
-	can := permissions(o.Mark, targets)
-	p.Limits = can.limits()
+// Round asks targets side by side. It returns what is known when ctx ends.
+func (f *Found) Round(ctx context.Context, targets []Target, o Options) node.Path {
+	p := node.Path{Time: time.Now(), Mark: f.Mark, Unprobed: f.Unprobed}
+	if f.can == nil {
+		f.can = permissions(f.Mark)
+	}
+	if f.can.mark != nil {
+		p.Limits = []string{fmt.Sprintf("packets cannot be marked (SO_MARK: %v, needs CAP_NET_ADMIN): neither ok nor nat can be told", f.can.mark)}
+	}
 	var all []*exchange
 	for i := range targets {
 		for j := range targets[i].Senders {
-			all = append(all, newExchange(&targets[i], j, can, &o))
+			all = append(all, f.newExchange(&targets[i], j, o.Count))
 		}
 	}
 	var waiting waiter
 	for wave := range maxWaves {
 		for _, e := range all {
-			for _, a := range e.talk.next(wave) {
-				waiting.add(e.send(a))
+			for _, a := range e.next(wave) {
+				if p := e.send(a); p != nil {
+					waiting.packets = append(waiting.packets, p)
+				}
 			}
 		}
 		if len(waiting.packets) == 0 {
@@ -81,8 +85,8 @@ func Round(ctx context.Context, targets []Target, o Options) node.Path {
 				continue
 			}
 			peer.Senders = append(peer.Senders, e.result())
-			if e.talk.askFull {
-				peer.Full, peer.Size = e.talk.fullCount(), e.size
+			if e.askFull {
+				peer.Full, peer.Size = e.fullCount(), e.size
 			}
 		}
 		p.Peers = append(p.Peers, peer)
@@ -93,31 +97,31 @@ func Round(ctx context.Context, targets []Target, o Options) node.Path {
 
 // exchange is a conversation and where it takes place.
 type exchange struct {
-	talk   conversation
+	conversation
+	found  *Found
 	target *Target
 	sender Sender
-	opts   *Options
-	can    capabilities
+	six    bool
 	size   int // of a packet that fills the MTU; known once one is sent
 	trips  []time.Duration
 }
 
-func newExchange(t *Target, sender int, can capabilities, o *Options) *exchange {
+func (f *Found) newExchange(t *Target, sender, count int) *exchange {
+	six := t.Peer.Unmap().Is6()
 	return &exchange{
-		target: t, sender: t.Senders[sender], opts: o, can: can,
-		talk: conversation{
-			count: o.Count, canMark: can.mark == nil, canEcho: can.echo[index(t.Peer.Unmap().Is6())] != noEcho,
+		found: f, target: t, sender: t.Senders[sender], six: six,
+		conversation: conversation{
+			count: count, canMark: f.can.mark == nil, canEcho: f.can.echo[index(six)] != noEcho,
 			udpOffload: t.UDPOffload, askFull: sender == 0,
 		},
 	}
 }
 
 func (e *exchange) result() node.PathSender {
-	c := &e.talk
 	s := node.PathSender{Source: e.sender.Source, Interface: e.sender.Interface, RoundTrips: e.trips}
-	s.State, s.Reason = c.state()
-	s.Plain, s.Marked = c.sum(false, syn, udp), c.sum(true, syn, udp)
-	s.PlainSoftware, s.MarkedSoftware = c.sum(false, soft, echo), c.sum(true, soft, echo)
+	s.State, s.Reason = e.state()
+	s.Plain, s.Marked = e.sum(false, syn, udp), e.sum(true, syn, udp)
+	s.PlainSoftware, s.MarkedSoftware = e.sum(false, soft, echo), e.sum(true, soft, echo)
 	return s
 }
 
@@ -133,5 +137,5 @@ func (e *exchange) refuse(a ask, err error) {
 	if a.marked {
 		what = "marked " + what
 	}
-	e.talk.refused = fmt.Sprintf("a %s from %s could not be sent: %v", what, e.sender.Source, err)
+	e.refused = fmt.Sprintf("a %s from %s could not be sent: %v", what, e.sender.Source, err)
 }

@@ -12,7 +12,7 @@ import (
 // A packet and its answer are lost by chance with probability q: 0.05 where the path loses 5 % one way, 0.0975 where it does both ways.
 // A verdict that there is a fault needs Count packets of one kind lost in a row, 6 by default, among packets of other kinds that are
 // answered. A healthy path is called faulty with probability q^6 at most: 1.6e-8 a conversation at 5 %, 8.6e-7 at 9.75 %, so 0.03 times in
-// 10,000 rounds of 3 peers at worst. The next wave is sent only when the one before leaves something open: a healthy path costs 5 packets.
+// 10,000 rounds of 3 peers at worst. The next wave is sent only when the one before leaves something open: a healthy path costs 4 packets.
 //
 // Losses that last (an outage) take the other kinds with them: every wave has packets of a kind that should arrive. A firewall that drops
 // the SYNs drops them marked or not, so the offload is suspected only on UDP datagrams to one port that differ in their checksum alone.
@@ -122,9 +122,9 @@ func (c *conversation) next(wave int) []ask {
 func (c *conversation) nextSmall(wave int) []ask {
 	switch {
 	case wave == 0:
-		asks := []ask{{kind: syn, marked: true}, {kind: syn}}
-		if c.askFull { // of one sender; for the others these are sent when something is lost
-			asks = append(asks, ask{kind: c.software(true), marked: true}, ask{kind: c.software(false)})
+		asks := []ask{{kind: syn, marked: true}, {kind: syn, marked: true}, {kind: syn}}
+		if c.askFull { // of one sender; for the others, and marked, it is sent when something is lost
+			asks = append(asks, ask{kind: c.software(false)})
 		}
 		return c.only(asks)
 	case wave >= maxWaves, c.refused != "":
@@ -159,7 +159,7 @@ func (c *conversation) suspectNAT() []ask {
 		return nil
 	}
 	n := left
-	if c.sum(true, syn).Sent == 1 {
+	if c.sum(true, syn).Sent == 2 {
 		n = left / 2 // the rest in the wave after: what lasts for a moment must not look like a fault
 	}
 	asks := repeat(ask{kind: syn, marked: true}, n)
@@ -228,25 +228,10 @@ func (c *conversation) nextFull(wave int) []ask {
 
 // only leaves out what cannot be sent.
 func (c *conversation) only(asks []ask) []ask {
-	if c.canMark {
-		return asks
-	}
-	var kept []ask
-	for _, a := range asks {
-		if !a.marked {
-			kept = append(kept, a)
-		}
-	}
-	return kept
+	return slices.DeleteFunc(asks, func(a ask) bool { return a.marked && !c.canMark })
 }
 
-func repeat(a ask, n int) []ask {
-	var asks []ask
-	for range max(0, n) {
-		asks = append(asks, a)
-	}
-	return asks
-}
+func repeat(a ask, n int) []ask { return slices.Repeat([]ask{a}, max(0, n)) }
 
 // state is the verdict and the reason for it.
 func (c *conversation) state() (node.PathState, string) {

@@ -77,7 +77,7 @@ func TestVerdicts(t *testing.T) {
 				if n := c.total().Sent; n > 12 || n < 4 {
 					t.Errorf("%s, %s: %d small packets", fault, filter, n)
 				}
-				if fault == "healthy" && filter == "open" && c.total().Sent != 5 {
+				if fault == "healthy" && filter == "open" && c.total().Sent != 4 {
 					t.Errorf("%d packets on a healthy path", c.total().Sent)
 				}
 			}

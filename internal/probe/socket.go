@@ -8,9 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noChecksum is SO_NO_CHECK (asm-generic/socket.h), which x/sys/unix lacks: UDP datagrams over IPv4 without a checksum.
-const noChecksum = unix.SO_NO_CHECK
-
 // payload is what a small datagram carries, for whoever captures it.
 const payload = "vxlan_exporter probe"
 
@@ -21,12 +18,11 @@ type packet struct {
 	fd   int
 	sent time.Time
 	echo echoID
-	own  map[netip.Addr]bool
 }
 
 // send sends one packet. nil: it could not be sent.
 func (e *exchange) send(a ask) *packet {
-	p := &packet{ask: a, from: e, own: e.opts.Own, fd: -1}
+	p := &packet{ask: a, from: e, fd: -1}
 	if err := p.open(); err != nil {
 		p.close()
 		if a.full && errors.Is(err, unix.EMSGSIZE) {
@@ -39,24 +35,23 @@ func (e *exchange) send(a ask) *packet {
 }
 
 func (p *packet) open() (err error) {
-	source, peer := p.from.sender.Source, p.from.target.Peer
-	six := peer.Unmap().Is6()
-	if p.fd, p.echo, err = socket(p.ask.kind, six, p.from.can.echo[index(six)]); err != nil {
+	six, found := p.from.six, p.from.found
+	if p.fd, p.echo, err = socket(p.ask.kind, six, found.can.echo[index(six)]); err != nil {
 		return err
 	}
 	if p.ask.marked {
-		if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_MARK, int(p.from.opts.Mark)); err != nil {
+		if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_MARK, int(found.Mark)); err != nil {
 			return err
 		}
 	}
 	if err := p.options(six); err != nil {
 		return err
 	}
-	if err := unix.Bind(p.fd, sockaddr(source, 0)); err != nil {
+	if err := unix.Bind(p.fd, sockaddr(p.from.sender.Source, 0)); err != nil {
 		return err
 	}
 	p.sent = time.Now()
-	err = unix.Connect(p.fd, sockaddr(peer, p.port()))
+	err = unix.Connect(p.fd, sockaddr(p.from.target.Peer, port))
 	if p.ask.kind == syn {
 		if errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.ECONNREFUSED) {
 			return nil
@@ -67,13 +62,6 @@ func (p *packet) open() (err error) {
 		return err
 	}
 	return p.write(six)
-}
-
-func (p *packet) port() int {
-	if p.ask.kind == echo {
-		return 0
-	}
-	return port
 }
 
 func socket(k kind, six bool, how echoSocket) (int, echoID, error) {
@@ -110,7 +98,7 @@ func (p *packet) options(six bool) error {
 	}
 	switch {
 	case p.ask.kind == soft && !six:
-		err = errors.Join(err, unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, noChecksum, 1))
+		err = errors.Join(err, unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1))
 	case p.ask.kind == echo && p.echo.raw:
 		err = errors.Join(err, p.echo.filter(p.fd, six))
 	}
@@ -130,7 +118,14 @@ func (p *packet) write(six bool) error {
 			return err
 		}
 		p.from.size = size
-		data = append(data, make([]byte, max(0, size-ipHeader(six)-udpHeader-len(data)+p.echoInUDP()))...)
+		header := 20 + udpHeader
+		if six {
+			header = 40 + udpHeader
+		}
+		if p.ask.kind == echo { // its header, as long as UDP's, is among the data
+			header -= echoHeader
+		}
+		data = append(data, make([]byte, max(0, size-header-len(data)))...)
 	}
 	if p.ask.kind == echo {
 		p.echo.put(data, six)
@@ -146,21 +141,6 @@ func (p *packet) write(six bool) error {
 }
 
 const udpHeader = 8
-
-// echoInUDP: an echo's header, as long as UDP's, is among its data.
-func (p *packet) echoInUDP() int {
-	if p.ask.kind == echo {
-		return echoHeader
-	}
-	return 0
-}
-
-func ipHeader(six bool) int {
-	if six {
-		return 40
-	}
-	return 20
-}
 
 // mtu is that of the path as the kernel knows it: packets longer than that are nobody's.
 func (p *packet) mtu(six bool) (int, error) {

@@ -19,12 +19,6 @@ type waiter struct {
 	oob     [512]byte
 }
 
-func (w *waiter) add(p *packet) {
-	if p != nil {
-		w.packets = append(w.packets, p)
-	}
-}
-
 // wait returns when every packet has been answered, or at the timeout. All sockets are closed then.
 func (w *waiter) wait(ctx context.Context, timeout time.Duration) {
 	deadline := time.Now().Add(timeout)
@@ -51,9 +45,9 @@ func (w *waiter) wait(ctx context.Context, timeout time.Duration) {
 	}
 	for _, p := range w.packets {
 		if ctx.Err() != nil { // it was not waited for
-			p.from.talk.refused = "the round was interrupted"
+			p.from.refused = "the round was interrupted"
 		}
-		p.from.talk.record(p.ask, false)
+		p.from.record(p.ask, false)
 		p.close()
 	}
 	w.packets = w.packets[:0]
@@ -75,7 +69,7 @@ func (w *waiter) collect(now time.Time) {
 			open = append(open, p)
 			continue
 		}
-		p.from.talk.record(p.ask, true)
+		p.from.record(p.ask, true)
 		p.from.trips = append(p.from.trips, now.Sub(p.sent))
 		p.close()
 	}
@@ -85,17 +79,16 @@ func (w *waiter) collect(now time.Time) {
 // answered reports whether what happened on the socket comes from beyond the tunnel. A socket that has failed for good stays among
 // those that wait, without events, until the wave ends.
 func (w *waiter) answered(p *packet, events int16) bool {
-	six := p.from.target.Peer.Unmap().Is6()
 	if events&(unix.POLLERR|unix.POLLHUP) != 0 {
-		if w.errorQueue(p, six) {
+		if w.errorQueue(p) {
 			return true
 		}
 		errno, err := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 		if err == nil && unix.Errno(errno) == unix.ECONNREFUSED { //nolint:gosec // an errno
 			return true
 		}
-		if p.ask.kind == syn { // over
-			p.fail()
+		if p.ask.kind == syn { // over; poll(2) passes over negative descriptors
+			p.close()
 			return false
 		}
 	}
@@ -109,18 +102,15 @@ func (w *waiter) answered(p *packet, events int16) bool {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return errors.Is(err, unix.ECONNREFUSED)
-		case p.ask.kind != echo || p.echo.answers(w.buf[:n], six):
+		case p.ask.kind != echo || p.echo.answers(w.buf[:n], p.from.six):
 			return true
 		}
 	}
 }
 
-// fail closes the socket; poll(2) passes over negative descriptors.
-func (p *packet) fail() { p.close() }
-
 // errorQueue reads what ICMP errors came (ip(7), IP_RECVERR) and reports whether one is of another host than this: it has received the
 // packet. "Too big" is of one that has not.
-func (w *waiter) errorQueue(p *packet, six bool) bool {
+func (w *waiter) errorQueue(p *packet) bool {
 	for {
 		_, n, _, _, err := unix.Recvmsg(p.fd, w.buf[:], w.oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 		if errors.Is(err, unix.EINTR) {
@@ -134,7 +124,7 @@ func (w *waiter) errorQueue(p *packet, six bool) bool {
 			return false
 		}
 		for _, m := range messages {
-			if from, ok := offender(m.Data, six); ok && !p.own[from] {
+			if from, ok := offender(m.Data, p.from.six); ok && !p.from.found.Own[from] {
 				return true
 			}
 		}

@@ -53,19 +53,16 @@ func (c *pathTally) add(p nodes.Path) {
 // rounds asks a peer many times from a namespace, as many conversations side by side as width says.
 func (c *pathTally) rounds(n *lab.NS, peer netip.Addr, senders []probe.Sender, rounds, width int) error {
 	return n.Do(func() error {
-		own := map[netip.Addr]bool{}
+		found := probe.Found{Mark: probe.DefaultMark, Own: map[netip.Addr]bool{}}
 		for _, s := range senders {
-			own[s.Source] = true
+			found.Own[s.Source] = true
 		}
 		for done := 0; done < rounds; done += width {
 			var targets []probe.Target
 			for range min(width, rounds-done) {
 				targets = append(targets, probe.Target{Device: lab.Device, Peer: peer, Senders: senders, UDPOffload: true})
 			}
-			p := probe.Round(context.Background(), targets, probe.Options{
-				Mark: probe.DefaultMark, Count: probe.DefaultCount,
-				Timeout: pathTimeout, Own: own,
-			})
+			p := found.Round(context.Background(), targets, probe.Options{Count: probe.DefaultCount, Timeout: pathTimeout})
 			if len(p.Limits) > 0 {
 				return errors.New(p.Limits[0])
 			}
