@@ -37,8 +37,8 @@ type ConntrackConfig struct {
 	Logger      *slog.Logger         // of Run's changes of state; nil: none
 }
 
-// Conntrack counts the tracked and the NATed flows of every VXLAN port. However many ask, the table is scanned when a scan is due:
-// scanNeed.interval after the last one. Run makes those scans for which nobody asks in time.
+// Conntrack counts the tracked and the NATed flows of every VXLAN port. However many ask, the table is scanned when a
+// scan is due: scanNeed.interval after the last one. Run makes those scans for which nobody asks in time.
 type Conntrack struct {
 	Metrics
 	conf    ConntrackConfig
@@ -57,7 +57,8 @@ type Conntrack struct {
 	result   conntrackResult
 }
 
-// conntrackResult is what the last complete scan found, and how the last scan at all went. The slices are never written to again.
+// conntrackResult is what the last complete scan found, and how the last scan at all went. The slices are never written
+// to again.
 type conntrackResult struct {
 	found   node.Conntrack     // without the size of the table
 	tried   time.Time          // when the last scan ended, well or not
@@ -100,10 +101,10 @@ func NewConntrack(c ConntrackConfig) *Conntrack {
 // Name is "conntrack".
 func (*Conntrack) Name() string { return "conntrack" }
 
-// Observe returns the result of the last scan, and scans when one is due. When a scan fails the last
-// complete one is filled in, marked stale, and the error returned. The error wraps fs.ErrNotExist when nothing is tracked here,
-// fs.ErrPermission without CAP_NET_ADMIN, errors.ErrUnsupported when the kernel has no ctnetlink. The size of the table is filled in whatever happens: reading it
-// takes no privilege.
+// Observe returns the result of the last scan, and scans when one is due. When a scan fails the last complete one is
+// filled in, marked stale, and the error returned. The error wraps fs.ErrNotExist when nothing is tracked here,
+// fs.ErrPermission without CAP_NET_ADMIN, errors.ErrUnsupported when the kernel has no ctnetlink. The size of the table
+// is filled in whatever happens: reading it takes no privilege.
 func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
 	c.ports, c.observed = slices.Clone(known.Ports), time.Now()
@@ -134,7 +135,8 @@ func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error)
 	}, errors.Join(scanErr, err)
 }
 
-// readTable reads the sysctls. Apart from the number of entries, one that this kernel or namespace does not show stays nil.
+// readTable reads the sysctls. Apart from the number of entries, one that this kernel or namespace does not show stays
+// nil.
 func (c *Conntrack) readTable(t *node.Conntrack) error {
 	entries, err := c.sysctls.Count()
 	if err != nil {
@@ -189,8 +191,9 @@ func (c *Conntrack) scan(ctx context.Context, targets []conntrack.Target, last c
 	if err == nil {
 		c.seen.commit(&c.tally, r.tried)
 		r.found = node.Conntrack{
-			Ports: c.tally.ports(c.seen), NATFlows: slices.Clone(c.tally.evidence), Sources: c.seen.natSources(), SeenOverflow: c.seen.overflow,
-			Scan: &node.Scan{Time: r.tried, Stats: stats},
+			Ports: c.tally.ports(c.seen), NATFlows: slices.Clone(c.tally.evidence), Sources: c.seen.natSources(),
+			SeenOverflow: c.seen.overflow,
+			Scan:         &node.Scan{Time: r.tried, Stats: stats},
 		}
 	}
 	c.mu.Lock()

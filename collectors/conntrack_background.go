@@ -8,9 +8,9 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Run makes the scans that are due, until ctx ends. A flow that VXLAN makes never gets an answer, so the kernel forgets it
-// nf_conntrack_udp_timeout after its last packet: with scrapes alone, 60 s apart, half of the short NATed flows would come and go
-// unseen. It rests while nothing observes, from the start and after IdleAfter.
+// Run makes the scans that are due, until ctx ends. A flow that VXLAN makes never gets an answer, so the kernel forgets
+// it nf_conntrack_udp_timeout after its last packet: with scrapes alone, 60 s apart, half of the short NATed flows
+// would come and go unseen. It rests while nothing observes, from the start and after IdleAfter.
 func (c *Conntrack) Run(ctx context.Context) {
 	var state node.Status // as last reported, by an Observe or here
 	timer := time.NewTimer(0)

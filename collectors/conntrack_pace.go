@@ -16,7 +16,8 @@ const (
 	// alarmMemory is how long scans are made often after NATed flows were seen or bad checksums rose.
 	alarmMemory = 10 * time.Minute
 
-	// defaultUDPTimeout is the kernel's (udp_timeouts, net/netfilter/nf_conntrack_proto_udp.c), for when it cannot be read.
+	// defaultUDPTimeout is the kernel's (udp_timeouts, net/netfilter/nf_conntrack_proto_udp.c), for when it cannot be
+	// read.
 	defaultUDPTimeout = 30 * time.Second
 )
 
@@ -29,8 +30,9 @@ type scanNeed struct {
 	settled    bool          // every device is clear for a reason that no scan can refute
 }
 
-// interval is how long after the end of a scan the next one is due. What was spent is earned back, so that the whole process takes
-// share of one CPU at most (0: no bound), but for that scans are never rarer than slowestScans; nor are they less than fastest apart.
+// interval is how long after the end of a scan the next one is due. What was spent is earned back, so that the whole
+// process takes share of one CPU at most (0: no bound), but for that scans are never rarer than slowestScans; nor are
+// they less than fastest apart.
 func (n scanNeed) interval(fastest time.Duration, share float64) time.Duration {
 	wanted := n.udpTimeout / 3 * 2 // no flow is missed
 	switch {
@@ -45,7 +47,8 @@ func (n scanNeed) interval(fastest time.Duration, share float64) time.Duration {
 	return max(fastest, min(wanted, slowestScans))
 }
 
-// processCPU is the CPU time that this process has taken (clock_gettime(2)), all threads and the kernel on their behalf.
+// processCPU is the CPU time that this process has taken (clock_gettime(2)), all threads and the kernel on their
+// behalf.
 func processCPU() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {

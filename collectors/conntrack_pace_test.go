@@ -65,11 +65,14 @@ func TestScanLessons(t *testing.T) {
 		before           *node.Node
 		exposed, settled bool
 	}{
-		"offload off":         {tunnel(false, natrules.PortChange, natrules.WhyKept), false, true},
-		"the rules keep NAT":  {tunnel(true, natrules.NoChange, natrules.WhyCleared), false, false},
-		"the rules NAT":       {tunnel(true, natrules.PortChange, natrules.WhyKept), true, false},
-		"the first":           {flannelPort, false, false},
-		"no device in sight":  {&node.Node{Ports: flannelPort.Ports, Results: map[string]node.Result{"device": {Status: node.OK}}}, false, false},
+		"offload off":        {tunnel(false, natrules.PortChange, natrules.WhyKept), false, true},
+		"the rules keep NAT": {tunnel(true, natrules.NoChange, natrules.WhyCleared), false, false},
+		"the rules NAT":      {tunnel(true, natrules.PortChange, natrules.WhyKept), true, false},
+		"the first":          {flannelPort, false, false},
+		"no device in sight": {&node.Node{
+			Ports:   flannelPort.Ports,
+			Results: map[string]node.Result{"device": {Status: node.OK}},
+		}, false, false},
 		"nothing at all, yet": {&node.Node{}, false, false},
 	} {
 		var l scanLessons
@@ -109,15 +112,20 @@ func TestScanLessonsOfBadChecksums(t *testing.T) {
 	}
 }
 
-// pace is how many scans are made in ten minutes in which somebody observes every 15 s, and the interval that is published at the end.
+// pace is how many scans are made in ten minutes in which somebody observes every 15 s, and the interval that is
+// published at the end.
 func pace(t *testing.T, k *conntracktest.Kernel, before *node.Node) (scans int, last time.Duration) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 9, 30), Open: k.Open})
+		c := NewConntrack(ConntrackConfig{
+			MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 9, 30),
+			Open: k.Open,
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { c.Run(ctx); close(done) }()
-		for end := time.Now().Add(10*time.Minute - time.Millisecond); time.Now().Before(end); time.Sleep(min(15*time.Second, time.Until(end))) {
+		for end := time.Now().Add(10*time.Minute - time.Millisecond); time.Now().
+			Before(end); time.Sleep(min(15*time.Second, time.Until(end))) {
 			n, err := looked(c, before)
 			if err != nil {
 				t.Error(err)
@@ -142,10 +150,14 @@ func TestConntrackPace(t *testing.T) {
 		scans  int
 		last   time.Duration
 	}{
-		"exposed":                   {plain, tunnel(true, natrules.PortChange, natrules.WhyKept), 60, 10 * time.Second},
-		"clear by the rules":        {plain, tunnel(true, natrules.NoChange, natrules.WhyCleared), 30, 20 * time.Second},
-		"clear for good":            {plain, tunnel(false, natrules.PortChange, natrules.WhyKept), 10, time.Minute},
-		"clear, and NATed flows":    {[]conntracktest.Flow{natted(1)}, tunnel(false, natrules.PortChange, natrules.WhyKept), 60, 10 * time.Second},
+		"exposed":            {plain, tunnel(true, natrules.PortChange, natrules.WhyKept), 60, 10 * time.Second},
+		"clear by the rules": {plain, tunnel(true, natrules.NoChange, natrules.WhyCleared), 30, 20 * time.Second},
+		"clear for good":     {plain, tunnel(false, natrules.PortChange, natrules.WhyKept), 10, time.Minute},
+		"clear, and NATed flows": {
+			[]conntracktest.Flow{natted(1)},
+			tunnel(false, natrules.PortChange, natrules.WhyKept),
+			60, 10 * time.Second,
+		},
 		"nothing known of a device": {plain, flannelPort, 30, 20 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +169,8 @@ func TestConntrackPace(t *testing.T) {
 	}
 }
 
-// What the process spends is earned back by waiting: 0.3 s a scan and 0.1 % of a CPU otherwise make 0.3 s / 0.9 % = 33 s.
+// What the process spends is earned back by waiting: 0.3 s a scan and 0.1 % of a CPU otherwise make 0.3 s / 0.9 % = 33
+// s.
 func TestConntrackPaysForScans(t *testing.T) {
 	for name, reply := range map[string]func(conntracktest.Request) [][]byte{
 		"that succeed": nil,
@@ -174,8 +187,9 @@ func TestConntrackPaysForScans(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
 				c := NewConntrack(ConntrackConfig{
-					Proc: conntrackProc(t, 9, 30), Open: k.Open, MinInterval: DefaultConntrackMinInterval, MaxCPU: DefaultConntrackMaxCPU,
-					Spent: func() time.Duration { return scanned + time.Since(start)/1000 },
+					Proc: conntrackProc(t, 9, 30), Open: k.Open, MinInterval: DefaultConntrackMinInterval,
+					MaxCPU: DefaultConntrackMaxCPU,
+					Spent:  func() time.Duration { return scanned + time.Since(start)/1000 },
 				})
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan struct{})

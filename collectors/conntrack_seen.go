@@ -10,17 +10,18 @@ import (
 )
 
 const (
-	// maxSeenFlows bounds how many living NATed flows are told apart: 24 bytes each, some 3 MB in all. VXLAN picks its source
-	// port from a hash of the inner flow, so a node has a few thousand to each of the nodes it talks to at most. Flows beyond the
-	// bound are not counted as seen, so no flow is ever counted twice, and are counted as overflow instead.
+	// maxSeenFlows bounds how many living NATed flows are told apart: 24 bytes each, some 3 MB in all. VXLAN picks its
+	// source port from a hash of the inner flow, so a node has a few thousand to each of the nodes it talks to at most.
+	// Flows beyond the bound are not counted as seen, so no flow is ever counted twice, and are counted as overflow
+	// instead.
 	maxSeenFlows = 1 << 16
 
 	// forgetAfter is how many scans a flow is remembered whose port is not being looked for: while a device is recreated.
 	forgetAfter = 64
 )
 
-// seenFlows counts distinct NATed flows. It remembers those of the last scan: a dump misses no living flow, so one that was not in
-// it has died, and when an equal one comes it is another.
+// seenFlows counts distinct NATed flows. It remembers those of the last scan: a dump misses no living flow, so one that
+// was not in it has died, and when an equal one comes it is another.
 type seenFlows struct {
 	seed     maphash.Seed
 	scan     uint32

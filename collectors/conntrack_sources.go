@@ -11,14 +11,15 @@ import (
 )
 
 const (
-	// maxNATSources bounds the addresses that NATed flows are counted for. A node sends from one address per VXLAN device and family.
+	// maxNATSources bounds the addresses that NATed flows are counted for. A node sends from one address per VXLAN device
+	// and family.
 	maxNATSources = 64
 
 	// sourceMemory is how long an address is remembered after its last NATed flow.
 	sourceMemory = time.Hour
 
-	// expirySlack is by how many seconds the end of an untouched flow may seem to move from one scan to the next: CTA_TIMEOUT is rounded
-	// down to seconds, and so is the time of the scan.
+	// expirySlack is by how many seconds the end of an untouched flow may seem to move from one scan to the next:
+	// CTA_TIMEOUT is rounded down to seconds, and so is the time of the scan.
 	expirySlack = 2
 )
 
@@ -35,7 +36,8 @@ type tallySource struct {
 	timeout uint32 // the longest of theirs
 }
 
-// countSource counts a source-NATed flow for the address it was sent from, and returns which that is, from 1 on; 0 when there are too many.
+// countSource counts a source-NATed flow for the address it was sent from, and returns which that is, from 1 on; 0 when
+// there are too many.
 func (t *conntrackTally) countSource(f *conntrack.Flow) int32 {
 	address := f.Source.Addr()
 	at := slices.IndexFunc(t.sources, func(s tallySource) bool { return s.target == f.Target && s.address == address })

@@ -31,7 +31,8 @@ func TestConntrackSources(t *testing.T) {
 		at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 		source := func(address string, flows uint64, remaining int) node.NATSource {
 			return node.NATSource{
-				Family: node.IPv4, Port: 8472, Address: netip.MustParseAddr(address), Flows: flows, Remaining: time.Duration(remaining) * time.Second,
+				Family: node.IPv4, Port: 8472, Address: netip.MustParseAddr(address), Flows: flows,
+				Remaining: time.Duration(remaining) * time.Second,
 			}
 		}
 		for _, step := range []struct {
@@ -39,12 +40,19 @@ func TestConntrackSources(t *testing.T) {
 			flows   []conntracktest.Flow
 			want    func() []node.NATSource
 		}{
-			{0, []conntracktest.Flow{sentFrom("10.0.0.50", 40000, 20), sentFrom("10.0.0.50", 40001, 28)}, func() []node.NATSource {
-				s := source("10.0.0.50", 2, 28)
-				s.Seen = at(0)
-				return []node.NATSource{s}
-			}},
-			{10, []conntracktest.Flow{sentFrom("10.0.0.50", 40000, 10), sentFrom("10.0.0.50", 40001, 18), sentFrom("10.0.0.11", 40002, 29)}, func() []node.NATSource {
+			{
+				0,
+				[]conntracktest.Flow{sentFrom("10.0.0.50", 40000, 20), sentFrom("10.0.0.50", 40001, 28)},
+				func() []node.NATSource {
+					s := source("10.0.0.50", 2, 28)
+					s.Seen = at(0)
+					return []node.NATSource{s}
+				},
+			},
+			{10, []conntracktest.Flow{
+				sentFrom("10.0.0.50", 40000, 10), sentFrom("10.0.0.50", 40001, 18),
+				sentFrom("10.0.0.11", 40002, 29),
+			}, func() []node.NATSource {
 				own, s := source("10.0.0.11", 1, 29), source("10.0.0.50", 2, 18) // no packet met those of before
 				own.Seen, own.Born, own.Used, s.Seen = at(10), at(0), at(0), at(10)
 				return []node.NATSource{own, s}

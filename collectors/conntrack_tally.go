@@ -80,7 +80,8 @@ func (t *conntrackTally) expiry(f *conntrack.Flow) uint32 {
 	return uint32(t.began.Unix()) + f.Timeout //nolint:gosec // wraps in 2106
 }
 
-// keepEvidence keeps the lowest flows in the order of compareNATFlows, so that the same table always shows the same ones.
+// keepEvidence keeps the lowest flows in the order of compareNATFlows, so that the same table always shows the same
+// ones.
 func (t *conntrackTally) keepEvidence(f *conntrack.Flow) {
 	n := node.NATFlow{
 		Source:         f.Source,
@@ -109,8 +110,8 @@ func compareNATFlows(a, b node.NATFlow) int {
 	)
 }
 
-// flowHash identifies a flow by the kernel's id and by its tuples: the id alone is a 32-bit hash, and comes again when the same
-// flow is made anew in the same memory (nf_ct_get_id, net/netfilter/nf_conntrack_core.c).
+// flowHash identifies a flow by the kernel's id and by its tuples: the id alone is a 32-bit hash, and comes again when
+// the same flow is made anew in the same memory (nf_ct_get_id, net/netfilter/nf_conntrack_core.c).
 func flowHash(seed maphash.Seed, f *conntrack.Flow) uint64 {
 	var b [4 + 2 + 4*(16+2)]byte
 	binary.NativeEndian.PutUint32(b[0:], f.ID)

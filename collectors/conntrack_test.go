@@ -37,7 +37,8 @@ func conntrackProc(t *testing.T, count uint64, udpTimeout int) string {
 		t.Fatal(err)
 	}
 	for name, v := range map[string]uint64{
-		"nf_conntrack_count": count, "nf_conntrack_max": 262144, "nf_conntrack_buckets": 65536, "nf_conntrack_udp_timeout": uint64(udpTimeout),
+		"nf_conntrack_count": count, "nf_conntrack_max": 262144, "nf_conntrack_buckets": 65536,
+		"nf_conntrack_udp_timeout": uint64(udpTimeout),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), fmt.Appendln(nil, v), 0o644); err != nil {
 			t.Fatal(err)
@@ -95,8 +96,12 @@ func dumps(k *conntracktest.Kernel) int {
 
 func TestConntrackMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &conntracktest.Kernel{Flows: append(conntracktest.Decoys(8472), natted(1), conntracktest.VXLAN(2, 8472), conntracktest.VXLAN6(3, 4789))}
-		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 9, 30), Open: k.Open})
+		k := &conntracktest.Kernel{Flows: append(conntracktest.Decoys(8472), natted(1), conntracktest.VXLAN(2, 8472),
+			conntracktest.VXLAN6(3, 4789))}
+		c := NewConntrack(ConntrackConfig{
+			MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 9, 30),
+			Open: k.Open,
+		})
 		known := &node.Node{Ports: []node.Port{{Port: 8472, IPv4: true, IPv6: true}, {Port: 4789, IPv6: true}}}
 		if _, err := looked(c, known); err != nil {
 			t.Fatal(err)
@@ -143,7 +148,9 @@ vxlan_conntrack_scan_timestamp_seconds 9.466848e+08`
 // What could not be looked at has no series; what was looked at and is not there is 0.
 func TestConntrackAnswersAreToldApart(t *testing.T) {
 	refuse := func(errno unix.Errno) *conntracktest.Kernel {
-		return &conntracktest.Kernel{Reply: func(r conntracktest.Request) [][]byte { return [][]byte{conntracktest.Refusal(r, errno)} }}
+		return &conntracktest.Kernel{Reply: func(r conntracktest.Request) [][]byte {
+			return [][]byte{conntracktest.Refusal(r, errno)}
+		}}
 	}
 	const sizes = "vxlan_conntrack_buckets 65536\nvxlan_conntrack_entries 5\nvxlan_conntrack_entries_limit 262144"
 	for name, c := range map[string]struct {
@@ -169,9 +176,13 @@ func TestConntrackAnswersAreToldApart(t *testing.T) {
 		})
 	}
 	t.Run("zero", func(t *testing.T) {
-		col := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 5, 30), Open: (&conntracktest.Kernel{}).Open})
+		col := NewConntrack(ConntrackConfig{
+			MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 5, 30),
+			Open: (&conntracktest.Kernel{}).Open,
+		})
 		n, err := looked(col, flannelPort)
-		if got := conntrackSeries(t, col, n); err != nil || !strings.Contains(got, `vxlan_conntrack_flows{family="ipv4",port="8472"} 0`) {
+		if got := conntrackSeries(t, col, n); err != nil ||
+			!strings.Contains(got, `vxlan_conntrack_flows{family="ipv4",port="8472"} 0`) {
 			t.Errorf("error %v, series\n%s", err, got)
 		}
 	})
@@ -180,7 +191,10 @@ func TestConntrackAnswersAreToldApart(t *testing.T) {
 func TestConntrackServesTheLastResultWhenAScanFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &conntracktest.Kernel{Flows: []conntracktest.Flow{natted(1), natted(2)}}
-		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 2, 30), Open: k.Open, Timeout: time.Second})
+		c := NewConntrack(ConntrackConfig{
+			MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 2, 30),
+			Open: k.Open, Timeout: time.Second,
+		})
 		if n, err := looked(c, flannelPort); err != nil || n.Conntrack.Scan.Stale {
 			t.Fatalf("first scan: %v, %+v", err, n.Conntrack.Scan)
 		}
@@ -211,7 +225,10 @@ func TestConntrackScrapersShareScans(t *testing.T) {
 	scans := func(t *testing.T, scrapers int) (n int) {
 		synctest.Test(t, func(t *testing.T) {
 			k := &conntracktest.Kernel{Flows: []conntracktest.Flow{natted(1)}}
-			c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30), Open: k.Open})
+			c := NewConntrack(ConntrackConfig{
+				MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30),
+				Open: k.Open,
+			})
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute-time.Millisecond)
 			defer cancel()
 			var wg sync.WaitGroup
@@ -236,8 +253,8 @@ func TestConntrackScrapersShareScans(t *testing.T) {
 	}
 }
 
-// A flow of a single packet lives nf_conntrack_udp_timeout. Born at any moment, it is seen, though nobody scrapes while it lives.
-// One that lives less than a scan's interval is seen with the probability that PERFORMANCE.md says.
+// A flow of a single packet lives nf_conntrack_udp_timeout. Born at any moment, it is seen, though nobody scrapes while
+// it lives. One that lives less than a scan's interval is seen with the probability that PERFORMANCE.md says.
 func TestConntrackSeesShortFlowsBetweenScrapes(t *testing.T) {
 	for life, want := range map[int]float64{6: 0.6, 10: 1, 30: 1, 120: 1} {
 		synctest.Test(t, func(t *testing.T) {
@@ -259,7 +276,10 @@ func TestConntrackSeesShortFlowsBetweenScrapes(t *testing.T) {
 			for i := range flows {
 				born[i] = start.Add(time.Duration(i) * 1237 * time.Millisecond) // ten minutes of them
 			}
-			c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, life), Open: k.Open})
+			c := NewConntrack(ConntrackConfig{
+				MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, life),
+				Open: k.Open,
+			})
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan struct{})
 			go func() { c.Run(ctx); close(done) }()
@@ -284,7 +304,10 @@ func TestConntrackSeesShortFlowsBetweenScrapes(t *testing.T) {
 func TestConntrackRestsWhenNobodyLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &conntracktest.Kernel{Flows: []conntracktest.Flow{natted(1)}}
-		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30), Open: k.Open})
+		c := NewConntrack(ConntrackConfig{
+			MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30),
+			Open: k.Open,
+		})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { c.Run(ctx); close(done) }()
@@ -322,7 +345,10 @@ func TestConntrackLogsChangesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		k := &conntracktest.Kernel{Flows: []conntracktest.Flow{natted(1)}}
-		c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30), Open: k.Open, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		c := NewConntrack(ConntrackConfig{
+			MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 1, 30),
+			Open: k.Open, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
 		go func() { c.Run(ctx); close(done) }()
@@ -365,7 +391,10 @@ func TestConntrackEvidenceIsTheSameInAnyOrder(t *testing.T) {
 	}
 	evidence := func() []node.NATFlow {
 		k := &conntracktest.Kernel{Flows: flows}
-		n, err := looked(NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: conntrackProc(t, 100, 30), Open: k.Open}), flannelPort)
+		n, err := looked(NewConntrack(ConntrackConfig{
+			MinInterval: DefaultConntrackMinInterval,
+			Proc:        conntrackProc(t, 100, 30), Open: k.Open,
+		}), flannelPort)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -377,7 +406,10 @@ func TestConntrackEvidenceIsTheSameInAnyOrder(t *testing.T) {
 		t.Errorf("first\n%v\nreversed\n%v", first, second)
 	}
 	f := natted(0)
-	if want := (node.NATFlow{Source: f.Source, Destination: f.Destination, NATSource: f.ReplyDestination, NATDestination: f.Destination}); first[0] != want {
+	if want := (node.NATFlow{
+		Source: f.Source, Destination: f.Destination, NATSource: f.ReplyDestination,
+		NATDestination: f.Destination,
+	}); first[0] != want {
 		t.Errorf("first flow %+v, want %+v", first[0], want)
 	}
 }
@@ -425,7 +457,10 @@ func TestConntrackWithoutLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n, err := looked(NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: proc, Open: (&conntracktest.Kernel{}).Open}), flannelPort)
+	n, err := looked(NewConntrack(ConntrackConfig{
+		MinInterval: DefaultConntrackMinInterval, Proc: proc,
+		Open: (&conntracktest.Kernel{}).Open,
+	}), flannelPort)
 	if err != nil || n.Conntrack.Limit != nil || n.Conntrack.UDPTimeout != nil || n.Conntrack.Scan == nil {
 		t.Errorf("error %v, %+v", err, n.Conntrack)
 	}
@@ -433,10 +468,14 @@ func TestConntrackWithoutLimit(t *testing.T) {
 
 func TestConntrackSysctlErrors(t *testing.T) {
 	proc := conntrackProc(t, 5, 30)
-	if err := os.WriteFile(filepath.Join(proc, "sys/net/netfilter/nf_conntrack_max"), []byte("many\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(proc, "sys/net/netfilter/nf_conntrack_max"), []byte("many\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := NewConntrack(ConntrackConfig{MinInterval: DefaultConntrackMinInterval, Proc: proc, Open: (&conntracktest.Kernel{}).Open})
+	c := NewConntrack(ConntrackConfig{
+		MinInterval: DefaultConntrackMinInterval, Proc: proc,
+		Open: (&conntracktest.Kernel{}).Open,
+	})
 	n, err := looked(c, flannelPort)
 	if node.Classify(err) != node.Failed || n.Conntrack.Limit != nil || n.Conntrack.Scan == nil {
 		t.Errorf("error %v, limit %v, scan %v", err, n.Conntrack.Limit, n.Conntrack.Scan)

@@ -17,7 +17,8 @@ import (
 // DeviceConfig says what the device collector reads and publishes. The zero value reads the process's network
 // namespace.
 type DeviceConfig struct {
-	Ports          []uint16       // VXLAN ports to look for besides the devices' own; nil: the usual ones, see Device.ports
+	// VXLAN ports to look for besides the devices' own; nil: the usual ones, see Device.ports
+	Ports          []uint16
 	Proc           string         // where procfs is mounted; empty: sockets without a device are not looked for
 	FeatureInclude *regexp.Regexp // features to publish besides the built-in ones; matched anywhere in the name; nil: none
 

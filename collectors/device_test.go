@@ -61,8 +61,10 @@ func feature(name string, active, fixed bool) ethtool.Feature {
 
 func exampleDevices() []node.Device {
 	features := ethtool.Features{
-		feature("tx-scatter-gather", true, false), feature("tx-checksum-ip-generic", true, false), feature("rx-checksum", true, false),
-		feature("tx-generic-segmentation", true, false), feature("rx-gro", false, false), feature("tx-udp_tnl-segmentation", false, true),
+		feature("tx-scatter-gather", true, false), feature("tx-checksum-ip-generic", true, false),
+		feature("rx-checksum", true, false),
+		feature("tx-generic-segmentation", true, false), feature("rx-gro", false, false),
+		feature("tx-udp_tnl-segmentation", false, true),
 	}
 	return []node.Device{
 		{Link: rtnl.Link{
@@ -113,7 +115,10 @@ vxlan_device_up{device="six"} 0
 }
 
 func TestDeviceSaysNothingThatTheKernelDoesNot(t *testing.T) {
-	n := &node.Node{Devices: []node.Device{{Link: rtnl.Link{Index: 3, Name: "old"}}, {Link: rtnl.Link{Index: 4, Name: "x", External: new(true)}}}}
+	n := &node.Node{Devices: []node.Device{
+		{Link: rtnl.Link{Index: 3, Name: "old"}},
+		{Link: rtnl.Link{Index: 4, Name: "x", External: new(true)}},
+	}}
 	wantDeviceSeries(t, deviceExposition(t, NewDevice(DeviceConfig{}), n), `
 vxlan_device_info{device="old",external="",family="ipv4",local="",port="",underlay="",vni="0"} 1
 vxlan_device_info{device="x",external="true",family="",local="",port="",underlay="",vni=""} 1
@@ -192,7 +197,11 @@ func TestPorts(t *testing.T) {
 			[]uint16{8472},
 			[]node.Port{{Port: 4789, IPv6: true, Device: true}, {Port: 8472, IPv6: true}},
 		},
-		"external":       {[]node.Device{device(8472, "", true)}, nil, []node.Port{{Port: 8472, IPv4: true, IPv6: true, Device: true}}},
+		"external": {
+			[]node.Device{device(8472, "", true)},
+			nil,
+			[]node.Port{{Port: 8472, IPv4: true, IPv6: true, Device: true}},
+		},
 		"port 0 is none": {[]node.Device{device(0, "", false)}, []uint16{0}, []node.Port{}},
 	} {
 		if got := vxlanPorts(c.devices, c.configured); !slices.Equal(got, c.want) {
@@ -210,7 +219,8 @@ func TestManyFailuresAreQuotedInShort(t *testing.T) {
 	for i := range 200 {
 		f.add(fmt.Errorf("device %d: %w", i, cause))
 	}
-	if err := f.join(); !errors.Is(err, cause) || !strings.HasSuffix(err.Error(), "and 197 more") || strings.Count(err.Error(), "\n") > 4 {
+	if err := f.join(); !errors.Is(err, cause) || !strings.HasSuffix(err.Error(), "and 197 more") ||
+		strings.Count(err.Error(), "\n") > 4 {
 		t.Error(err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 // maxNamespaces bounds the named namespaces that are asked about.
 const maxNamespaces = 256
 
-// nameNamespaces fills LinkNetnsPath: the namespace that a device was moved here from, where it is that of the first process, or has a
-// name that iproute2 or Docker gave it. What cannot be opened or asked stays unnamed.
+// nameNamespaces fills LinkNetnsPath: the namespace that a device was moved here from, where it is that of the first
+// process, or has a name that iproute2 or Docker gave it. What cannot be opened or asked stays unnamed.
 func (c *Device) nameNamespaces(conn *rtnl.Conn, devices []node.Device) {
 	names := map[int32]string{}
 	for i := range devices {

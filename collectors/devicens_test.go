@@ -49,8 +49,8 @@ func observe(ctx context.Context, cs ...Collector) (n node.Node, err error) {
 	return n, err
 }
 
-// A device that was moved here says which namespace has its socket; in that one, the socket and its port are seen though the device is
-// gone.
+// A device that was moved here says which namespace has its socket; in that one, the socket and its port are seen
+// though the device is gone.
 func TestObserveBothHalvesOfAMovedDevice(t *testing.T) {
 	host, there := labtest.New(t, "host"), labtest.New(t, "overlay")
 	host.Run("ip", "link", "add", "vx-here", "type", "vxlan", "id", "1", "dstport", "8472")
@@ -85,7 +85,8 @@ func TestObserveDevices(t *testing.T) {
 	ns := overlay(t)
 	var n node.Node
 	ns.Do(func() (err error) {
-		n, err = observe(context.Background(), NewDevice(DeviceConfig{Ports: []uint16{8472, 9000}}), NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
+		n, err = observe(context.Background(), NewDevice(DeviceConfig{Ports: []uint16{8472, 9000}}),
+			NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
 		return err
 	})
 	underlays := make(map[string]string)
@@ -101,14 +102,16 @@ func TestObserveDevices(t *testing.T) {
 	if !slices.IsSortedFunc(n.Devices, func(a, b node.Device) int { return strings.Compare(a.Name, b.Name) }) {
 		t.Error("devices are not in order")
 	}
-	if want := "[{4789 true true true} {8472 true false true} {8473 true true true} {9000 true true false}]"; fmt.Sprint(n.Ports) != want {
+	if want := "[{4789 true true true} {8472 true false true} {8473 true true true} {9000 true true false}]"; fmt.Sprint(
+		n.Ports) != want {
 		t.Errorf("ports %v, want %s", n.Ports, want)
 	}
 	if len(n.Underlays) != 1 {
 		t.Fatalf("underlays %+v", n.Underlays)
 	}
 	u := n.Underlays[0]
-	if u.Name != "nic" || u.MTU != 1500 || u.Driver.Name != "veth" || u.LinkUp == nil || !*u.LinkUp || len(u.Features) == 0 || len(u.PrivateFlags) != 0 {
+	if u.Name != "nic" || u.MTU != 1500 || u.Driver.Name != "veth" || u.LinkUp == nil || !*u.LinkUp ||
+		len(u.Features) == 0 || len(u.PrivateFlags) != 0 {
 		t.Errorf("underlay %+v", u)
 	}
 	// Half of the room for series belongs to two devices, and each has its share.
@@ -117,7 +120,8 @@ func TestObserveDevices(t *testing.T) {
 		t.Errorf("%d series of %d devices", count, len(n.Devices))
 	}
 	for _, line := range []string{
-		`vxlan_device_info{device="byaddr6",external="false",family="ipv6",local="2001:db8::1",port="4789",underlay="nic",vni="3"} 1`,
+		`vxlan_device_info{device="byaddr6",external="false",family="ipv6",local="2001:db8::1",` +
+			`port="4789",underlay="nic",vni="3"} 1`,
 		`vxlan_device_info{device="cilium",external="true",family="",local="",port="8473",underlay="",vni=""} 1`,
 		`vxlan_device_udp6_zero_checksum_enabled{device="byaddr6",direction="rx"} 1`,
 		`vxlan_device_udp_checksum_enabled{device="byaddr"} 0`,
@@ -134,10 +138,12 @@ func TestObserveDevices(t *testing.T) {
 func TestObserveMovedDevice(t *testing.T) {
 	ns, pod := overlay(t), labtest.New(t, "pod")
 	// In the pod's namespace another device has the index of the NIC.
-	pod.Run("ip", "link", "add", "other", "index", strings.Fields(ns.Run("cat", "/sys/class/net/nic/ifindex"))[0], "type", "bridge")
+	pod.Run("ip", "link", "add", "other", "index", strings.Fields(ns.Run("cat", "/sys/class/net/nic/ifindex"))[0],
+		"type", "bridge")
 	ns.Run("ip", "link", "set", "flannel.1", "netns", pod.Name)
 	pod.Do(func() error {
-		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
+		n, err := observe(context.Background(), NewDevice(DeviceConfig{}),
+			NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
 		if len(n.Devices) != 1 || n.Devices[0].Underlay != "" || n.Devices[0].LinkNetns == nil || len(n.Underlays) != 0 {
 			t.Errorf("devices %+v, underlays %+v", n.Devices, n.Underlays)
 		}
@@ -164,8 +170,10 @@ func TestObserveUnprivileged(t *testing.T) {
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
 			return errno
 		}
-		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
-		if len(n.Devices) != 5 || len(n.Underlays) != 1 || len(n.Underlays[0].Features) == 0 || n.Underlays[0].Driver.Name != "veth" {
+		n, err := observe(context.Background(), NewDevice(DeviceConfig{}),
+			NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
+		if len(n.Devices) != 5 || len(n.Underlays) != 1 || len(n.Underlays[0].Features) == 0 ||
+			n.Underlays[0].Driver.Name != "veth" {
 			t.Errorf("devices %+v, underlays %+v", n.Devices, n.Underlays)
 		}
 		return err
@@ -200,7 +208,8 @@ func TestFeaturesOfOneDeviceFail(t *testing.T) {
 		open := failingIoctl("flannel.1", unix.EIO)
 		c := NewDevice(DeviceConfig{OpenIoctl: open})
 		n, err := observe(context.Background(), c)
-		if !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), `"flannel.1"`) || len(n.Devices) != 5 || node.Classify(err) != node.Failed {
+		if !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), `"flannel.1"`) || len(n.Devices) != 5 ||
+			node.Classify(err) != node.Failed {
 			t.Errorf("%d devices, %v", len(n.Devices), err)
 		}
 		for _, d := range n.Devices {
@@ -209,11 +218,13 @@ func TestFeaturesOfOneDeviceFail(t *testing.T) {
 			}
 		}
 		text := deviceExposition(t, c, &n)
-		if strings.Contains(text, `feature_active{device="flannel.1"`) || !strings.Contains(text, `vxlan_device_up{device="flannel.1"} 1`) ||
+		if strings.Contains(text, `feature_active{device="flannel.1"`) ||
+			!strings.Contains(text, `vxlan_device_up{device="flannel.1"} 1`) ||
 			!strings.Contains(text, `feature_active{device="byaddr"`) {
 			t.Error(text)
 		}
-		fill, err := NewUnderlay(UnderlayConfig{OpenIoctl: failingIoctl("nic", unix.EIO), OpenLinks: openLinks(ns)}).Observe(context.Background(), &n)
+		fill, err := NewUnderlay(UnderlayConfig{OpenIoctl: failingIoctl("nic", unix.EIO), OpenLinks: openLinks(ns)}).
+			Observe(context.Background(), &n)
 		if !errors.Is(err, unix.EIO) || fill == nil {
 			return fmt.Errorf("underlay: %w", err)
 		}
@@ -252,7 +263,8 @@ func TestKernelBeforeGenericNetlink(t *testing.T) {
 		}
 		ns.Do(func() error {
 			n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: none}))
-			if len(n.Underlays) != 1 || n.Underlays[0].LinkUp == nil || *n.Underlays[0].LinkUp != up || len(n.Underlays[0].Features) == 0 {
+			if len(n.Underlays) != 1 || n.Underlays[0].LinkUp == nil || *n.Underlays[0].LinkUp != up ||
+				len(n.Underlays[0].Features) == 0 {
 				t.Errorf("underlays %+v", n.Underlays)
 			}
 			return err
@@ -308,7 +320,8 @@ func TestDeadlineEndsTheLook(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	overlay(t).Do(func() error {
-		if _, err := observe(ctx, NewDevice(DeviceConfig{})); node.Classify(err) != node.Failed || !errors.Is(err, context.Canceled) {
+		if _, err := observe(ctx, NewDevice(DeviceConfig{})); node.Classify(err) != node.Failed ||
+			!errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 		return nil

@@ -8,16 +8,17 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// DefaultPort is the kernel's own VXLAN port (drivers/net/vxlan/vxlan_core.c, vxlan_port), which flannel keeps; IANAPort is the one of
-// RFC 7348, which Docker Swarm and Calico use.
+// DefaultPort is the kernel's own VXLAN port (drivers/net/vxlan/vxlan_core.c, vxlan_port), which flannel keeps;
+// IANAPort is the one of RFC 7348, which Docker Swarm and Calico use.
 const (
 	DefaultPort = 8472
 	IANAPort    = 4789
 )
 
-// ports are those to look for: the devices' own and the configured ones. Where none is configured, they are the two usual ones: the
-// second where no device is in sight that sends from here, or where the kernel has a VXLAN socket on it and no device here uses it.
-// A device that was moved to another network namespace, as Docker Swarm moves its own, leaves nothing else to see.
+// ports are those to look for: the devices' own and the configured ones. Where none is configured, they are the two
+// usual ones: the second where no device is in sight that sends from here, or where the kernel has a VXLAN socket on it
+// and no device here uses it. A device that was moved to another network namespace, as Docker Swarm moves its own,
+// leaves nothing else to see.
 func (c *Device) ports(devices []node.Device) []node.Port {
 	here := func(d node.Device) bool { return d.LinkNetns == nil }
 	if c.cfg.Ports != nil || !slices.ContainsFunc(devices, here) {

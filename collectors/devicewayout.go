@@ -18,9 +18,9 @@ type way struct {
 	link  int
 }
 
-// nameUnderlays fills Underlay: the device that the route to a peer leads to. Where that is not known it is the one that IFLA_VXLAN_LINK
-// names or, without it, the one that bears the local address, unless that is lo, by which nothing leaves. The underlay of a device
-// that was moved here is in another namespace.
+// nameUnderlays fills Underlay: the device that the route to a peer leads to. Where that is not known it is the one
+// that IFLA_VXLAN_LINK names or, without it, the one that bears the local address, unless that is lo, by which nothing
+// leaves. The underlay of a device that was moved here is in another namespace.
 func (c *Device) nameUnderlays(ctx context.Context, conn *rtnl.Conn, devices []node.Device) error {
 	var errs []error
 	outs := make([]int, len(devices))

@@ -25,6 +25,7 @@ func exposition(g prometheus.Gatherer) (string, error) {
 
 // series drops the comments from an exposition.
 func series(text string) string {
-	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(text), "\n"), func(l string) bool { return strings.HasPrefix(l, "#") })
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(text), "\n"),
+		func(l string) bool { return strings.HasPrefix(l, "#") })
 	return strings.Join(lines, "\n")
 }

@@ -28,7 +28,10 @@ func kernelFixture(t *testing.T, osrelease, version string) KernelConfig {
 			t.Fatal(err)
 		}
 	}
-	return KernelConfig{Proc: root, OSRelease: filepath.Join(root, "os-release"), SelfTestFile: filepath.Join(root, "selftest.json")}
+	return KernelConfig{
+		Proc: root, OSRelease: filepath.Join(root, "os-release"),
+		SelfTestFile: filepath.Join(root, "selftest.json"),
+	}
 }
 
 func observeKernel(t *testing.T, cfg KernelConfig) (*node.Node, error) {
@@ -75,7 +78,8 @@ func TestKernelRunning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.Kernel.BootID != strings.TrimSpace(string(want)) || n.Kernel.Release == "" || n.Kernel.Machine == "" || n.Kernel.SelfTest != nil {
+	if n.Kernel.BootID != strings.TrimSpace(string(want)) || n.Kernel.Release == "" || n.Kernel.Machine == "" ||
+		n.Kernel.SelfTest != nil {
 		t.Errorf("%+v", n.Kernel)
 	}
 }

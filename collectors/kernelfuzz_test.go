@@ -12,7 +12,8 @@ import (
 
 // FuzzBootID: a boot id is a UUID that stands in the file, or an error.
 func FuzzBootID(f *testing.F) {
-	for _, s := range []string{testBootID + "\n", testBootID, testBootID[:20], "", strings.Repeat("a", 100), "\x00" + testBootID} {
+	for _, s := range []string{testBootID + "\n", testBootID, testBootID[:20], "", strings.Repeat("a", 100), "\x00" +
+		testBootID} {
 		f.Add([]byte(s))
 	}
 	proc := f.TempDir()

@@ -17,9 +17,10 @@ import (
 // DefaultNATRulesMinInterval suits NATRulesConfig.MinInterval.
 const DefaultNATRulesMinInterval = time.Minute
 
-// generationShare is the part of MinInterval that must have passed before a change of the nf_tables generation makes the rules be
-// read anew. kube-proxy changes it with every service that comes or goes, at worst once a second: with the default interval the
-// rules are then read every 10 s, and a change that stands alone is seen by the first observation 10 s after the last reading.
+// generationShare is the part of MinInterval that must have passed before a change of the nf_tables generation makes
+// the rules be read anew. kube-proxy changes it with every service that comes or goes, at worst once a second: with the
+// default interval the rules are then read every 10 s, and a change that stands alone is seen by the first observation
+// 10 s after the last reading.
 const generationShare = 6
 
 // NATRulesReader reads and judges the NAT rules of a network namespace.
@@ -30,7 +31,8 @@ type NATRulesReader interface {
 	Generation(ctx context.Context) (id uint32, ok bool)
 }
 
-// NATRulesConfig says where and how often the NAT rules are read. The zero value reads this network namespace with the defaults.
+// NATRulesConfig says where and how often the NAT rules are read. The zero value reads this network namespace with the
+// defaults.
 type NATRulesConfig struct {
 	Proc          string           // where procfs is mounted; empty: /proc
 	ProcNet       string           // the namespace's /proc/net; empty: Proc/net
@@ -42,8 +44,8 @@ type NATRulesConfig struct {
 	Now           func() time.Time // nil: time.Now
 }
 
-// NATRules judges what the NAT rules do to outer VXLAN packets. The rules are read at most once in MinInterval, or, when the
-// nf_tables generation has changed, once in a sixth of it; in between the last judgment is served.
+// NATRules judges what the NAT rules do to outer VXLAN packets. The rules are read at most once in MinInterval, or,
+// when the nf_tables generation has changed, once in a sixth of it; in between the last judgment is served.
 type NATRules struct {
 	Metrics
 	conf NATRulesConfig
@@ -72,8 +74,8 @@ func NewNATRules(c NATRulesConfig) *NATRules {
 // Name implements Collector.
 func (*NATRules) Name() string { return "natrules" }
 
-// Observe implements Collector. An error of one backend leaves the judgment of the other in place. Without the addresses, routes or
-// forwarding databases the rules are judged all the same; those that ask for them cannot be.
+// Observe implements Collector. An error of one backend leaves the judgment of the other in place. Without the
+// addresses, routes or forwarding databases the rules are judged all the same; those that ask for them cannot be.
 func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) {
 	devices := deviceKeys(known)
 	if generation, ok := c.conf.Reader.Generation(ctx); c.due(devices, generation, ok) {
@@ -96,7 +98,8 @@ func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) 
 	return func(n *node.Node) { n.NATRules = state }, c.err
 }
 
-// Mark is the masquerade mark that the rules had when they were read last; 0 when none tells. It may be called at any time.
+// Mark is the masquerade mark that the rules had when they were read last; 0 when none tells. It may be called at any
+// time.
 func (c *NATRules) Mark() uint32 { return c.mark.Load() }
 
 // sinceWhen gives the judgments of a reading the time since when they hold, by those of the reading before.
@@ -115,7 +118,8 @@ func sinceWhen(now, before []natrules.Outer, at time.Time) []natrules.Outer {
 	return now
 }
 
-// due reports whether the rules are to be read again: after MinInterval, at once for other devices, sooner for other rules.
+// due reports whether the rules are to be read again: after MinInterval, at once for other devices, sooner for other
+// rules.
 func (c *NATRules) due(devices []deviceKey, generation uint32, known bool) bool {
 	age := c.conf.Now().Sub(c.read)
 	switch {
@@ -126,8 +130,8 @@ func (c *NATRules) due(devices []deviceKey, generation uint32, known bool) bool 
 	}
 }
 
-// natRulesMetrics cover both families, whatever the underlay's: the rules act on the inner packet, and an IPv6 underlay carries
-// IPv4 too.
+// natRulesMetrics cover both families, whatever the underlay's: the rules act on the inner packet, and an IPv6 underlay
+// carries IPv4 too.
 func natRulesMetrics() Metrics {
 	each := func(samples func(r *natrules.Ruleset, emit Emit)) func(*node.Node, Emit) {
 		return func(n *node.Node, emit Emit) {
@@ -140,23 +144,29 @@ func natRulesMetrics() Metrics {
 	}
 	return NewMetrics(
 		Metric{
-			Name: "nat_masquerade_mark_state", Labels: []string{"family", "backend=legacy,nft", "state=cleared,kept,bypassed,absent"},
+			Name: "nat_masquerade_mark_state", Labels: []string{
+				"family", "backend=legacy,nft",
+				"state=cleared,kept,bypassed,absent",
+			},
 			Help: "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables " +
 				"IPT_SO_GET_ENTRIES) before a packet that carries it is masqueraded. 1 for the state that holds; all 0 when it " +
 				"cannot be told.",
-			Notes: "`cleared`: cleared before MASQUERADE. `kept`: the old form. `bypassed`: cleared, but a MASQUERADE or SNAT runs " +
-				"ahead. `absent`: no rule masquerades a mark. All 0: a rule could not be understood. Both families, whatever the " +
-				"underlay's: the rules act on the *inner* packet. A backend without NAT rules has no series.",
+			Notes: "`cleared`: cleared before MASQUERADE. `kept`: the old form. `bypassed`: cleared, but a MASQUERADE or " +
+				"SNAT runs ahead. `absent`: no rule masquerades a mark. All 0: a rule could not be understood. Both families, " +
+				"whatever the underlay's: the rules act on the *inner* packet. A backend without NAT rules has no series.",
 			Samples: each(func(r *natrules.Ruleset, emit Emit) {
-				for _, s := range []natrules.MarkState{natrules.MarkCleared, natrules.MarkKept, natrules.MarkBypassed, natrules.MarkAbsent} {
+				for _, s := range []natrules.MarkState{
+					natrules.MarkCleared, natrules.MarkKept, natrules.MarkBypassed,
+					natrules.MarkAbsent,
+				} {
 					emit.Bool(r.MarkState == s, r.Family, r.Backend, string(s))
 				}
 			}),
 		},
 		Metric{
 			Name: "nat_random_fully", Labels: []string{"family", "backend=legacy,nft"},
-			Help: "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which changes the source port of " +
-				"every flow.",
+			Help: "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which changes the " +
+				"source port of every flow.",
 			Notes:   "From the kernel's own rule: an old iptables-save does not print the flag.",
 			Samples: each(func(r *natrules.Ruleset, emit Emit) { emit.Setting(r.RandomFully, r.Family, r.Backend) }),
 		},

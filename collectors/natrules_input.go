@@ -31,9 +31,11 @@ func deviceKeys(known *node.Node) []deviceKey {
 	return keys
 }
 
-// inputOf says what is known of the packets of every VXLAN port. What cannot be read stays unknown, and the error says why. The ways of
-// packets can be asked for until around is closed.
-func (c *NATRules) inputOf(ctx context.Context, known *node.Node) (in natrules.Input, around *natrules.Surroundings, err error) {
+// inputOf says what is known of the packets of every VXLAN port. What cannot be read stays unknown, and the error says
+// why. The ways of packets can be asked for until around is closed.
+func (c *NATRules) inputOf(
+	ctx context.Context, known *node.Node,
+) (in natrules.Input, around *natrules.Surroundings, err error) {
 	around, err = c.surroundings(ctx, known)
 	in = natrules.Input{MasqueradeBit: c.conf.MasqueradeBit}
 	for _, p := range known.Ports {
@@ -55,8 +57,8 @@ func (c *NATRules) inputOf(ctx context.Context, known *node.Node) (in natrules.I
 	return in, around, err
 }
 
-// tunnelsOn are the devices on a port, those that send from one address together: by it their packets are told apart. One that was moved
-// here sends from another namespace. Without any there is one group, of none.
+// tunnelsOn are the devices on a port, those that send from one address together: by it their packets are told apart.
+// One that was moved here sends from another namespace. Without any there is one group, of none.
 func tunnelsOn(port uint16, devices []node.Device) [][]natrules.Tunnel {
 	var groups [][]natrules.Tunnel
 	index := map[netip.Addr]int{}
@@ -80,7 +82,8 @@ func tunnelsOn(port uint16, devices []node.Device) [][]natrules.Tunnel {
 	return groups
 }
 
-// surroundings are those of the devices; nothing is read where it is not known which there are. Half of the time is left for the rules.
+// surroundings are those of the devices; nothing is read where it is not known which there are. Half of the time is
+// left for the rules.
 func (c *NATRules) surroundings(ctx context.Context, known *node.Node) (*natrules.Surroundings, error) {
 	if known.Devices == nil {
 		return &natrules.Surroundings{}, nil

@@ -51,10 +51,13 @@ func natNode(t *testing.T) (*labtest.NS, *node.Node) {
 	t.Helper()
 	ns := labtest.New(t, "natrules")
 	for _, command := range []string{
-		"ip link add eth0 type veth peer name far", "ip addr add 192.168.77.1/24 dev eth0", "ip link set eth0 up", "ip link set far up",
-		"ip link add flannel.1 type vxlan id 1 dstport 8472 local 192.168.77.1 dev eth0 nolearning", "ip addr add 10.244.0.0/32 dev flannel.1",
+		"ip link add eth0 type veth peer name far", "ip addr add 192.168.77.1/24 dev eth0", "ip link set eth0 up",
+		"ip link set far up",
+		"ip link add flannel.1 type vxlan id 1 dstport 8472 local 192.168.77.1 dev eth0 nolearning",
+		"ip addr add 10.244.0.0/32 dev flannel.1",
 		"ip link set flannel.1 up", "ip route add 10.244.1.0/24 dev flannel.1", "ip route add 10.244.2.0/24 dev flannel.1",
-		"bridge fdb append 02:00:00:00:00:02 dev flannel.1 dst 192.168.77.2", "bridge fdb append 02:00:00:00:00:03 dev flannel.1 dst 192.168.77.3",
+		"bridge fdb append 02:00:00:00:00:02 dev flannel.1 dst 192.168.77.2",
+		"bridge fdb append 02:00:00:00:00:03 dev flannel.1 dst 192.168.77.3",
 	} {
 		ns.Run(strings.Fields(command)...)
 	}
@@ -64,7 +67,8 @@ func natNode(t *testing.T) (*labtest.NS, *node.Node) {
 		if err != nil {
 			return err
 		}
-		// UnderlayIndex is left out, as by a device that names no NIC. Nothing but devices and ports is known to the collector.
+		// UnderlayIndex is left out, as by a device that names no NIC. Nothing but devices and ports is known to the
+		// collector.
 		n.Devices = []node.Device{{
 			Link:     rtnl.Link{Index: link.Index, Name: "flannel.1", Port: 8472, Local: netip.MustParseAddr("192.168.77.1")},
 			Underlay: "eth0",
@@ -156,9 +160,11 @@ func TestNATRulesInput(t *testing.T) {
 		what string
 		ok   bool
 	}{
-		{"the node's address", len(senders[0].Sources) == 1 && senders[0].Sources[0] == netip.PrefixFrom(addr("192.168.77.1"), 32)},
+		{"the node's address", len(senders[0].Sources) == 1 &&
+			senders[0].Sources[0] == netip.PrefixFrom(addr("192.168.77.1"), 32)},
 		{"into the tunnel", senders[0].Out.Name == "flannel.1" && len(senders[0].Destinations) == 2},
-		{"out of the node", ways[0].Out.Name == "eth0" && ways[0].Source == addr("192.168.77.1") && ways[0].Masquerade == addr("192.168.77.1")},
+		{"out of the node", ways[0].Out.Name == "eth0" && ways[0].Source == addr("192.168.77.1") &&
+			ways[0].Masquerade == addr("192.168.77.1")},
 		{"peers", len(ways[0].Peers) == 2 && ways[0].Peers[0].Next() != ways[0].Peers[1].Next()},
 		{"device", len(p.Devices) == 1 && p.Devices[0].Name == "flannel.1"},
 	} {
@@ -178,8 +184,9 @@ const natCluster = `*nat
 COMMIT
 `
 
-// TestNATRulesRoutes: every way in which a route leads into a device counts. Where none leads into one of them, nothing is sent by it,
-// but what is bridged can be anything. What IPv6 carries has its mark for certain: nothing of natCluster is there for it.
+// TestNATRulesRoutes: every way in which a route leads into a device counts. Where none leads into one of them, nothing
+// is sent by it, but what is bridged can be anything. What IPv6 carries has its mark for certain: nothing of natCluster
+// is there for it.
 func TestNATRulesRoutes(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -190,13 +197,18 @@ func TestNATRulesRoutes(t *testing.T) {
 		{"another of one next hop", "route add 10.99.0.0/16 dev vx2", natrules.PortChange},
 		{"several next hops", "route add 10.99.0.0/16 nexthop dev flannel.1 nexthop dev vx2", natrules.PortChange},
 		{"several of the same cluster", "route add 10.244.9.0/24 nexthop dev flannel.1 nexthop dev vx2", natrules.NoChange},
-		{"IPv6 siblings", "addr add fd77::1/64 dev eth0 nodad\nroute add fd99::/16 dev flannel.1\nroute append fd99::/16 dev vx2", natrules.PortChange},
+		{"IPv6 siblings", "addr add fd77::1/64 dev eth0 nodad\nroute add fd99::/16 dev flannel.1\n" +
+			"route append fd99::/16 dev vx2", natrules.PortChange},
 		{"a nexthop object", "nexthop add id 5 dev vx2\nroute add 10.99.0.0/16 nhid 5", natrules.PortChange},
 		{"a nexthop object, the same cluster", "nexthop add id 5 dev vx2\nroute add 10.244.9.0/24 nhid 5", natrules.NoChange},
-		{"a group", "nexthop add id 5 dev flannel.1\nnexthop add id 6 dev vx2\nnexthop add id 7 group 5/6\nroute add 10.99.0.0/16 nhid 7", natrules.PortChange},
-		{"a group, IPv6", "addr add fd77::1/64 dev eth0 nodad\nnexthop add id 5 via fe80::5 dev flannel.1\nnexthop add id 6 via fe80::6 dev vx2\nnexthop add id 7 group 5/6\nroute add fd99::/16 nhid 7", natrules.PortChange},
-		{"a device without routes", "link add dev vx3 type vxlan id 3 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx3 up", natrules.NoChange},
-		{"a bridge's device without routes", "link add br0 type bridge\nlink add dev vx3 type vxlan id 3 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx3 master br0 up", natrules.PortChange},
+		{"a group", "nexthop add id 5 dev flannel.1\nnexthop add id 6 dev vx2\nnexthop add id 7 group 5/6\n" +
+			"route add 10.99.0.0/16 nhid 7", natrules.PortChange},
+		{"a group, IPv6", "addr add fd77::1/64 dev eth0 nodad\nnexthop add id 5 via fe80::5 dev flannel.1\n" +
+			"nexthop add id 6 via fe80::6 dev vx2\nnexthop add id 7 group 5/6\nroute add fd99::/16 nhid 7", natrules.PortChange},
+		{"a device without routes", "link add dev vx3 type vxlan id 3 dstport 8472 local 192.168.77.1 dev eth0\n" +
+			"link set vx3 up", natrules.NoChange},
+		{"a bridge's device without routes", "link add br0 type bridge\nlink add dev vx3 type vxlan id 3 dstport 8472 " +
+			"local 192.168.77.1 dev eth0\nlink set vx3 master br0 up", natrules.PortChange},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			ns, n := natNode(t)
@@ -204,7 +216,8 @@ func TestNATRulesRoutes(t *testing.T) {
 			ns.RunInput("link add dev vx2 type vxlan id 2 dstport 8472 local 192.168.77.1 dev eth0\nlink set vx2 up\n"+
 				"route add 10.244.3.0/24 dev vx2\n"+c.setUp+"\n", "ip", "-batch", "-")
 			ns.RunInput(natCluster, "iptables-nft-restore")
-			ns.RunInput(strings.ReplaceAll(natCluster, "-A POSTROUTING -d 10.244.0.0/16 -j MARK --set-xmark 0x0/0x4000\n", ""), "ip6tables-nft-restore")
+			ns.RunInput(strings.ReplaceAll(natCluster, "-A POSTROUTING -d 10.244.0.0/16 -j MARK --set-xmark 0x0/0x4000\n", ""),
+				"ip6tables-nft-restore")
 			ns.Do(func() error {
 				for _, name := range []string{"vx2", "vx3"} {
 					if link, err := net.InterfaceByName(name); err == nil {
@@ -223,13 +236,17 @@ func TestNATRulesRoutes(t *testing.T) {
 	}
 }
 
-// TestNATRulesInterval: rules are read once in the interval, sooner when nf_tables rules changed, at once for other devices.
+// TestNATRulesInterval: rules are read once in the interval, sooner when nf_tables rules changed, at once for other
+// devices.
 func TestNATRulesInterval(t *testing.T) {
 	ns, n := natNode(t)
 	ns.RunInput(natFixed, "iptables-nft-restore")
 	now := time.Now()
 	reader := newCountingReader()
-	c := NewNATRules(NATRulesConfig{MinInterval: DefaultNATRulesMinInterval, Reader: reader, Now: func() time.Time { return now }})
+	c := NewNATRules(NATRulesConfig{
+		MinInterval: DefaultNATRulesMinInterval, Reader: reader,
+		Now: func() time.Time { return now },
+	})
 	guard := func() natrules.MarkState {
 		for _, r := range n.NATRules.Rulesets {
 			if r.Family == node.IPv4 && r.Backend == natrules.NFT {
@@ -247,7 +264,10 @@ func TestNATRulesInterval(t *testing.T) {
 	}{
 		{"first", nil, 0, 1, natrules.MarkCleared},
 		{"soon after", nil, time.Second, 1, natrules.MarkCleared},
-		{"rules changed a moment ago", func() { ns.RunInput(natOld, "iptables-nft-restore") }, time.Second, 1, natrules.MarkCleared},
+		{
+			"rules changed a moment ago", func() { ns.RunInput(natOld, "iptables-nft-restore") }, time.Second, 1,
+			natrules.MarkCleared,
+		},
 		{"a sixth of the interval later", nil, 8 * time.Second, 2, natrules.MarkKept},
 		{"nothing changed", nil, 50 * time.Second, 2, natrules.MarkKept},
 		{"after the interval", nil, 11 * time.Second, 3, natrules.MarkKept},
@@ -269,7 +289,10 @@ func TestNATRulesInterval(t *testing.T) {
 type refusedReader struct{}
 
 func (refusedReader) Read(context.Context, natrules.Input) (natrules.State, error) {
-	return natrules.State{Rulesets: []natrules.Ruleset{{Family: node.IPv4, Backend: natrules.NFT, Status: node.NotPermitted}}}, fs.ErrPermission
+	return natrules.State{Rulesets: []natrules.Ruleset{{
+		Family: node.IPv4, Backend: natrules.NFT,
+		Status: node.NotPermitted,
+	}}}, fs.ErrPermission
 }
 
 func (refusedReader) Generation(context.Context) (uint32, bool) { return 0, false }
@@ -313,7 +336,8 @@ func TestNATRulesSince(t *testing.T) {
 		{natrules.WhyNotrack, start.Add(2 * time.Minute)},
 		{natrules.WhyCleared, start.Add(4 * time.Minute)},
 	} {
-		now := sinceWhen([]natrules.Outer{outer(natrules.WhyNoRule, 4789), outer(step.why, 8472)}, before, start.Add(time.Duration(i)*time.Minute))
+		now := sinceWhen([]natrules.Outer{outer(natrules.WhyNoRule, 4789), outer(step.why, 8472)}, before,
+			start.Add(time.Duration(i)*time.Minute))
 		if !now[0].Since.IsZero() || !now[1].Since.Equal(step.want) {
 			t.Errorf("reading %d: since %s and %s, want never and %s", i, now[0].Since, now[1].Since, step.want)
 		}

@@ -14,8 +14,8 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// BenchmarkPathRound is rounds on a healthy path: three peers asked from two addresses. cpu-µs is what the process uses, the softirqs that
-// it sends from included.
+// BenchmarkPathRound is rounds on a healthy path: three peers asked from two addresses. cpu-µs is what the process
+// uses, the softirqs that it sends from included.
 func BenchmarkPathRound(b *testing.B) {
 	for _, neighbors := range []int{3, 100, 5000} {
 		b.Run(fmt.Sprint(neighbors), func(b *testing.B) {
@@ -30,7 +30,8 @@ func BenchmarkPathRound(b *testing.B) {
 			var here, there []string
 			for i := range neighbors {
 				peer := netip.AddrFrom4([4]byte{10, 244, byte(128 + i>>8), byte(i)})
-				here = append(here, fmt.Sprintf("neigh add %s lladdr 02:76:78:00:00:0b dev %s nud permanent", peer, lab.Device), fmt.Sprintf("route add %s via %[1]s dev %s onlink", peer, lab.Device))
+				here = append(here, fmt.Sprintf("neigh add %s lladdr 02:76:78:00:00:0b dev %s nud permanent", peer, lab.Device),
+					fmt.Sprintf("route add %s via %[1]s dev %s onlink", peer, lab.Device))
 				there = append(there, fmt.Sprintf("addr add %s/32 dev %s", peer, lab.Device))
 			}
 			must(r.A.IP(here...))

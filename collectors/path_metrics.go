@@ -20,8 +20,9 @@ func pathMetrics() Metrics {
 	return NewMetrics(
 		Metric{
 			Name: "path_packets_sent_total", Labels: labels,
-			Help:    "Small packets that the probe sent to peers, by mark (SO_MARK) and by who finishes their checksum.",
-			Notes:   "Packets that fill the MTU are not counted. More are sent of what is lost, so the share of answers is no loss rate.",
+			Help: "Small packets that the probe sent to peers, by mark (SO_MARK) and by who finishes their checksum.",
+			Notes: "Packets that fill the MTU are not counted. More are sent of what is lost, so the share of answers is no " +
+				"loss rate.",
 			Samples: packets(func(c node.PathCount) int { return c.Sent }),
 		},
 		Metric{
@@ -31,8 +32,9 @@ func pathMetrics() Metrics {
 		},
 		Metric{
 			Name: "path_state", Labels: []string{"device", "family", "state=nat,offload,mtu,ok,unknown,unreachable"},
-			Help: "What the last probe found on the way to its peers: ok (marked packets with unfinished checksums arrive), nat (these alone are lost), " +
-				"offload (unfinished checksums are lost, marked or not), mtu (packets that fill the MTU are lost), unreachable (nothing is answered), unknown.",
+			Help: "What the last probe found on the way to its peers: ok (marked packets with unfinished checksums arrive), " +
+				"nat (these alone are lost), offload (unfinished checksums are lost, marked or not), mtu (packets that fill the " +
+				"MTU are lost), unreachable (nothing is answered), unknown.",
 			Notes: "Of several peers and senders the first state in this order that any has. See [PROBE.md](PROBE.md).",
 			Samples: func(n *node.Node, emit Emit) {
 				for _, v := range diagnosis.PathStates(n) {

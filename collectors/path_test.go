@@ -70,7 +70,8 @@ func TestPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := n.Path.Totals[0]
-	if n.Path.Peers[0].State() != node.PathNAT || first.Marked.Answered != 0 || first.Marked.Sent < 6 || first.Plain.Answered == 0 {
+	if n.Path.Peers[0].State() != node.PathNAT || first.Marked.Answered != 0 || first.Marked.Sent < 6 ||
+		first.Plain.Answered == 0 {
 		t.Errorf("%+v", n.Path)
 	}
 	if err := r.SetRules(lab.RulesFixed, true); err != nil {
@@ -79,7 +80,8 @@ func TestPath(t *testing.T) {
 	if n, err = p.after(time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if now := n.Path.Totals[0]; n.Path.Peers[0].State() != node.PathOK || now.Marked.Answered == 0 || now.Marked.Sent <= first.Marked.Sent || !now.Time.After(first.Time) {
+	if now := n.Path.Totals[0]; n.Path.Peers[0].State() != node.PathOK || now.Marked.Answered == 0 ||
+		now.Marked.Sent <= first.Marked.Sent || !now.Time.After(first.Time) {
 		t.Errorf("%+v, before %+v", n.Path, first)
 	}
 }

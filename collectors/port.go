@@ -6,7 +6,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Port stands in for Device when that is switched off: the ports that flags name, or the usual ones, are then all that is known, on both families.
+// Port stands in for Device when that is switched off: the ports that flags name, or the usual ones, are then all that
+// is known, on both families.
 type Port struct {
 	Metrics // none: there are no metrics of ports alone
 	ports   []node.Port

@@ -14,14 +14,19 @@ func TestUnderlayPublishes(t *testing.T) {
 		{
 			Name: "eth0", Driver: ethtool.Driver{Name: "ice", FirmwareVersion: "4.40"}, LinkUp: new(true),
 			Features: ethtool.Features{
-				feature("tx-scatter-gather", true, false), feature("tx-checksum-ipv4", true, false), feature("tx-checksum-ip-generic", false, true),
-				feature("tx-checksum-ipv6", false, true), feature("rx-checksum", true, false), feature("tx-udp_tnl-segmentation", true, false),
+				feature("tx-scatter-gather", true, false), feature("tx-checksum-ipv4", true, false),
+				feature("tx-checksum-ip-generic", false, true),
+				feature("tx-checksum-ipv6", false, true), feature("rx-checksum", true, false),
+				feature("tx-udp_tnl-segmentation", true, false),
 				feature("tx-udp_tnl-csum-segmentation", false, false), feature("rx-udp_tunnel-port-offload", true, false),
 			},
 			PrivateFlags: map[string]bool{"rx_no_csum_complete": true, "checksum\xff": false},
 		},
 		// A NIC without any checksum offload, on a kernel that has no name for the rest.
-		{Name: "eth1", Features: ethtool.Features{feature("tx-checksum-ip-generic", false, true), feature("tx-checksum-ipv4", false, true)}},
+		{Name: "eth1", Features: ethtool.Features{
+			feature("tx-checksum-ip-generic", false, true),
+			feature("tx-checksum-ipv4", false, true),
+		}},
 	}}
 	want := `
 vxlan_underlay_feature_active{device="eth0",feature="rx-checksum"} 1

@@ -26,8 +26,8 @@ func (d devicesOf) Observe(ctx context.Context, known *node.Node) (fill collecto
 	return fill, err
 }
 
-// TestWireFollowsDevices: a device that appears between two looks is watched, and so is the port of another, also when a look that
-// began before it comes to its end.
+// TestWireFollowsDevices: a device that appears between two looks is watched, and so is the port of another, also when
+// a look that began before it comes to its end.
 func TestWireFollowsDevices(t *testing.T) {
 	ns, far := labtest.New(t, "follow"), labtest.New(t, "far")
 	ns.Run("ip", "link", "add", "nic", "type", "veth", "peer", "name", "nic", "netns", far.Name)

@@ -49,8 +49,8 @@ func stream(t *testing.T, r *lab.Rig) {
 	})
 }
 
-// TestWireGoodPackets judges every packet of healthy overlays one by one, in all the states that offloads leave checksums in. None is
-// bad.
+// TestWireGoodPackets judges every packet of healthy overlays one by one, in all the states that offloads leave
+// checksums in. None is bad.
 func TestWireGoodPackets(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -59,14 +59,51 @@ func TestWireGoodPackets(t *testing.T) {
 		packets uint64
 		verdict map[string]string // by direction, one that must be among them
 	}{
-		{"finished, IPv4", lab.Options{UDPChecksum: true, TxChecksum: true}, nil, 150_000, map[string]string{"in": "ok", "out": "ok"}},
-		{"finished, IPv6", lab.Options{UDPChecksum: true, TxChecksum: true, Family: lab.IPv6}, nil, 50_000, map[string]string{"in": "ok", "out": "ok"}},
-		{"fixed rules, firewalld", lab.Options{UDPChecksum: true, Rules: lab.RulesFixed, RandomFully: true, Receiver: lab.ReceiverFirewalld, TxChecksum: true}, nil, 20_000, map[string]string{"in": "ok"}},
+		{
+			"finished, IPv4",
+			lab.Options{UDPChecksum: true, TxChecksum: true},
+			nil, 150_000,
+			map[string]string{"in": "ok", "out": "ok"},
+		},
+		{
+			"finished, IPv6",
+			lab.Options{UDPChecksum: true, TxChecksum: true, Family: lab.IPv6},
+			nil, 50_000,
+			map[string]string{"in": "ok", "out": "ok"},
+		},
+		{"fixed rules, firewalld", lab.Options{
+			UDPChecksum: true, Rules: lab.RulesFixed, RandomFully: true,
+			Receiver: lab.ReceiverFirewalld, TxChecksum: true,
+		}, nil, 20_000, map[string]string{"in": "ok"}},
 		{"no offload of the device", lab.Options{UDPChecksum: true}, nil, 20_000, map[string]string{"in": "ok", "out": "ok"}},
-		{"unfinished", lab.Options{UDPChecksum: true, TxChecksum: true}, []string{"tx", "on", "gso", "off", "tso", "off"}, 30_000, map[string]string{"in": "completed_ok", "out": "completed_ok"}},
-		{"unfinished, IPv6", lab.Options{UDPChecksum: true, TxChecksum: true, Family: lab.IPv6}, []string{"tx", "on", "gso", "off", "tso", "off"}, 30_000, map[string]string{"in": "completed_ok", "out": "completed_ok"}},
-		{"many in one", lab.Options{UDPChecksum: true, TxChecksum: true}, []string{"tx", "on"}, 5_000, map[string]string{"in": "partial", "out": "partial"}},
-		{"put together on the way in", lab.Options{UDPChecksum: true, TxChecksum: true}, []string{"gro", "on"}, 5_000, map[string]string{"out": "ok"}},
+		{
+			"unfinished",
+			lab.Options{UDPChecksum: true, TxChecksum: true},
+			[]string{"tx", "on", "gso", "off", "tso", "off"},
+			30_000,
+			map[string]string{"in": "completed_ok", "out": "completed_ok"},
+		},
+		{
+			"unfinished, IPv6",
+			lab.Options{UDPChecksum: true, TxChecksum: true, Family: lab.IPv6},
+			[]string{"tx", "on", "gso", "off", "tso", "off"},
+			30_000,
+			map[string]string{"in": "completed_ok", "out": "completed_ok"},
+		},
+		{
+			"many in one",
+			lab.Options{UDPChecksum: true, TxChecksum: true},
+			[]string{"tx", "on"},
+			5_000,
+			map[string]string{"in": "partial", "out": "partial"},
+		},
+		{
+			"put together on the way in",
+			lab.Options{UDPChecksum: true, TxChecksum: true},
+			[]string{"gro", "on"},
+			5_000,
+			map[string]string{"out": "ok"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := labtest.NewRig(t, tt.options)
@@ -109,8 +146,8 @@ func judgeAll(t *testing.T, p *wireNode, n uint64) *node.Wire {
 	return nil
 }
 
-// TestWireSpoiledButNeverOnAWire: the live failure between veths that leave checksums unfinished. The sender's packets are spoiled,
-// but the receiver, which takes them all, has nothing to complain of.
+// TestWireSpoiledButNeverOnAWire: the live failure between veths that leave checksums unfinished. The sender's packets
+// are spoiled, but the receiver, which takes them all, has nothing to complain of.
 func TestWireSpoiledButNeverOnAWire(t *testing.T) {
 	r := labtest.NewRig(t, lab.LiveFailure())
 	for _, n := range []*lab.NS{r.A, r.B} {

@@ -85,8 +85,9 @@ func verdicts(w *node.Wire, direction, verdict string) (n float64) {
 	return n
 }
 
-// TestWireNamesTheSender sends a known number of spoiled packets through the live failure and expects each of them counted once, on
-// both nodes, with the peer, the variant, and the source port before NAT that conntrack on the sender knows.
+// TestWireNamesTheSender sends a known number of spoiled packets through the live failure and expects each of them
+// counted once, on both nodes, with the peer, the variant, and the source port before NAT that conntrack on the sender
+// knows.
 func TestWireNamesTheSender(t *testing.T) {
 	for _, family := range []lab.Family{lab.IPv4, lab.IPv6} {
 		for _, receiver := range []lab.Receiver{lab.ReceiverNone, lab.ReceiverTrack, lab.ReceiverFirewalld} {
@@ -105,8 +106,8 @@ func TestWireNamesTheSender(t *testing.T) {
 	}
 }
 
-// byChance is how many of a few spoiled sums may look like those of another variant: one in some 10,000 is 0xffff or what an unfinished
-// checksum would be, and no single packet can tell.
+// byChance is how many of a few spoiled sums may look like those of another variant: one in some 10,000 is 0xffff or
+// what an unfinished checksum would be, and no single packet can tell.
 const byChance = 1
 
 func wireNamesTheSender(t *testing.T, r *lab.Rig, variant string) {
@@ -177,7 +178,10 @@ func wireNamesTheSender(t *testing.T, r *lab.Rig, variant string) {
 		t.Fatal(err)
 	}
 	counted := after.UDPInCsumErrors + after.UDP6InCsumErrors - before.UDPInCsumErrors - before.UDP6InCsumErrors
-	if want := map[lab.Receiver]uint64{lab.ReceiverNone: sent, lab.ReceiverTrack: sent, lab.ReceiverFirewalld: 0}[r.Options().Receiver]; counted != want {
+	if want := map[lab.Receiver]uint64{
+		lab.ReceiverNone: sent, lab.ReceiverTrack: sent,
+		lab.ReceiverFirewalld: 0,
+	}[r.Options().Receiver]; counted != want {
 		t.Errorf("InCsumErrors rose by %d, want %d", counted, want)
 	}
 }

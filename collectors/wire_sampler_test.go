@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// flood drives a sampler with rate packets per second for d, in reads 50 ms apart, and returns how many reached it per second in the
-// second half.
+// flood drives a sampler with rate packets per second for d, in reads 50 ms apart, and returns how many reached it per
+// second in the second half.
 func flood(s *wireSampler, clock *time.Time, rate float64, d time.Duration) float64 {
 	const step = 50 * time.Millisecond
 	rnd := rand.New(rand.NewPCG(3, 4))

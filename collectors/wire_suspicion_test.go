@@ -13,7 +13,8 @@ func TestWireSuspicion(t *testing.T) {
 	var count uint64
 	var failed error
 	s := &wireSuspicion{errors: func() (uint64, error) { return count, failed }}
-	// over lets time pass, with bad datagrams arriving at the end of each second, and returns the part of it under suspicion.
+	// over lets time pass, with bad datagrams arriving at the end of each second, and returns the part of it under
+	// suspicion.
 	over := func(d time.Duration, errorsPerSecond uint64) float64 {
 		suspected := 0
 		for range int(d / time.Second) {

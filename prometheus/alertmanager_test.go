@@ -14,22 +14,24 @@ import (
 	"vxlan_exporter/test/lab/monitor"
 )
 
-// hasten makes minutes of prometheus/alertmanager.yml 3 seconds: a page comes after 0.5 s and is looked at again every 6, a ticket
-// after 3 s and every 15.
+// hasten makes minutes of prometheus/alertmanager.yml 3 seconds: a page comes after 0.5 s and is looked at again every
+// 6, a ticket after 3 s and every 15.
 const hasten = 20
 
-// One cause wakes one person once, as told by the real Alertmanager with the shipped configuration. The cases share it, each in
-// clusters of its own, which no group and no inhibition spans.
+// One cause wakes one person once, as told by the real Alertmanager with the shipped configuration. The cases share it,
+// each in clusters of its own, which no group and no inhibition spans.
 func TestOneCausePagesOnce(t *testing.T) {
 	t.Parallel()
-	d := &desk{t: t, Stack: labtest.StartMonitor(t, labtest.NewNetwork(t), monitor.Options{Alertmanager: "alertmanager.yml", Hasten: hasten})}
+	d := &desk{t: t, Stack: labtest.StartMonitor(t, labtest.NewNetwork(t),
+		monitor.Options{Alertmanager: "alertmanager.yml", Hasten: hasten})}
 
 	const culprits = 50
 	var many, tickets []monitor.Alert
 	for i := range culprits {
 		node := fmt.Sprintf("node-%02d", i)
 		many = append(many, page("many", node))
-		tickets = append(tickets, alert("VxlanOuterNat", "warning", "outer_nat", "many", node), alert("VxlanDeviceExposed", "info", "outer_nat", "many", node))
+		tickets = append(tickets, alert("VxlanOuterNat", "warning", "outer_nat", "many", node),
+			alert("VxlanDeviceExposed", "info", "outer_nat", "many", node))
 	}
 	told := alert("VxlanOuterNat", "warning", "outer_nat", "ticket-first", "a")
 	resolved := page("resolved", "a")
@@ -46,8 +48,10 @@ func TestOneCausePagesOnce(t *testing.T) {
 	d.send(page("two-1", "a"), page("two-2", "a"))
 	d.send(page("causes", "a"), alert("VxlanTunnelOffload", "critical", "tunnel_offload", "causes", "a"))
 	d.send(told, alert("VxlanDeviceExposed", "info", "outer_nat", "info", "a"))
-	// A Prometheus that watches one cluster has no such label, and may send to the Alertmanager of one that watches several.
-	d.send(page("", "a"), alert("VxlanOuterNat", "warning", "outer_nat", "", "b"), alert("VxlanExporterDown", "warning", "exporter", "", "c"),
+	// A Prometheus that watches one cluster has no such label, and may send to the Alertmanager of one that watches
+	// several.
+	d.send(page("", "a"), alert("VxlanOuterNat", "warning", "outer_nat", "", "b"),
+		alert("VxlanExporterDown", "warning", "exporter", "", "c"),
 		alert("VxlanOuterNat", "warning", "outer_nat", "other", "d"))
 	// Two replicas send the same alert; they differ in what they rendered.
 	replica := page("replicas", "a")
@@ -56,7 +60,8 @@ func TestOneCausePagesOnce(t *testing.T) {
 	d.send(replica)
 	d.send(page("joined", "a"), resolved)
 	d.wait("a page in each cluster that fails", func() bool {
-		return d.count("page", "many") == 1 && d.count("page", "two-1") == 1 && d.count("page", "two-2") == 1 && d.count("page", "causes") == 2 &&
+		return d.count("page", "many") == 1 && d.count("page", "two-1") == 1 && d.count("page", "two-2") == 1 &&
+			d.count("page", "causes") == 2 &&
 			d.count("page", "") == 1 && d.count("page", "joined") == 1 && d.count("page", "resolved") == 1
 	})
 
@@ -69,13 +74,18 @@ func TestOneCausePagesOnce(t *testing.T) {
 	d.wait("the page after the ticket", func() bool { return d.count("page", "ticket-first") == 1 })
 	// Alertmanager does not tell the end of what is muted: docs/RUNBOOK.md says so.
 	d.send(ended(told))
-	d.wait("the second culprit and the end", func() bool { return d.count("page", "joined") == 2 && d.count("page", "resolved") == 2 })
+	d.wait("the second culprit and the end", func() bool {
+		return d.count("page", "joined") == 2 &&
+			d.count("page", "resolved") == 2
+	})
 	// Another look at everything, that of tickets included, tells nothing new.
 	time.Sleep(15*time.Second + 3*time.Second)
 
 	d.expect(map[string][]string{
-		"many": {"page firing 50"}, "two-1": {"page firing 1"}, "two-2": {"page firing 1"}, "causes": {"page firing 1", "page firing 1"},
-		"ticket-first": {"page firing 1", "ticket firing 1"}, "": {"page firing 1", "ticket firing 1"}, "other": {"ticket firing 1"},
+		"many": {"page firing 50"}, "two-1": {"page firing 1"}, "two-2": {"page firing 1"},
+		"causes":       {"page firing 1", "page firing 1"},
+		"ticket-first": {"page firing 1", "ticket firing 1"}, "": {"page firing 1", "ticket firing 1"},
+		"other":    {"ticket firing 1"},
 		"replicas": {"page firing 1"}, "joined": {"page firing 1", "page firing 2"}, "flapping": {"page firing 1"},
 		"resolved": {"page firing 1", "page resolved 1"},
 	})
@@ -93,7 +103,10 @@ func page(cluster, instance string) monitor.Alert {
 }
 
 func alert(name, severity, cause, cluster, instance string) monitor.Alert {
-	labels := map[string]string{"alertname": name, "severity": severity, "cause": cause, "job": "vxlan", "instance": instance}
+	labels := map[string]string{
+		"alertname": name, "severity": severity, "cause": cause, "job": "vxlan",
+		"instance": instance,
+	}
 	if cluster != "" {
 		labels["cluster"] = cluster
 	}
@@ -106,7 +119,8 @@ func ended(a monitor.Alert) monitor.Alert {
 	return a
 }
 
-// send gives alerts that begin now. One that began longer than group_wait ago would be told without waiting for the others.
+// send gives alerts that begin now. One that began longer than group_wait ago would be told without waiting for the
+// others.
 func (d *desk) send(alerts ...monitor.Alert) {
 	d.t.Helper()
 	now := time.Now()

@@ -11,10 +11,11 @@ import (
 	"vxlan_exporter/test/lab/scrape"
 )
 
-// A rule that cannot be evaluated pages nobody: "many-to-many matching not allowed", "duplicate series for the match group", "vector
-// contains metrics with the same labelset". Prometheus finds that out when the labels are there, so here they all are, by chance: jobs
-// that scrape one node, clusters with equal names, targets whose other labels changed, series that come, go, and start again, and of
-// each metric whatever labels it can have at once. promtool fails where a rule does.
+// A rule that cannot be evaluated pages nobody: "many-to-many matching not allowed", "duplicate series for the match
+// group", "vector contains metrics with the same labelset". Prometheus finds that out when the labels are there, so
+// here they all are, by chance: jobs that scrape one node, clusters with equal names, targets whose other labels
+// changed, series that come, go, and start again, and of each metric whatever labels it can have at once. promtool
+// fails where a rule does.
 func TestRulesTakeWhateverLabelsThereAre(t *testing.T) {
 	t.Parallel()
 	published := publishedLabels(t)
@@ -32,11 +33,16 @@ func TestRulesTakeWhateverLabelsThereAre(t *testing.T) {
 						}
 						maps.Copy(labels, target)
 						series = append(series, input(r, metric, labels,
-							"1x41", "0x41", "0+1x41", "0+7x41", "5x10 6x10 0x10 3x10", "1x12 stale 1x28", "_x15 2x26", "1x8 stale", "0x20 1x21", "900x20 0+2x20"))
+							"1x41", "0x41", "0+1x41", "0+7x41", "5x10 6x10 0x10 3x10", "1x12 stale 1x28", "_x15 2x26", "1x8 stale",
+							"0x20 1x21", "900x20 0+2x20"))
 					}
 				}
 			}
-			runPromtool(t, series, map[string]any{"eval_time": "10m", "expr": `count(ALERTS{alertname="VxlanChecksumFailure"}) > bool 0`, "exp_samples": []any{sample("{}")}})
+			runPromtool(t, series,
+				map[string]any{
+					"eval_time": "10m", "expr": `count(ALERTS{alertname="VxlanChecksumFailure"}) > bool 0`,
+					"exp_samples": []any{sample("{}")},
+				})
 		})
 	}
 }
@@ -53,7 +59,8 @@ func hostileTargets(r *rand.Rand) (targets []map[string]string) {
 	return targets
 }
 
-// publishedLabels are the metrics that the rules read, with all values of their labels that testdata/metrics.txt has, and some more.
+// publishedLabels are the metrics that the rules read, with all values of their labels that testdata/metrics.txt has,
+// and some more.
 func publishedLabels(t *testing.T) map[string]map[string][]string {
 	t.Helper()
 	used := map[string]bool{}
@@ -77,12 +84,14 @@ func publishedLabels(t *testing.T) map[string]map[string][]string {
 			published[name] = map[string][]string{}
 		}
 		for pair := range strings.SplitSeq(labels, ",") {
-			if label, value, ok := strings.Cut(pair, "="); ok && !slices.Contains(published[name][label], strings.Trim(value, `"`)) {
+			if label, value, ok := strings.Cut(pair, "="); ok && !slices.Contains(published[name][label],
+				strings.Trim(value, `"`)) {
 				published[name][label] = append(published[name][label], strings.Trim(value, `"`))
 			}
 		}
 	}
-	published["vxlan_exporter_build_info"] = map[string][]string{"version": {"1.0.0", "1.1.0"}} // not in that file, which is of no build
+	// not in that file, which is of no build
+	published["vxlan_exporter_build_info"] = map[string][]string{"version": {"1.0.0", "1.1.0"}}
 	for name := range used {
 		if published[name] == nil {
 			t.Fatalf("%s is not in testdata/metrics.txt", name)
@@ -90,7 +99,8 @@ func publishedLabels(t *testing.T) map[string]map[string][]string {
 	}
 	delete(published, "vxlan_device_info")
 	published["vxlan_device_info"] = map[string][]string{
-		"device": {"flannel.1", "vxlan-v6.calico"}, "vni": {"1", "2"}, "port": {"8472"}, "local": {"", "192.168.77.1", "192.168.77.2", "fd77::1"},
+		"device": {"flannel.1", "vxlan-v6.calico"}, "vni": {"1", "2"}, "port": {"8472"},
+		"local":    {"", "192.168.77.1", "192.168.77.2", "fd77::1"},
 		"underlay": {"eth0"}, "external": {"false"}, "family": {"ipv4", "ipv6"},
 	}
 	published["vxlan_wire_bad_packets_total"] = map[string][]string{

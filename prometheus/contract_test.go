@@ -20,11 +20,15 @@ func TestAlertsKeepTheirContract(t *testing.T) {
 		if s := r.Labels["severity"]; !slices.Contains([]string{"critical", "warning", "info"}, s) {
 			t.Errorf("%s: severity %q", r.Alert, s)
 		}
-		if c := r.Labels["cause"]; !slices.Contains([]string{"outer_nat", "inner_checksum", "tunnel_offload", "mtu", "exporter"}, c) {
+		if c := r.Labels["cause"]; !slices.Contains([]string{
+			"outer_nat", "inner_checksum", "tunnel_offload", "mtu",
+			"exporter",
+		}, c) {
 			t.Errorf("%s: cause %q", r.Alert, c)
 		}
 		if len(r.Labels) != 2 || len(r.Annotations) != 4 {
-			t.Errorf("%s: labels %v, annotations %v; want severity and cause, summary, description, runbook_url and dashboard_url",
+			t.Errorf("%s: labels %v, annotations %v; want severity and cause, summary, description, runbook_url and "+
+				"dashboard_url",
 				r.Alert, r.Labels, r.Annotations)
 		}
 		checkAnnotations(t, r, runbook)
@@ -77,7 +81,8 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	t.Parallel()
 	documented := read(t, "../docs/METRICS.md")
 	for _, r := range readRules(t) {
-		metrics, _ := metricNames(r.Expr + strings.Join([]string{r.Annotations["description"], r.Annotations["summary"]}, " "))
+		metrics, _ := metricNames(r.Expr + strings.Join([]string{r.Annotations["description"], r.Annotations["summary"]},
+			" "))
 		for _, m := range metrics {
 			if !strings.Contains(documented, "`"+m+"`") {
 				t.Errorf("%s: %s is not in docs/METRICS.md", r.name(), m)

@@ -39,8 +39,8 @@ const (
 	dropped = `vxlan_host_udp_in_csum_errors_total{%s,family="ipv4"}`
 )
 
-// Kinds of alert that all nodes of a fleet can have at once. One cluster has 104 such nodes, another 3. Later a node joins those of the
-// first, ahead of all others in Prometheus' order, and takes no place from one that has its alert.
+// Kinds of alert that all nodes of a fleet can have at once. One cluster has 104 such nodes, another 3. Later a node
+// joins those of the first, ahead of all others in Prometheus' order, and takes no place from one that has its alert.
 func TestAlertsOfAWholeFleet(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -55,22 +55,31 @@ func TestAlertsOfAWholeFleet(t *testing.T) {
 			more: slices.Concat(repeat(device, "large", 0, 105, "1x600"), repeat(device, "small", 0, 3, "1x600"),
 				repeat(dropped, "large", 200, 201, "0+1x600"), repeat(dropped, "small", 200, 201, "0+1x600")),
 		},
-		"VxlanOuterNat":           {series: []string{nated}, values: [2]int{0, 1}, after: 3},
-		"VxlanDeviceExposed":      {series: []string{exposed}, values: [2]int{0, 1}, after: 62},
-		"VxlanMasqueradeMarkKept": {series: []string{`vxlan_nat_masquerade_mark_state{%s,family="ipv4",backend="nft",state="kept"}`}, values: [2]int{0, 1}, after: 17},
+		"VxlanOuterNat":      {series: []string{nated}, values: [2]int{0, 1}, after: 3},
+		"VxlanDeviceExposed": {series: []string{exposed}, values: [2]int{0, 1}, after: 62},
+		"VxlanMasqueradeMarkKept": {
+			series: []string{`vxlan_nat_masquerade_mark_state{%s,family="ipv4",backend="nft",state="kept"}`},
+			values: [2]int{0, 1}, after: 17,
+		},
 		"VxlanSelftestAffected": {
 			series: []string{`vxlan_kernel_nat_checksum_bug{%s,variant="zero_checksum",verdict="affected",evidence="selftest"}`},
 			values: [2]int{0, 1}, after: 7,
 		},
 		`VxlanSelftestAffected",severity="info`: {
-			series: []string{`vxlan_kernel_nat_checksum_bug{%s,variant="offloaded_checksum",verdict="affected",evidence="selftest"}`},
+			series: []string{
+				`vxlan_kernel_nat_checksum_bug{%s,variant="offloaded_checksum",verdict="affected",evidence="selftest"}`,
+			},
 			values: [2]int{0, 1}, after: 7,
 		},
-		"VxlanCollectorFailing": {series: []string{`vxlan_scrape_collector_success{%s,collector="conntrack"}`}, values: [2]int{1, 0}, after: 17},
+		"VxlanCollectorFailing": {
+			series: []string{`vxlan_scrape_collector_success{%s,collector="conntrack"}`},
+			values: [2]int{1, 0}, after: 17,
+		},
 		"VxlanExporterDown": {
 			series: []string{`up{%s}`},
 			values: [2]int{1, 0}, after: 7,
-			more: slices.Concat(repeat(`vxlan_exporter_build_info{%s}`, "large", 0, 105, "1x4"), repeat(`vxlan_exporter_build_info{%s}`, "small", 0, 3, "1x4")),
+			more: slices.Concat(repeat(`vxlan_exporter_build_info{%s}`, "large", 0, 105, "1x4"),
+				repeat(`vxlan_exporter_build_info{%s}`, "small", 0, 3, "1x4")),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +96,8 @@ func TestAlertsOfAWholeFleet(t *testing.T) {
 					repeat(s, "large", 0, 1, fmt.Sprintf("%dx4 %dx%d %dx600", with, without, late*4-5, with)),
 					repeat(s, "large", 1, 105, fail), repeat(s, "small", 0, 3, fail))
 			}
-			large, small := fmt.Sprintf(`alertname="%s",cluster="large"`, name), fmt.Sprintf(`alertname="%s",cluster="small"`, name)
+			large, small := fmt.Sprintf(`alertname="%s",cluster="large"`, name),
+				fmt.Sprintf(`alertname="%s",cluster="small"`, name)
 			end := late + 2 // a place that is taken is an alert that has gone
 			runPromtool(t, slices.Concat(series, c.more),
 				count(fires, large, "", most), count(fires, small, "", 3), count(end, large, "", most), count(end, small, "", 3),
@@ -96,7 +106,8 @@ func TestAlertsOfAWholeFleet(t *testing.T) {
 	}
 }
 
-// The one exposed node is named, though more nodes than there can be alerts have NAT that is harmless, and have had it for longer.
+// The one exposed node is named, though more nodes than there can be alerts have NAT that is harmless, and have had it
+// for longer.
 func TestExposedNodesComeFirst(t *testing.T) {
 	t.Parallel()
 	for receivers, drops := range map[string]string{
@@ -111,8 +122,10 @@ func TestExposedNodesComeFirst(t *testing.T) {
 			}
 			exposedOne := count(11, `alertname="VxlanChecksumFailure",instance="204",variant="offloaded_checksum"`, "", 1)
 			runPromtool(t, slices.Concat(
-				repeat(nated, "eu", 0, 204, "1x600"), repeat(nated, "eu", 204, 205, "0x40 1x600"), repeat(device, "eu", 0, 205, "1x600"),
-				repeat(active, "eu", 0, 204, "0x600"), repeat(active, "eu", 204, 205, "0x40 1x600"), repeat(dropped, "eu", 300, 301, drops),
+				repeat(nated, "eu", 0, 204, "1x600"), repeat(nated, "eu", 204, 205, "0x40 1x600"),
+				repeat(device, "eu", 0, 205, "1x600"),
+				repeat(active, "eu", 0, 204, "0x600"), repeat(active, "eu", 204, 205, "0x40 1x600"),
+				repeat(dropped, "eu", 300, 301, drops),
 			), exposedOne, count(11, `alertname="VxlanChecksumFailure"`, "", alerts))
 		})
 	}

@@ -1,4 +1,5 @@
-// Package prometheus_test holds the alert rules against what they promise: labels and annotations, a runbook, documented metrics, tests.
+// Package prometheus_test holds the alert rules against what they promise: labels and annotations, a runbook,
+// documented metrics, tests.
 package prometheus_test
 
 import (
@@ -21,7 +22,8 @@ type rule struct {
 // name is the alert's name, or the recorded series'.
 func (r rule) name() string { return r.Alert + r.Record }
 
-// alertTest is part of promtool's test files (https://prometheus.io/docs/prometheus/latest/configuration/unit_testing_rules/).
+// alertTest is part of promtool's test files
+// (https://prometheus.io/docs/prometheus/latest/configuration/unit_testing_rules/).
 type alertTest struct {
 	Alertname string `yaml:"alertname"`
 	Alerts    []struct {

@@ -14,8 +14,8 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// What the runbook tells to type, typed on the live failure: what confirms it confirms it, and what is to stop it stops it and can be
-// undone.
+// What the runbook tells to type, typed on the live failure: what confirms it confirms it, and what is to stop it stops
+// it and can be undone.
 func TestRunbookOnTheLiveFailure(t *testing.T) {
 	t.Parallel()
 	labtest.NeedRoot(t, "tcpdump changes to a user of its own")
@@ -30,13 +30,18 @@ func TestRunbookOnTheLiveFailure(t *testing.T) {
 	s.expect(s.A, nat[1], "NATed: "+s.NodeA.String(), "--random-fully")
 	guard := confirm(t, "VxlanMasqueradeMarkKept")
 	s.expect(s.A, guard[0], "kept")
-	s.expect(s.A, strings.Replace(guard[1], "iptables-save", "iptables-legacy-save", 1), "-A KUBE-POSTROUTING", "-j MASQUERADE --random-fully")
+	s.expect(s.A, strings.Replace(guard[1], "iptables-save", "iptables-legacy-save", 1), "-A KUBE-POSTROUTING",
+		"-j MASQUERADE --random-fully")
 
 	for what, stop := range map[string][2]string{
 		"offload off": {"ethtool -K flannel.1 tx-checksum-ip-generic off", "ethtool -K flannel.1 tx-checksum-ip-generic on"},
-		"no tracking": {"iptables -t raw -I OUTPUT -p udp --dport 8472 -j NOTRACK", "iptables -t raw -D OUTPUT -p udp --dport 8472 -j NOTRACK"},
+		"no tracking": {
+			"iptables -t raw -I OUTPUT -p udp --dport 8472 -j NOTRACK",
+			"iptables -t raw -D OUTPUT -p udp --dport 8472 -j NOTRACK",
+		},
 	} {
-		if commands := runbookCommands(part(t, "VxlanChecksumFailure", "**Fix now**", "**Fix for good**")); !slices.Contains(commands, stop[0]) {
+		if commands := runbookCommands(part(t, "VxlanChecksumFailure", "**Fix now**", "**Fix for good**")); !slices.Contains(
+			commands, stop[0]) {
 			t.Fatalf("%s: %q is not what the runbook says: %q", what, stop[0], commands)
 		}
 		before := s.run(s.A, "ethtool -k flannel.1")

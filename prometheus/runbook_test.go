@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// What somebody is to paste at 3 a.m. must be there: commands and flags of the program, metrics, features, and the other programs.
+// What somebody is to paste at 3 a.m. must be there: commands and flags of the program, metrics, features, and the
+// other programs.
 func TestRunbookCommandsExist(t *testing.T) {
 	t.Parallel()
 	runbook := read(t, "../docs/RUNBOOK.md")
@@ -17,7 +18,8 @@ func TestRunbookCommandsExist(t *testing.T) {
 		t.Fatalf("only %d commands found: %q", len(commands), commands)
 	}
 	programs := []string{
-		"vxlan_exporter", "ethtool", "conntrack", "tcpdump", "iptables", "iptables-save", "nft", "nstat", "sysctl", "sleep", "dmesg", "grep",
+		"vxlan_exporter", "ethtool", "conntrack", "tcpdump", "iptables", "iptables-save", "nft", "nstat", "sysctl", "sleep",
+		"dmesg", "grep",
 		"timeout", "systemctl", "journalctl", "curl", "promtool", "amtool",
 	}
 	for _, c := range commands {
@@ -25,13 +27,17 @@ func TestRunbookCommandsExist(t *testing.T) {
 			t.Errorf("%q: no program that a node has", c)
 		}
 	}
-	for _, flag := range regexp.MustCompile(`--(collector|interval|conntrack|vxlan|wire|output|no-collector)[a-z.-]*`).FindAllString(runbook, -1) {
-		if !strings.Contains(manual, " "+flag[1:]+" ") && !strings.Contains(manual, " "+flag[1:]+"\n") { // mdoc writes one hyphen
+	for _, flag := range regexp.MustCompile(`--(collector|interval|conntrack|vxlan|wire|output|no-collector)[a-z.-]*`).
+		FindAllString(runbook, -1) {
+		// mdoc writes one hyphen
+		if !strings.Contains(manual, " "+flag[1:]+" ") && !strings.Contains(manual, " "+flag[1:]+"\n") {
 			t.Errorf("%s is not in the manual page", flag)
 		}
 	}
-	for _, command := range regexp.MustCompile(`vxlan_exporter (check|probe|selftest|guard|[a-z]+)`).FindAllStringSubmatch(strings.Join(commands, "\n"), -1) {
-		if !slices.Contains([]string{"check", "probe", "selftest", "guard"}, command[1]) && !strings.Contains(command[0], "-n") {
+	for _, command := range regexp.MustCompile(`vxlan_exporter (check|probe|selftest|guard|[a-z]+)`).
+		FindAllStringSubmatch(strings.Join(commands, "\n"), -1) {
+		if !slices.Contains([]string{"check", "probe", "selftest", "guard"}, command[1]) &&
+			!strings.Contains(command[0], "-n") {
 			t.Errorf("%q is no command of the program", command[0])
 		}
 	}
@@ -43,7 +49,8 @@ func TestRunbookNamesExist(t *testing.T) {
 	documented := read(t, "../docs/METRICS.md")
 	metrics, recorded := metricNames(runbook)
 	for _, m := range metrics {
-		if strings.HasPrefix(documented, m) || strings.Contains(documented, "`"+m) || strings.Contains(runbook, m+"-") || strings.Contains(runbook, m+".") {
+		if strings.HasPrefix(documented, m) || strings.Contains(documented, "`"+m) || strings.Contains(runbook, m+"-") ||
+			strings.Contains(runbook, m+".") {
 			continue
 		}
 		t.Errorf("%s is not in docs/METRICS.md", m)
@@ -61,7 +68,10 @@ func TestRunbookNamesExist(t *testing.T) {
 		}
 	}
 	findings := read(t, "../docs/DIAGNOSIS.md")
-	for _, finding := range []string{"nat_could_spoil", "exposed_rules_unread", "reading_missing", "wire_bad_packets", "inner_tcp_checksum_errors"} {
+	for _, finding := range []string{
+		"nat_could_spoil", "exposed_rules_unread", "reading_missing", "wire_bad_packets",
+		"inner_tcp_checksum_errors",
+	} {
 		if !strings.Contains(runbook, "`"+finding+"`") || !strings.Contains(findings, "### `"+finding+"`") {
 			t.Errorf("finding %s: not in the runbook, or not in docs/DIAGNOSIS.md", finding)
 		}
@@ -100,8 +110,8 @@ func TestRunbookSectionsAreComplete(t *testing.T) {
 	}
 }
 
-// runbookCommands are the lines and spans of code that are commands: those of an indented block that are not its output, which is
-// indented further, and spans that begin with a program.
+// runbookCommands are the lines and spans of code that are commands: those of an indented block that are not its
+// output, which is indented further, and spans that begin with a program.
 func runbookCommands(markdown string) (commands []string) {
 	for line := range strings.Lines(markdown) {
 		line = strings.TrimRight(line, "\n")
@@ -110,7 +120,9 @@ func runbookCommands(markdown string) (commands []string) {
 			commands = append(commands, c)
 		}
 		for _, span := range regexp.MustCompile("`([a-z_-]+ [^`]+)`").FindAllStringSubmatch(line, -1) {
-			if regexp.MustCompile(`^(vxlan_exporter|ethtool|conntrack|tcpdump|iptables|iptables-save|nft|nstat|sysctl|timeout|systemctl|journalctl|curl|promtool|amtool) `).
+			if regexp.MustCompile(
+				`^(vxlan_exporter|ethtool|conntrack|tcpdump|iptables|iptables-save|nft|nstat|sysctl|timeout|` +
+					`systemctl|journalctl|curl|promtool|amtool) `).
 				MatchString(span[1]) {
 				commands = append(commands, span[1])
 			}

@@ -18,24 +18,32 @@ import (
 	"vxlan_exporter/test/lab/scrape"
 )
 
-// What the exporter really publishes, on both nodes of the live failure, makes the alerts what they should be. The scrapes before it
-// stand for 5 minutes, those after it for the time since; test/lab/monitor has a real Prometheus for the time between.
+// What the exporter really publishes, on both nodes of the live failure, makes the alerts what they should be. The
+// scrapes before it stand for 5 minutes, those after it for the time since; test/lab/monitor has a real Prometheus for
+// the time between.
 func TestAlertsOnTheLiveFailure(t *testing.T) {
 	t.Parallel()
 	program := labtest.Binary(t)
 	rig := labtest.NewRig(t, lab.LiveFailure())
-	args := []string{"--conntrack.min-interval=0s", "--natrules.min-interval=0s", fmt.Sprintf("--vxlan.port=%d", rig.Options().Port)}
-	sender, receiver := labtest.StartExporter(t, rig.A, program, args...), labtest.StartExporter(t, rig.B, program, args...)
+	args := []string{
+		"--conntrack.min-interval=0s", "--natrules.min-interval=0s",
+		fmt.Sprintf("--vxlan.port=%d", rig.Options().Port),
+	}
+	sender, receiver := labtest.StartExporter(t, rig.A, program, args...),
+		labtest.StartExporter(t, rig.B, program, args...)
 
 	beforeA, beforeB := sender.Scrape(), receiver.Scrape()
 	if answered, err := rig.Query(t.Context(), 3, 50*time.Millisecond); err != nil || answered != 0 {
 		t.Fatalf("%d queries answered, %v; want none", answered, err)
 	}
-	series := slices.Concat(inputSeries("sender", beforeA, sender.Scrape()), inputSeries("receiver", beforeB, receiver.Scrape()))
+	series := slices.Concat(inputSeries("sender", beforeA, sender.Scrape()),
+		inputSeries("receiver", beforeB, receiver.Scrape()))
 
 	firing := func(at, alert string) map[string]any {
 		return map[string]any{
-			"eval_time": at, "expr": fmt.Sprintf(`count by (instance, device, port, variant) (ALERTS{alertname=%q,alertstate="firing"})`, alert),
+			"eval_time": at,
+			"expr": fmt.Sprintf(`count by (instance, device, port, variant) (ALERTS{alertname=%q,alertstate="firing"})`,
+				alert),
 		}
 	}
 	page, nat := firing("5m15s", "VxlanChecksumFailure"), firing("8m", "VxlanOuterNat")
@@ -59,13 +67,17 @@ func TestRulesTakeEveryMetric(t *testing.T) {
 		}
 	}
 	runPromtool(t, slices.Concat(inputSeries("one", m, other), inputSeries("two", m, m)), map[string]any{
-		"eval_time": "6m", "expr": `count by (instance, device, variant) (ALERTS{alertname="VxlanChecksumFailure",alertstate="firing"})`,
-		// The probe is on in that scrape, and names a peer that has no exporter; connection tracking names the devices of the port.
+		"eval_time": "6m",
+		"expr":      `count by (instance, device, variant) (ALERTS{alertname="VxlanChecksumFailure",alertstate="firing"})`,
+		// The probe is on in that scrape, and names a peer that has no exporter; connection tracking names the devices of the
+		// port.
 		"exp_samples": []any{
 			sample(`{instance="192.168.77.2",device="unknown",variant="offloaded_checksum"}`),
-			sample(`{instance="one",device="cilium_vxlan",variant="unknown"}`), sample(`{instance="one",device="flannel.1",variant="offloaded_checksum"}`),
+			sample(`{instance="one",device="cilium_vxlan",variant="unknown"}`),
+			sample(`{instance="one",device="flannel.1",variant="offloaded_checksum"}`),
 			sample(`{instance="one",device="vxlan-v6.calico",variant="unknown"}`), // of IPv6, whose flows rise there too
-			sample(`{instance="two",device="cilium_vxlan",variant="unknown"}`), sample(`{instance="two",device="flannel.1",variant="offloaded_checksum"}`),
+			sample(`{instance="two",device="cilium_vxlan",variant="unknown"}`),
+			sample(`{instance="two",device="flannel.1",variant="offloaded_checksum"}`),
 		},
 	})
 }
@@ -86,7 +98,10 @@ func inputSeries(instance string, before, after scrape.Metrics) (series []any) {
 		}
 		metric, labels, _ := strings.Cut(name, "{")
 		labels = strings.TrimPrefix(target+","+strings.TrimSuffix(labels, "}"), ",")
-		series = append(series, map[string]any{"series": metric + "{" + strings.TrimSuffix(labels, ",") + "}", "values": values})
+		series = append(series, map[string]any{
+			"series": metric + "{" + strings.TrimSuffix(labels, ",") + "}",
+			"values": values,
+		})
 	}
 	return series
 }

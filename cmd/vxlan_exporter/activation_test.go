@@ -25,14 +25,16 @@ func TestActivatedWithTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, labtest.Binary(t), "--web.config.file="+filepath.Join(dir, "web.yml"))
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, labtest.Binary(t),
+		"--web.config.file="+filepath.Join(dir, "web.yml"))
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{file}, &strings.Builder{}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	// The listener is there already: what connects waits until the exporter accepts.
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust}}
-	status, body, _ := fetch(t, client, "https://"+l.Addr().String()+"/metrics", func(r *http.Request) { r.SetBasicAuth("scraper", "secret") })
+	status, body, _ := fetch(t, client, "https://"+l.Addr().String()+"/metrics",
+		func(r *http.Request) { r.SetBasicAuth("scraper", "secret") })
 	if status != 200 || !strings.Contains(body, "vxlan_") {
 		t.Errorf("status %d", status)
 	}

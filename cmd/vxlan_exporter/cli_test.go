@@ -65,7 +65,10 @@ func TestStartErrors(t *testing.T) {
 	}{
 		{"unknown flag", "unknown long flag '--no-such'", []string{"--no-such"}},
 		{"unknown command", "unexpected nonsense", []string{"nonsense"}},
-		{"occupied port", "address already in use (is another exporter running", []string{"--web.listen-address=" + l.Addr().String()}},
+		{
+			"occupied port", "address already in use (is another exporter running",
+			[]string{"--web.listen-address=" + l.Addr().String()},
+		},
 		{"bad address", "listen tcp", []string{"--web.listen-address=127.0.0.1"}},
 		{"missing web config", "--web.config.file", []string{"--web.config.file=/nonexistent/web.yml"}},
 		{"bad web config", "no_such_key", []string{"--web.config.file=" + bad}},
@@ -87,7 +90,8 @@ func TestStartErrors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, stderr, status := runProgram(t, tt.args...)
-			if status != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, tt.says) || !strings.Contains(stderr, programName+": ") {
+			if status != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, tt.says) ||
+				!strings.Contains(stderr, programName+": ") {
 				t.Errorf("status %d:\n%s", status, stderr)
 			}
 		})
@@ -100,23 +104,29 @@ func TestCheckErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"check", "--from=/nonexistent"}, {"check", "--from=" + garbage}, {"check", "--interval=-1s"}, {"check", "--vxlan.port=x"},
+		{"check", "--from=/nonexistent"},
+		{"check", "--from=" + garbage},
+		{"check", "--interval=-1s"},
+		{"check", "--vxlan.port=x"},
 	} {
 		if stdout, stderr, status := runProgram(t, args...); status != 3 || strings.Count(stderr, "\n") != 1 || stdout != "" {
 			t.Errorf("%v: status %d\n%s%s", args, status, stdout, stderr)
 		}
 	}
 	stdout, stderr, status := runProgram(t, "check", "--output=nagios", "--from=/nonexistent")
-	if status != 3 || !strings.HasPrefix(stdout, "VXLAN UNKNOWN: --from: ") || strings.Count(stdout, "\n") != 1 || stderr == "" {
+	if status != 3 || !strings.HasPrefix(stdout, "VXLAN UNKNOWN: --from: ") || strings.Count(stdout, "\n") != 1 ||
+		stderr == "" {
 		t.Errorf("nagios: status %d\n%s%s", status, stdout, stderr)
 	}
 	stdout, stderr, status = runProgram(t, "check", "--output=nagios", "--from=testdata/failing.json")
-	if status != 2 || !strings.HasPrefix(stdout, "VXLAN CRITICAL: NAT spoils the checksums") || !strings.Contains(stdout, " | ") || stderr != "" {
+	if status != 2 || !strings.HasPrefix(stdout, "VXLAN CRITICAL: NAT spoils the checksums") ||
+		!strings.Contains(stdout, " | ") || stderr != "" {
 		t.Errorf("nagios: status %d\n%s%s", status, stdout, stderr)
 	}
 }
 
-// A self-test that tells nothing (here: it would have to load connection tracking on an old kernel) ends as a check that does.
+// A self-test that tells nothing (here: it would have to load connection tracking on an old kernel) ends as a check
+// that does.
 func TestSelfTestTellsNothing(t *testing.T) {
 	proc := t.TempDir()
 	for name, text := range map[string]string{
@@ -135,15 +145,20 @@ func TestSelfTestTellsNothing(t *testing.T) {
 		t.Errorf("status %d\n%s%s", status, stdout, stderr)
 	}
 	// An init container that exits with anything else keeps the exporter from starting.
-	for _, args := range [][]string{{"--path.procfs=" + proc}, {"--write=/nonexistent/selftest.json", "--path.procfs=" + proc}} {
-		if stdout, stderr, status := runProgram(t, append([]string{"selftest", "--exit-zero"}, args...)...); status != 0 || stdout+stderr == "" {
+	for _, args := range [][]string{
+		{"--path.procfs=" + proc},
+		{"--write=/nonexistent/selftest.json", "--path.procfs=" + proc},
+	} {
+		if stdout, stderr, status := runProgram(t, append([]string{"selftest", "--exit-zero"}, args...)...); status != 0 ||
+			stdout+stderr == "" {
 			t.Errorf("%v: status %d\n%s%s", args, status, stdout, stderr)
 		}
 	}
 }
 
 func TestVersionAndHelp(t *testing.T) {
-	if stdout, stderr, status := runProgram(t, "--version"); status != 0 || !strings.Contains(stdout+stderr, programName+", version") {
+	if stdout, stderr, status := runProgram(t, "--version"); status != 0 ||
+		!strings.Contains(stdout+stderr, programName+", version") {
 		t.Errorf("--version: %d %q %q", status, stdout, stderr)
 	}
 	stdout, _, status := runProgram(t, "--help")
@@ -247,7 +262,8 @@ func fetch(t *testing.T, client *http.Client, url string, edit func(*http.Reques
 func TestServe(t *testing.T) {
 	s := start(t)
 	for path, want := range map[string]string{
-		"/-/healthy": "Healthy", "/-/ready": "Ready", "/metrics": `vxlan_scrape_collector_success{collector="device"} 1`, "/": "<!DOCTYPE html>",
+		"/-/healthy": "Healthy", "/-/ready": "Ready", "/metrics": `vxlan_scrape_collector_success{collector="device"} 1`,
+		"/": "<!DOCTYPE html>",
 	} {
 		status, body, header := fetch(t, http.DefaultClient, "http://"+s.addr+path, nil)
 		if status != 200 || !strings.Contains(strings.ToLower(body), strings.ToLower(want)) {
@@ -263,14 +279,19 @@ func TestServe(t *testing.T) {
 }
 
 func TestCollectorsCanBeSwitchedOff(t *testing.T) {
-	s := start(t, "--no-collector.device", "--no-collector.natrules", "--no-collector.underlay", "--web.telemetry-path=/m", "--vxlan.port=4790")
+	s := start(t, "--no-collector.device", "--no-collector.natrules", "--no-collector.underlay", "--web.telemetry-path=/m",
+		"--vxlan.port=4790")
 	_, body, _ := fetch(t, http.DefaultClient, "http://"+s.addr+"/m", nil)
-	for _, gone := range []string{`collector="device"`, `collector="natrules"`, `collector="underlay"`, "vxlan_device_exposure"} {
+	for _, gone := range []string{
+		`collector="device"`, `collector="natrules"`, `collector="underlay"`,
+		"vxlan_device_exposure",
+	} {
 		if strings.Contains(body, gone) {
 			t.Errorf("%s is there", gone)
 		}
 	}
-	if !strings.Contains(body, `collector="host"`) || !strings.Contains(body, `vxlan_conntrack_flows{family="ipv6",port="4790"}`) {
+	if !strings.Contains(body, `collector="host"`) ||
+		!strings.Contains(body, `vxlan_conntrack_flows{family="ipv6",port="4790"}`) {
 		t.Errorf("what is on is missing:\n%s", body)
 	}
 }
@@ -301,7 +322,8 @@ func TestWebConfig(t *testing.T) {
 	if status, _, _ := fetch(t, client, url, func(r *http.Request) { r.SetBasicAuth("scraper", "wrong") }); status != 401 {
 		t.Errorf("with a wrong password: %d", status)
 	}
-	if status, body, _ := fetch(t, client, url, func(r *http.Request) { r.SetBasicAuth("scraper", "secret") }); status != 200 || !strings.Contains(body, "vxlan_") {
+	if status, body, _ := fetch(t, client, url,
+		func(r *http.Request) { r.SetBasicAuth("scraper", "secret") }); status != 200 || !strings.Contains(body, "vxlan_") {
 		t.Errorf("with the password: %d", status)
 	}
 	if status, _, _ := fetch(t, http.DefaultClient, "http://"+s.addr+"/metrics", nil); status != 400 {

@@ -13,7 +13,8 @@ import (
 func TestCurl(t *testing.T) {
 	labtest.Need(t, "curl")
 	dir, _ := webConfig(t)
-	s := start(t, "--no-collector.natrules", "--web.config.file="+filepath.Join(dir, "web.yml")) // natrules warns in a user namespace
+	// natrules warns in a user namespace
+	s := start(t, "--no-collector.natrules", "--web.config.file="+filepath.Join(dir, "web.yml"))
 	trust := "--cacert " + filepath.Join(dir, "cert.pem")
 	tests := []struct {
 		name   string
@@ -35,12 +36,14 @@ func TestCurl(t *testing.T) {
 		for _, tt := range tests {
 			command := strings.Fields(tt.args)
 			url := command[len(command)-1] + s.addr + path
-			cmd := exec.Command("curl", append([]string{"-sS", "--max-time", "20", "-w", "\n%{http_code}"}, append(command[:len(command)-1], url)...)...)
+			cmd := exec.Command("curl", append([]string{"-sS", "--max-time", "20", "-w", "\n%{http_code}"},
+				append(command[:len(command)-1], url)...)...)
 			out, _ := cmd.Output() // its exit status is looked at
 			text := string(out)
 			code := text[strings.LastIndexByte(text, '\n')+1:]
 			if code != tt.status || cmd.ProcessState.ExitCode() != tt.exit {
-				t.Errorf("%s %s: status %s, exit status %d; want %s, %d", path, tt.name, code, cmd.ProcessState.ExitCode(), tt.status, tt.exit)
+				t.Errorf("%s %s: status %s, exit status %d; want %s, %d", path, tt.name, code, cmd.ProcessState.ExitCode(),
+					tt.status, tt.exit)
 			}
 			if code != "200" && strings.Contains(text, "vxlan_") {
 				t.Errorf("%s %s: refused, but with metrics:\n%s", path, tt.name, text)

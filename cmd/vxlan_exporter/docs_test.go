@@ -24,7 +24,8 @@ func programFlags(t *testing.T, command ...string) map[string]bool {
 	t.Helper()
 	help, _, _ := runProgram(t, append(command, "--help")...)
 	has := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--(?:\[no-\])?([a-z][a-z.0-9-]+)`).FindAllStringSubmatch(help, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--(?:\[no-\])?([a-z][a-z.0-9-]+)`).
+		FindAllStringSubmatch(help, -1) {
 		has[m[1]] = true
 	}
 	return has
@@ -54,7 +55,10 @@ func TestFlagsAreDocumented(t *testing.T) {
 // What the front page and the questions tell people to type is there.
 func TestDocumentedCommandsExist(t *testing.T) {
 	command := regexp.MustCompile("vxlan_exporter (check|metrics|probe|selftest|guard)([^`\n#]*)")
-	for _, name := range []string{"README.md", "README.zh-CN.md", "docs/FAQ.md", "docs/FAQ.zh-CN.md", "docs/RUNBOOK.zh-CN.md"} {
+	for _, name := range []string{
+		"README.md", "README.zh-CN.md", "docs/FAQ.md", "docs/FAQ.zh-CN.md",
+		"docs/RUNBOOK.zh-CN.md",
+	} {
 		found := command.FindAllStringSubmatch(readDoc(t, name), -1)
 		if len(found) == 0 {
 			t.Errorf("%s: no command found", name)

@@ -16,16 +16,19 @@ import (
 	"vxlan_exporter/internal/kernel/capability"
 )
 
-// guardRulesInterval is how old the judgment of the NAT rules may be: kube-proxy writes them about when the CNI makes the device.
+// guardRulesInterval is how old the judgment of the NAT rules may be: kube-proxy writes them about when the CNI makes
+// the device.
 const guardRulesInterval = 5 * time.Second
 
 // guardObserveTimeout bounds one observation, to find which devices are exposed.
 const guardObserveTimeout = 5 * time.Second
 
 func addGuard(app *kingpin.Application, s *sources, commands map[string]command) {
-	cmd := app.Command("guard", "Keep "+guard.Feature+" off on exposed VXLAN devices, as soon as they appear (CAP_NET_ADMIN).")
+	cmd := app.Command("guard", "Keep "+guard.Feature+" off on exposed VXLAN devices, as soon as they appear "+
+		"(CAP_NET_ADMIN).")
 	var c guard.Config
-	cmd.Flag("device", "Glob of device names to guard whatever the verdict, instead of those the diagnosis calls exposed. Repeatable.").StringsVar(&c.Devices)
+	cmd.Flag("device", "Glob of device names to guard whatever the verdict, instead of those the diagnosis calls "+
+		"exposed. Repeatable.").StringsVar(&c.Devices)
 	cmd.Flag("dry-run", "Log what would be done, and do nothing.").BoolVar(&c.DryRun)
 	cmd.Flag("restore", "Turn the feature on again at the end, where the guard turned it off.").BoolVar(&c.Restore)
 	commands[cmd.FullCommand()] = func(logger *slog.Logger) (int, error) {

@@ -1,5 +1,6 @@
-// Command vxlan_exporter finds the VXLAN checksum failure on a node: it serves metrics for Prometheus (serve), reports to a person
-// (check), prints metrics once (metrics), and proves what NAT on the running kernel does to outer checksums (selftest).
+// Command vxlan_exporter finds the VXLAN checksum failure on a node: it serves metrics for Prometheus (serve), reports
+// to a person (check), prints metrics once (metrics), and proves what NAT on the running kernel does to outer checksums
+// (selftest).
 package main
 
 import (
@@ -24,7 +25,8 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run parses the arguments, runs the command they name and returns the exit status.
 func run(args []string) int {
-	app := kingpin.New(programName, "Finds NAT that spoils VXLAN checksums: exporter for Prometheus, and a check for people.")
+	app := kingpin.New(programName, "Finds NAT that spoils VXLAN checksums: exporter for Prometheus, and a check "+
+		"for people.")
 	app.Version(version.Print(programName)).HelpFlag.Short('h')
 	app.UsageWriter(os.Stdout)
 	app.ErrorWriter(os.Stderr)

@@ -23,7 +23,8 @@ import (
 func addMetrics(app *kingpin.Application, s *sources, commands map[string]command) {
 	cmd := app.Command("metrics", "Print the metrics of one observation, as for the textfile collector of node_exporter. "+
 		"What is counted since an exporter started is not among them.")
-	file := cmd.Flag("output", "Write this file instead of standard output: as a whole, and renamed into its place.").PlaceHolder("FILE").String()
+	file := cmd.Flag("output", "Write this file instead of standard output: as a whole, and renamed into its place.").
+		PlaceHolder("FILE").String()
 	commands[cmd.FullCommand()] = func(logger *slog.Logger) (int, error) { return 0, metrics(*file, s, logger) }
 }
 

@@ -53,7 +53,8 @@ func TestMetricsAreThoseOfAScrape(t *testing.T) {
 	}
 }
 
-// The file is replaced by another one, so that no reader ever sees a part of it; where that fails, the old one stays as it is.
+// The file is replaced by another one, so that no reader ever sees a part of it; where that fails, the old one stays as
+// it is.
 func TestMetricsFile(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "vxlan.prom")
@@ -84,9 +85,13 @@ func TestMetricsFile(t *testing.T) {
 		t.Errorf("%v, %v: node_exporter must be able to read it", info.Mode(), err)
 	}
 	for _, args := range [][]string{
-		{"--output=" + filepath.Join(folder, "missing", "vxlan.prom")}, {"--output=" + folder}, {"--collector.wire"}, {"--collector.path"},
+		{"--output=" + filepath.Join(folder, "missing", "vxlan.prom")},
+		{"--output=" + folder},
+		{"--collector.wire"},
+		{"--collector.path"},
 	} {
-		if stdout, stderr, status := runProgram(t, append([]string{"metrics"}, args...)...); status != 1 || stdout != "" || !strings.Contains(stderr, "--") {
+		if stdout, stderr, status := runProgram(t, append([]string{"metrics"}, args...)...); status != 1 || stdout != "" ||
+			!strings.Contains(stderr, "--") {
 			t.Errorf("%v: status %d\n%s%s", args, status, stdout, stderr)
 		}
 	}

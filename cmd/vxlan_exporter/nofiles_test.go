@@ -9,8 +9,8 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// underOverlay runs a shell script whose root file system is an overlay over the real one, in a mount namespace of its own, and returns
-// the files that it made, changed or removed. In it, $program is the exporter.
+// underOverlay runs a shell script whose root file system is an overlay over the real one, in a mount namespace of its
+// own, and returns the files that it made, changed or removed. In it, $program is the exporter.
 func underOverlay(t *testing.T, script string) (changed []string) {
 	t.Helper()
 	labtest.NeedRoot(t, "an overlay over the root file system")
@@ -25,7 +25,8 @@ for d in proc sys dev; do mount --rbind /$d root/$d; mount --make-rslave root/$d
 mount -t tmpfs none root/$2; cp "$3" root/$2/program
 chroot root sh -ec "program=$2/program; $4"
 cd upper; find . ! -type d -printf '%P\n'; find . -type d -empty -printf '%P/\n'`
-	cmd := exec.Command("ip", "netns", "exec", ns.Name, "unshare", "--mount", "--propagation", "private", "sh", "-c", outer, "sh", dir, "/mnt", labtest.Binary(t), script)
+	cmd := exec.Command("ip", "netns", "exec", ns.Name, "unshare", "--mount", "--propagation", "private", "sh", "-c",
+		outer, "sh", dir, "/mnt", labtest.Binary(t), script)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -44,7 +45,8 @@ cd upper; find . ! -type d -printf '%P\n'; find . -type d -empty -printf '%P/\n'
 	return changed
 }
 
-// The exporter writes no file: not while it serves, not for a report, not at its end. The overlay does see what is written.
+// The exporter writes no file: not while it serves, not for a report, not at its end. The overlay does see what is
+// written.
 func TestNoFileIsWritten(t *testing.T) {
 	serve := `$program --collector.wire --web.listen-address=127.0.0.1:10059 & pid=$!
 for i in $(seq 100); do curl -sf http://127.0.0.1:10059/-/ready >&2 && break; sleep 0.1; done
@@ -60,7 +62,8 @@ echo CHANGED`
 		t.Errorf("written: %v", got)
 	}
 	want := []string{"var/lib/selftest.json"}
-	if got := underOverlay(t, "$program selftest --write=/var/lib/selftest.json >&2; echo CHANGED"); !slices.Equal(got, want) {
+	if got := underOverlay(t, "$program selftest --write=/var/lib/selftest.json >&2; echo CHANGED"); !slices.Equal(got,
+		want) {
 		t.Errorf("written by the self-test: %v, want %v", got, want)
 	}
 }

@@ -39,8 +39,8 @@ func listening(addresses []string) capability.Set {
 	return 0
 }
 
-// giveUp drops the capabilities that are not needed and returns a function that says in one line what is left, to be called once it is
-// clear that the program starts at all.
+// giveUp drops the capabilities that are not needed and returns a function that says in one line what is left, to be
+// called once it is clear that the program starts at all.
 func giveUp(needed capability.Set) func(*slog.Logger) {
 	had, err := capability.Permitted()
 	if err == nil {

@@ -51,7 +51,10 @@ func TestCapabilitiesAreGivenUp(t *testing.T) {
 	const line = "dropped the capabilities"
 	admin, raw := capability.NetAdmin, capability.NetRaw
 	const caps = "-all,+net_admin,+dac_read_search"
-	service := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=" + caps, "--ambient-caps=" + caps, "--bounding-set=" + caps}
+	service := []string{
+		"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=" + caps,
+		"--ambient-caps=" + caps, "--bounding-set=" + caps,
+	}
 	tests := []struct {
 		name  string
 		under []string // the program that starts it
@@ -65,11 +68,26 @@ func TestCapabilitiesAreGivenUp(t *testing.T) {
 		{name: "wire", args: []string{"--collector.wire"}, has: admin | raw, bound: admin | raw, lines: 1},
 		{name: "natrules only", args: []string{"--no-collector.conntrack"}, has: admin, bound: admin, lines: 1},
 		{name: "nothing that needs any", args: []string{"--no-collector.conntrack", "--no-collector.natrules"}, lines: 1},
-		{name: "privileged port", args: []string{"--web.listen-address=127.0.0.1:79"}, has: admin | capability.NetBindService, bound: admin | capability.NetBindService, lines: 1},
-		{name: "unprivileged", under: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"}, wrong: []string{"conntrack", "natrules"}},
-		{name: "the unit with its drop-in", under: service, has: admin | capability.DACReadSearch, bound: admin | capability.DACReadSearch},
-		{name: "the drop-in for nothing", under: service, args: []string{"--no-collector.natrules"}, has: admin, bound: admin | capability.DACReadSearch, lines: 1},
-		{name: "some missing", under: []string{"setpriv", "--bounding-set=-all,+net_raw,+chown"}, lines: 1, bound: raw | 1, wrong: []string{"conntrack", "natrules"}},
+		{
+			name: "privileged port", args: []string{"--web.listen-address=127.0.0.1:79"}, has: admin | capability.NetBindService,
+			bound: admin | capability.NetBindService, lines: 1,
+		},
+		{name: "unprivileged", under: []string{
+			"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+			"--inh-caps=-all", "--bounding-set=-all",
+		}, wrong: []string{"conntrack", "natrules"}},
+		{
+			name: "the unit with its drop-in", under: service, has: admin | capability.DACReadSearch,
+			bound: admin | capability.DACReadSearch,
+		},
+		{
+			name: "the drop-in for nothing", under: service, args: []string{"--no-collector.natrules"}, has: admin,
+			bound: admin | capability.DACReadSearch, lines: 1,
+		},
+		{
+			name: "some missing", under: []string{"setpriv", "--bounding-set=-all,+net_raw,+chown"}, lines: 1, bound: raw | 1,
+			wrong: []string{"conntrack", "natrules"},
+		},
 	}
 	ns := labtest.New(t, "caps")
 	for _, tt := range tests {
@@ -91,7 +109,8 @@ func TestCapabilitiesAreGivenUp(t *testing.T) {
 			if got := status(t, s.cmd.Process.Pid, "NoNewPrivs"); got != "1" {
 				t.Errorf("NoNewPrivs is %s", got)
 			}
-			refused := regexp.MustCompile(`vxlan_scrape_collector_not_permitted{collector="([a-z]+)"} 1`).FindAllStringSubmatch(body, -1)
+			refused := regexp.MustCompile(`vxlan_scrape_collector_not_permitted{collector="([a-z]+)"} 1`).
+				FindAllStringSubmatch(body, -1)
 			var wrong []string
 			for _, m := range refused {
 				wrong = append(wrong, m[1])
@@ -99,7 +118,8 @@ func TestCapabilitiesAreGivenUp(t *testing.T) {
 			if fmt.Sprint(wrong) != fmt.Sprint(tt.wrong) {
 				t.Errorf("not permitted: %v, want %v", wrong, tt.wrong)
 			}
-			if code, log := s.stop(t); code != 0 || strings.Count(log, line) != tt.lines || strings.Contains(log, "could not all be given up") {
+			if code, log := s.stop(t); code != 0 || strings.Count(log, line) != tt.lines ||
+				strings.Contains(log, "could not all be given up") {
 				t.Errorf("exit status %d, want 0 and %d lines %q:\n%s", code, tt.lines, line, log)
 			}
 		})
@@ -117,7 +137,8 @@ func TestFilesOfOthersAreRefusedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, stderr, code := runProgram(t, "--web.listen-address=127.0.0.1:0", "--web.config.file="+file)
-	if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "permission denied") || !strings.Contains(stderr, "owner") {
+	if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "permission denied") ||
+		!strings.Contains(stderr, "owner") {
 		t.Errorf("exit status %d\n%s", code, stderr)
 	}
 }
@@ -158,7 +179,8 @@ func statusOf(pid int, field string) string {
 func TestListeningOnPrivilegedPorts(t *testing.T) {
 	for address, want := range map[string]capability.Set{
 		":10059": 0, "127.0.0.1:0": 0, ":80": capability.NetBindService, "[::1]:443": capability.NetBindService,
-		":https": capability.NetBindService, "vsock://:80": capability.NetBindService, ":1024": 0, ":1023": capability.NetBindService, "nonsense": 0,
+		":https": capability.NetBindService, "vsock://:80": capability.NetBindService, ":1024": 0,
+		":1023": capability.NetBindService, "nonsense": 0,
 	} {
 		if got := listening([]string{":10059", address}); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)

@@ -38,7 +38,8 @@ import (
 // defaultAddress is where the exporter listens: port 10059 of every address.
 const defaultAddress = ":10059"
 
-// Bounds of the HTTP server. A scrape is 20 KB and takes milliseconds; whoever needs longer than this is broken or hostile.
+// Bounds of the HTTP server. A scrape is 20 KB and takes milliseconds; whoever needs longer than this is broken or
+// hostile.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
@@ -64,7 +65,8 @@ func addServe(app *kingpin.Application, s *sources, commands map[string]command)
 	cmd := app.Command("serve", "Serve metrics for Prometheus (the default command).").Default()
 	c := &serveConfig{web: webflag.AddFlags(cmd, defaultAddress)}
 	cmd.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&c.telemetryPath)
-	cmd.Flag("web.max-requests", "Maximum number of concurrently rendered answers; more wait. 0 for no limit.").Default("4").IntVar(&c.maxRequests)
+	cmd.Flag("web.max-requests", "Maximum number of concurrently rendered answers; more wait. 0 for no limit.").
+		Default("4").IntVar(&c.maxRequests)
 	cmd.Flag("web.timeout-offset", "Offset to subtract from the scrape timeout that Prometheus announces.").
 		Default("500ms").DurationVar(&c.timeoutOffset)
 	cmd.Flag("web.enable-pprof", "Serve /debug/pprof/ to whoever can scrape.").BoolVar(&c.pprof)
@@ -74,7 +76,8 @@ func addServe(app *kingpin.Application, s *sources, commands map[string]command)
 
 func (c *serveConfig) validate() error {
 	switch {
-	case !strings.HasPrefix(c.telemetryPath, "/") || len(c.telemetryPath) < 2 || strings.ContainsAny(c.telemetryPath, "{} ?#"):
+	case !strings.HasPrefix(c.telemetryPath, "/") || len(c.telemetryPath) < 2 ||
+		strings.ContainsAny(c.telemetryPath, "{} ?#"):
 		return fmt.Errorf("--web.telemetry-path=%q: must be a path like /metrics", c.telemetryPath)
 	case strings.HasPrefix(c.telemetryPath, "/-/") || strings.HasPrefix(c.telemetryPath, "/debug/"):
 		return fmt.Errorf("--web.telemetry-path=%q: /-/ and /debug/ are taken", c.telemetryPath)
@@ -86,7 +89,8 @@ func (c *serveConfig) validate() error {
 		return fmt.Errorf("--runtime.gomaxprocs=%d: must be at least 1", c.maxProcs)
 	}
 	if err := web.Validate(*c.web.WebConfigFile); errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("--web.config.file=%s: %w (its owner must be uid %d: the exporter gives up the capability to read files of others)",
+		return fmt.Errorf("--web.config.file=%s: %w (its owner must be uid %d: the exporter gives up the capability to "+
+			"read files of others)",
 			*c.web.WebConfigFile, err, os.Geteuid())
 	} else if err != nil {
 		return fmt.Errorf("--web.config.file=%s: %w", *c.web.WebConfigFile, err)
@@ -94,14 +98,16 @@ func (c *serveConfig) validate() error {
 	return nil
 }
 
-// activated reports whether systemd hands listeners to this very process (sd_listen_fds(3)): enabling the socket unit is enough then.
+// activated reports whether systemd hands listeners to this very process (sd_listen_fds(3)): enabling the socket unit
+// is enough then.
 func activated() bool {
 	return os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) && os.Getenv("LISTEN_FDS") != ""
 }
 
 // serve runs the exporter until it is told to end.
 func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
-	// Before the files that flags name are read: what cannot be read without capabilities is then known at once, not at some handshake.
+	// Before the files that flags name are read: what cannot be read without capabilities is then known at once, not at
+	// some handshake.
 	gaveUp := giveUp(s.needs() | listening(*c.web.WebListenAddresses))
 	if err := c.validate(); err != nil {
 		return err
@@ -110,7 +116,8 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		*c.web.WebSystemdSocket = true
 	}
 	runtime.GOMAXPROCS(c.maxProcs)
-	// The live heap is about 1.5 MB: collecting at 1.5 times that instead of twice costs little and keeps the resident size small.
+	// The live heap is about 1.5 MB: collecting at 1.5 times that instead of twice costs little and keeps the resident
+	// size small.
 	debug.SetGCPercent(50)
 	if !c.pprof {
 		runtime.MemProfileRate = 0 // a profile that nobody can ask for costs 1 MB
@@ -183,8 +190,8 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 	return nil
 }
 
-// listenAndServe does what exporter-toolkit's ListenAndServe does, with a bound on the connections, all listeners together. Only VMs of
-// this host reach vsock, which has none.
+// listenAndServe does what exporter-toolkit's ListenAndServe does, with a bound on the connections, all listeners
+// together. Only VMs of this host reach vsock, which has none.
 func (c *serveConfig) listenAndServe(h *http.Server, logger *slog.Logger) error {
 	addresses := *c.web.WebListenAddresses
 	if slices.ContainsFunc(addresses, func(a string) bool { return strings.HasPrefix(a, "vsock:") }) {
@@ -211,7 +218,8 @@ func (c *serveConfig) listenAndServe(h *http.Server, logger *slog.Logger) error 
 	return web.ServeMultiple(listeners, h, c.web, logger)
 }
 
-// connectionLimit is how many connections there may be: with all of them open, the collectors must still be able to open their files.
+// connectionLimit is how many connections there may be: with all of them open, the collectors must still be able to
+// open their files.
 func connectionLimit() int {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil || files.Cur >= maxConnections+spareFiles {
@@ -220,8 +228,8 @@ func connectionLimit() int {
 	return max(1, int(files.Cur)-spareFiles) //nolint:gosec // small, as just seen
 }
 
-// serverLog is where the HTTP server complains. A client causes as many of its lines as it likes, a failed handshake each, so that
-// only what is wrong with the exporter itself is worth a warning.
+// serverLog is where the HTTP server complains. A client causes as many of its lines as it likes, a failed handshake
+// each, so that only what is wrong with the exporter itself is worth a warning.
 type serverLog struct{ *slog.Logger }
 
 func (l serverLog) Write(p []byte) (int, error) {

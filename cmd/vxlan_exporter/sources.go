@@ -11,7 +11,8 @@ import (
 	"vxlan_exporter/exporter"
 )
 
-// sources are the flags that say where and how the node is read. They are the same for every command that observes the node.
+// sources are the flags that say where and how the node is read. They are the same for every command that observes the
+// node.
 type sources struct {
 	collectors.Options
 	enabled map[string]*bool
@@ -21,29 +22,40 @@ func addSourceFlags(app *kingpin.Application) *sources {
 	s := &sources{enabled: map[string]*bool{}}
 	app.Flag("path.procfs", "Where procfs is mounted.").Default("/proc").StringVar(&s.Proc)
 	app.Flag("path.os-release", "The os-release file.").Default("/etc/os-release").StringVar(&s.OSRelease)
-	app.Flag("vxlan.port", "UDP port to look for, beside those that devices use. Repeatable. Without it: 8472, and 4789 where no device is in sight or the kernel "+
+	app.Flag("vxlan.port", "UDP port to look for, beside those that devices use. Repeatable. Without it: 8472, and 4789 "+
+		"where no device is in sight or the kernel "+
 		"has a VXLAN socket on it.").StringsVar(&s.Ports)
-	app.Flag("device.feature-include", "Regular expression (anchored) of device features to publish beside the usual ones.").StringVar(&s.FeatureInclude)
+	app.Flag("device.feature-include", "Regular expression (anchored) of device features to publish beside the usual "+
+		"ones.").StringVar(&s.FeatureInclude)
 	app.Flag("conntrack.strategy", "How to read connection tracking: auto, full or filter.").Default("auto").
 		EnumVar((*string)(&s.ConntrackStrategy), "auto", "full", "filter")
-	app.Flag("conntrack.min-interval", "Minimum interval between two scans of connection tracking; 0s scans for every scrape.").
+	app.Flag("conntrack.min-interval", "Minimum interval between two scans of connection tracking; 0s scans for "+
+		"every scrape.").
 		Default(collectors.DefaultConntrackMinInterval.String()).DurationVar(&s.ConntrackMinInterval)
-	app.Flag("conntrack.max-cpu", "Percent of one CPU that the exporter may take before scans of connection tracking become rarer, down to one a minute; "+
+	app.Flag("conntrack.max-cpu", "Percent of one CPU that the exporter may take before scans of connection tracking "+
+		"become rarer, down to one a minute; "+
 		"0 for no bound.").Default("1").FloatVar(&s.ConntrackMaxCPU)
 	app.Flag("conntrack.timeout", "Timeout of one scan of connection tracking.").
 		Default(collectors.DefaultConntrackTimeout.String()).DurationVar(&s.ConntrackTimeout)
 	app.Flag("natrules.min-interval", "Minimum interval between two readings of the NAT rules.").
 		Default(collectors.DefaultNATRulesMinInterval.String()).DurationVar(&s.NATRulesMinInterval)
-	app.Flag("kube.masquerade-bit", "Bit of kube-proxy's masquerade mark, 0 to 31 (iptables.masqueradeBit of its configuration); found from the rules when not given.").
+	app.Flag("kube.masquerade-bit", "Bit of kube-proxy's masquerade mark, 0 to 31 (iptables.masqueradeBit of its "+
+		"configuration); found from the rules when not given.").
 		StringVar(&s.MasqueradeBit)
-	app.Flag("selftest.file", "Result of the self-test to publish, as written by selftest --write.").Default("/run/vxlan_exporter/selftest.json").
+	app.Flag("selftest.file", "Result of the self-test to publish, as written by selftest --write.").
+		Default("/run/vxlan_exporter/selftest.json").
 		StringVar(&s.SelfTestFile)
 	app.Flag("wire.max-peers", "Peers of bad packets with a label of their own.").Default("64").IntVar(&s.Wire.MaxPeers)
-	app.Flag("wire.sample-rate", "Maximum share of the packets with a checksum to capture, above 0 and at most 1.").Default("1").FloatVar(&s.Wire.SampleRate)
-	app.Flag("wire.max-packets-per-second", "Maximum number of captured packets per second; sampling adapts.").Default("1000").IntVar(&s.Wire.MaxPacketsPerSecond)
-	app.Flag("wire.interface", "NIC to watch beside those that VXLAN devices name, as below external devices. Repeatable.").StringsVar(&s.Wire.Interfaces)
-	app.Flag("path.interval", "How often the path is probed.").Default(collectors.DefaultPathInterval.String()).DurationVar(&s.Path.Interval)
-	app.Flag("path.peers", "Peers of a device that each probe draws.").Default(strconv.Itoa(collectors.DefaultPathPeers)).IntVar(&s.Path.Peers)
+	app.Flag("wire.sample-rate", "Maximum share of the packets with a checksum to capture, above 0 and at most 1.").
+		Default("1").FloatVar(&s.Wire.SampleRate)
+	app.Flag("wire.max-packets-per-second", "Maximum number of captured packets per second; sampling adapts.").
+		Default("1000").IntVar(&s.Wire.MaxPacketsPerSecond)
+	app.Flag("wire.interface", "NIC to watch beside those that VXLAN devices name, as below external devices. "+
+		"Repeatable.").StringsVar(&s.Wire.Interfaces)
+	app.Flag("path.interval", "How often the path is probed.").Default(collectors.DefaultPathInterval.String()).
+		DurationVar(&s.Path.Interval)
+	app.Flag("path.peers", "Peers of a device that each probe draws.").Default(strconv.Itoa(collectors.DefaultPathPeers)).
+		IntVar(&s.Path.Peers)
 	for _, k := range collectors.Kinds() {
 		s.enabled[k.Name] = app.Flag("collector."+k.Name, "Read "+k.Help+".").Default(strconv.FormatBool(k.On)).Bool()
 	}

@@ -16,7 +16,8 @@ import (
 // change turns the ordinary node into the one of a test case.
 type change func(*node.Node)
 
-// ordinary is a node with today's defaults: udpcsum and tx checksum on, kube-proxy's fixed rules, a kernel that has variant A fixed.
+// ordinary is a node with today's defaults: udpcsum and tx checksum on, kube-proxy's fixed rules, a kernel that has
+// variant A fixed.
 func ordinary(changes ...change) *node.Node {
 	n := &node.Node{
 		Schema: node.Schema, Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Hostname: "node-a", Exporter: "1.0.0",
@@ -26,9 +27,16 @@ func ordinary(changes ...change) *node.Node {
 			OS: map[string]string{"ID": "debian", "VERSION_ID": "12", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
 		}, BootID: "b1"},
 		Host: node.Host{
-			UDP4:            procnet.UDPCounters{InDatagrams: new(uint64(90000)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(3))},
-			UDP6:            procnet.UDPCounters{InDatagrams: new(uint64(200)), InErrors: new(uint64(0)), InCsumErrors: new(uint64(0)), NoPorts: new(uint64(0))},
-			TCPInCsumErrors: new(uint64(0)), TCPSynRetrans: new(uint64(12)), TCPTimeouts: new(uint64(9)), TCPTimeoutRehash: new(uint64(4)), ConntrackInvalid: new(uint64(0)),
+			UDP4: procnet.UDPCounters{
+				InDatagrams: new(uint64(90000)), InErrors: new(uint64(0)),
+				InCsumErrors: new(uint64(0)), NoPorts: new(uint64(3)),
+			},
+			UDP6: procnet.UDPCounters{
+				InDatagrams: new(uint64(200)), InErrors: new(uint64(0)),
+				InCsumErrors: new(uint64(0)), NoPorts: new(uint64(0)),
+			},
+			TCPInCsumErrors: new(uint64(0)), TCPSynRetrans: new(uint64(12)), TCPTimeouts: new(uint64(9)),
+			TCPTimeoutRehash: new(uint64(4)), ConntrackInvalid: new(uint64(0)),
 		},
 		Sockets: []procnet.Socket{{Family: node.IPv4, Port: 8472, Inode: 4711}},
 		Devices: []node.Device{device("flannel.1")},
@@ -40,7 +48,10 @@ func ordinary(changes ...change) *node.Node {
 		Conntrack: node.Conntrack{
 			Entries: new(uint64(120)), Limit: new(uint64(262144)), Buckets: new(uint64(65536)),
 			Ports: []node.ConntrackPort{{Family: node.IPv4, Port: 8472, Flows: 12}},
-			Scan:  &node.Scan{Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Stats: conntrack.Stats{Entries: 40, Filtered: true, Strategy: conntrack.Filter}},
+			Scan: &node.Scan{
+				Time:  time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+				Stats: conntrack.Stats{Entries: 40, Filtered: true, Strategy: conntrack.Filter},
+			},
 		},
 		NATRules: natrules.State{
 			Rulesets: []natrules.Ruleset{
@@ -62,8 +73,9 @@ func ordinary(changes ...change) *node.Node {
 func device(name string) node.Device {
 	return node.Device{
 		Link: rtnl.Link{
-			Index: 5, Name: name, Up: true, MTU: 1450, VNI: 1, Port: 8472, Local: netip.MustParseAddr("10.0.0.1"), UnderlayIndex: 2,
-			External: new(false), UDPChecksum: new(true), UDP6ZeroChecksumTx: new(false), UDP6ZeroChecksumRx: new(false),
+			Index: 5, Name: name, Up: true, MTU: 1450, VNI: 1, Port: 8472, Local: netip.MustParseAddr("10.0.0.1"),
+			UnderlayIndex: 2,
+			External:      new(false), UDPChecksum: new(true), UDP6ZeroChecksumTx: new(false), UDP6ZeroChecksumRx: new(false),
 		},
 		Underlay: "eth0",
 		Features: ethtool.Features{on(txChecksum), on("tx-tcp-segmentation")},
@@ -163,6 +175,7 @@ func kernel(releaseString, version string) change {
 
 func oldKernel() change { return kernel("4.19.100", "#1 SMP Mon Feb 3 2020") } // mainline numbers, before 4.19.123
 func newKernel() change { return kernel("6.18.0", "#1 SMP") }
+
 func vendorKernel() change {
 	return kernel("5.3.18-24.75-default", "#1 SMP Thu Jul 15 10:17:42 UTC 2021 (ab12cd3)") // SLES
 }
@@ -172,7 +185,10 @@ func selfTested(variant, family, verdict string) change {
 		if n.Kernel.SelfTest == nil {
 			n.Kernel.SelfTest = &node.SelfTest{BootID: n.Kernel.BootID, Release: n.Kernel.Release}
 		}
-		n.Kernel.SelfTest.Results = append(n.Kernel.SelfTest.Results, node.SelfTestResult{Variant: variant, Family: family, Verdict: verdict})
+		n.Kernel.SelfTest.Results = append(n.Kernel.SelfTest.Results, node.SelfTestResult{
+			Variant: variant, Family: family,
+			Verdict: verdict,
+		})
 	}
 }
 
@@ -208,10 +224,12 @@ func restored() change {
 
 func chainsOfOnePriority() change {
 	return all(outer(natrules.UnsureChange, natrules.WhyOrder, &natrules.Rule{
-		Role: "bypass", Table: "nat", Chain: "POSTROUTING", Text: "-A POSTROUTING ! -s 10.244.0.0/16 -d 10.244.0.0/16 -j MASQUERADE",
+		Role: "bypass", Table: "nat", Chain: "POSTROUTING",
+		Text: "-A POSTROUTING ! -s 10.244.0.0/16 -d 10.244.0.0/16 -j MASQUERADE",
 	}), func(n *node.Node) {
 		n.NATRules.Outer[0].Other = &natrules.Rule{
-			Role: "clears", Table: "ip kube-proxy", Chain: "masquerading", Text: "meta mark & 0x00004000 != 0 meta mark set meta mark ^ 0x00004000 masquerade fully-random",
+			Role: "clears", Table: "ip kube-proxy", Chain: "masquerading",
+			Text: "meta mark & 0x00004000 != 0 meta mark set meta mark ^ 0x00004000 masquerade fully-random",
 		}
 	})
 }
@@ -224,13 +242,17 @@ func snatOfAddress() change {
 
 func nftOldRules() change {
 	return outer(natrules.PortChange, natrules.WhyKept, &natrules.Rule{
-		Role: "masquerade", Table: "ip kube-proxy", Chain: "nat-postrouting", Text: "meta mark & 0x00004000 == 0x00004000 masquerade fully-random",
+		Role: "masquerade", Table: "ip kube-proxy", Chain: "nat-postrouting",
+		Text: "meta mark & 0x00004000 == 0x00004000 masquerade fully-random",
 	})
 }
 
 func rulesRefused() change {
 	return func(n *node.Node) {
-		n.Results["natrules"] = node.Result{Status: node.NotPermitted, Error: "natrules: operation not permitted (needs CAP_NET_ADMIN)"}
+		n.Results["natrules"] = node.Result{
+			Status: node.NotPermitted,
+			Error:  "natrules: operation not permitted (needs CAP_NET_ADMIN)",
+		}
 		n.NATRules = natrules.State{}
 	}
 }
@@ -259,13 +281,14 @@ func nattedAt(port uint16, address string, snat uint64) change {
 			}
 		}
 		n.Conntrack.Sources = append(n.Conntrack.Sources, node.NATSource{
-			Family: node.IPv4, Port: port, Address: netip.MustParseAddr(address), Flows: snat, Remaining: 25 * time.Second, Seen: n.Time,
+			Family: node.IPv4, Port: port, Address: netip.MustParseAddr(address), Flows: snat, Remaining: 25 * time.Second,
+			Seen: n.Time,
 		})
 	}
 }
 
-// used, born and seen say when a packet met one of the listed NATed flows, when one was made, and when one was there last; rulesSince
-// says since when the rules are as they are. All are relative to the look.
+// used, born and seen say when a packet met one of the listed NATed flows, when one was made, and when one was there
+// last; rulesSince says since when the rules are as they are. All are relative to the look.
 func used(d time.Duration) change {
 	return func(n *node.Node) { n.Conntrack.Sources[0].Used = n.Time.Add(d) }
 }
@@ -294,7 +317,10 @@ func from(address string) func(*node.Device) {
 
 func flowsRefused() change {
 	return func(n *node.Node) {
-		n.Results["conntrack"] = node.Result{Status: node.NotPermitted, Error: "conntrack: dump ipv4: operation not permitted (needs CAP_NET_ADMIN)"}
+		n.Results["conntrack"] = node.Result{
+			Status: node.NotPermitted,
+			Error:  "conntrack: dump ipv4: operation not permitted (needs CAP_NET_ADMIN)",
+		}
 		n.Conntrack = node.Conntrack{}
 	}
 }
@@ -333,7 +359,10 @@ func movedBeside() change {
 	return func(n *node.Node) {
 		n.Sockets = append(n.Sockets, procnet.Socket{Family: node.IPv4, Port: 4789, Inode: 4712})
 		n.Ports = append(n.Ports, node.Port{Port: 4789, IPv4: true})
-		n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{Family: node.IPv4, Port: 4789, Change: natrules.NoChange, Why: natrules.WhyNoRule})
+		n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{
+			Family: node.IPv4, Port: 4789, Change: natrules.NoChange,
+			Why: natrules.WhyNoRule,
+		})
 		n.Conntrack.Ports = append(n.Conntrack.Ports, node.ConntrackPort{Family: node.IPv4, Port: 4789, Flows: 2})
 	}
 }

@@ -24,21 +24,25 @@ type condition struct {
 	evidence Evidence
 }
 
-// txChecksum is the feature without which no inner packet leaves unfinished: VXLAN devices have NETIF_F_HW_CSUM, which ethtool calls
-// tx-checksum-ip-generic (net/ethtool/common.c). Segmentation may still say "on" after it is switched off, so only this one counts.
+// txChecksum is the feature without which no inner packet leaves unfinished: VXLAN devices have NETIF_F_HW_CSUM, which
+// ethtool calls tx-checksum-ip-generic (net/ethtool/common.c). Segmentation may still say "on" after it is switched
+// off, so only this one counts.
 const txChecksum = "tx-checksum-ip-generic"
 
-// checksumCondition: does the device put a checksum into the outer UDP header? Variant B needs it, variant A needs that it does not.
+// checksumCondition: does the device put a checksum into the outer UDP header? Variant B needs it, variant A needs that
+// it does not.
 func checksumCondition(d node.Device, family, variant, release string) condition {
 	var c condition
 	switch {
 	case d.IsExternal():
 		return condition{
-			unsure, "an external device takes the outer checksum from each packet, so its udpcsum flag does not tell what is on the wire",
+			unsure, "an external device takes the outer checksum from each packet, so its udpcsum flag does not tell what is " +
+				"on the wire",
 			Evidence{"external", "true"},
 		}
 	case family == node.IPv6:
-		// A UDP checksum is obligatory over IPv6 but for tunnels that ask (RFC 6936); a kernel without the switch always writes it.
+		// A UDP checksum is obligatory over IPv6 but for tunnels that ask (RFC 6936); a kernel without the switch always
+		// writes it.
 		off := d.UDP6ZeroChecksumTx != nil && *d.UDP6ZeroChecksumTx
 		c = condition{yes, "outer UDP checksum on (IPv6 underlay)", Evidence{"udp6zerocsumtx", flag(d.UDP6ZeroChecksumTx)}}
 		if off {
@@ -50,7 +54,8 @@ func checksumCondition(d node.Device, family, variant, release string) condition
 		}
 	case d.UDPChecksum == nil: // drivers/net/vxlan.c, vxlan_xmit_one: uh->check = 0; 359a0ea9875e made it a choice
 		c = condition{
-			no, "outer UDP checksum off (a kernel before 3.16 without the attribute never writes one; receivers as old do not check it, all others do)",
+			no, "outer UDP checksum off (a kernel before 3.16 without the attribute never writes one; receivers as old do not " +
+				"check it, all others do)",
 			Evidence{"udpcsum", "never, before 3.16"},
 		}
 	case *d.UDPChecksum:
@@ -75,7 +80,10 @@ func offloadCondition(d node.Device) condition {
 	f, ok := d.Features.Get(txChecksum)
 	switch {
 	case !ok && d.FeaturesError != "":
-		return condition{unsure, "the device's features could not be read: " + d.FeaturesError, Evidence{txChecksum, "not read"}}
+		return condition{
+			unsure, "the device's features could not be read: " + d.FeaturesError,
+			Evidence{txChecksum, "not read"},
+		}
 	case !ok:
 		return condition{unsure, "the device's features do not name " + txChecksum, Evidence{txChecksum, "not there"}}
 	case f.Active:
@@ -116,8 +124,9 @@ type KernelBug struct {
 	Reason   string
 }
 
-// KernelBugs gives the verdict of the release on both variants, and that of the self-test where a result of this very boot and
-// release is stored. A self-test covers two families: affected when either is, fixed only when all tested ones are.
+// KernelBugs gives the verdict of the release on both variants, and that of the self-test where a result of this very
+// boot and release is stored. A self-test covers two families: affected when either is, fixed only when all tested ones
+// are.
 func KernelBugs(k node.Kernel) []KernelBug {
 	a, b := kernelversion.ZeroChecksum(k.Info), kernelversion.OffloadedChecksum(k.Info)
 	bugs := []KernelBug{
@@ -135,7 +144,8 @@ func KernelBugs(k node.Kernel) []KernelBug {
 				continue
 			}
 			switch {
-			case bug.Verdict == "", r.Verdict == kernelversion.Affected, r.Verdict != kernelversion.Fixed && bug.Verdict == kernelversion.Fixed:
+			case bug.Verdict == "", r.Verdict == kernelversion.Affected, r.Verdict != kernelversion.Fixed &&
+				bug.Verdict == kernelversion.Fixed:
 				bug.Verdict, bug.Reason = r.Verdict, r.Reason
 			}
 		}
@@ -149,14 +159,15 @@ func KernelBugs(k node.Kernel) []KernelBug {
 // selfTest is the stored result when it speaks of the running kernel.
 func selfTest(k node.Kernel) *node.SelfTest {
 	t := k.SelfTest
-	if t == nil || (t.Release != "" && k.Release != "" && t.Release != k.Release) || (t.BootID != "" && k.BootID != "" && t.BootID != k.BootID) {
+	if t == nil || (t.Release != "" && k.Release != "" && t.Release != k.Release) ||
+		(t.BootID != "" && k.BootID != "" && t.BootID != k.BootID) {
 		return nil
 	}
 	return t
 }
 
-// kernelCondition: does NAT on this kernel spoil the checksum? The self-test is proof; without it the release speaks, but only for
-// variant A: no version clears variant B, which every kernel tried so far has.
+// kernelCondition: does NAT on this kernel spoil the checksum? The self-test is proof; without it the release speaks,
+// but only for variant A: no version clears variant B, which every kernel tried so far has.
 func kernelCondition(k node.Kernel, family, variant string) condition {
 	if t := selfTest(k); t != nil {
 		for _, r := range t.Results {
@@ -173,7 +184,10 @@ func kernelCondition(k node.Kernel, family, variant string) condition {
 	}
 	if variant == node.OffloadedChecksum {
 		// Where the release answers Unknown (not looked at yet), the condition is taken to hold: nothing has shown otherwise.
-		return condition{yes, "no kernel version is known to be free of it", kernelEvidence(k, kernelversion.OffloadedChecksum(k.Info))}
+		return condition{
+			yes, "no kernel version is known to be free of it",
+			kernelEvidence(k, kernelversion.OffloadedChecksum(k.Info)),
+		}
 	}
 	if k.Release == "" {
 		return condition{unsure, "the kernel's version was not read", Evidence{"kernel", "not read"}}

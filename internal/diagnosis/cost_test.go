@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestJudgeCost: the time to judge is proportional to the length of the lists. Eight times the length would take 64 times as long otherwise.
+// TestJudgeCost: the time to judge is proportional to the length of the lists. Eight times the length would take 64
+// times as long otherwise.
 func TestJudgeCost(t *testing.T) {
 	took := func(many int) time.Duration {
 		n, best := longLists(many), time.Hour

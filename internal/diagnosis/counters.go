@@ -93,15 +93,19 @@ func Counters(l Look) []Counter {
 	var list []Counter
 	for _, f := range families {
 		name := map[string]string{node.IPv4: "Udp InCsumErrors", node.IPv6: "Udp6InCsumErrors"}[f]
-		list = add(list, Counter{Name: name, key: keyUDPCsum + f}, func(n *node.Node) *uint64 { return udp(n, f).InCsumErrors })
+		list = add(list, Counter{Name: name, key: keyUDPCsum + f},
+			func(n *node.Node) *uint64 { return udp(n, f).InCsumErrors })
 	}
 	for _, f := range families {
 		name := map[string]string{node.IPv4: "Udp InErrors", node.IPv6: "Udp6InErrors"}[f]
 		list = add(list, Counter{Name: name}, func(n *node.Node) *uint64 { return udp(n, f).InErrors })
 	}
-	list = add(list, Counter{Name: "conntrack invalid", key: keyInvalid}, func(n *node.Node) *uint64 { return n.Host.ConntrackInvalid })
-	list = add(list, Counter{Name: "Tcp InCsumErrors", key: keyTCPCsum}, func(n *node.Node) *uint64 { return n.Host.TCPInCsumErrors })
-	list = add(list, Counter{Name: "TCPSynRetrans", key: keySynRetrans}, func(n *node.Node) *uint64 { return n.Host.TCPSynRetrans })
+	list = add(list, Counter{Name: "conntrack invalid", key: keyInvalid},
+		func(n *node.Node) *uint64 { return n.Host.ConntrackInvalid })
+	list = add(list, Counter{Name: "Tcp InCsumErrors", key: keyTCPCsum},
+		func(n *node.Node) *uint64 { return n.Host.TCPInCsumErrors })
+	list = add(list, Counter{Name: "TCPSynRetrans", key: keySynRetrans},
+		func(n *node.Node) *uint64 { return n.Host.TCPSynRetrans })
 	list = add(list, Counter{Name: "TCPTimeouts"}, func(n *node.Node) *uint64 { return n.Host.TCPTimeouts })
 	list = add(list, Counter{Name: "TcpTimeoutRehash"}, func(n *node.Node) *uint64 { return n.Host.TCPTimeoutRehash })
 	return append(list, socketCounters(l, why, ok)...)
@@ -114,7 +118,8 @@ func udp(n *node.Node, family string) procnet.UDPCounters {
 	return n.Host.UDP4
 }
 
-// socketCounters are the drops of the kernel's VXLAN sockets. A socket with a new inode is a new socket: its drops began at 0.
+// socketCounters are the drops of the kernel's VXLAN sockets. A socket with a new inode is a new socket: its drops
+// began at 0.
 func socketCounters(l Look, why string, ok bool) []Counter {
 	type identity struct {
 		portKey
@@ -131,7 +136,8 @@ func socketCounters(l Look, why string, ok bool) []Counter {
 	list := make([]Counter, 0, len(l.Now.Sockets))
 	for _, s := range l.Now.Sockets {
 		c := Counter{
-			Name: "VXLAN socket drops", Detail: s.Family + " port " + strconv.Itoa(int(s.Port)), Total: &s.Drops, key: keyDrops + s.Family,
+			Name: "VXLAN socket drops", Detail: s.Family + " port " + strconv.Itoa(int(s.Port)), Total: &s.Drops,
+			key: keyDrops + s.Family,
 		}
 		k := portKey{s.Family, s.Port}
 		b, same := before[identity{k, s.Inode}]

@@ -1,6 +1,6 @@
-// Package diagnosis judges what was observed of a node: which VXLAN device can send packets with a spoiled checksum, whether it does
-// so now, whether bad packets arrive, why, and what to type. Everything here is a pure function of plain data: no kernel, no clock,
-// no input or output but the saved observation's reader and writer.
+// Package diagnosis judges what was observed of a node: which VXLAN device can send packets with a spoiled checksum,
+// whether it does so now, whether bad packets arrive, why, and what to type. Everything here is a pure function of
+// plain data: no kernel, no clock, no input or output but the saved observation's reader and writer.
 package diagnosis
 
 import "vxlan_exporter/internal/node"
@@ -12,7 +12,8 @@ type State string
 const (
 	Healthy State = "healthy" // 0: nothing is wrong that this node can see
 	Exposed State = "exposed" // 1: every condition of the failure holds and nothing stops NAT, but no NATed flow is there
-	Failing State = "failing" // 2: exposed with NATed flows present, or bad checksums rise with evidence that they are VXLAN's
+	// 2: exposed with NATed flows present, or bad checksums rise with evidence that they are VXLAN's
+	Failing State = "failing"
 	Unknown State = "unknown" // 3: could not tell
 )
 
@@ -61,7 +62,8 @@ func (s Severity) Rank() int {
 	}
 }
 
-// Variants of the failure that are not a condition of one VXLAN device; node.ZeroChecksum and node.OffloadedChecksum are.
+// Variants of the failure that are not a condition of one VXLAN device; node.ZeroChecksum and node.OffloadedChecksum
+// are.
 const (
 	TunnelOffload = "tunnel_offload" // C: the NIC or hypervisor below spoils tunneled packets
 	InnerChecksum = "inner_checksum" // D: the inner TCP checksum is bad, the outer one fine
@@ -107,8 +109,9 @@ type Evidence struct {
 
 // Remedy is something to do about a finding, with its price.
 type Remedy struct {
-	Title        string   `json:"title"`
-	Commands     []string `json:"commands,omitempty"` // for a POSIX shell, for this very device; empty when no one command does it
+	Title string `json:"title"`
+	// for a POSIX shell, for this very device; empty when no one command does it
+	Commands     []string `json:"commands,omitempty"`
 	Effect       string   `json:"effect,omitempty"`
 	Cost         string   `json:"cost,omitempty"`
 	CuresStalled bool     `json:"cures_stalled"`         // rescues connections that are stalled already, Also included

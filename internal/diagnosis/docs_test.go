@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestCodesAreDocumented compares docs/DIAGNOSIS.md with the code: every code has its section and no other has, with the severities
-// that the cases lead to, and the exit statuses are those of the program.
+// TestCodesAreDocumented compares docs/DIAGNOSIS.md with the code: every code has its section and no other has, with
+// the severities that the cases lead to, and the exit statuses are those of the program.
 func TestCodesAreDocumented(t *testing.T) {
 	data, err := os.ReadFile("../../docs/DIAGNOSIS.md")
 	if err != nil {

@@ -42,7 +42,8 @@ func (j *judge) failing() string {
 		case CodeVXLANErrors:
 			s += " VXLAN packets with bad checksums arrive (" + f.Evidence[0].Name + " " + f.Evidence[0].Value + ")."
 		case CodeVXLANErrorsLikely:
-			s += " Packets with bad checksums arrive, most likely VXLAN's (" + f.Evidence[0].Name + " " + f.Evidence[0].Value + ")."
+			s += " Packets with bad checksums arrive, most likely VXLAN's (" + f.Evidence[0].Name + " " +
+				f.Evidence[0].Value + ")."
 		case CodeWireBad, CodePathNAT, CodePathOffload:
 			s += " " + f.Summary
 		default:

@@ -6,14 +6,15 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Look is what Judge judges: one observation of a node, or two of the same node, which give the counters rates. It is also the
-// format of a saved observation.
+// Look is what Judge judges: one observation of a node, or two of the same node, which give the counters rates. It is
+// also the format of a saved observation.
 type Look struct {
 	Before *node.Node `json:"before"` // nil: one look only, so counters have no rates
 	Now    *node.Node `json:"now"`
 }
 
-// Interval is the time between the two observations; ok is false when the counters of the two cannot be compared, and why says so.
+// Interval is the time between the two observations; ok is false when the counters of the two cannot be compared, and
+// why says so.
 func (l Look) Interval() (d time.Duration, why string, ok bool) {
 	b, n := l.Before, l.Now
 	switch {

@@ -26,7 +26,8 @@ type natCondition struct {
 
 func (j *judge) natCondition(key portKey, local netip.Addr, flows natted) natCondition {
 	c := j.ruleCondition(key, local)
-	// NATed flows contradict the rules if one was made since these hold; where the port is not tracked, if a packet has met one.
+	// NATed flows contradict the rules if one was made since these hold; where the port is not tracked, if a packet has
+	// met one.
 	contradicted := c.holds == no && !flows.born.Before(c.since)
 	if c.reason == natrules.WhyNotrack {
 		contradicted = c.holds == no && !flows.used.IsZero() && !flows.used.Before(c.since)
@@ -41,7 +42,8 @@ func (j *judge) natCondition(key portKey, local netip.Addr, flows natted) natCon
 		c.holds, c.flows, c.unread = yes, true, false
 	case contradicted && j.now.Time.Sub(flows.seen) < doubtFor:
 		c.holds = unsure
-		c.why = fmt.Sprintf("the rules say that NAT does not touch its packets (%s), but %s ago some were NATed, and the rules were the same before: "+
+		c.why = fmt.Sprintf("the rules say that NAT does not touch its packets (%s), but %s ago some were NATed, and the "+
+			"rules were the same before: "+
 			"what NATed them is not known", c.why, j.now.Time.Sub(flows.seen).Round(time.Second))
 	}
 	return c
@@ -63,11 +65,17 @@ func (j *judge) ruleCondition(key portKey, local netip.Addr) natCondition {
 	o, ok := j.outerOf(key, local)
 	if !ok {
 		if r, read := j.reading(readRules); read && r.Status == node.None {
-			return natCondition{condition: condition{no, "there are no NAT rules", Evidence{"NAT rules", "none"}}, reason: natrules.WhyNoRule, change: natrules.NoChange}
+			return natCondition{
+				condition: condition{no, "there are no NAT rules", Evidence{"NAT rules", "none"}},
+				reason:    natrules.WhyNoRule, change: natrules.NoChange,
+			}
 		}
 		if j.noConntrack() {
 			why := "connection tracking is not loaded, so nothing can be NATed"
-			return natCondition{condition: condition{no, why, Evidence{"conntrack", "none"}}, reason: natrules.WhyNoRule, change: natrules.NoChange}
+			return natCondition{
+				condition: condition{no, why, Evidence{"conntrack", "none"}}, reason: natrules.WhyNoRule,
+				change: natrules.NoChange,
+			}
 		}
 		return unreadRules(j.because(readRules), nil)
 	}
@@ -77,18 +85,26 @@ func (j *judge) ruleCondition(key portKey, local netip.Addr) natCondition {
 			return unreadRules(why, o.Rule)
 		}
 		return natCondition{
-			condition: condition{no, keepsClear(o.Why), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change, since: o.Since,
+			condition: condition{no, keepsClear(o.Why), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
+			since: o.Since,
 		}
 	case natrules.PortChange, natrules.AddrChange:
 		return natCondition{
-			condition: condition{yes, natWhy(o) + whose(o.Senders), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
+			condition: condition{yes, natWhy(o) + whose(o.Senders), ruleEvidence(o)}, rule: o.Rule, reason: o.Why,
+			change: o.Change,
 		}
 	default:
 		if o.Why == natrules.WhyOrder && o.Other != nil {
-			return natCondition{condition: condition{unsure, chainOrder(o), ruleEvidence(o)}, rule: o.Rule, other: o.Other, reason: o.Why, change: o.Change}
+			return natCondition{
+				condition: condition{unsure, chainOrder(o), ruleEvidence(o)}, rule: o.Rule, other: o.Other,
+				reason: o.Why, change: o.Change,
+			}
 		}
 		if o.Why == natrules.WhyOrder {
-			return natCondition{condition: condition{unsure, orderUnknown, Evidence{"NAT rules", orderUnknown}}, rule: o.Rule, reason: o.Why, change: o.Change}
+			return natCondition{
+				condition: condition{unsure, orderUnknown, Evidence{"NAT rules", orderUnknown}}, rule: o.Rule,
+				reason: o.Why, change: o.Change,
+			}
 		}
 		why := j.unread[key.family]
 		switch {
@@ -104,7 +120,8 @@ func (j *judge) ruleCondition(key portKey, local netip.Addr) natCondition {
 
 // chainOrder says what depends on the order of two chains.
 func chainOrder(o natrules.Outer) string {
-	return fmt.Sprintf("two chains have one hook and priority, so that they run in the order of their registration, the later one first, and that order is "+
+	return fmt.Sprintf("two chains have one hook and priority, so that they run in the order of their registration, the "+
+		"later one first, and that order is "+
 		"not known: %s decides if its chain runs first, %s if not", quoteChain(o.Rule), quoteChain(o.Other))
 }
 
@@ -116,12 +133,16 @@ func quoteChain(r *natrules.Rule) string {
 	return r.Table + " " + r.Chain + ": " + r.Text
 }
 
-const orderUnknown = "before Linux 4.18 the first NAT chain decides for all, and nothing tells which of two chains of one priority that is"
+const orderUnknown = "before Linux 4.18 the first NAT chain decides for all, and nothing tells which of two chains " +
+	"of one priority that is"
 
 func unreadRules(why string, rule *natrules.Rule) natCondition {
 	return natCondition{
-		condition: condition{yes, "the NAT rules could not be judged (" + why + ")", Evidence{"NAT rules", "not judged: " + why}},
-		rule:      rule, reason: natrules.WhyUnread, change: natrules.UnsureChange, unread: true,
+		condition: condition{
+			yes, "the NAT rules could not be judged (" + why + ")",
+			Evidence{"NAT rules", "not judged: " + why},
+		},
+		rule: rule, reason: natrules.WhyUnread, change: natrules.UnsureChange, unread: true,
 	}
 }
 
@@ -141,8 +162,8 @@ func unreadRulesets(all []natrules.Ruleset) map[string]string {
 	return unread
 }
 
-// noConntrack reports whether the node is known to have no connection tracking. A /proc with parts hidden looks alike, so the
-// counters must have been read and must not know it either.
+// noConntrack reports whether the node is known to have no connection tracking. A /proc with parts hidden looks alike,
+// so the counters must have been read and must not know it either.
 func (j *judge) noConntrack() bool {
 	r, ok := j.reading(readConntrack)
 	return ok && r.Status == node.None && j.now.Host.UDP4.InDatagrams != nil && j.now.Host.ConntrackInvalid == nil
@@ -172,10 +193,12 @@ func natWhy(o natrules.Outer) string {
 	}
 	switch o.Why {
 	case natrules.WhyBypassed:
-		return "a rule that runs before the mark is cleared, or that needs no mark, has the outer packets NATed (" + what + ")"
+		return "a rule that runs before the mark is cleared, or that needs no mark, has the outer packets NATed (" + what +
+			")"
 	case natrules.WhyRestored:
-		return "a rule gives the mark to later packets of a connection, which do not see the nat table again: after a pause longer than " +
-			"nf_conntrack_udp_timeout (30 s unless set) the next packet makes a new outer flow, which is NATed (" + what + ") and stalls the connection; " +
+		return "a rule gives the mark to later packets of a connection, which do not see the nat table again: after a " +
+			"pause longer than nf_conntrack_udp_timeout (30 s unless set) the next packet makes a new outer flow, which is " +
+			"NATed (" + what + ") and stalls the connection; " +
 			"new connections work"
 	case natrules.WhyKept:
 		return "the mark set for the inner packet makes the outer one be masqueraded (" + what + ")"

@@ -11,19 +11,20 @@ import (
 
 // PathVerdict is what a round of the probe says of one device and address family of the overlay.
 type PathVerdict struct {
-	Device  string         `json:"device"`
-	Family  string         `json:"family"`
-	State   node.PathState `json:"state"`
-	Variant string         `json:"variant,omitempty"` // what spoils the checksums; empty when nothing does or it is not known
-	Reason  string         `json:"reason"`
-	Senders []string       `json:"senders,omitempty"` // addresses that the state is true of
+	Device string         `json:"device"`
+	Family string         `json:"family"`
+	State  node.PathState `json:"state"`
+	// what spoils the checksums; empty when nothing does or it is not known
+	Variant string   `json:"variant,omitempty"`
+	Reason  string   `json:"reason"`
+	Senders []string `json:"senders,omitempty"` // addresses that the state is true of
 
 	Remedies []Remedy `json:"remedies,omitempty"`
 }
 
 // PathStandsFor says what the probe's packets do not meet: an ok is not said of these.
-const PathStandsFor = "packets of the node itself from these addresses; not forwarded ones, which meet FORWARD and rules on input interfaces, " +
-	"nor those that rules match by owner, nor those of other network namespaces"
+const PathStandsFor = "packets of the node itself from these addresses; not forwarded ones, which meet FORWARD and " +
+	"rules on input interfaces, nor those that rules match by owner, nor those of other network namespaces"
 
 // Paths judges the last round of the probe.
 func Paths(n *node.Node) []PathVerdict {
@@ -62,7 +63,10 @@ func (j *judge) judgePaths() []PathVerdict {
 		i, ok := at[key]
 		if !ok {
 			i, at[key] = len(all), len(all)
-			all = append(all, PathVerdict{Device: p.Device, Family: p.Family, State: node.PathUnreachable, Reason: "no peer was asked"})
+			all = append(all, PathVerdict{
+				Device: p.Device, Family: p.Family, State: node.PathUnreachable,
+				Reason: "no peer was asked",
+			})
 		}
 		j.count(&all[i], p, !ok)
 	}
@@ -80,7 +84,8 @@ func (j *judge) count(v *PathVerdict, p node.PathPeer, first bool) {
 		from := s.Source.String()
 		switch {
 		case first && len(v.Senders) == 0, state != v.State && node.WorstPath(state, v.State) == state:
-			v.State, v.Reason, v.Senders, first = state, fmt.Sprintf("to %s from %s: %s", p.Peer, from, reason), []string{from}, false
+			v.State, v.Reason, v.Senders, first = state, fmt.Sprintf("to %s from %s: %s", p.Peer, from, reason),
+				[]string{from}, false
 		case state == v.State && !slices.Contains(v.Senders, from):
 			v.Senders = append(v.Senders, from)
 		}
@@ -95,12 +100,14 @@ func (j *judge) count(v *PathVerdict, p node.PathPeer, first bool) {
 	}
 }
 
-// natted reports whether outer packets of d are NATed whatever their mark: flows say so, or a rule that does not ask for it.
+// natted reports whether outer packets of d are NATed whatever their mark: flows say so, or a rule that does not ask
+// for it.
 func (j *judge) natted(d node.Device) bool {
 	for _, f := range underlayFamilies(d) {
 		k := portKey{f, d.Port}
 		o, _ := j.outerOf(k, d.Local)
-		if j.ports.of(d, k).flows > 0 || (o.Why == natrules.WhyBypassed && (o.Change == natrules.PortChange || o.Change == natrules.AddrChange)) {
+		if j.ports.of(d, k).flows > 0 ||
+			(o.Why == natrules.WhyBypassed && (o.Change == natrules.PortChange || o.Change == natrules.AddrChange)) {
 			return true
 		}
 	}
@@ -138,8 +145,9 @@ func (j *judge) pathOf(device string) (PathVerdict, bool) {
 	return of[slices.IndexFunc(of, func(p PathVerdict) bool { return p.State == worst })], true
 }
 
-// probed is the state of a verdict in the light of the probe. What the probe loses by NAT is active, whatever the conditions say. What
-// arrives clears only where the conditions are of every marked packet: NAT takes place then, and does no harm.
+// probed is the state of a verdict in the light of the probe. What the probe loses by NAT is active, whatever the
+// conditions say. What arrives clears only where the conditions are of every marked packet: NAT takes place then, and
+// does no harm.
 func (j *judge) probed(v verdict) (State, string) {
 	p, ok := j.pathOf(v.device.Name)
 	switch {
@@ -152,8 +160,8 @@ func (j *judge) probed(v verdict) (State, string) {
 	return v.state, v.reason
 }
 
-// everyMarkNATed: the rules NAT every marked packet, or at least those of the node itself, which the probe's are. Over which of its underlay's families an external device sent the
-// probe is not known: the other one must NAT nothing.
+// everyMarkNATed: the rules NAT every marked packet, or at least those of the node itself, which the probe's are. Over
+// which of its underlay's families an external device sent the probe is not known: the other one must NAT nothing.
 func (j *judge) everyMarkNATed(v verdict) bool {
 	for _, f := range underlayFamilies(v.device) {
 		if f != v.key.family && j.ruleCondition(portKey{f, v.key.port}, v.device.Local).holds != no {
@@ -190,9 +198,11 @@ func (j *judge) pathRemedies(p PathVerdict) []Remedy {
 		r := []Remedy{offloadOff(p.Device)}
 		if d.Underlay != "" {
 			r = append(r, Remedy{
-				Title:    "See the NIC's tunnel offloads",
-				Commands: []string{"ethtool -k " + shellWord(d.Underlay) + " | grep udp_tnl", "ethtool -i " + shellWord(d.Underlay)},
-				Effect:   "what is on and not fixed can be switched off with ethtool -K; the driver and firmware are what to report", Cost: "none", Diagnostic: true,
+				Title: "See the NIC's tunnel offloads",
+				Commands: []string{"ethtool -k " + shellWord(d.Underlay) + " | grep udp_tnl", "ethtool -i " +
+					shellWord(d.Underlay)},
+				Effect: "what is on and not fixed can be switched off with ethtool -K; the driver and firmware are what to " +
+					"report", Cost: "none", Diagnostic: true,
 			})
 		}
 		return r
@@ -206,13 +216,17 @@ func (j *judge) pathRemedies(p PathVerdict) []Remedy {
 		return []Remedy{{
 			Title:    "Find the MTU that fits",
 			Commands: []string{"ip -d link show " + shellWord(p.Device)},
-			Effect: "shows the device's MTU; ping -M do -s SIZE " + peer + " finds the largest that is answered: with 28 bytes more (48 for IPv6) it is the MTU " +
+			Effect: "shows the device's MTU; ping -M do -s SIZE " + peer +
+				" finds the largest that is answered: with 28 bytes more (48 for IPv6) it is the MTU " +
 				"that the device can have, and the underlay needs 50 more than that (70 over IPv6)",
 			Cost: "none", Diagnostic: true,
 		}}
 	case node.PathUnreachable:
 		return []Remedy{{
-			Title: "See whether the peers are there", Commands: []string{"ip neigh show dev " + shellWord(p.Device), "bridge fdb show dev " + shellWord(p.Device)},
+			Title: "See whether the peers are there", Commands: []string{
+				"ip neigh show dev " + shellWord(p.Device),
+				"bridge fdb show dev " + shellWord(p.Device),
+			},
 			Effect: "shows the peers and their underlay addresses: ping these", Cost: "none", Diagnostic: true,
 		}}
 	default:
@@ -223,27 +237,35 @@ func (j *judge) pathRemedies(p PathVerdict) []Remedy {
 // path turns what the probe found into findings, and holds it against the model.
 func (j *judge) path() {
 	for _, p := range j.withRemedies() {
-		f := Finding{Device: p.Device, Family: p.Family, Variant: p.Variant, Remedies: p.Remedies, Evidence: j.pathEvidence(p)}
+		f := Finding{
+			Device: p.Device, Family: p.Family, Variant: p.Variant, Remedies: p.Remedies,
+			Evidence: j.pathEvidence(p),
+		}
 		switch p.State {
 		case node.PathNAT:
 			j.raise(Failing)
 			f.Code, f.Severity = CodePathNAT, Critical
-			f.Summary = "Proven on the path through " + p.Device + ": NAT spoils the checksums of marked packets " + p.Reason + "."
+			f.Summary = "Proven on the path through " + p.Device + ": NAT spoils the checksums of marked packets " +
+				p.Reason + "."
 			j.add(f)
 			j.contradicted(p)
 			continue
 		case node.PathOffload:
 			j.raise(Failing)
 			f.Code, f.Severity = CodePathOffload, Critical
-			f.Summary = "Packets through " + p.Device + " whose checksum is left to offload are lost, marked or not: the NIC below, a hypervisor or a middlebox spoils them " + p.Reason + "."
+			f.Summary = "Packets through " + p.Device +
+				" whose checksum is left to offload are lost, marked or not: the NIC below, a hypervisor or a middlebox spoils " +
+				"them " + p.Reason + "."
 		case node.PathMTU:
 			f.Code, f.Severity = CodePathMTU, Warning
 			f.Summary = "The path through " + p.Device + " loses packets as long as its MTU allows " + p.Reason + "."
 		case node.PathOK:
 			f.Code, f.Severity = CodePathOK, Good
-			f.Summary = "The probe through " + p.Device + " was answered: " + strings.Join(p.Senders, ", ") + " can send what could be spoiled. It stands for " + PathStandsFor + "."
+			f.Summary = "The probe through " + p.Device + " was answered: " + strings.Join(p.Senders, ", ") +
+				" can send what could be spoiled. It stands for " + PathStandsFor + "."
 			if refuted := j.refuted(p.Device); refuted != "" {
-				f.Code, f.Severity, f.Summary = CodePathRefutes, Info, refuted+" What was sent arrived "+p.Reason+". The probe stands for "+PathStandsFor+"."
+				f.Code, f.Severity, f.Summary = CodePathRefutes, Info,
+					refuted+" What was sent arrived "+p.Reason+". The probe stands for "+PathStandsFor+"."
 			}
 		default:
 			f.Code, f.Severity = CodePathUnknown, Info
@@ -263,8 +285,10 @@ func (j *judge) contradicted(p PathVerdict) {
 		if v.nat.against {
 			why = keepsClear(v.nat.reason)
 		}
-		f := v.finding(CodePathContradicted, Critical, "The model is WRONG about "+p.Device+": by rules, features and kernel it is clear ("+why+
-			"), and the probe proves that packets are lost. Believe the probe, and please report the output of check --probe --output=json.")
+		f := v.finding(CodePathContradicted, Critical,
+			"The model is WRONG about "+p.Device+": by rules, features and kernel it is clear ("+why+
+				"), and the probe proves that packets are lost. Believe the probe, and please report the output of check --probe "+
+				"--output=json.")
 		f.Evidence = j.evidence(v)
 		j.add(f)
 	}
@@ -288,9 +312,11 @@ func (j *judge) refuted(device string) string {
 			continue
 		}
 		if v.state == Clear {
-			return "Refuted by the probe: " + device + " is not exposed to " + v.variant + ". The conditions hold, and yet NAT does no harm here."
+			return "Refuted by the probe: " + device + " is not exposed to " + v.variant +
+				". The conditions hold, and yet NAT does no harm here."
 		}
-		return "The probe does not confirm that " + device + " is " + string(v.model) + " to " + v.variant + ": it may be for senders that the probe does not stand for."
+		return "The probe does not confirm that " + device + " is " + string(v.model) + " to " + v.variant +
+			": it may be for senders that the probe does not stand for."
 	}
 	return ""
 }
@@ -304,9 +330,14 @@ func (j *judge) pathEvidence(p PathVerdict) []Evidence {
 		}
 		for _, s := range q.Senders {
 			if len(list) < most {
-				list = append(list, Evidence{"probe", fmt.Sprintf("%s to %s: answered %d of %d plain, %d of %d plain finished, %d of %d marked, %d of %d marked finished",
-					s.Source, q.Peer, s.Plain.Answered, s.Plain.Sent, s.PlainSoftware.Answered, s.PlainSoftware.Sent,
-					s.Marked.Answered, s.Marked.Sent, s.MarkedSoftware.Answered, s.MarkedSoftware.Sent)})
+				list = append(list,
+					Evidence{
+						"probe",
+						fmt.Sprintf("%s to %s: answered %d of %d plain, %d of %d plain finished, %d of %d marked, %d of %d "+
+							"marked finished",
+							s.Source, q.Peer, s.Plain.Answered, s.Plain.Sent, s.PlainSoftware.Answered, s.PlainSoftware.Sent,
+							s.Marked.Answered, s.Marked.Sent, s.MarkedSoftware.Answered, s.MarkedSoftware.Sent),
+					})
 			}
 		}
 	}

@@ -24,14 +24,20 @@ func asked(states ...node.PathState) change {
 
 func noRulesOver6() change {
 	return func(n *node.Node) {
-		n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{Family: node.IPv6, Port: 8472, Change: natrules.NoChange, Why: natrules.WhyNoRule})
+		n.NATRules.Outer = append(n.NATRules.Outer, natrules.Outer{
+			Family: node.IPv6, Port: 8472, Change: natrules.NoChange,
+			Why: natrules.WhyNoRule,
+		})
 	}
 }
 
 func onlyPods() change {
 	return func(n *node.Node) {
 		n.NATRules.Outer[0].Senders = []natrules.SenderFate{
-			{Sender: "the node itself", Change: natrules.NoChange}, {Sender: "pods or containers in 10.244.0.0/24 (cni0)", Change: natrules.PortChange},
+			{Sender: "the node itself", Change: natrules.NoChange}, {
+				Sender: "pods or containers in 10.244.0.0/24 (cni0)",
+				Change: natrules.PortChange,
+			},
 		}
 	}
 }
@@ -58,26 +64,51 @@ func pathCases() []testCase {
 		{"probe: does not clear senders that it does not stand for", once(bypassed(), asked(ok)), want{
 			state: Exposed, b: Exposed, codes: append(exposed, CodePathRefutes), says: []string{"does not confirm", "FORWARD"},
 		}},
-		{"probe: does not clear where only others' marks stay on", once(oldRules(), onlyPods(), asked(ok)), want{state: Exposed, b: Exposed, codes: append(exposed, CodePathRefutes)}},
-		{"probe: settles an external device", once(external(), oldRules(), noRulesOver6(), asked(ok)), want{state: Healthy, a: Clear, b: Clear, codes: []Code{CodePathRefutes}}},
-		{"probe: does not settle an external device that may send over IPv6", once(external(), oldRules(), asked(ok)), want{state: Unknown}},
-		{"probe: proves an external device", once(external(), oldRules(), asked(nat)), want{state: Failing, a: Active, b: Active, codes: []Code{CodePathNAT}}},
-		{"probe: a sender that is not answered hides nothing", once(asked(ok, node.PathUnreachable)), want{state: Healthy, b: Clear, codes: []Code{CodePathOK}}},
+		{
+			"probe: does not clear where only others' marks stay on", once(oldRules(), onlyPods(), asked(ok)),
+			want{state: Exposed, b: Exposed, codes: append(exposed, CodePathRefutes)},
+		},
+		{
+			"probe: settles an external device", once(external(), oldRules(), noRulesOver6(), asked(ok)),
+			want{state: Healthy, a: Clear, b: Clear, codes: []Code{CodePathRefutes}},
+		},
+		{
+			"probe: does not settle an external device that may send over IPv6", once(external(), oldRules(), asked(ok)),
+			want{state: Unknown},
+		},
+		{
+			"probe: proves an external device", once(external(), oldRules(), asked(nat)),
+			want{state: Failing, a: Active, b: Active, codes: []Code{CodePathNAT}},
+		},
+		{
+			"probe: a sender that is not answered hides nothing", once(asked(ok, node.PathUnreachable)),
+			want{state: Healthy, b: Clear, codes: []Code{CodePathOK}},
+		},
 		{"probe: variant C", once(asked(node.PathOffload)), want{
 			state: Failing, b: Clear, codes: []Code{CodePathOffload}, types: []string{offCommand, "ethtool -i eth0"},
 		}},
 		{"probe: every packet NATed looks like variant C", once(bypassed(), flows(9, 9), asked(node.PathOffload)), want{
 			state: Failing, b: Active, codes: []Code{CodePathNAT}, not: []Code{CodePathOffload}, says: []string{"marked or not"},
 		}},
-		{"probe: a small MTU", once(asked(node.PathMTU, ok)), want{state: Healthy, b: Clear, codes: []Code{CodePathMTU}, says: []string{"ping -M do -s SIZE 10.244.1.0"}}},
-		{"probe: nobody there", once(asked(node.PathUnreachable)), want{state: Healthy, b: Clear, codes: []Code{CodePathUnknown}}},
-		{"probe: no verdict", once(oldRules(), asked(node.PathUnknown)), want{state: Exposed, b: Exposed, codes: append(exposed, CodePathUnknown)}},
+		{"probe: a small MTU", once(asked(node.PathMTU, ok)), want{
+			state: Healthy, b: Clear, codes: []Code{CodePathMTU},
+			says: []string{"ping -M do -s SIZE 10.244.1.0"},
+		}},
+		{
+			"probe: nobody there", once(asked(node.PathUnreachable)),
+			want{state: Healthy, b: Clear, codes: []Code{CodePathUnknown}},
+		},
+		{
+			"probe: no verdict", once(oldRules(), asked(node.PathUnknown)),
+			want{state: Exposed, b: Exposed, codes: append(exposed, CodePathUnknown)},
+		},
 	}
 }
 
 func TestPathVerdicts(t *testing.T) {
 	t.Parallel()
-	if p := Paths(ordinary(noudpcsum(), asked(node.PathNAT))); len(p) != 1 || p[0].State != node.PathNAT || p[0].Variant != node.ZeroChecksum || len(p[0].Remedies) == 0 {
+	if p := Paths(ordinary(noudpcsum(), asked(node.PathNAT))); len(p) != 1 || p[0].State != node.PathNAT ||
+		p[0].Variant != node.ZeroChecksum || len(p[0].Remedies) == 0 {
 		t.Errorf("%+v", p)
 	}
 	if p := Paths(ordinary(external(), asked(node.PathNAT))); len(p) != 1 || p[0].Variant != "" {

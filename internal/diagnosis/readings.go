@@ -92,7 +92,8 @@ func (j *judge) comparison() {
 	case j.look.Before == nil:
 		j.add(Finding{
 			Code: CodeOneLook, Severity: Info,
-			Summary: "There was one look only, so counters have no rates: whether bad checksums are arriving now cannot be told.",
+			Summary: "There was one look only, so counters have no rates: whether bad checksums are arriving now " +
+				"cannot be told.",
 		})
 	case !ok:
 		j.add(Finding{Code: CodeNotComparable, Severity: Info, Summary: "Counters have no rates: " + why + "."})

@@ -9,8 +9,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// receivers judges the receiving half: do bad UDP checksums arrive, and are they VXLAN's? The kernel counts them for the whole
-// namespace, whatever the port, so it takes a second counter to say whose they are:
+// receivers judges the receiving half: do bad UDP checksums arrive, and are they VXLAN's? The kernel counts them for
+// the whole namespace, whatever the port, so it takes a second counter to say whose they are:
 //
 //	                               InCsumErrors   conntrack invalid   drops of the VXLAN socket
 //	no connection tracking         rises          –                   rises (not for UDP lengths up to 76)
@@ -31,15 +31,16 @@ func (j *judge) receivers() {
 			if j.succeeded(readHost) || len(j.now.Results) == 0 {
 				j.add(Finding{
 					Code: CodeReadingMissing, Severity: Warning, Family: family,
-					Summary: "This kernel does not count bad UDP checksums over " + family + ", or it could not be read: whether any arrive cannot be told.",
+					Summary: "This kernel does not count bad UDP checksums over " + family +
+						", or it could not be read: whether any arrive cannot be told.",
 				})
 			}
 		case *c.Total > 0:
 			quiet = quiet && c.still()
 			j.add(Finding{
 				Code: CodeErrorsEarlier, Severity: Info, Family: family,
-				Summary: "Bad UDP checksums have arrived since boot, but none were seen to arrive in this look. A stalled connection sends one every 1 to 32 s, " +
-					"so a longer look may show them.",
+				Summary: "Bad UDP checksums have arrived since boot, but none were seen to arrive in this look. A stalled " +
+					"connection sends one every 1 to 32 s, so a longer look may show them.",
 				Evidence: []Evidence{c.evidence()},
 				Remedies: []Remedy{{
 					Title: "Look for longer", Commands: []string{"vxlan_exporter check --interval=60s"},
@@ -55,19 +56,23 @@ func (j *judge) receivers() {
 		j.invalidOnly(inv)
 	case inv.rises():
 		j.add(Finding{
-			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two looks. Connection tracking called " +
-				count(inv.delta(), "packet") + " invalid, as kernels before 4.20 do with IPv6's neighbor discovery, so that alone says nothing.",
+			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two looks. Connection " +
+				"tracking called " +
+				count(inv.delta(), "packet") + " invalid, as kernels before 4.20 do with IPv6's neighbor discovery, so that " +
+				"alone says nothing.",
 		})
 	case inv.Total == nil && !j.noConntrack():
 		j.raise(Unknown)
 		j.add(Finding{
 			Code: CodeReadingMissing, Severity: Warning,
-			Summary: "No bad UDP checksum was counted, but what connection tracking calls invalid could not be read: where a firewall drops such packets, " +
-				"as firewalld does, that counter alone shows bad checksums. Whether any arrive cannot be told.",
+			Summary: "No bad UDP checksum was counted, but what connection tracking calls invalid could not be read: where a " +
+				"firewall drops such packets, as firewalld does, that counter alone shows bad checksums. Whether any arrive " +
+				"cannot be told.",
 			Evidence: []Evidence{inv.evidence()},
 			Remedies: []Remedy{{
 				Title: "Read it with CAP_NET_ADMIN", Commands: []string{"sudo vxlan_exporter check"},
-				Effect: "kernels without /proc/net/stat/nf_conntrack tell it over netlink, to a process with this capability", Cost: "none", Diagnostic: true,
+				Effect: "kernels without /proc/net/stat/nf_conntrack tell it over netlink, to a process with this capability",
+				Cost:   "none", Diagnostic: true,
 			}},
 		})
 	default:
@@ -106,17 +111,20 @@ func (j *judge) badChecksums(family string, c Counter) {
 	switch {
 	case !j.carries[family] && j.succeeded(readDevices) && j.succeeded(readSockets):
 		f.Code, f.Severity = CodeErrorsElsewhere, Warning
-		f.Summary = bad + ", and nothing here receives VXLAN over " + family + j.lookedFor(family) + ": they are most likely not VXLAN's."
+		f.Summary = bad + ", and nothing here receives VXLAN over " + family + j.lookedFor(family) +
+			": they are most likely not VXLAN's."
 	case j.carries[family] && drops > 0:
 		j.raise(Failing)
 		f.Code, f.Severity = CodeVXLANErrors, Critical
-		f.Summary = bad + ", and the VXLAN socket dropped " + fmt.Sprint(drops) + ": they are VXLAN's. Some sender spoils them; this node only sees the damage."
+		f.Summary = bad + ", and the VXLAN socket dropped " + fmt.Sprint(drops) +
+			": they are VXLAN's. Some sender spoils them; this node only sees the damage."
 		f.Remedies = j.askSenders(family)
 	case j.carries[family] && inv.delta()*10 >= c.delta()*8 && flows > 0:
 		// Connection tracking drops the packet's state before the socket could count it, so the port is not known.
 		j.raise(Failing)
 		f.Code, f.Severity = CodeVXLANErrorsLikely, Critical
-		f.Summary = bad + ", connection tracking called " + fmt.Sprint(inv.delta()) + " packets invalid, and this node carries VXLAN: most likely they are VXLAN's. " +
+		f.Summary = bad + ", connection tracking called " + fmt.Sprint(inv.delta()) +
+			" packets invalid, and this node carries VXLAN: most likely they are VXLAN's. " +
 			"This node cannot prove it, since with connection tracking no counter knows the port: look at the senders."
 		f.Remedies = j.askSenders(family)
 	case j.carries[family] && still && len(j.now.Sockets) > 0 && (inv.still() || j.noConntrack()):
@@ -126,7 +134,8 @@ func (j *judge) badChecksums(family string, c Counter) {
 	default:
 		j.raise(Unknown)
 		f.Code, f.Severity = CodeErrorsUnclear, Warning
-		f.Summary = bad + ". This node cannot tell whose they are: " + j.unclear(tracked, flows, inv) + ". Look at the senders."
+		f.Summary = bad + ". This node cannot tell whose they are: " + j.unclear(tracked, flows, inv) +
+			". Look at the senders."
 		f.Remedies = j.askSenders(family)
 	}
 	j.add(f)
@@ -178,7 +187,8 @@ func (j *judge) tracked(family string) (ok bool, flows uint64) {
 func (j *judge) askSenders(family string) []Remedy {
 	r := []Remedy{{
 		Title: "Look at the nodes that send", Commands: []string{"sudo vxlan_exporter check"},
-		Effect: "run it on the other nodes: the one that is exposed with NATed flows says what to do", Cost: "none", Diagnostic: true,
+		Effect: "run it on the other nodes: the one that is exposed with NATed flows says what to do", Cost: "none",
+		Diagnostic: true,
 	}}
 	var ports []string
 	for _, p := range j.now.Ports {
@@ -194,16 +204,18 @@ func (j *judge) askSenders(family string) []Remedy {
 		words = "ip6 and udp and (%s) and ip6[46:2] != 0"
 	}
 	return append(r, Remedy{
-		Title:    "See which senders they come from",
-		Commands: []string{"timeout 60 tcpdump -vv -ni any -c 500 '" + fmt.Sprintf(words, strings.Join(ports, " or ")) + "' | grep 'bad udp cksum'"},
-		Effect:   "lines with \"bad udp cksum\" name the sender; on a receiver the checksum is final, unlike on a sender",
-		Cost:     "a capture of up to 500 packets", Diagnostic: true,
+		Title: "See which senders they come from",
+		Commands: []string{"timeout 60 tcpdump -vv -ni any -c 500 '" + fmt.Sprintf(words, strings.Join(ports, " or ")) +
+			"' | grep 'bad udp cksum'"},
+		Effect: "lines with \"bad udp cksum\" name the sender; on a receiver the checksum is final, unlike on a sender",
+		Cost:   "a capture of up to 500 packets", Diagnostic: true,
 	})
 }
 
-// countsDiscovery reports whether connection tracking here calls IPv6's neighbor and multicast listener discovery invalid, so that its
-// counter rises on a healthy node all the time. Up to 4.19 nf_conntrack_in (net/netfilter/nf_conntrack_core.c) counts as invalid whatever
-// a protocol's error handler lets pass untracked, as icmpv6_error does with discovery (6fe78fa484b1 took these handlers away).
+// countsDiscovery reports whether connection tracking here calls IPv6's neighbor and multicast listener discovery
+// invalid, so that its counter rises on a healthy node all the time. Up to 4.19 nf_conntrack_in
+// (net/netfilter/nf_conntrack_core.c) counts as invalid whatever a protocol's error handler lets pass untracked, as
+// icmpv6_error does with discovery (6fe78fa484b1 took these handlers away).
 func (j *judge) countsDiscovery() bool {
 	return kernelversion.Before(j.now.Kernel.Release, 4, 20) && j.now.Host.UDP6.InDatagrams != nil
 }
@@ -211,14 +223,19 @@ func (j *judge) countsDiscovery() bool {
 func (j *judge) invalidOnly(inv Counter) {
 	j.add(Finding{
 		Code: CodeInvalidOnly, Severity: Warning,
-		Summary: "Connection tracking calls packets invalid while no bad UDP checksum is counted. On a node whose firewall drops INVALID packets, as firewalld does, " +
-			"this is the only trace that bad VXLAN checksums leave; it rises for other reasons too.",
-		Evidence: []Evidence{inv.evidence(), j.counter(keyUDPCsum + node.IPv4).evidence(), j.counter(keyUDPCsum + node.IPv6).evidence()},
+		Summary: "Connection tracking calls packets invalid while no bad UDP checksum is counted. On a node whose firewall " +
+			"drops INVALID packets, as firewalld does, this is the only trace that bad VXLAN checksums leave; it rises for " +
+			"other reasons too.",
+		Evidence: []Evidence{inv.evidence(), j.counter(keyUDPCsum + node.IPv4).evidence(), j.counter(keyUDPCsum + node.IPv6).
+			evidence()},
 		Remedies: []Remedy{{
-			Title:    "Let the kernel log invalid UDP packets",
-			Commands: []string{"sysctl net.netfilter.nf_conntrack_log_invalid=17", "sleep 30; dmesg | grep -c 'bad checksum'", "sysctl net.netfilter.nf_conntrack_log_invalid=0"},
-			Effect:   "\"bad checksum\" lines with a VXLAN destination port prove it (17 is UDP's protocol number)",
-			Cost:     "one kernel log line for each invalid UDP packet while it is on", Diagnostic: true,
+			Title: "Let the kernel log invalid UDP packets",
+			Commands: []string{
+				"sysctl net.netfilter.nf_conntrack_log_invalid=17", "sleep 30; dmesg | grep -c 'bad checksum'",
+				"sysctl net.netfilter.nf_conntrack_log_invalid=0",
+			},
+			Effect: "\"bad checksum\" lines with a VXLAN destination port prove it (17 is UDP's protocol number)",
+			Cost:   "one kernel log line for each invalid UDP packet while it is on", Diagnostic: true,
 		}},
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// The effects and costs below were measured on a live failure: the failure reproduced, the remedy applied, then a new connection
-// opened and one that had stalled before watched. docs/DIAGNOSIS.md has the table.
+// The effects and costs below were measured on a live failure: the failure reproduced, the remedy applied, then a new
+// connection opened and one that had stalled before watched. docs/DIAGNOSIS.md has the table.
 
 const moreRights = "Look again with more rights"
 
@@ -35,8 +35,9 @@ func (j *judge) undecidedRemedies(v verdict) []Remedy {
 		r := Remedy{
 			Title:    "Look from the namespace that its packets leave through",
 			Commands: []string{"ip netns list-id", "nsenter --net=NAMESPACE vxlan_exporter check"},
-			Effect:   "the first command shows which namespace the link-netnsid is; rules, flows and counters there are the ones that count",
-			Cost:     "none", Diagnostic: true,
+			Effect: "the first command shows which namespace the link-netnsid is; rules, flows and counters there are the " +
+				"ones that count",
+			Cost: "none", Diagnostic: true,
 		}
 		if path := v.device.LinkNetnsPath; path != "" {
 			r.Commands = []string{"nsenter --net=" + shellWord(path) + " vxlan_exporter check"}
@@ -71,7 +72,8 @@ func offloadOff(device string) Remedy {
 	}
 }
 
-// ruleRemedies stop the outer packet from being NATed. Flows that are NATed already keep their NAT until they are deleted.
+// ruleRemedies stop the outer packet from being NATed. Flows that are NATed already keep their NAT until they are
+// deleted.
 func (j *judge) ruleRemedies(v verdict) []Remedy {
 	var r []Remedy
 	switch v.nat.reason {
@@ -99,8 +101,9 @@ func bypassing(v verdict) Remedy {
 		what = "the rule " + quote(v.nat.rule)
 	}
 	r := Remedy{
-		Title:        "Move or narrow the rule that runs first",
-		Effect:       "put " + what + " behind KUBE-POSTROUTING, or exclude UDP port " + fmt.Sprint(v.key.port) + " from it; new connections work",
+		Title: "Move or narrow the rule that runs first",
+		Effect: "put " + what + " behind KUBE-POSTROUTING, or exclude UDP port " + fmt.Sprint(v.key.port) +
+			" from it; new connections work",
 		Cost:         "none for VXLAN; what else the rule is for must still be served",
 		CuresStalled: true, Also: deleteFlows(v.key).Commands,
 		Persist: "until its owner (another CNI component, Docker, a firewall) writes it again: change it there",
@@ -115,7 +118,8 @@ func bypassing(v verdict) Remedy {
 func (j *judge) anyOrder(v verdict) Remedy {
 	return Remedy{
 		Title: "Let the rule leave the tunnel alone, whatever the order",
-		Effect: fmt.Sprintf("let %s skip packets with the mark %#x, as current versions of flannel do, or UDP port %d; new connections work",
+		Effect: fmt.Sprintf("let %s skip packets with the mark %#x, as current versions of flannel do, or UDP port %d; new "+
+			"connections work",
 			quoteChain(v.nat.rule), j.markOf(v.key.family), v.key.port),
 		Cost:         "none for VXLAN; what else the rule is for is still served",
 		CuresStalled: true, Also: deleteFlows(v.key).Commands,
@@ -132,15 +136,18 @@ func (j *judge) maskRestore(v verdict) Remedy {
 	}
 	return Remedy{
 		Title: "Mark packets without the masquerade bit",
-		Effect: fmt.Sprintf("where %s restores a connection's mark, give it a mask: --restore-mark --nfmask %#x --ctmask %#x, or meta mark set ct mark and %#x in "+
-			"nftables; and where it is saved, likewise. Where it sets a mark itself, take another bit than %#x", what, ^mark, ^mark, ^mark, mark),
+		Effect: fmt.Sprintf("where %s restores a connection's mark, give it a mask: --restore-mark --nfmask %#x --ctmask "+
+			"%#x, or meta mark set ct mark and %#x in "+
+			"nftables; and where it is saved, likewise. Where it sets a mark itself, take another bit than %#x", what, ^mark,
+			^mark, ^mark, mark),
 		Cost:         "none, unless somebody else uses the bit",
 		CuresStalled: true, Also: deleteFlows(v.key).Commands,
 		Persist: "until its owner writes it again: change it there",
 	}
 }
 
-// markOf is the masquerade mark of a family; kube-proxy's default, --iptables-masquerade-bit=14, where the rules do not tell.
+// markOf is the masquerade mark of a family; kube-proxy's default, --iptables-masquerade-bit=14, where the rules do not
+// tell.
 func (j *judge) markOf(family string) uint32 {
 	if mark := j.marks[family]; mark != 0 {
 		return mark
@@ -162,15 +169,17 @@ func (j *judge) markReset(v verdict) Remedy {
 		r.Commands = nftOutput(v, "filter - 1", fmt.Sprintf("meta mark set meta mark and %#08x", ^mark))
 		return r
 	}
-	r.Commands = []string{fmt.Sprintf("%s -I OUTPUT -p udp --dport %d -j MARK --set-xmark 0x0/%#x", iptables(v.key.family), v.key.port, mark)}
+	r.Commands = []string{fmt.Sprintf("%s -I OUTPUT -p udp --dport %d -j MARK --set-xmark 0x0/%#x", iptables(v.key.family),
+		v.key.port, mark)}
 	return r
 }
 
 func notrack(v verdict, rule *natrules.Rule) Remedy {
 	r := Remedy{
-		Title:        "Do not track the tunnel's packets",
-		Effect:       "new connections work at once; a stalled one at its next retransmit",
-		Cost:         "rules that match the tunnel by connection state no longer do: accept its port without state; conntrack shows none of its flows any more",
+		Title:  "Do not track the tunnel's packets",
+		Effect: "new connections work at once; a stalled one at its next retransmit",
+		Cost: "rules that match the tunnel by connection state no longer do: accept its port without state; " +
+			"conntrack shows none of its flows any more",
 		CuresStalled: true,
 		Persist:      "until reboot or a firewall reload, unless saved",
 	}
@@ -178,7 +187,8 @@ func notrack(v verdict, rule *natrules.Rule) Remedy {
 		r.Commands = nftOutput(v, "raw", "notrack")
 		return r
 	}
-	r.Commands = []string{fmt.Sprintf("%s -t raw -I OUTPUT -p udp --dport %d -j NOTRACK", iptables(v.key.family), v.key.port)}
+	r.Commands = []string{fmt.Sprintf("%s -t raw -I OUTPUT -p udp --dport %d -j NOTRACK", iptables(v.key.family),
+		v.key.port)}
 	return r
 }
 
@@ -226,8 +236,9 @@ func findRule(key portKey) Remedy {
 	return Remedy{
 		Title:    "Find the rule that NATs them",
 		Commands: []string{iptables(key.family) + "-save -c -t nat"},
-		Effect: "the first number in front of a rule rises with each flow that it is the last to decide: type it before and after a new NATed flow, and look " +
-			"which MASQUERADE or SNAT has risen (native nftables rules count only where they say counter)",
+		Effect: "the first number in front of a rule rises with each flow that it is the last to decide: type it before " +
+			"and after a new NATed flow, and look which MASQUERADE or SNAT has risen (native nftables rules count only where " +
+			"they say counter)",
 		Cost: "none", Diagnostic: true,
 	}
 }
@@ -236,19 +247,23 @@ func findRule(key portKey) Remedy {
 func (j *judge) otherChecksum(v verdict) []Remedy {
 	if v.variant == node.ZeroChecksum {
 		return []Remedy{{
-			Title:        "Upgrade the kernel",
-			Effect:       "5.7, 5.6.13, 5.4.41, 4.19.123, 4.14.181 and later do not spoil a checksum that is off, nor do distributions' kernels with the fix",
+			Title: "Upgrade the kernel",
+			Effect: "5.7, 5.6.13, 5.4.41, 4.19.123, 4.14.181 and later do not spoil a checksum that is off, nor do " +
+				"distributions' kernels with the fix",
 			Cost:         "a reboot",
 			CuresStalled: true,
-			Persist:      "for good; recreating the device with udpcsum instead is no cure, it has the same failure in its other variant",
+			Persist: "for good; recreating the device with udpcsum instead is no cure, it has the same failure in its " +
+				"other variant",
 		}}
 	}
-	if v.key.family == node.IPv6 || v.device.IsExternal() || j.kernels[[2]string{node.ZeroChecksum, v.key.family}].holds != no {
+	if v.key.family == node.IPv6 || v.device.IsExternal() ||
+		j.kernels[[2]string{node.ZeroChecksum, v.key.family}].holds != no {
 		return nil // on an affected kernel it would trade variant B for variant A
 	}
 	return []Remedy{{
-		Title:   "Recreate the device with noudpcsum",
-		Effect:  "new connections work, because this kernel has variant " + node.ZeroChecksum + " fixed; on kernels without that fix it creates it",
+		Title: "Recreate the device with noudpcsum",
+		Effect: "new connections work, because this kernel has variant " + node.ZeroChecksum +
+			" fixed; on kernels without that fix it creates it",
 		Cost:    "the overlay is down while the device is recreated; nothing checks the outer packets any more",
 		Persist: "as long as the CNI plugin is told to make it so; UDP_CSUM cannot be changed on a live device",
 	}}
@@ -265,7 +280,8 @@ func readRulesRemedy(rule *natrules.Rule) Remedy {
 	return Remedy{
 		Title:    moreRights,
 		Commands: []string{"sudo vxlan_exporter check"},
-		Effect:   "NAT rules and flows are shown to CAP_NET_ADMIN only; rules that guard the tunnel's packets make the device clear", Cost: "none", Diagnostic: true,
+		Effect: "NAT rules and flows are shown to CAP_NET_ADMIN only; rules that guard the tunnel's packets make the " +
+			"device clear", Cost: "none", Diagnostic: true,
 	}
 }
 
@@ -273,13 +289,14 @@ func selfTestRemedy() Remedy {
 	return Remedy{
 		Title:    "Prove it on this kernel",
 		Commands: []string{"sudo vxlan_exporter selftest"},
-		Effect:   "sends packets through NAT in throwaway namespaces and looks at their checksums; " + string(kernelversion.Fixed) + " there counts more than any version",
-		Cost:     "a few seconds; the node's own network is not touched", Diagnostic: true,
+		Effect: "sends packets through NAT in throwaway namespaces and looks at their checksums; " +
+			string(kernelversion.Fixed) + " there counts more than any version",
+		Cost: "a few seconds; the node's own network is not touched", Diagnostic: true,
 	}
 }
 
-// captureOut looks at what really leaves. A sender's capture cannot show whether a checksum is good, for the NIC may still finish it,
-// but whether the field is 0 it does.
+// captureOut looks at what really leaves. A sender's capture cannot show whether a checksum is good, for the NIC may
+// still finish it, but whether the field is 0 it does.
 func captureOut(v verdict) Remedy {
 	dev := v.device.Underlay
 	if dev == "" {
@@ -292,7 +309,8 @@ func captureOut(v verdict) Remedy {
 	return Remedy{
 		Title:    "See whether outer checksums are written",
 		Commands: []string{"timeout 10 tcpdump -c 5 -ni " + shellWord(dev) + " '" + filter + "'"},
-		Effect:   "packets here mean that they are (" + node.OffloadedChecksum + " is the variant to look for), none that they are not (" + node.ZeroChecksum + ")",
-		Cost:     "none", Diagnostic: true,
+		Effect: "packets here mean that they are (" + node.OffloadedChecksum +
+			" is the variant to look for), none that they are not (" + node.ZeroChecksum + ")",
+		Cost: "none", Diagnostic: true,
 	}
 }

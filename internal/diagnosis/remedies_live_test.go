@@ -11,8 +11,9 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// TestCommandsRun types every command that the cases lead to into a real shell, in a namespace that has the devices it names. What
-// belongs to another place (another node, another namespace) or waits long is left out; a capture's filter is compiled instead.
+// TestCommandsRun types every command that the cases lead to into a real shell, in a namespace that has the devices it
+// names. What belongs to another place (another node, another namespace) or waits long is left out; a capture's filter
+// is compiled instead.
 func TestCommandsRun(t *testing.T) {
 	ns := labtest.New(t, "vxlan-remedies")
 	ns.Run("ip", "link", "set", "lo", "up")
@@ -23,7 +24,8 @@ func TestCommandsRun(t *testing.T) {
 	ran := 0
 	for _, command := range allCommands() {
 		switch {
-		case strings.Contains(command, "vxlan_exporter"), strings.Contains(command, "NAMESPACE"), strings.HasPrefix(command, "sleep"):
+		case strings.Contains(command, "vxlan_exporter"), strings.Contains(command, "NAMESPACE"),
+			strings.HasPrefix(command, "sleep"):
 			continue
 		case strings.Contains(command, "tcpdump"):
 			command, _, _ = strings.Cut(strings.Replace(command, "tcpdump", "tcpdump -d", 1), " | ")
@@ -45,21 +47,28 @@ func TestCommandsRun(t *testing.T) {
 		}
 	}
 	rules := ns.Run("iptables-save")
-	for _, want := range []string{"-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0x4000", "-A OUTPUT -p udp -m udp --dport 8472 -j"} {
+	for _, want := range []string{
+		"-A OUTPUT -p udp -m udp --dport 8472 -j MARK --set-xmark 0x0/0x4000",
+		"-A OUTPUT -p udp -m udp --dport 8472 -j",
+	} {
 		if !strings.Contains(rules, want) {
 			t.Errorf("no rule %s in\n%s", want, rules)
 		}
 	}
-	if rules := ns.Run("nft", "list", "table", "ip", "vxlan_remedy"); !strings.Contains(rules, "notrack") || !strings.Contains(rules, "0xffffbfff") {
+	if rules := ns.Run("nft", "list", "table", "ip", "vxlan_remedy"); !strings.Contains(rules, "notrack") ||
+		!strings.Contains(rules, "0xffffbfff") {
 		t.Errorf("nft has\n%s", rules)
 	}
 }
 
-// TestCommandsTakeOddNames: a device that is named like an option, a word or an escape is still the one that ethtool(8) switches and
-// tcpdump(8) opens. Neither takes "--" before the name, and neither needs it.
+// TestCommandsTakeOddNames: a device that is named like an option, a word or an escape is still the one that ethtool(8)
+// switches and tcpdump(8) opens. Neither takes "--" before the name, and neither needs it.
 func TestCommandsTakeOddNames(t *testing.T) {
 	ns := labtest.New(t, "odd-names")
-	for i, name := range []string{"-x", "-h", "-K", "--", "--help", "--version", "--debug", "on", "off", "tx", "77", "a;id", "~", "\x1b[31m", "\xff\xfe"} {
+	for i, name := range []string{
+		"-x", "-h", "-K", "--", "--help", "--version", "--debug", "on", "off", "tx", "77",
+		"a;id", "~", "\x1b[31m", "\xff\xfe",
+	} {
 		ns.Run("ip", "link", "add", "name", name, "type", "vxlan", "id", strconv.Itoa(i+1), "dstport", "8472")
 		ns.Run("ip", "link", "set", "dev", name, "up")
 		capture := captureOut(verdict{device: node.Device{Underlay: name}, key: portKey{node.IPv4, 8472}}).Commands[0]

@@ -9,8 +9,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Limits on a saved observation. A node with 1,000 VXLAN devices of 60 features each, looked at twice, makes about 130,000 list
-// elements and 20 MB of JSON.
+// Limits on a saved observation. A node with 1,000 VXLAN devices of 60 features each, looked at twice, makes about
+// 130,000 list elements and 20 MB of JSON.
 const (
 	maxSavedBytes    = 32 << 20
 	maxSavedElements = 1 << 18 // of all lists together: the largest element takes about 300 B
@@ -34,9 +34,9 @@ func (l Look) Write(w io.Writer) error {
 	return nil
 }
 
-// ReadLook reads a saved observation: what Write writes, or the JSON report of the check command. Unknown members are skipped, for
-// a newer program may have written them; another schema, a wrong type, or more than the limits is an error. The bytes may come from
-// anybody.
+// ReadLook reads a saved observation: what Write writes, or the JSON report of the check command. Unknown members are
+// skipped, for a newer program may have written them; another schema, a wrong type, or more than the limits is an
+// error. The bytes may come from anybody.
 func ReadLook(r io.Reader) (Look, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxSavedBytes+1))
 	if err != nil {
@@ -67,8 +67,8 @@ func ReadLook(r io.Reader) (Look, error) {
 	return l, nil
 }
 
-// measure bounds what a JSON text can make json.Unmarshal allocate: "[null,null,…]" grows 60-fold when its elements are structs.
-// It need not understand the text, which is checked afterwards, only never count too little.
+// measure bounds what a JSON text can make json.Unmarshal allocate: "[null,null,…]" grows 60-fold when its elements are
+// structs. It need not understand the text, which is checked afterwards, only never count too little.
 func measure(data []byte) error {
 	var inList [maxSavedDepth + 1]bool
 	depth, elements, members := 0, 0, 0

@@ -28,14 +28,18 @@ func TestSavedLookRoundTrip(t *testing.T) {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		if want, have := Judge(c.look), Judge(got); !reflect.DeepEqual(want, have) {
-			t.Errorf("%s: judged %s (%s) once saved, %s (%s) before", c.name, have.State, have.Headline, want.State, want.Headline)
+			t.Errorf("%s: judged %s (%s) once saved, %s (%s) before", c.name, have.State, have.Headline, want.State,
+				want.Headline)
 		}
 	}
 }
 
 func TestReadLookAcceptsReportsAndUnknownMembers(t *testing.T) {
 	look := twice(oldRules(), flows(3, 1))
-	report, err := json.Marshal(map[string]any{"schema": 1, "diagnosis": Judge(look), "observation": look, "added later": []int{1}})
+	report, err := json.Marshal(map[string]any{
+		"schema": 1, "diagnosis": Judge(look), "observation": look,
+		"added later": []int{1},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +76,8 @@ func TestReadLookRefuses(t *testing.T) {
 		"a flood of {}":   `{"schema":1,"now":{"schema":1,"devices":[` + strings.Repeat("{},", 1<<19) + `{}]}}`,
 		"too large":       `{"schema":1,"now":{"schema":1,"hostname":"` + strings.Repeat("a", maxSavedBytes) + `"}}`,
 	} {
-		if got, err := ReadLook(strings.NewReader(text)); err == nil || !strings.HasPrefix(err.Error(), "saved observation: ") {
+		if got, err := ReadLook(strings.NewReader(text)); err == nil ||
+			!strings.HasPrefix(err.Error(), "saved observation: ") {
 			t.Errorf("%s: %+v, error %v", name, got, err)
 		}
 	}
@@ -102,7 +107,8 @@ func TestReadLookOfALargeNode(t *testing.T) {
 	}
 }
 
-// What passes the limits cannot make the reader use unbounded memory: the worst list of the dearest element stays below 256 MiB.
+// What passes the limits cannot make the reader use unbounded memory: the worst list of the dearest element stays below
+// 256 MiB.
 func TestReadLookMemory(t *testing.T) {
 	flood := []byte(`{"schema":1,"now":{"schema":1,"devices":[` + strings.Repeat("null,", maxSavedElements-10) + `null]}}`)
 	var before, after runtime.MemStats
@@ -137,7 +143,10 @@ func FuzzReadLook(f *testing.F) {
 		f.Add(append(append([]byte(`{"schema":1,"now":`), b...), '}'))
 	}
 	f.Add([]byte(`{"schema":1,"observation":{"now":{"schema":1,"devices":[{}],"sockets":[{}],"underlays":[{}]}}}`))
-	f.Add([]byte(`{"schema":1,"before":{"schema":1},"now":{"schema":1,"time":"2026-01-01T00:00:00Z","devices":[{"up":true,"udp_checksum":true}]}}`))
+	f.Add(
+		[]byte(
+			`{"schema":1,"before":{"schema":1},"now":{"schema":1,"time":"2026-01-01T00:00:00Z",` +
+				`"devices":[{"up":true,"udp_checksum":true}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var l Look
 		var err error

@@ -30,7 +30,8 @@ func (j *judge) senders() {
 
 func (v verdict) finding(code Code, s Severity, summary string) Finding {
 	return Finding{
-		Code: code, Severity: s, Device: v.device.Name, Port: v.key.port, Family: v.key.family, Variant: v.variant, Summary: summary,
+		Code: code, Severity: s, Device: v.device.Name, Port: v.key.port, Family: v.key.family, Variant: v.variant,
+		Summary: summary,
 	}
 }
 
@@ -67,7 +68,8 @@ func (j *judge) sender(v verdict) {
 			if v.nat.reason == natrules.WhyRestored {
 				code = CodeMarkRestored
 			}
-			f = v.finding(code, Warning, "Packets sent through "+v.device.Name+" would have a spoiled outer checksum after NAT: "+v.reason+".")
+			f = v.finding(code, Warning, "Packets sent through "+v.device.Name+" would have a spoiled outer checksum after "+
+				"NAT: "+v.reason+".")
 		}
 	case Unknown:
 		j.undecided(v, v.variant)
@@ -112,7 +114,8 @@ func (j *judge) clear(a, b verdict) {
 			": its outer packets are NATed, and whoever recreates the device, as CNI plugins do, switches it on again.")
 		f.Remedies = j.ruleRemedies(v)
 	case v.nat.flows && v.kernel.holds == no && v.offload.holds == yes:
-		f = v.finding(CodeKernelAlone, Info, "NATed flows leave through "+v.device.Name+", and only the verdict on the kernel says that this is harmless: "+v.kernel.why+".")
+		f = v.finding(CodeKernelAlone, Info, "NATed flows leave through "+v.device.Name+", and only the verdict on the "+
+			"kernel says that this is harmless: "+v.kernel.why+".")
 		f.Remedies = []Remedy{selfTestRemedy()}
 	default:
 		return
@@ -128,8 +131,8 @@ func (j *judge) offloadRequested(d node.Device) {
 	}
 	j.add(Finding{
 		Code: CodeRequestedOn, Severity: Info, Device: d.Name, Port: d.Port,
-		Summary: txChecksum + " of " + d.Name + " is off, but requested on: the kernel may switch it on by itself when what keeps it off changes. " +
-			"Switch the request off too.",
+		Summary: txChecksum + " of " + d.Name + " is off, but requested on: the kernel may switch it on by itself when " +
+			"what keeps it off changes. Switch the request off too.",
 		Evidence: []Evidence{{txChecksum, featureText(f)}},
 		Remedies: []Remedy{offloadOff(d.Name)},
 	})
@@ -158,14 +161,18 @@ func (j *judge) aboutFlows(v verdict) {
 	if names := j.ports.sharing(v.device, v.key); v.natted.flows > 0 && len(names) > 1 && names[0] == v.device.Name {
 		j.add(Finding{
 			Code: CodeSharedPort, Severity: Info, Port: v.key.port, Family: v.key.family,
-			Summary: list(names) + " share " + v.port() + " and the address that they send from: conntrack does not tell whose flows are NATed, " +
+			Summary: list(names) + " share " + v.port() +
+				" and the address that they send from: conntrack does not tell whose flows are NATed, " +
 				"so each one that meets the conditions counts as active.",
 			Evidence: append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...),
 		})
 	}
 	if v.nat.left {
-		f := v.finding(CodeLeftOver, Info, fmt.Sprintf("%s of %s to %s from before its packets were no longer tracked: no packet can meet them, and they mean nothing. "+
-			"The last ends within %s.", count(v.natted.flows, "NATed entry", "NATed entries"), v.device.Name, v.port(), v.natted.remaining))
+		f := v.finding(CodeLeftOver, Info,
+			fmt.Sprintf("%s of %s to %s from before its packets were no longer tracked: no packet can meet them, and they "+
+				"mean nothing. "+
+				"The last ends within %s.", count(v.natted.flows, "NATed entry", "NATed entries"), v.device.Name, v.port(),
+				v.natted.remaining))
 		f.Variant = ""
 		f.Evidence = append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...)
 		j.add(f)
@@ -173,8 +180,10 @@ func (j *judge) aboutFlows(v verdict) {
 	if !v.nat.against {
 		return
 	}
-	f := v.finding(CodeRulesContradicted, Warning, "Flows of "+v.device.Name+" to "+v.port()+" are NATed although the rules say that they should not be ("+
-		keepsClear(v.nat.reason)+"). Either they began before the rules were changed, which deleting them settles, or another rule does it.")
+	f := v.finding(CodeRulesContradicted, Warning,
+		"Flows of "+v.device.Name+" to "+v.port()+" are NATed although the rules say that they should not be ("+
+			keepsClear(v.nat.reason)+"). Either they began before the rules were changed, which deleting them settles, or "+
+			"another rule does it.")
 	f.Variant = ""
 	f.Evidence = append(append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...), v.nat.evidence)
 	f.Remedies = []Remedy{deleteFlows(v.key), findRule(v.key)}
@@ -192,11 +201,13 @@ func (j *judge) aboutPort(v verdict) {
 	}
 	port := fmt.Sprintf("%s port %d", key.family, key.port)
 	if flows.SNAT == 0 && flows.SeenSNAT > 0 {
-		f := about(CodeSeenEarlier, Info, fmt.Sprintf("No flow to %s is NATed now, but %s since the exporter started.", port, count(flows.SeenSNAT, "NATed flow")+" came by"))
+		f := about(CodeSeenEarlier, Info, fmt.Sprintf("No flow to %s is NATed now, but %s since the exporter started.", port,
+			count(flows.SeenSNAT, "NATed flow")+" came by"))
 		j.add(f)
 	}
 	if o, ok := j.outerOf(key, v.device.Local); ok && o.Why == natrules.WhyNotrack {
-		f := about(CodeNotracked, Good, "VXLAN packets to "+port+" are not tracked: NAT cannot touch them, and zero tracked flows is what one should see.")
+		f := about(CodeNotracked, Good, "VXLAN packets to "+port+" are not tracked: NAT cannot touch them, and zero "+
+			"tracked flows is what one should see.")
 		f.Evidence = append(f.Evidence, ruleEvidence(o))
 		j.add(f)
 	}

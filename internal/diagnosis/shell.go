@@ -7,9 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// shellWord writes s so that a shell reads it as one word and nothing else. A device name may hold anything but a slash, a colon
-// and white space (net/core/dev.c, dev_valid_name): quotes, $(), semicolons, control bytes. Plain names stay plain, others are put
-// in single quotes, and what a terminal would not show as it is goes into $'…' (bash, ksh, zsh and POSIX 2024).
+// shellWord writes s so that a shell reads it as one word and nothing else. A device name may hold anything but a
+// slash, a colon and white space (net/core/dev.c, dev_valid_name): quotes, $(), semicolons, control bytes. Plain names
+// stay plain, others are put in single quotes, and what a terminal would not show as it is goes into $'…' (bash, ksh,
+// zsh and POSIX 2024).
 func shellWord(s string) string {
 	plain, printable := s != "", true
 	for i := 0; i < len(s); {

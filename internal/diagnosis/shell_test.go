@@ -11,7 +11,8 @@ import (
 // TestShellWord asks the real shells what they make of each name: exactly the name, as one argument.
 func TestShellWord(t *testing.T) {
 	names := []string{
-		"flannel.1", "vxlan-1@eth0", "", "a b", "a'b", `a"b`, "a;id", "$(id)", "`id`", "a&&id", "*", "~", "#x", "-n", "a\\b", "<b>", "{a,b}", "!1", "ünï",
+		"flannel.1", "vxlan-1@eth0", "", "a b", "a'b", `a"b`, "a;id", "$(id)", "`id`", "a&&id", "*", "~", "#x", "-n", "a\\b",
+		"<b>", "{a,b}", "!1", "ünï",
 		"x\ny", "\x1b[31m", "tab\tname", "\x7f", "\xff\xfe", "nul-free\x01" + "7", "'\x02'\\", "\u202egnp", "=x",
 	}
 	for _, name := range names {

@@ -15,13 +15,15 @@ func (j *judge) innerTCP() {
 	}
 	f := Finding{
 		Code: CodeTCPErrors, Severity: Warning,
-		Summary:  count(c.delta(), "TCP segment") + " with a bad checksum arrived. There is no VXLAN here, so it is not its doing.",
+		Summary: count(c.delta(), "TCP segment") +
+			" with a bad checksum arrived. There is no VXLAN here, so it is not its doing.",
 		Evidence: []Evidence{c.evidence()},
 	}
 	if j.carriesVXLAN() {
 		j.raise(Unknown)
 		f.Code, f.Variant = CodeInnerTCP, InnerChecksum
-		f.Summary = count(c.delta(), "TCP segment") + " with a bad checksum arrived while no outer UDP checksum was bad. If they came through the tunnel, " +
+		f.Summary = count(c.delta(), "TCP segment") +
+			" with a bad checksum arrived while no outer UDP checksum was bad. If they came through the tunnel, " +
 			"a NIC or hypervisor on the way spoils the inner checksum; this node cannot tell whether they did."
 		f.Evidence = append(f.Evidence, j.counter(keyUDPCsum+node.IPv4).evidence())
 		f.Remedies = []Remedy{{
@@ -45,7 +47,8 @@ func suspiciousDriver(name string) bool {
 // tunnelOffloads of a NIC, as net/ethtool/common.c names them.
 var tunnelOffloads = []string{"tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "rx-udp_tunnel-port-offload"}
 
-// underlays is variant C. It is a hint and never a verdict: the driver is known to have had the fault, and there are symptoms.
+// underlays is variant C. It is a hint and never a verdict: the driver is known to have had the fault, and there are
+// symptoms.
 func (j *judge) underlays() {
 	symptoms := j.symptoms()
 	if !j.carriesVXLAN() || len(symptoms) == 0 {
@@ -69,7 +72,8 @@ func (j *judge) underlays() {
 		}
 		f := Finding{
 			Code: CodeTunnelOffload, Severity: Info, Device: u.Name, Variant: TunnelOffload,
-			Summary: u.Name + " uses the driver " + u.Driver.Name + " with tunnel offloads on. Some of its versions lose or spoil tunneled packets: " +
+			Summary: u.Name + " uses the driver " + u.Driver.Name +
+				" with tunnel offloads on. Some of its versions lose or spoil tunneled packets: " +
 				"a hint only, worth a try where nothing else explains the symptoms.",
 			Evidence: append([]Evidence{
 				{"driver", strings.TrimSpace(u.Driver.Name + " " + u.Driver.Version)},

@@ -17,13 +17,14 @@ const (
 	directionOut = "out"
 )
 
-// wire judges what the packet capture saw. A bad packet on the wire needs no attribution: it names its sender, and it is seen before any
-// firewall or connection tracking can hide it.
+// wire judges what the packet capture saw. A bad packet on the wire needs no attribution: it names its sender, and it
+// is seen before any firewall or connection tracking can hide it.
 func (j *judge) wire() {
 	if j.now.Wire == nil || len(j.now.Wire.Samples) == 0 {
 		return
 	}
-	recent := slices.DeleteFunc(slices.Clone(j.now.Wire.Samples), func(p node.BadPacket) bool { return j.now.Time.Sub(p.Time) > wireRecent })
+	recent := slices.DeleteFunc(slices.Clone(j.now.Wire.Samples),
+		func(p node.BadPacket) bool { return j.now.Time.Sub(p.Time) > wireRecent })
 	if len(recent) == 0 {
 		newest := j.now.Wire.Samples[0]
 		j.add(Finding{
@@ -58,17 +59,20 @@ func (j *judge) wire() {
 		}
 		j.raise(Failing)
 		f := Finding{
-			Code: CodeWireBad, Severity: Critical, Device: first.Interface, Port: first.Destination.Port(), Variant: first.Variant,
-			Family: node.Family(first.Source.Addr()), Evidence: evidence,
+			Code: CodeWireBad, Severity: Critical, Device: first.Interface, Port: first.Destination.Port(),
+			Variant: first.Variant,
+			Family:  node.Family(first.Source.Addr()), Evidence: evidence,
 		}
 		if direction == directionIn {
 			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") arrive from " + list(peers) + "."
 			f.Remedies = []Remedy{{
 				Title: "Look at the sender, " + list(peers), Commands: []string{"sudo vxlan_exporter check"},
-				Effect: "typed on that node, it says which device and rule spoil the packets, and what to type there", Cost: "none", Diagnostic: true,
+				Effect: "typed on that node, it says which device and rule spoil the packets, and what to type there", Cost: "none",
+				Diagnostic: true,
 			}}
 		} else {
-			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") leave this node for " + list(peers) + "."
+			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") leave this node for " +
+				list(peers) + "."
 		}
 		j.add(f)
 	}
@@ -76,7 +80,8 @@ func (j *judge) wire() {
 
 // captured quotes a bad packet.
 func captured(p node.BadPacket) string {
-	s := fmt.Sprintf("%s to %s on %s, checksum %#04x instead of %#04x", p.Source, p.Destination, p.Interface, p.Field, p.Correct)
+	s := fmt.Sprintf("%s to %s on %s, checksum %#04x instead of %#04x", p.Source, p.Destination, p.Interface,
+		p.Field, p.Correct)
 	if p.SourcePortPreNAT != 0 {
 		s += fmt.Sprintf(", source port %d before NAT", p.SourcePortPreNAT)
 	}

@@ -13,7 +13,10 @@ func probed(direction string, ago time.Duration) change {
 		p := node.BadPacket{
 			Time: n.Time.Add(-ago), Interface: "eth0", Direction: direction,
 			Source: netip.MustParseAddrPort("10.0.0.2:38876"), Destination: netip.MustParseAddrPort("10.0.0.1:8472"),
-			Variant: node.OffloadedChecksum, Sums: node.Sums{Field: 0x7295, Correct: 0x9a08, SourcePort: 38876, SourcePortPreNAT: 59513},
+			Variant: node.OffloadedChecksum, Sums: node.Sums{
+				Field: 0x7295, Correct: 0x9a08, SourcePort: 38876,
+				SourcePortPreNAT: 59513,
+			},
 		}
 		if direction == directionOut {
 			p.Source, p.Destination = netip.MustParseAddrPort("10.0.0.1:38876"), netip.MustParseAddrPort("10.0.0.3:8472")
@@ -26,11 +29,13 @@ func probed(direction string, ago time.Duration) change {
 func wireCases() []testCase {
 	return []testCase{
 		{"the probe sees a bad packet arrive: the sender is named", once(probed(directionIn, 5*time.Second)), want{
-			state: Failing, a: Clear, b: Clear, codes: []Code{CodeWireBad}, not: []Code{CodeWireEarlier}, types: []string{lookThere},
-			says: []string{"arrive from 10.0.0.2", "source port 59513 before NAT", "checksum 0x7295 instead of 0x9a08"},
+			state: Failing, a: Clear, b: Clear, codes: []Code{CodeWireBad}, not: []Code{CodeWireEarlier},
+			types: []string{lookThere},
+			says:  []string{"arrive from 10.0.0.2", "source port 59513 before NAT", "checksum 0x7295 instead of 0x9a08"},
 		}},
 		{"the probe sees a bad packet leave", once(oldRules(), flows(1, 1), probed(directionOut, time.Second)), want{
-			state: Failing, b: Active, codes: []Code{CodeWireBad, CodeNATSpoils}, types: []string{offCommand}, says: []string{"leave this node for 10.0.0.3"},
+			state: Failing, b: Active, codes: []Code{CodeWireBad, CodeNATSpoils}, types: []string{offCommand},
+			says: []string{"leave this node for 10.0.0.3"},
 		}},
 		{"the probe saw a bad packet long ago", once(probed(directionIn, 10*time.Minute)), want{
 			state: Healthy, codes: []Code{CodeWireEarlier}, not: []Code{CodeWireBad}, says: []string{"the last one 10m0s ago"},
@@ -38,8 +43,12 @@ func wireCases() []testCase {
 		{"a firewall hides what the probe sees", twice(nothing, invalid(3), probed(directionIn, time.Second)), want{
 			state: Failing, codes: []Code{CodeWireBad, CodeInvalidOnly},
 		}},
-		{"the probe saw nothing bad", once(func(n *node.Node) { n.Wire = &node.Wire{Interfaces: []string{"eth0"}, SampleRatio: 1} }), want{
-			state: Healthy, not: []Code{CodeWireBad, CodeWireEarlier},
-		}},
+		{
+			"the probe saw nothing bad",
+			once(func(n *node.Node) { n.Wire = &node.Wire{Interfaces: []string{"eth0"}, SampleRatio: 1} }),
+			want{
+				state: Healthy, not: []Code{CodeWireBad, CodeWireEarlier},
+			},
+		},
 	}
 }

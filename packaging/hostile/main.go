@@ -1,6 +1,6 @@
-// Command hostile tries what a taken-over exporter would try, and says for each attempt whether it was refused. The installation test
-// runs it in a container, in the sandbox of each unit and outside of it. No attempt does harm where it succeeds: dangerous calls have
-// arguments that cannot work, so that permission is all that they ask.
+// Command hostile tries what a taken-over exporter would try, and says for each attempt whether it was refused. The
+// installation test runs it in a container, in the sandbox of each unit and outside of it. No attempt does harm where
+// it succeeds: dangerous calls have arguments that cannot work, so that permission is all that they ask.
 package main
 
 import (
@@ -56,7 +56,8 @@ func limits(what string) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(unix.Sendto(fd, []byte{0}, 0, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}), unix.Close(fd))
+		return errors.Join(unix.Sendto(fd, []byte{0}, 0, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}),
+			unix.Close(fd))
 	default:
 		return fmt.Errorf("no such attempt: %s", what)
 	}

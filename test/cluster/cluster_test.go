@@ -97,8 +97,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// judge compares: what check says before is what happens, and during a failure it says so. Then one of the remedies that it prints is
-// typed, and must hold through a restart of the components.
+// judge compares: what check says before is what happens, and during a failure it says so. Then one of the remedies
+// that it prints is typed, and must hold through a restart of the components.
 func judge(ctx context.Context, t *testing.T, c *cluster.Cluster, exporter string, turn int) {
 	t.Helper()
 	before := check(ctx, t, c, exporter)
@@ -107,7 +107,8 @@ func judge(ctx context.Context, t *testing.T, c *cluster.Cluster, exporter strin
 	t.Logf("lost: %v; check before %d, during %d", lost, before.status, during.status)
 	if len(lost) == 0 {
 		if !before.harmless() || !during.harmless() {
-			t.Errorf("no request stalls, and check says %d, then %d: %s", before.status, during.status, during.Diagnosis.Headline)
+			t.Errorf("no request stalls, and check says %d, then %d: %s", before.status, during.status,
+				during.Diagnosis.Headline)
 		}
 		return
 	}
@@ -145,7 +146,8 @@ func judge(ctx context.Context, t *testing.T, c *cluster.Cluster, exporter strin
 	t.Logf("remedy: %s", remedy.Title)
 }
 
-// requests makes a request of every kind and returns those whose first SYN was lost; each of these is a bad packet at the receiver.
+// requests makes a request of every kind and returns those whose first SYN was lost; each of these is a bad packet at
+// the receiver.
 func requests(ctx context.Context, t *testing.T, c *cluster.Cluster) (lost []cluster.Sender) {
 	t.Helper()
 	for _, s := range cluster.Senders() {
@@ -189,7 +191,8 @@ type verdict struct {
 func (v verdict) harmless() bool { return v.status == healthy || v.orderUnknown() }
 
 func (v verdict) orderUnknown() bool {
-	return v.status == unknown && slices.ContainsFunc(v.Diagnosis.Findings, func(f diagnosis.Finding) bool { return f.Code == diagnosis.CodeChainOrder })
+	return v.status == unknown && slices.ContainsFunc(v.Diagnosis.Findings,
+		func(f diagnosis.Finding) bool { return f.Code == diagnosis.CodeChainOrder })
 }
 
 // remedies are those that can be typed and change something.

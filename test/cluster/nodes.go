@@ -1,6 +1,7 @@
-// Package cluster runs the components of real Kubernetes nodes (kube-proxy, flannel, the CNI plugins bridge and portmap) in network
-// namespaces, so that what vxlan_exporter says of a node can be held against what real requests on it do. The components are built by
-// the script build; a small server of the project's own stands for the Kubernetes API (package api).
+// Package cluster runs the components of real Kubernetes nodes (kube-proxy, flannel, the CNI plugins bridge and
+// portmap) in network namespaces, so that what vxlan_exporter says of a node can be held against what real requests on
+// it do. The components are built by the script build; a small server of the project's own stands for the Kubernetes
+// API (package api).
 package cluster
 
 import (
@@ -75,7 +76,8 @@ type Cluster struct {
 	server *http.Server
 }
 
-// New builds the network and serves the API; nothing runs on the nodes yet. bin is the folder that the script build has filled.
+// New builds the network and serves the API; nothing runs on the nodes yet. bin is the folder that the script build has
+// filled.
 func New(o Options, bin, folder string) (*Cluster, error) {
 	c := &Cluster{o: o, bin: bin, folder: folder}
 	for i, n := range []**Node{&c.A, &c.B} {
@@ -113,7 +115,8 @@ func (c *Cluster) wire() error {
 			fmt.Sprintf("addr add %s/64 dev eth0 nodad", n.Addr6),
 			"link set eth0 up", "route add default via 192.168.77.254", // where no gateway is
 		), n.run("ethtool", "-K", "eth0", "tx", "off"), n.run("sysctl", "-qw",
-			"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
+			"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.rp_filter=0",
+			"net.ipv4.conf.default.rp_filter=0",
 			"net.ipv4.conf.all.route_localnet=1", "net.core.txrehash=0", "net.ipv4.tcp_syn_linear_timeouts=0"))
 	}
 	return err
@@ -176,9 +179,12 @@ func (n *Node) object(dual bool) api.Object {
 		cidrs = append(cidrs, n.pods6)
 	}
 	return api.Object{
-		"metadata": api.Object{"name": n.Name, "labels": api.Object{"kubernetes.io/hostname": n.Name}, "annotations": api.Object{}},
-		"spec":     api.Object{"podCIDR": n.pods, "podCIDRs": cidrs},
-		"status":   api.Object{"addresses": addresses, "conditions": []any{api.Object{"type": "Ready", "status": "True"}}},
+		"metadata": api.Object{
+			"name": n.Name, "labels": api.Object{"kubernetes.io/hostname": n.Name},
+			"annotations": api.Object{},
+		},
+		"spec":   api.Object{"podCIDR": n.pods, "podCIDRs": cidrs},
+		"status": api.Object{"addresses": addresses, "conditions": []any{api.Object{"type": "Ready", "status": "True"}}},
 	}
 }
 
@@ -192,7 +198,10 @@ func (c *Cluster) putService() {
 	c.api.Put("services", api.Object{"metadata": meta(), "spec": api.Object{
 		"type": "NodePort", "clusterIP": serviceIP, "clusterIPs": ips, "ipFamilies": families, "ipFamilyPolicy": policy,
 		"externalTrafficPolicy": "Cluster", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
-		"ports": []any{api.Object{"name": "http", "protocol": "TCP", "port": 80, "targetPort": podPort, "nodePort": nodePort}},
+		"ports": []any{api.Object{
+			"name": "http", "protocol": "TCP", "port": 80, "targetPort": podPort,
+			"nodePort": nodePort,
+		}},
 	}})
 	pod := c.B.PodIP().String()
 	c.api.Put("endpoints", api.Object{"metadata": meta(), "subsets": []any{api.Object{
@@ -203,8 +212,11 @@ func (c *Cluster) putService() {
 	slice["name"], slice["labels"] = "web-1", api.Object{"kubernetes.io/service-name": "web"}
 	c.api.Put("endpointslices", api.Object{
 		"metadata": slice, "addressType": "IPv4",
-		"endpoints": []any{api.Object{"addresses": []any{pod}, "nodeName": c.B.Name, "conditions": api.Object{"ready": true, "serving": true}}},
-		"ports":     []any{api.Object{"name": "http", "port": podPort, "protocol": "TCP"}},
+		"endpoints": []any{api.Object{
+			"addresses": []any{pod}, "nodeName": c.B.Name,
+			"conditions": api.Object{"ready": true, "serving": true},
+		}},
+		"ports": []any{api.Object{"name": "http", "port": podPort, "protocol": "TCP"}},
 	})
 }
 
@@ -227,7 +239,10 @@ func (c *Cluster) search() (string, error) {
 	if c.o.Legacy {
 		variant = "/usr/sbin/xtables-legacy-multi"
 	}
-	for _, name := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
+	for _, name := range []string{
+		"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save",
+		"ip6tables-restore",
+	} {
 		if err := os.Symlink(variant, filepath.Join(folder, name)); err != nil && !os.IsExist(err) {
 			return "", err
 		}

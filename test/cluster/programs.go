@@ -74,7 +74,10 @@ func (p *process) stop() {
 
 // configure writes the components' configuration files.
 func (c *Cluster) configure() error {
-	networkConfig := api.Object{"Network": clusterCIDR, "EnableNFTables": c.o.FlannelNFT, "Backend": api.Object{"Type": "vxlan"}}
+	networkConfig := api.Object{
+		"Network": clusterCIDR, "EnableNFTables": c.o.FlannelNFT,
+		"Backend": api.Object{"Type": "vxlan"},
+	}
 	cidr := clusterCIDR
 	if c.o.DualStack {
 		networkConfig["EnableIPv6"], networkConfig["IPv6Network"] = true, clusterCIDR6
@@ -88,8 +91,14 @@ func (c *Cluster) configure() error {
 			"clientConnection":   api.Object{"kubeconfig": filepath.Join(c.folder, "kubeconfig")},
 			"healthzBindAddress": n.Addr.String() + ":10256", "metricsBindAddress": n.Addr.String() + ":10249",
 			"conntrack": api.Object{"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-			"iptables":  api.Object{"masqueradeBit": c.o.MasqueradeBit, "masqueradeAll": c.o.MasqueradeAll, "minSyncPeriod": "0s", "syncPeriod": "30s"},
-			"nftables":  api.Object{"masqueradeBit": c.o.MasqueradeBit, "masqueradeAll": c.o.MasqueradeAll, "minSyncPeriod": "0s", "syncPeriod": "30s"},
+			"iptables": api.Object{
+				"masqueradeBit": c.o.MasqueradeBit, "masqueradeAll": c.o.MasqueradeAll,
+				"minSyncPeriod": "0s", "syncPeriod": "30s",
+			},
+			"nftables": api.Object{
+				"masqueradeBit": c.o.MasqueradeBit, "masqueradeAll": c.o.MasqueradeAll,
+				"minSyncPeriod": "0s", "syncPeriod": "30s",
+			},
 		}))
 	}
 	return errors.Join(append(errs, c.write("kubeconfig", api.Object{
@@ -100,8 +109,8 @@ func (c *Cluster) configure() error {
 	}))...)
 }
 
-// Start runs the components on both nodes, in the cell's order, and waits until a request could be answered: the routes into the
-// tunnel and the service's rules are there. Then the pods are attached.
+// Start runs the components on both nodes, in the cell's order, and waits until a request could be answered: the routes
+// into the tunnel and the service's rules are there. Then the pods are attached.
 func (c *Cluster) Start(ctx context.Context) error {
 	for _, n := range c.Nodes() {
 		if err := c.prepare(n); err != nil {
@@ -137,7 +146,8 @@ func (c *Cluster) prepare(n *Node) error {
 // StartProxies starts kube-proxy on both nodes and waits until its rules are there.
 func (c *Cluster) StartProxies(ctx context.Context) error {
 	for _, n := range c.Nodes() {
-		if err := c.start(n, c.o.Proxy, nil, "--config="+filepath.Join(c.folder, "kube-proxy-"+n.Name+".json"), "--v=2"); err != nil {
+		if err := c.start(n, c.o.Proxy, nil, "--config="+filepath.Join(c.folder, "kube-proxy-"+n.Name+".json"),
+			"--v=2"); err != nil {
 			return err
 		}
 	}
@@ -169,7 +179,8 @@ func (c *Cluster) StartFlannel(ctx context.Context) error {
 	for _, n := range c.Nodes() {
 		args := []string{
 			"--kube-subnet-mgr", "--kube-api-url=" + c.apiURL(), "--iface=eth0", "--v=2",
-			"--net-config-path=" + filepath.Join(c.folder, "net-conf.json"), "--subnet-file=" + filepath.Join(c.folder, "subnet-"+n.Name),
+			"--net-config-path=" + filepath.Join(c.folder, "net-conf.json"), "--subnet-file=" +
+				filepath.Join(c.folder, "subnet-"+n.Name),
 		}
 		if !c.o.NoMasquerade {
 			args = append(args, "--ip-masq")
@@ -245,7 +256,10 @@ func (c *Cluster) attachPods(context.Context) error {
 		if c.o.PortMap && n == c.A {
 			portmap := api.Object{
 				"cniVersion": "0.4.0", "name": "cbr0", "type": "portmap", "snat": true, "prevResult": result,
-				"runtimeConfig": api.Object{"portMappings": []any{api.Object{"hostPort": 31080, "containerPort": podPort, "protocol": "tcp"}}},
+				"runtimeConfig": api.Object{"portMappings": []any{api.Object{
+					"hostPort": 31080, "containerPort": podPort,
+					"protocol": "tcp",
+				}}},
 			}
 			if _, err := c.plugin(n, portmap); err != nil {
 				return err

@@ -74,8 +74,8 @@ func Senders() []Sender {
 	return []Sender{{"node", "NodePort"}, {"node", "ClusterIP"}, {"pod", "NodePort"}, {"pod", "ClusterIP"}}
 }
 
-// Request makes a new connection from node A, or its pod, to the service, and reports whether its first SYN was lost: nothing else
-// makes a request on this network last 0.9 s, and the second SYN leaves after 1 s (RFC 6298).
+// Request makes a new connection from node A, or its pod, to the service, and reports whether its first SYN was lost:
+// nothing else makes a request on this network last 0.9 s, and the second SYN leaves after 1 s (RFC 6298).
 func (c *Cluster) Request(ctx context.Context, s Sender) (lost bool, err error) {
 	ns, address := c.A.NS, fmt.Sprintf("%s:%d", c.A.Addr, nodePort)
 	if s.From == "pod" {

@@ -1,5 +1,5 @@
-// Package api serves as much of the Kubernetes API as kube-proxy and flannel ask for: get, list, watch and patch of objects kept in
-// memory, as JSON. What they send besides (events) is accepted and thrown away.
+// Package api serves as much of the Kubernetes API as kube-proxy and flannel ask for: get, list, watch and patch of
+// objects kept in memory, as JSON. What they send besides (events) is accepted and thrown away.
 package api
 
 import (
@@ -38,7 +38,8 @@ type event struct {
 
 // kindNames are the resources that are served. Any other is an empty list.
 var kindNames = map[string]string{
-	"nodes": "Node", "services": "Service", "endpoints": "Endpoints", "endpointslices": "EndpointSlice", "namespaces": "Namespace",
+	"nodes": "Node", "services": "Service", "endpoints": "Endpoints", "endpointslices": "EndpointSlice",
+	"namespaces":   "Namespace",
 	"servicecidrs": "ServiceCIDR", "pods": "Pod",
 }
 
@@ -270,6 +271,7 @@ func answer(w http.ResponseWriter, status int, o Object) {
 
 func failure(w http.ResponseWriter, status int, reason string) {
 	answer(w, status, Object{
-		"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": reason, "code": status, "message": fmt.Sprint("test API: ", reason),
+		"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": reason, "code": status,
+		"message": fmt.Sprint("test API: ", reason),
 	})
 }
