@@ -2,20 +2,21 @@ package collectors
 
 import (
 	"strconv"
+	"time"
 
 	"vxlan_exporter/internal/node"
 )
 
 // conntrackMetrics has no metrics of flows before the first complete scan: not having scanned is not zero.
 func conntrackMetrics() Metrics {
-	ports := func(samples func(p *node.ConntrackPort, port string, emit Emit)) func(*node.Node, Emit) {
+	ports := func(samples func(n *node.Node, p *node.ConntrackPort, port string, emit Emit)) func(*node.Node, Emit) {
 		return func(n *node.Node, emit Emit) {
 			if n.Conntrack.Scan == nil {
 				return
 			}
 			for i := range n.Conntrack.Ports {
 				p := &n.Conntrack.Ports[i]
-				samples(p, strconv.Itoa(int(p.Port)), emit)
+				samples(n, p, strconv.Itoa(int(p.Port)), emit)
 			}
 		}
 	}
@@ -44,16 +45,18 @@ func conntrackMetrics() Metrics {
 		},
 		Metric{
 			Name: "conntrack_flows", Labels: []string{"family", "port"},
-			Help:    "Tracked UDP flows whose original destination (CTA_TUPLE_ORIG, CTA_PROTO_DST_PORT) is a VXLAN port.",
-			Notes:   "0 with VXLAN traffic: the port is not tracked (NOTRACK), and this failure cannot happen.",
-			Samples: ports(func(p *node.ConntrackPort, port string, emit Emit) { emit(float64(p.Flows), p.Family, port) }),
+			Help:  "Tracked UDP flows whose original destination (CTA_TUPLE_ORIG, CTA_PROTO_DST_PORT) is a VXLAN port.",
+			Notes: "0 with VXLAN traffic: the port is not tracked (NOTRACK), and this failure cannot happen.",
+			Samples: ports(func(_ *node.Node, p *node.ConntrackPort, port string, emit Emit) {
+				emit(float64(p.Flows), p.Family, port)
+			}),
 		},
 		Metric{
 			Name: "conntrack_nat_flows", Labels: []string{"family", "port", "nat=snat,dnat"},
 			Help: "Of these, flows whose source (snat) or destination (dnat) is rewritten: IPS_SRC_NAT or IPS_DST_NAT of " +
 				"CTA_STATUS, or a reply tuple that does not answer the original.",
 			Notes: "**Any snat is the cause of the failure.**",
-			Samples: ports(func(p *node.ConntrackPort, port string, emit Emit) {
+			Samples: ports(func(_ *node.Node, p *node.ConntrackPort, port string, emit Emit) {
 				emit(float64(p.SNAT), p.Family, port, "snat")
 				emit(float64(p.DNAT), p.Family, port, "dnat")
 			}),
@@ -63,9 +66,25 @@ func conntrackMetrics() Metrics {
 			SinceStart: true,
 			Help:       "Distinct NATed flows seen in any scan since the exporter started, by CTA_ID and tuples.",
 			Notes:      "A flow that lives as long as vxlan_conntrack_scan_interval_seconds is counted whatever the scrape interval.",
-			Samples: ports(func(p *node.ConntrackPort, port string, emit Emit) {
+			Samples: ports(func(_ *node.Node, p *node.ConntrackPort, port string, emit Emit) {
 				emit(float64(p.SeenSNAT), p.Family, port, "snat")
 				emit(float64(p.SeenDNAT), p.Family, port, "dnat")
+			}),
+		},
+		Metric{
+			Name: "conntrack_last_snat_timestamp_seconds", Labels: []string{"family", "port"},
+			SinceStart: true,
+			Help:       "When a scan last found a source-NATed flow, Unix time; absent where none did within an hour.",
+			Samples: ports(func(n *node.Node, p *node.ConntrackPort, port string, emit Emit) {
+				var last time.Time
+				for _, s := range n.Conntrack.Sources {
+					if s.Family == p.Family && s.Port == p.Port && s.Seen.After(last) {
+						last = s.Seen
+					}
+				}
+				if !last.IsZero() {
+					emit(float64(last.UnixMilli())/1000, p.Family, port)
+				}
 			}),
 		},
 		Metric{

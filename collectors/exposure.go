@@ -1,6 +1,8 @@
 package collectors
 
 import (
+	"strconv"
+
 	"vxlan_exporter/internal/diagnosis"
 	"vxlan_exporter/internal/node"
 )
@@ -23,6 +25,60 @@ func ExposureMetrics() Metrics {
 			}
 		},
 	})
+}
+
+// SenderMetrics is what the diagnosis says of recent NAT of outer packets.
+func SenderMetrics() Metrics {
+	return NewMetrics(Metric{
+		Name: "sender_nat", Labels: []string{"device", "family", "port", "variant=zero_checksum,offloaded_checksum,unknown"},
+		Help: "Whether outer packets of the device were source-NATed within the last 2 minutes, by what follows: a variant of the checksum " +
+			"failure (the exposure is or was active), or unknown (a condition is judged absent or could not be read).",
+		Notes: "All 0: none were. `device` is empty for flows that no device here sends: they are forwarded, or the device was moved away. " +
+			"No verdict takes a device off the list.",
+		Samples: func(n *node.Node, emit Emit) {
+			for _, s := range diagnosis.Senders(n) {
+				for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum, diagnosis.VariantUnknown} {
+					emit.Bool(s.Variant == variant, DeviceLabel(s.Device), s.Family, strconv.Itoa(int(s.Port)), variant)
+				}
+			}
+		},
+	})
+}
+
+// ReceiverMetrics is what the diagnosis says of packets that arrived recently.
+func ReceiverMetrics() Metrics {
+	return NewMetrics(
+		Metric{
+			Name: "receiver_state", Labels: []string{"family", "state=quiet,vxlan,other,unclear"},
+			SinceStart: true,
+			Help: "Whether UDP packets with a bad checksum arrived within the last 2 minutes: quiet (none were seen), vxlan (they are VXLAN's, as far as " +
+				"counters tell), other (they are not), unclear.",
+			Notes: "What `check` says with that interval. See [DIAGNOSIS.md](DIAGNOSIS.md).",
+			Samples: func(n *node.Node, emit Emit) {
+				for _, r := range diagnosis.Receivers(n) {
+					for _, state := range []diagnosis.ReceiverState{
+						diagnosis.ReceivesNone, diagnosis.ReceivesVXLAN, diagnosis.ReceivesOther, diagnosis.ReceivesUnclear,
+					} {
+						emit.Bool(r.State == state, r.Family, string(state))
+					}
+				}
+			},
+		},
+		Metric{
+			Name: "receiver_bad_packets", Labels: []string{"family"},
+			SinceStart: true,
+			Help: "Packets of the last 2 minutes that were dropped for a bad checksum and may be VXLAN's: the rise of InCsumErrors, or where that stands " +
+				"still by how much more than usual connection tracking called invalid.",
+			Notes: "Usual is the mean of up to 6 hours and 3 standard deviations. 0 in the states quiet and other.",
+			Samples: func(n *node.Node, emit Emit) {
+				for _, r := range diagnosis.Receivers(n) {
+					if r.Bad != nil {
+						emit(*r.Bad, r.Family)
+					}
+				}
+			},
+		},
+	)
 }
 
 // ResultMetrics is how the collectors fared.

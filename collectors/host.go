@@ -3,7 +3,10 @@ package collectors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -19,6 +22,11 @@ type Host struct {
 	Metrics
 	proc      string
 	conntrack nl.Opener
+
+	// Of the observations before, one at a time.
+	csum    map[string]uint64
+	rose    map[string]time.Time
+	invalid usualRate
 }
 
 // NewHost makes a collector that reads below proc (usually /proc), and by conntrack what is not there; nil: nl.Netfilter.
@@ -26,7 +34,7 @@ func NewHost(proc string, conntrack nl.Opener) *Host {
 	if conntrack == nil {
 		conntrack = nl.Netfilter
 	}
-	return &Host{hostMetrics(), proc, conntrack}
+	return &Host{Metrics: hostMetrics(), proc: proc, conntrack: conntrack, csum: map[string]uint64{}, rose: map[string]time.Time{}}
 }
 
 func hostMetrics() Metrics {
@@ -39,6 +47,16 @@ func hostMetrics() Metrics {
 			Samples: func(n *node.Node, emit Emit) {
 				emit.Number(n.Host.UDP4.InCsumErrors, node.IPv4)
 				emit.Number(n.Host.UDP6.InCsumErrors, node.IPv6)
+			},
+		},
+		Metric{
+			Name: "host_udp_last_csum_error_timestamp_seconds", Labels: []string{"family"},
+			SinceStart: true,
+			Help:       "When vxlan_host_udp_in_csum_errors_total was last seen to have risen, Unix time; absent until it is.",
+			Samples: func(n *node.Node, emit Emit) {
+				for family, t := range n.Host.CsumErrorsRose {
+					emit(float64(t.UnixMilli())/1000, family)
+				}
 			},
 		},
 		Metric{
@@ -96,16 +114,71 @@ func (c *Host) Observe(ctx context.Context, _ *node.Node) (Fill, error) {
 	}))
 	invalid, err := procnet.PerCPU(filepath.Join(c.proc, "net/stat/nf_conntrack"), "invalid")
 	if errors.Is(err, fs.ErrNotExist) {
-		invalid, err = c.invalid(ctx)
+		invalid, err = c.invalidByNetlink(ctx)
 	}
 	h.ConntrackInvalid = invalid
 	errs = append(errs, err)
+	c.remember(&h, time.Now())
 	return func(n *node.Node) { n.Host = h }, failure(errs...)
 }
 
-// invalid asks ctnetlink: kernels can be built without /proc/net/stat/nf_conntrack, as Ubuntu's of 18.04 to 22.04 are. nil and no error:
+// remember adds what a series of observations tells.
+func (c *Host) remember(h *node.Host, now time.Time) {
+	for family, v := range map[string]*uint64{node.IPv4: h.UDP4.InCsumErrors, node.IPv6: h.UDP6.InCsumErrors} {
+		if v == nil {
+			continue
+		}
+		if before, ok := c.csum[family]; ok && *v > before {
+			c.rose[family] = now
+		}
+		c.csum[family] = *v
+	}
+	h.CsumErrorsRose = maps.Clone(c.rose)
+	if h.ConntrackInvalid != nil {
+		h.ConntrackInvalidUsual = new(c.invalid.add(*h.ConntrackInvalid, now, c.uptime))
+	}
+}
+
+// uptime is the time since boot; 0 where it cannot be read.
+func (c *Host) uptime() time.Duration {
+	var seconds float64
+	b, _ := os.ReadFile(filepath.Join(c.proc, "uptime")) // without it the usual rate begins at 0
+	_, _ = fmt.Sscan(string(b), &seconds)
+	return time.Duration(seconds * float64(time.Second))
+}
+
+const (
+	usualSpan  = 6 * time.Hour // that a usual rate is the mean of, about
+	usualPrior = time.Hour     // as how much of it the mean since boot counts, with which it begins
+)
+
+// usualRate is the mean rise a second of a counter. What rises for minutes hardly changes it, what goes on for an hour does.
+type usualRate struct {
+	rate  float64
+	span  time.Duration
+	value uint64
+	at    time.Time
+}
+
+func (u *usualRate) add(v uint64, now time.Time, uptime func() time.Duration) float64 {
+	d := now.Sub(u.at)
+	switch {
+	case u.at.IsZero():
+		u.span = usualPrior
+		if since := uptime(); since > 0 {
+			u.rate, u.span = float64(v)/since.Seconds(), min(since, usualPrior)
+		}
+	case v >= u.value && d > 0: // it did not start again
+		u.span = min(u.span+d, usualSpan)
+		u.rate += (float64(v-u.value)/d.Seconds() - u.rate) * min(1, d.Seconds()/u.span.Seconds())
+	}
+	u.value, u.at = v, now
+	return u.rate
+}
+
+// invalidByNetlink asks ctnetlink: kernels can be built without /proc/net/stat/nf_conntrack, as Ubuntu's of 18.04 to 22.04 are. nil and no error:
 // there is no connection tracking, or nothing that this process may read.
-func (c *Host) invalid(ctx context.Context) (*uint64, error) {
+func (c *Host) invalidByNetlink(ctx context.Context) (*uint64, error) {
 	if _, err := conntrack.NewSysctls(c.proc).Count(); err != nil {
 		return nil, ifThere(err)
 	}

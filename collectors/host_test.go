@@ -2,9 +2,11 @@ package collectors
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -147,5 +149,42 @@ func TestHostWithoutConntrackStatistics(t *testing.T) {
 				t.Error("the other counters are gone")
 			}
 		})
+	}
+}
+
+// What is usual begins with the mean since boot, is forgotten as it is contradicted, and does not follow a failure of minutes.
+func TestUsualRate(t *testing.T) {
+	t.Parallel()
+	const scrape = 15 * time.Second
+	booted := func(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+	for name, c := range map[string]struct {
+		uptime    time.Duration
+		since     uint64   // boot
+		rates     []uint64 // in a scrape interval, each for an hour
+		low, high float64  // in two minutes, in the end
+	}{
+		"the mean since boot":       {uptime: 10 * time.Hour, since: 600, low: 1.99, high: 2.01},
+		"not known":                 {since: 600},
+		"a burst at boot":           {uptime: time.Minute, since: 1000, rates: []uint64{0}, low: 1, high: 35},
+		"a burst of yesterday":      {uptime: 24 * time.Hour, since: 100000, rates: []uint64{0, 0, 0}, low: 30, high: 36},
+		"as before":                 {uptime: time.Hour, since: 240, rates: []uint64{1, 1}, low: 7.9, high: 8.1},
+		"an hour of something else": {uptime: 24 * time.Hour, since: 0, rates: []uint64{0, 0, 0, 0, 0, 0, 1}, low: 1, high: 1.5},
+		"a day of it":               {uptime: 24 * time.Hour, since: 0, rates: slices.Repeat([]uint64{1}, 24), low: 7.5, high: 8},
+	} {
+		var u usualRate
+		now, v := time.Unix(1e9, 0), c.since
+		rate := u.add(v, now, booted(c.uptime))
+		for _, r := range c.rates {
+			for range time.Hour / scrape {
+				now, v = now.Add(scrape), v+r
+				rate = u.add(v, now, nil)
+			}
+		}
+		if got := rate * 120; got < c.low || got > c.high {
+			t.Errorf("%s: %.2f in two minutes; want %g to %g", name, got, c.low, c.high)
+		}
+		if again := u.add(0, now.Add(scrape), nil); again != rate {
+			t.Errorf("%s: %g after the counter began anew; want %g", name, again, rate)
+		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 // held is a page that is rendered as long as the test wants.
 func held(c *Config) (begun chan struct{}, release func()) {
 	begun, gate := make(chan struct{}, 100), make(chan struct{})
-	c.Page = func(w http.ResponseWriter, _, _ *Observation) {
+	c.Page = func(w http.ResponseWriter, _ *Observation) {
 		begun <- struct{}{}
 		<-gate
 		fmt.Fprint(w, "page")
@@ -107,7 +107,7 @@ func TestSlowReaders(t *testing.T) {
 	size := maxUnsent / 2 // more than the socket's buffers hold
 	s, h := newServer(t, func(c *Config) {
 		c.MaxRequests = 1
-		c.Page = func(w http.ResponseWriter, _, _ *Observation) { w.Write(make([]byte, size)) }
+		c.Page = func(w http.ResponseWriter, _ *Observation) { w.Write(make([]byte, size)) }
 	})
 	for i := range 2 {
 		dial(t, h.Listener.Addr().String(), "/")

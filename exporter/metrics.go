@@ -11,13 +11,13 @@ import (
 
 // Publisher turns an observation into metrics. Its descriptions are made once.
 type Publisher struct {
-	collectors        []collectors.Collector
-	results, exposure collectors.Metrics
+	collectors                            []collectors.Collector
+	results, exposure, senders, receivers collectors.Metrics
 }
 
-// NewPublisher makes a publisher of the metrics of cs, of how they fared, and of the exposure of the devices.
+// NewPublisher makes a publisher of the metrics of cs, of how they fared, and of what the diagnosis says.
 func NewPublisher(cs []collectors.Collector) *Publisher {
-	return &Publisher{cs, collectors.ResultMetrics(), collectors.ExposureMetrics()}
+	return &Publisher{cs, collectors.ResultMetrics(), collectors.ExposureMetrics(), collectors.SenderMetrics(), collectors.ReceiverMetrics()}
 }
 
 // Of is the collector for one scrape: the observation's metrics, of the collectors that keep lets through.
@@ -36,8 +36,9 @@ func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range s.collectors {
 		c.Describe(ch)
 	}
-	s.results.Describe(ch)
-	s.exposure.Describe(ch)
+	for _, m := range []collectors.Metrics{s.results, s.exposure, s.senders, s.receivers} {
+		m.Describe(ch)
+	}
 }
 
 // Collect writes the metrics.
@@ -54,8 +55,10 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	s.results.Publish(&kept, ch)
-	if s.keep("device") && s.seen.Answered["device"] {
-		s.exposure.Publish(s.seen.Node, ch)
+	for of, m := range map[string]collectors.Metrics{"device": s.exposure, "conntrack": s.senders, "host": s.receivers} {
+		if s.keep(of) && s.seen.Answered[of] {
+			m.Publish(s.seen.Node, ch)
+		}
 	}
 }
 

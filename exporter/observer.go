@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"vxlan_exporter/collectors"
+	"vxlan_exporter/internal/diagnosis"
 	"vxlan_exporter/internal/node"
 )
 
@@ -33,8 +34,7 @@ type Observer struct {
 
 	mu      sync.Mutex
 	current *observing   // the observation under way, or nil
-	mark    *Observation // the newest complete observation that is minRateInterval after earlier
-	earlier *Observation // a complete observation to take rates from; nil until there is a mark after it
+	past    []*node.Node // counters of the last minutes, oldest first
 }
 
 // patient is how long an observation must be allowed to take for a failure in it to be logged. Who announces a
@@ -42,7 +42,7 @@ type Observer struct {
 // mend, and the log must not be at a scraper's mercy.
 const patient = time.Second / 2
 
-// minRateInterval is how far apart the two observations that a rate is taken from must be.
+// minRateInterval is how far apart the two observations that counters are compared of must be.
 const minRateInterval = 5 * time.Second
 
 // Observation is what was read of the node at one time.
@@ -107,12 +107,16 @@ func (o *Observer) Observe(ctx context.Context) *Observation {
 	}
 }
 
-// Earlier returns a complete observation at least five seconds older than the newest, to take rates from, or nil
-// when there is none yet.
-func (o *Observer) Earlier() *Observation {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.earlier
+// earlier is what an observation that begins now compares its counters with: the newest that is diagnosis.Recent old,
+// or the oldest there is. nil when none is minRateInterval old. o.mu is held.
+func (o *Observer) earlier(now time.Time) *node.Node {
+	for len(o.past) > 1 && now.Sub(o.past[1].Time) >= diagnosis.Recent {
+		o.past = o.past[1:]
+	}
+	if len(o.past) == 0 || now.Sub(o.past[0].Time) < minRateInterval {
+		return nil
+	}
+	return o.past[0]
 }
 
 // observing is an observation under way.
@@ -140,7 +144,7 @@ func (o *Observer) begin(ctx context.Context) *observing {
 		done: make(chan struct{}), now: o.now, answered: map[string]bool{}, pending: map[string]time.Time{},
 		node: node.Node{
 			Schema: node.Schema, Time: start, Hostname: hostname, Exporter: version.Version,
-			Results: map[string]node.Result{},
+			Results: map[string]node.Result{}, Earlier: o.earlier(start),
 		},
 	}
 	for _, c := range o.Collectors() {
@@ -194,8 +198,8 @@ func (o *Observer) run(l *observing, deadline time.Time) {
 	o.current = nil
 	o.known = *seen.Node
 	o.known.Devices, o.known.Ports = known.Devices, known.Ports
-	if o.mark == nil || seen.Node.Time.Sub(o.mark.Node.Time) >= minRateInterval {
-		o.earlier, o.mark = o.mark, seen
+	if c := seen.Node.Counters(); c != nil && (len(o.past) == 0 || c.Time.Sub(o.past[len(o.past)-1].Time) >= minRateInterval) {
+		o.past = append(o.past, c)
 	}
 	close(l.done)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vxlan_exporter/collectors"
+	"vxlan_exporter/internal/diagnosis"
 	"vxlan_exporter/internal/node"
 )
 
@@ -342,22 +343,42 @@ func TestHungDeviceReaderLeavesTimeForTheOthers(t *testing.T) {
 	})
 }
 
-func TestEarlierLookIsFiveToTenSecondsOld(t *testing.T) {
+// An observation has with it the counters of one that is two minutes old, or the oldest until then; of one whose counters could not be
+// read, nothing is kept.
+func TestEarlierObservation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newObserver(&logBuffer{})
-		for i := range 30 {
-			now := observe(t, o, time.Second).Node.Time
-			synctest.Wait()
-			earlier := o.Earlier()
-			if (earlier != nil) != (i >= 5) {
-				t.Errorf("look %d: earlier %v", i, earlier)
-			}
-			if earlier != nil {
-				if d := now.Sub(earlier.Node.Time); d < minRateInterval || d >= 2*minRateInterval {
-					t.Errorf("look %d: earlier is %s old", i, d)
+		for every, want := range map[time.Duration][2]time.Duration{ // least and most age
+			time.Second: {diagnosis.Recent, diagnosis.Recent + 2*minRateInterval}, 15 * time.Second: {diagnosis.Recent, diagnosis.Recent},
+			time.Minute: {diagnosis.Recent, diagnosis.Recent}, 5 * time.Minute: {5 * time.Minute, 5 * time.Minute},
+		} {
+			read := 0
+			host := &fake{name: "host", observe: func(context.Context, *node.Node) (collectors.Fill, error) {
+				read++
+				if read == 3 {
+					return nil, errors.New("no counters")
 				}
+				return func(n *node.Node) { n.Host.UDP4.InCsumErrors = new(uint64(read)) }, nil
+			}}
+			o := newObserver(&logBuffer{}, host)
+			began := time.Now()
+			for read < 300 {
+				n := observe(t, o, time.Second).Node
+				synctest.Wait()
+				since := n.Time.Sub(began)
+				if (n.Earlier != nil) != (since >= minRateInterval) {
+					t.Fatalf("every %s, after %s: earlier %v", every, since, n.Earlier)
+				}
+				if n.Earlier != nil {
+					age := n.Time.Sub(n.Earlier.Time)
+					if late := since > diagnosis.Recent+3*every; late && (age < want[0] || age > want[1]) || !late && age > since {
+						t.Errorf("every %s, after %s: earlier is %s old", every, since, age)
+					}
+					if v := n.Earlier.Host.UDP4.InCsumErrors; v == nil || *v == 3 || n.Earlier.Earlier != nil {
+						t.Errorf("every %s, after %s: earlier has %+v", every, since, n.Earlier)
+					}
+				}
+				time.Sleep(every)
 			}
-			time.Sleep(time.Second)
 		}
 	})
 }

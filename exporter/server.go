@@ -26,8 +26,8 @@ type Config struct {
 	Logger        *slog.Logger
 }
 
-// PageFunc writes the status page of an observation; earlier is one at least five seconds before it, or nil.
-type PageFunc func(w http.ResponseWriter, seen, earlier *Observation)
+// PageFunc writes the status page of an observation.
+type PageFunc func(w http.ResponseWriter, seen *Observation)
 
 // Server is the HTTP side of the exporter.
 type Server struct {
@@ -127,5 +127,5 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	observe, cancel := context.WithTimeout(ctx, DefaultTimeout/2)
 	defer cancel()
 	seen := s.Observer.Observe(observe)
-	s.answer(ctx, w, func(w http.ResponseWriter) { s.Page(w, seen, s.Observer.Earlier()) })
+	s.answer(ctx, w, func(w http.ResponseWriter) { s.Page(w, seen) })
 }

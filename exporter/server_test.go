@@ -24,7 +24,7 @@ func newServer(t *testing.T, change func(*Config), rest ...*fake) (*Server, *htt
 	c := Config{
 		Observer: newObserver(&logBuffer{}, rest...), Self: prometheus.NewRegistry(), TelemetryPath: "/metrics",
 		TimeoutOffset: 500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-		Page: func(w http.ResponseWriter, seen, _ *Observation) {
+		Page: func(w http.ResponseWriter, seen *Observation) {
 			fmt.Fprint(w, "page of ", len(seen.Node.Results), " readings")
 		},
 	}

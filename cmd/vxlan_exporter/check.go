@@ -108,6 +108,7 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 		return diagnosis.Look{}, fmt.Errorf("interrupted")
 	}
 	now := once().Node
+	now.Earlier = nil // first has it all
 	if path != nil {
 		now.Path = path
 	}
@@ -143,11 +144,8 @@ func terminal(f *os.File) bool {
 
 // page renders the same report for the browser.
 func page(metricsPath string, logger *slog.Logger) exporter.PageFunc {
-	return func(w http.ResponseWriter, seen, earlier *exporter.Observation) {
-		look := diagnosis.Look{Now: seen.Node}
-		if earlier != nil {
-			look.Before = earlier.Node
-		}
+	return func(w http.ResponseWriter, seen *exporter.Observation) {
+		look := diagnosis.Look{Before: seen.Node.Earlier, Now: seen.Node}
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", report.ContentSecurityPolicy)

@@ -158,7 +158,8 @@ func declared(t *testing.T) []collectors.Metric {
 	for _, c := range allCollectors(t) {
 		all = append(all, c.(interface{ Declared() []collectors.Metric }).Declared()...)
 	}
-	return slices.Concat(all, collectors.ExposureMetrics().Declared(), collectors.ResultMetrics().Declared())
+	return slices.Concat(all, collectors.ExposureMetrics().Declared(), collectors.SenderMetrics().Declared(), collectors.ReceiverMetrics().Declared(),
+		collectors.ResultMetrics().Declared())
 }
 
 // documentation is the row of a metric.

@@ -29,28 +29,33 @@ func (j *judge) device(d node.Device) []verdict {
 	for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
 		var worst verdict
 		for i, family := range underlayFamilies(d) {
-			v := verdict{
-				device: d, key: portKey{family, d.Port}, variant: variant,
-				checksum: checksumCondition(d, family, variant, j.now.Kernel.Release),
-				offload:  offloadCondition(d),
-				kernel:   j.kernels[[2]string{variant, family}],
-			}
-			if d.LinkNetns != nil {
-				v.nat = elsewhere(d)
-			} else {
-				v.natted = j.ports.of(d, v.key)
-				v.nat = j.natCondition(v.key, d.Local, v.natted)
-			}
-			v.state, v.reason = j.decide(v)
-			v.model = v.state
-			v.state, v.reason = j.probed(v)
-			if i == 0 || worse(v.state, worst.state) {
+			if v := j.over(d, family, variant); i == 0 || worse(v.state, worst.state) {
 				worst = v
 			}
 		}
 		verdicts = append(verdicts, worst)
 	}
 	return verdicts
+}
+
+// over judges one device for one variant over one underlay family.
+func (j *judge) over(d node.Device, family, variant string) verdict {
+	v := verdict{
+		device: d, key: portKey{family, d.Port}, variant: variant,
+		checksum: checksumCondition(d, family, variant, j.now.Kernel.Release),
+		offload:  offloadCondition(d),
+		kernel:   j.kernels[[2]string{variant, family}],
+	}
+	if d.LinkNetns != nil {
+		v.nat = elsewhere(d)
+	} else {
+		v.natted = j.ports.of(d, v.key)
+		v.nat = j.natCondition(v.key, d.Local, v.natted)
+	}
+	v.state, v.reason = j.decide(v)
+	v.model = v.state
+	v.state, v.reason = j.probed(v)
+	return v
 }
 
 // elsewhere is the NAT condition of a device that was moved here: its socket and its outer packets stayed in the namespace it was

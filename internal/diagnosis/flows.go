@@ -128,6 +128,15 @@ func (p *ports) of(d node.Device, k portKey) natted {
 	return n
 }
 
+// looseOf are the NATed flows that no device here is charged with.
+func (j *judge) looseOf(k portKey) natted {
+	loose := j.ports.loose[k]
+	if len(j.ports.devices[k]) > 0 { // what is not listed is charged to each of them
+		loose.flows -= j.ports.sources[sourceKey{k, netip.Addr{}}].flows
+	}
+	return loose
+}
+
 // sharing names the devices whose flows cannot be told from d's: those on its port that send from the same address.
 func (p *ports) sharing(d node.Device, k portKey) []string {
 	from := sentFrom(d, k.family)
@@ -186,10 +195,7 @@ func (j *judge) looseFlows() {
 		key := portKey{p.Family, p.Port}
 		port := fmt.Sprintf("%s port %d", p.Family, p.Port)
 		evidence := append([]Evidence{j.flowEvidence(key)}, j.ports.natted[key].quotes...)
-		loose := j.ports.loose[key]
-		if len(j.ports.devices[key]) > 0 { // what is not listed is charged to each of them
-			loose.flows -= j.ports.sources[sourceKey{key, netip.Addr{}}].flows
-		}
+		loose := j.looseOf(key)
 		if loose.flows > 0 && len(j.ports.anywhere[key]) == 0 && !slices.Contains(away, key) && j.succeeded(readDevices) {
 			j.raise(Unknown)
 			j.add(Finding{

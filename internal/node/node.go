@@ -59,6 +59,20 @@ type Node struct {
 	NATRules  natrules.State   `json:"nat_rules"`
 	Wire      *Wire            `json:"wire,omitempty"` // nil when the collector is off
 	Path      *Path            `json:"path,omitempty"` // the last round of the probe; nil when there was none
+
+	// Earlier is the observation that a running exporter compares its counters with, minutes old: see Counters. nil: there is none.
+	Earlier *Node `json:"earlier,omitempty"`
+}
+
+// Counters is the part of n that a later observation compares its counters with; nil where none was read.
+func (n *Node) Counters() *Node {
+	if n.Host.UDP4.InCsumErrors == nil && n.Host.UDP6.InCsumErrors == nil && n.Host.ConntrackInvalid == nil {
+		return nil
+	}
+	return &Node{
+		Schema: n.Schema, Time: n.Time, Hostname: n.Hostname, Exporter: n.Exporter, Kernel: Kernel{BootID: n.Kernel.BootID},
+		Host: n.Host, Sockets: n.Sockets,
+	}
 }
 
 // Kernel says which kernel this is and what is known of its NAT checksum bugs.
@@ -83,6 +97,11 @@ type Host struct {
 
 	// invalid of /proc/net/stat/nf_conntrack, or of ctnetlink, all CPUs
 	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"`
+
+
+	// What the observations since the start of the program tell.
+	CsumErrorsRose        map[string]time.Time `json:"csum_errors_rose,omitempty"`        // by family: when InCsumErrors was last seen to have risen
+	ConntrackInvalidUsual *float64             `json:"conntrack_invalid_usual,omitempty"` // rise of ConntrackInvalid a second that is usual here
 }
 
 // Device is a VXLAN device with its offload features.

@@ -199,6 +199,11 @@ func compare(t *testing.T, before, now scrape.Metrics, o outcome) {
 		}
 		want[series] = value
 	}
+	// Senders and receivers are judged from several collectors; they must be as before once all is mended.
+	judged := ""
+	if len(o.fails) > 0 || o.lost+o.changed != "" || len(o.becomes) > 0 {
+		judged = `vxlan_(sender|receiver)_`
+	}
 	vanished := 0
 	for series, value := range want {
 		got, there := now[series]
@@ -207,7 +212,7 @@ func compare(t *testing.T, before, now scrape.Metrics, o outcome) {
 			if vanished++; there {
 				t.Errorf("%s %v, should be gone", series, got)
 			}
-		case match(o.changed, series):
+		case match(o.changed, series), match(judged, series):
 		case !there:
 			t.Errorf("%s is gone", series)
 		case got != value:
@@ -218,7 +223,7 @@ func compare(t *testing.T, before, now scrape.Metrics, o outcome) {
 		t.Errorf("nothing that could be lost matches %s", o.lost)
 	}
 	for series, value := range now {
-		if _, there := want[series]; !there && !match(o.changed, series) {
+		if _, there := want[series]; !there && !match(o.changed, series) && !match(judged, series) {
 			t.Errorf("%s %v is new", series, value)
 		}
 	}

@@ -97,7 +97,7 @@ func conntrackFaults() []fault {
 	}
 	never := func(status node.Status) *outcome {
 		return &outcome{
-			fails: statuses{"conntrack": status}, lost: `vxlan_conntrack_(flows|nat_flows|scan)`,
+			fails: statuses{"conntrack": status}, lost: `vxlan_conntrack_(flows|nat_flows|last_snat|scan)`,
 			changed: exposureOfActive,
 		}
 	}

@@ -140,7 +140,8 @@ func (m *machine) storeSelfTest() {
 
 // moving are series whose values differ from one scrape to the next in the best of health.
 var moving = regexp.MustCompile(
-	`^vxlan_(scrape_collector_duration_seconds|conntrack_scan_(age|duration|timestamp|longest_receive)_seconds)`)
+	`^vxlan_(scrape_collector_duration_seconds|conntrack_scan_(age|duration|timestamp|longest_receive)_seconds` +
+		`|conntrack_last_snat_timestamp_seconds)`)
 
 // exposition scrapes and returns the exposition text's samples; those that move are 0.
 func (m *machine) exposition() scrape.Metrics {
