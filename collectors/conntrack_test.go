@@ -118,6 +118,7 @@ vxlan_conntrack_entries_limit 262144
 vxlan_conntrack_flows{family="ipv4",port="8472"} 2
 vxlan_conntrack_flows{family="ipv6",port="4789"} 1
 vxlan_conntrack_flows{family="ipv6",port="8472"} 0
+vxlan_conntrack_last_snat_timestamp_seconds{family="ipv4",port="8472"} 9.466848e+08
 vxlan_conntrack_nat_flows{family="ipv4",nat="dnat",port="8472"} 0
 vxlan_conntrack_nat_flows{family="ipv4",nat="snat",port="8472"} 1
 vxlan_conntrack_nat_flows{family="ipv6",nat="dnat",port="4789"} 0

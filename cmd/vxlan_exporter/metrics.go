@@ -48,11 +48,13 @@ func metrics(file string, s *sources, logger *slog.Logger) error {
 	if err := registry.Register(exporter.NewPublisher(all).Of(seen, func(string) bool { return true })); err != nil {
 		return fmt.Errorf("metrics cannot be registered: %w", err)
 	}
-	sinceStart := map[string]bool{}
+	declared := collectors.ReceiverMetrics().Declared()
 	for _, c := range all {
-		for _, m := range c.(interface{ Declared() []collectors.Metric }).Declared() {
-			sinceStart[collectors.Namespace+"_"+m.Name] = m.SinceStart
-		}
+		declared = append(declared, c.(interface{ Declared() []collectors.Metric }).Declared()...)
+	}
+	sinceStart := map[string]bool{}
+	for _, m := range declared {
+		sinceStart[collectors.Namespace+"_"+m.Name] = m.SinceStart
 	}
 	once := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		families, err := registry.Gather()
