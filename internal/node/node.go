@@ -98,7 +98,6 @@ type Host struct {
 	// invalid of /proc/net/stat/nf_conntrack, or of ctnetlink, all CPUs
 	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"`
 
-
 	// What the observations since the start of the program tell.
 	CsumErrorsRose        map[string]time.Time `json:"csum_errors_rose,omitempty"`        // by family: when InCsumErrors was last seen to have risen
 	ConntrackInvalidUsual *float64             `json:"conntrack_invalid_usual,omitempty"` // rise of ConntrackInvalid a second that is usual here
