@@ -7,6 +7,8 @@ REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
 # The commit's date, not today's: the same source gives the same binary.
 DATE     ?= $(shell git log -1 --format=%cd --date=format:%Y%m%d-%H:%M:%S 2>/dev/null || echo unknown)
+# Where the project lives, as github.com/OWNER/NAME. Not decided: packages, image and chart name it where it is given.
+PROJECT  ?=
 STAMP    := github.com/prometheus/common/version
 LDFLAGS  := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION) -X $(STAMP).Branch=$(BRANCH) -X $(STAMP).BuildDate=$(DATE)
 

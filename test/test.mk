@@ -11,7 +11,7 @@ test: ## what is certain, in minutes: unit tests, fixtures, the live failure in 
 	+@GO='$(GO)' SKIPPED=$(SKIPPED) ./test/parts $@ deps build vet unit rules-check size
 
 test-system: ## certain too, but slow: lint, packages, a booted system, a kernel in QEMU, real kube-proxy and flannel, real Prometheus to the page (root)
-	+@GO='$(GO)' SKIPPED=$(SKIPPED) ./test/parts $@ deps-system build lint test-units test-packages test-licenses rules-check-current \
+	+@GO='$(GO)' SKIPPED=$(SKIPPED) ./test/parts $@ deps-system build lint test-units test-packages test-licenses test-image test-chart rules-check-current \
 	  grafana-check test-install-quick test-kernels-quick test-cluster e2e
 
 test-load: ## load, churn, soak, fuzzing and benchmarks: they measure and print (root, an idle machine)
