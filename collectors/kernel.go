@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"vxlan_exporter/internal/diagnosis"
 	"vxlan_exporter/internal/kernel/kernelversion"
 	"vxlan_exporter/internal/node"
 	"vxlan_exporter/internal/selftest/store"
@@ -98,32 +99,9 @@ func readBootID(proc string) (string, error) {
 }
 
 func kernelVerdicts(n *node.Node, emit Emit) {
-	one := func(variant, verdict, evidence string) {
+	for _, b := range diagnosis.KernelBugs(n.Kernel) {
 		for _, v := range []string{kernelversion.Affected, kernelversion.Fixed, kernelversion.Unknown} {
-			emit.Bool(v == verdict, variant, v, evidence)
+			emit.Bool(v == b.Verdict, b.Variant, v, b.Evidence)
 		}
 	}
-	one(node.ZeroChecksum, kernelversion.ZeroChecksum(n.Kernel.Info).Verdict, "release")
-	one(node.OffloadedChecksum, kernelversion.OffloadedChecksum(n.Kernel.Info).Verdict, "release")
-	if t := n.Kernel.SelfTest; t != nil {
-		for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
-			one(variant, selfTestVerdict(t.Results, variant), "selftest")
-		}
-	}
-}
-
-// selfTestVerdict joins the families of one variant: affected when one is, fixed when one is and none is affected (a
-// kernel without IPv6 is judged by IPv4 alone), else unknown.
-func selfTestVerdict(results []node.SelfTestResult, variant string) string {
-	verdict := kernelversion.Unknown
-	for _, r := range results {
-		switch {
-		case r.Variant != variant:
-		case r.Verdict == kernelversion.Affected:
-			return kernelversion.Affected
-		case r.Verdict == kernelversion.Fixed:
-			verdict = kernelversion.Fixed
-		}
-	}
-	return verdict
 }

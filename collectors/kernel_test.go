@@ -140,27 +140,6 @@ func TestKernelBySelfTest(t *testing.T) {
 	}
 }
 
-func TestSelfTestVerdict(t *testing.T) {
-	for _, c := range []struct{ v4, v6, want string }{
-		{kernelversion.Fixed, kernelversion.Fixed, kernelversion.Fixed},
-		{kernelversion.Fixed, kernelversion.Affected, kernelversion.Affected},
-		{kernelversion.Affected, kernelversion.Unknown, kernelversion.Affected},
-		{kernelversion.Unknown, kernelversion.Fixed, kernelversion.Fixed},
-		{kernelversion.Unknown, kernelversion.Unknown, kernelversion.Unknown},
-	} {
-		results := []node.SelfTestResult{
-			{Variant: node.ZeroChecksum, Family: node.IPv4, Verdict: c.v4},
-			{Variant: node.ZeroChecksum, Family: node.IPv6, Verdict: c.v6},
-		}
-		if got := selfTestVerdict(results, node.ZeroChecksum); got != c.want {
-			t.Errorf("%v: %s", c, got)
-		}
-		if got := selfTestVerdict(results, node.OffloadedChecksum); got != kernelversion.Unknown {
-			t.Errorf("no result: %s", got)
-		}
-	}
-}
-
 func TestKernelUnreadable(t *testing.T) {
 	cfg := kernelFixture(t, "6.1.0", "#1 SMP")
 	boot := filepath.Join(cfg.Proc, "sys/kernel/random/boot_id")

@@ -125,8 +125,8 @@ type KernelBug struct {
 }
 
 // KernelBugs gives the verdict of the release on both variants, and that of the self-test where a result of this very
-// boot and release is stored. A self-test covers two families: affected when either is, fixed only when all tested ones
-// are.
+// boot and release is stored. A self-test covers two families: affected when either is, fixed when one is and the other
+// was not tested, as on a kernel without IPv6.
 func KernelBugs(k node.Kernel) []KernelBug {
 	a, b := kernelversion.ZeroChecksum(k.Info), kernelversion.OffloadedChecksum(k.Info)
 	bugs := []KernelBug{
@@ -138,20 +138,13 @@ func KernelBugs(k node.Kernel) []KernelBug {
 		return bugs
 	}
 	for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
-		bug := KernelBug{Variant: v, Evidence: FromSelfTest}
+		bug := KernelBug{v, kernelversion.Unknown, FromSelfTest, "it did not test this"}
 		for _, r := range t.Results {
-			if r.Variant != v {
-				continue
-			}
-			switch {
-			case bug.Verdict == "", r.Verdict == kernelversion.Affected, r.Verdict != kernelversion.Fixed &&
-				bug.Verdict == kernelversion.Fixed:
+			if r.Variant == v && (r.Verdict == kernelversion.Affected || bug.Verdict == kernelversion.Unknown) {
 				bug.Verdict, bug.Reason = r.Verdict, r.Reason
 			}
 		}
-		if bug.Verdict != "" {
-			bugs = append(bugs, bug)
-		}
+		bugs = append(bugs, bug)
 	}
 	return bugs
 }
