@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -42,12 +40,12 @@ func addCheck(app *kingpin.Application, s *sources, commands map[string]command)
 	cmd.Flag("from", "Judge an observation saved with --output=json instead of this node; - for standard input.").PlaceHolder("FILE").StringVar(&c.from)
 	cmd.Flag("probe", "Ask the path to other nodes as well, which sends a few small packets (see the command probe).").BoolVar(&c.probe)
 	c.path.addFlags(cmd)
-	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) { return check(c, s) }
+	commands[cmd.FullCommand()] = func(ctx context.Context, _ *slog.Logger) (int, error) { return check(ctx, c, s) }
 }
 
 // check prints the report and returns the exit status that its verdict stands for. An error on the way is "could not tell".
-func check(c *checkConfig, s *sources) (int, error) {
-	look, err := c.look(s)
+func check(ctx context.Context, c *checkConfig, s *sources) (int, error) {
+	look, err := c.look(ctx, s)
 	if err != nil {
 		if c.output == "nagios" { // which shows standard output alone
 			_ = report.NagiosError(os.Stdout, err) // the error itself is told below
@@ -69,7 +67,7 @@ func check(c *checkConfig, s *sources) (int, error) {
 	return d.State.ExitStatus(), nil
 }
 
-func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
+func (c *checkConfig) look(ctx context.Context, s *sources) (diagnosis.Look, error) {
 	if c.from != "" {
 		return c.saved()
 	}
@@ -81,14 +79,7 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 	if err != nil {
 		return diagnosis.Look{}, err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	once := func() *exporter.Observation {
-		ctx, cancel := context.WithTimeout(ctx, observeTimeout)
-		defer cancel()
-		return set.observer.Observe(ctx)
-	}
-	first := once().Node
+	first := set.observe(ctx, observeTimeout).Node
 	var path *node.Path
 	if c.probe {
 		if path, err = c.path.ask(ctx, first); err != nil {
@@ -107,7 +98,7 @@ func (c *checkConfig) look(s *sources) (diagnosis.Look, error) {
 	case <-ctx.Done():
 		return diagnosis.Look{}, fmt.Errorf("interrupted")
 	}
-	now := once().Node
+	now := set.observe(ctx, observeTimeout).Node
 	now.Earlier = nil // first has it all
 	if path != nil {
 		now.Path = path

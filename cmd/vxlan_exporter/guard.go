@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -31,9 +29,7 @@ func addGuard(app *kingpin.Application, s *sources, commands map[string]command)
 		"exposed. Repeatable.").StringsVar(&c.Devices)
 	cmd.Flag("dry-run", "Log what would be done, and do nothing.").BoolVar(&c.DryRun)
 	cmd.Flag("restore", "Turn the feature on again at the end, where the guard turned it off.").BoolVar(&c.Restore)
-	commands[cmd.FullCommand()] = func(logger *slog.Logger) (int, error) {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
+	commands[cmd.FullCommand()] = func(ctx context.Context, logger *slog.Logger) (int, error) {
 		s.NATRulesMinInterval = min(s.NATRulesMinInterval, guardRulesInterval)
 		set, err := s.build(logger)
 		if err != nil {
@@ -42,9 +38,7 @@ func addGuard(app *kingpin.Application, s *sources, commands map[string]command)
 		c.Logger = logger
 		c.Ready = func() { notify(logger, daemon.SdNotifyReady) }
 		c.Exposed = func(ctx context.Context) ([]string, error) {
-			ctx, cancel := context.WithTimeout(ctx, guardObserveTimeout)
-			defer cancel()
-			n := set.observer.Observe(ctx).Node
+			n := set.observe(ctx, guardObserveTimeout).Node
 			if r := n.Results["device"]; !r.Succeeded() {
 				return nil, fmt.Errorf("which devices are exposed: %s", r.Error)
 			}

@@ -4,11 +4,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
@@ -16,8 +19,8 @@ import (
 	"github.com/prometheus/common/version"
 )
 
-// command runs one command and returns the exit status.
-type command func(*slog.Logger) (int, error)
+// command runs one command until it is done or interrupted, and returns the exit status.
+type command func(context.Context, *slog.Logger) (int, error)
 
 const programName = "vxlan_exporter"
 
@@ -46,7 +49,9 @@ func run(args []string) int {
 	if err != nil {
 		return fail(fmt.Errorf("%w (try --help)", err))
 	}
-	status, err := commands[name](promslog.New(&logging))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	status, err := commands[name](ctx, promslog.New(&logging))
 	if err != nil {
 		return fail(err)
 	}

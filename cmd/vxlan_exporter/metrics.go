@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,11 +23,13 @@ func addMetrics(app *kingpin.Application, s *sources, commands map[string]comman
 		"What is counted since an exporter started is not among them.")
 	file := cmd.Flag("output", "Write this file instead of standard output: as a whole, and renamed into its place.").
 		PlaceHolder("FILE").String()
-	commands[cmd.FullCommand()] = func(logger *slog.Logger) (int, error) { return 0, metrics(*file, s, logger) }
+	commands[cmd.FullCommand()] = func(ctx context.Context, logger *slog.Logger) (int, error) {
+		return 0, metrics(ctx, *file, s, logger)
+	}
 }
 
 // metrics writes what a scrape would serve of one observation. Collectors that fail say so there and in the log.
-func metrics(file string, s *sources, logger *slog.Logger) error {
+func metrics(ctx context.Context, file string, s *sources, logger *slog.Logger) error {
 	if *s.enabled["wire"] || *s.enabled["path"] {
 		return errors.New("--collector.wire, --collector.path: these work all the time, so they need an exporter that serves")
 	}
@@ -37,11 +37,7 @@ func metrics(file string, s *sources, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
-	defer cancel()
-	seen := set.observer.Observe(ctx)
+	seen := set.observe(ctx, observeTimeout)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(versioncollector.NewCollector(programName))
 	all := set.observer.Collectors()

@@ -7,10 +7,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -48,8 +46,8 @@ func addProbe(app *kingpin.Application, s *sources, commands map[string]command)
 	c := &probeConfig{}
 	c.addFlags(cmd)
 	output := cmd.Flag("output", "text for a person, or json.").Default("text").Enum("text", "json")
-	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) {
-		n, err := c.run(s)
+	commands[cmd.FullCommand()] = func(ctx context.Context, _ *slog.Logger) (int, error) {
+		n, err := c.run(ctx, s)
 		if err != nil {
 			return 0, &exitError{err, diagnosis.Unknown.ExitStatus()}
 		}
@@ -78,24 +76,17 @@ func probeStatus(s node.PathState) int {
 }
 
 // run observes the node, asks, and observes it again: flows that are NATed now were made by the probe too.
-func (c *probeConfig) run(s *sources) (*node.Node, error) {
+func (c *probeConfig) run(ctx context.Context, s *sources) (*node.Node, error) {
 	s.ConntrackMinInterval = 0
 	set, err := s.build(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	once := func() *node.Node {
-		ctx, cancel := context.WithTimeout(ctx, observeTimeout)
-		defer cancel()
-		return set.observer.Observe(ctx).Node
-	}
-	path, err := c.ask(ctx, once())
+	path, err := c.ask(ctx, set.observe(ctx, observeTimeout).Node)
 	if err != nil {
 		return nil, err
 	}
-	n := once()
+	n := set.observe(ctx, observeTimeout).Node
 	n.Path = path
 	return n, nil
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
 
@@ -22,8 +20,8 @@ func addSelfTest(app *kingpin.Application, s *sources, commands map[string]comma
 	write := cmd.Flag("write", "Store the result for the exporter (see --selftest.file).").PlaceHolder("FILE").String()
 	exitZero := cmd.Flag("exit-zero", "Exit with 0 whatever comes of it, as for an init container: what fails is told "+
 		"all the same.").Bool()
-	commands[cmd.FullCommand()] = func(*slog.Logger) (int, error) {
-		status, err := selfTest(*output, *write, s.Proc)
+	commands[cmd.FullCommand()] = func(ctx context.Context, _ *slog.Logger) (int, error) {
+		status, err := selfTest(ctx, *output, *write, s.Proc)
 		if *exitZero {
 			if err != nil {
 				fail(err)
@@ -34,9 +32,7 @@ func addSelfTest(app *kingpin.Application, s *sources, commands map[string]comma
 	}
 }
 
-func selfTest(output, write, proc string) (int, error) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+func selfTest(ctx context.Context, output, write, proc string) (int, error) {
 	result, err := selftest.Run(ctx, selftest.Options{Proc: proc})
 	if err != nil {
 		return 0, err

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -71,7 +70,9 @@ func addServe(app *kingpin.Application, s *sources, commands map[string]command)
 		Default("500ms").DurationVar(&c.timeoutOffset)
 	cmd.Flag("web.enable-pprof", "Serve /debug/pprof/ to whoever can scrape.").BoolVar(&c.pprof)
 	cmd.Flag("runtime.gomaxprocs", "CPUs that the exporter may use at once (GOMAXPROCS).").Default("1").IntVar(&c.maxProcs)
-	commands[cmd.FullCommand()] = func(logger *slog.Logger) (int, error) { return 0, serve(c, s, logger) }
+	commands[cmd.FullCommand()] = func(ctx context.Context, logger *slog.Logger) (int, error) {
+		return 0, serve(ctx, c, s, logger)
+	}
 }
 
 func (c *serveConfig) validate() error {
@@ -105,7 +106,7 @@ func activated() bool {
 }
 
 // serve runs the exporter until it is told to end.
-func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
+func serve(ctx context.Context, c *serveConfig, s *sources, logger *slog.Logger) error {
 	// Before the files that flags name are read: what cannot be read without capabilities is then known at once, not at
 	// some handshake.
 	gaveUp := giveUp(s.needs() | listening(*c.web.WebListenAddresses))
@@ -123,8 +124,6 @@ func serve(c *serveConfig, s *sources, logger *slog.Logger) error {
 		runtime.MemProfileRate = 0 // a profile that nobody can ask for costs 1 MB
 	}
 
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	set, err := s.build(logger)
 	if err != nil {
 		return err

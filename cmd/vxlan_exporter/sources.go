@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 
@@ -66,6 +67,13 @@ func addSourceFlags(app *kingpin.Application) *sources {
 type built struct {
 	observer   *exporter.Observer
 	background []func(context.Context) // to run as long as the exporter serves
+}
+
+// observe makes one observation within a time.
+func (b *built) observe(ctx context.Context, limit time.Duration) *exporter.Observation {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return b.observer.Observe(ctx)
 }
 
 // build makes the collectors. Errors name the flag that is wrong.
