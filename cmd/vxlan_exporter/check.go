@@ -36,7 +36,7 @@ func addCheck(app *kingpin.Application, s *sources, commands map[string]command)
 	c := &checkConfig{}
 	cmd.Flag("output", "text for a person, json to judge elsewhere (see --from), nagios for a plugin's one line with performance data.").
 		Default("text").EnumVar(&c.output, "text", "json", "nagios")
-	cmd.Flag("interval", "Interval between two readings of the counters; 0s reads once, without rates.").Default("5s").DurationVar(&c.interval)
+	cmd.Flag("interval", "Interval between two observations; 0s makes one, without rates.").Default("5s").DurationVar(&c.interval)
 	cmd.Flag("from", "Judge an observation saved with --output=json instead of this node; - for standard input.").PlaceHolder("FILE").StringVar(&c.from)
 	cmd.Flag("probe", "Ask the path to other nodes as well, which sends a few small packets (see the command probe).").BoolVar(&c.probe)
 	c.path.addFlags(cmd)
@@ -45,21 +45,21 @@ func addCheck(app *kingpin.Application, s *sources, commands map[string]command)
 
 // check prints the report and returns the exit status that its verdict stands for. An error on the way is "could not tell".
 func check(ctx context.Context, c *checkConfig, s *sources) (int, error) {
-	look, err := c.look(ctx, s)
+	n, err := c.observe(ctx, s)
 	if err != nil {
 		if c.output == "nagios" { // which shows standard output alone
 			_ = report.NagiosError(os.Stdout, err) // the error itself is told below
 		}
 		return 0, &exitError{err, diagnosis.Unknown.ExitStatus()}
 	}
-	d := diagnosis.Judge(look)
+	d := diagnosis.Judge(n)
 	switch c.output {
 	case "json":
-		err = report.JSON(os.Stdout, look, d)
+		err = report.JSON(os.Stdout, n, d)
 	case "nagios":
-		err = report.Nagios(os.Stdout, look, d)
+		err = report.Nagios(os.Stdout, n, d)
 	default:
-		err = report.Text(os.Stdout, look, d, report.TextOptions{Color: color(os.Stdout)})
+		err = report.Text(os.Stdout, n, d, report.TextOptions{Color: color(os.Stdout)})
 	}
 	if err != nil {
 		return 0, &exitError{fmt.Errorf("write the report: %w", err), diagnosis.Unknown.ExitStatus()}
@@ -67,27 +67,27 @@ func check(ctx context.Context, c *checkConfig, s *sources) (int, error) {
 	return d.State.ExitStatus(), nil
 }
 
-func (c *checkConfig) look(ctx context.Context, s *sources) (diagnosis.Look, error) {
+func (c *checkConfig) observe(ctx context.Context, s *sources) (*node.Node, error) {
 	if c.from != "" {
 		return c.saved()
 	}
 	if c.interval < 0 {
-		return diagnosis.Look{}, fmt.Errorf("--interval=%s: must not be negative", c.interval)
+		return nil, fmt.Errorf("--interval=%s: must not be negative", c.interval)
 	}
 	s.ConntrackMinInterval = 0                         // both observations scan
 	set, err := s.build(slog.New(slog.DiscardHandler)) // the report itself says what could not be read
 	if err != nil {
-		return diagnosis.Look{}, err
+		return nil, err
 	}
 	first := set.observe(ctx, observeTimeout).Node
 	var path *node.Path
 	if c.probe {
 		if path, err = c.path.ask(ctx, first); err != nil {
-			return diagnosis.Look{}, err
+			return nil, err
 		}
 	}
 	if c.interval == 0 && !c.probe {
-		return diagnosis.Look{Now: first}, nil
+		return first, nil
 	}
 	if terminal(os.Stderr) {
 		fmt.Fprintf(os.Stderr, "Reading the counters twice, %s apart ...\r", c.interval)
@@ -96,31 +96,31 @@ func (c *checkConfig) look(ctx context.Context, s *sources) (diagnosis.Look, err
 	select {
 	case <-time.After(c.interval):
 	case <-ctx.Done():
-		return diagnosis.Look{}, fmt.Errorf("interrupted")
+		return nil, fmt.Errorf("interrupted")
 	}
 	now := set.observe(ctx, observeTimeout).Node
-	now.Earlier = nil // first has it all
 	if path != nil {
 		now.Path = path
 	}
-	return diagnosis.Look{Before: first, Now: now}, nil
+	now.Earlier = first
+	return now, nil
 }
 
-func (c *checkConfig) saved() (diagnosis.Look, error) {
+func (c *checkConfig) saved() (*node.Node, error) {
 	var r io.Reader = os.Stdin
 	if c.from != "-" {
 		f, err := os.Open(c.from)
 		if err != nil {
-			return diagnosis.Look{}, fmt.Errorf("--from: %w", err)
+			return nil, fmt.Errorf("--from: %w", err)
 		}
 		defer f.Close()
 		r = f
 	}
-	look, err := diagnosis.ReadLook(r)
+	n, err := diagnosis.ReadSaved(r)
 	if err != nil {
-		return look, fmt.Errorf("--from=%s: %w", c.from, err)
+		return nil, fmt.Errorf("--from=%s: %w", c.from, err)
 	}
-	return look, nil
+	return n, nil
 }
 
 // color follows no-color.org and leaves dumb terminals and files alone.
@@ -136,7 +136,6 @@ func terminal(f *os.File) bool {
 // page renders the same report for the browser.
 func page(metricsPath string, logger *slog.Logger) exporter.PageFunc {
 	return func(w http.ResponseWriter, seen *exporter.Observation) {
-		look := diagnosis.Look{Before: seen.Node.Earlier, Now: seen.Node}
 		h := w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", report.ContentSecurityPolicy)
@@ -144,7 +143,7 @@ func page(metricsPath string, logger *slog.Logger) exporter.PageFunc {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
 		// Relative, so that the page works behind a proxy that adds a prefix.
-		err := report.HTML(w, look, diagnosis.Judge(look), report.PageOptions{MetricsPath: metricsPath[1:], Version: version.Version})
+		err := report.HTML(w, seen.Node, diagnosis.Judge(seen.Node), report.PageOptions{MetricsPath: metricsPath[1:], Version: version.Version})
 		if err != nil {
 			logger.Error("status page cannot be written", "err", err)
 		}

@@ -390,17 +390,18 @@ func all(changes ...change) change {
 	}
 }
 
-// once is a single look.
-func once(changes ...change) Look { return Look{Now: ordinary(changes...)} }
+// once is a single observation.
+func once(changes ...change) *node.Node { return ordinary(changes...) }
 
-// twice is two looks 5 s apart: the node is the same in both but for what rose.
-func twice(setting change, rises ...change) Look {
+// twice is two observations 5 s apart: the node is the same in both but for what rose.
+func twice(setting change, rises ...change) *node.Node {
 	before, now := ordinary(setting), ordinary(setting)
 	for _, c := range rises {
 		c(now)
 	}
 	now.Time = now.Time.Add(5 * time.Second)
-	return Look{Before: before, Now: now}
+	now.Earlier = before
+	return now
 }
 
 func nothing(*node.Node) {}

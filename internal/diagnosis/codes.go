@@ -43,7 +43,7 @@ const (
 	CodeVXLANErrorsLikely Code = "vxlan_checksum_errors_likely"
 	CodeErrorsUnclear     Code = "udp_checksum_errors_unclear" // bad checksums rise and nothing tells whose
 	CodeErrorsElsewhere   Code = "udp_checksum_errors_elsewhere"
-	CodeErrorsEarlier     Code = "udp_checksum_errors_earlier" // a total, and no rise seen in this look
+	CodeErrorsEarlier     Code = "udp_checksum_errors_earlier" // a total, and no rise seen now
 	CodeInvalidOnly       Code = "conntrack_invalid_only"      // invalid rises while InCsumErrors stands still
 	CodeInnerTCP          Code = "inner_tcp_checksum_errors"
 	CodeTCPErrors         Code = "tcp_checksum_errors" // no VXLAN here
@@ -65,13 +65,13 @@ const (
 	CodePathUnknown      Code = "path_unknown"      // nothing was answered, or no verdict can be had of the answers
 )
 
-// The look itself.
+// The observation itself.
 const (
-	CodeReadingMissing Code = "reading_missing"      // a reading failed, and what is lost by it
-	CodeStaleScan      Code = "conntrack_stale"      // the flows are those of an earlier scan
-	CodeCounterReset   Code = "counter_reset"        // a counter fell between the two looks
-	CodeNotComparable  Code = "looks_not_comparable" // the two looks are not of one boot of one node, or not in order
-	CodeOneLook        Code = "one_look"             // no second look: no rates
+	CodeResultMissing  Code = "result_missing"              // a collector got no answer, and what is lost by it
+	CodeStaleScan      Code = "conntrack_stale"             // the flows are those of an earlier scan
+	CodeCounterReset   Code = "counter_reset"               // a counter fell between two observations
+	CodeNotComparable  Code = "observations_not_comparable" // the two are not of one boot of one node, or not in order
+	CodeOneObservation Code = "one_observation"             // no second one: no rates
 )
 
 // Codes lists every code, in the order of the documentation.
@@ -85,6 +85,6 @@ func Codes() []Code {
 		CodeInnerTCP,
 		CodeTCPErrors, CodeTunnelOffload, CodeNoErrors, CodeWireBad, CodeWireEarlier,
 		CodePathNAT, CodePathOffload, CodePathMTU, CodePathOK, CodePathRefutes, CodePathContradicted, CodePathUnknown,
-		CodeReadingMissing, CodeStaleScan, CodeCounterReset, CodeNotComparable, CodeOneLook,
+		CodeResultMissing, CodeStaleScan, CodeCounterReset, CodeNotComparable, CodeOneObservation,
 	}
 }

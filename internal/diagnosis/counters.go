@@ -3,20 +3,21 @@ package diagnosis
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
 )
 
-// Counter is one of the kernel's counters as the two looks saw it.
+// Counter is one of the kernel's counters as two observations have it.
 type Counter struct {
 	Name      string  // the kernel's own name
 	Detail    string  // family or port; empty when the counter has none
 	Total     *uint64 // nil: this kernel has no such counter, or it could not be read
-	Delta     *uint64 // rise between the looks; nil when it has none, and Note says why
-	PerSecond float64 // Delta over the time between the looks
+	Delta     *uint64 // rise between them; nil when it has none, and Note says why
+	PerSecond float64 // Delta over the time between them
 	Note      string
-	Reset     bool // it fell between the looks
+	Reset     bool // it fell between them
 
 	key string
 }
@@ -63,24 +64,21 @@ const (
 	keyDrops      = "drops"
 )
 
-// Counters lists the counters of a look with their rises, in the order of the report.
-func Counters(l Look) []Counter {
-	if l.Now == nil {
-		return nil
-	}
-	span, why, ok := l.Interval()
+// Counters lists the counters of an observation with their rises, in the order of the report.
+func Counters(n *node.Node) []Counter {
+	span, why, ok := Interval(n)
 	add := func(list []Counter, c Counter, get func(*node.Node) *uint64) []Counter {
-		c.Total = get(l.Now)
+		c.Total = get(n)
 		switch {
 		case c.Total == nil:
 			c.Note = "this kernel does not say, or it was not read"
 		case !ok:
 			c.Note = why
 		default:
-			before := get(l.Before)
+			before := get(n.Earlier)
 			switch {
 			case before == nil:
-				c.Note = "the first look has no value"
+				c.Note = "the first observation has no value"
 			case *c.Total < *before:
 				c.Note, c.Reset = "it fell from "+strconv.FormatUint(*before, 10)+": it was reset or wrapped", true
 			default:
@@ -108,7 +106,7 @@ func Counters(l Look) []Counter {
 		func(n *node.Node) *uint64 { return n.Host.TCPSynRetrans })
 	list = add(list, Counter{Name: "TCPTimeouts"}, func(n *node.Node) *uint64 { return n.Host.TCPTimeouts })
 	list = add(list, Counter{Name: "TcpTimeoutRehash"}, func(n *node.Node) *uint64 { return n.Host.TCPTimeoutRehash })
-	return append(list, socketCounters(l, why, ok)...)
+	return append(list, socketCounters(n, span, why, ok)...)
 }
 
 func udp(n *node.Node, family string) procnet.UDPCounters {
@@ -120,21 +118,20 @@ func udp(n *node.Node, family string) procnet.UDPCounters {
 
 // socketCounters are the drops of the kernel's VXLAN sockets. A socket with a new inode is a new socket: its drops
 // began at 0.
-func socketCounters(l Look, why string, ok bool) []Counter {
+func socketCounters(n *node.Node, span time.Duration, why string, ok bool) []Counter {
 	type identity struct {
 		portKey
 		inode uint64
 	}
 	before, had := map[identity]procnet.Socket{}, map[portKey]bool{}
 	if ok {
-		for _, s := range l.Before.Sockets {
+		for _, s := range n.Earlier.Sockets {
 			k := portKey{s.Family, s.Port}
 			before[identity{k, s.Inode}], had[k] = s, true
 		}
 	}
-	span, _, _ := l.Interval()
-	list := make([]Counter, 0, len(l.Now.Sockets))
-	for _, s := range l.Now.Sockets {
+	list := make([]Counter, 0, len(n.Sockets))
+	for _, s := range n.Sockets {
 		c := Counter{
 			Name: "VXLAN socket drops", Detail: s.Family + " port " + strconv.Itoa(int(s.Port)), Total: &s.Drops,
 			key: keyDrops + s.Family,
@@ -145,7 +142,7 @@ func socketCounters(l Look, why string, ok bool) []Counter {
 		case !ok:
 			c.Note = why
 		case !same && !had[k]:
-			c.Note = "the socket was not there at the first look"
+			c.Note = "the socket was not there at the first observation"
 		case !same, s.Drops < b.Drops:
 			c.Note, c.Reset = "the socket is a new one: the device went down and up", true
 		default:

@@ -69,7 +69,7 @@ const (
 	InnerChecksum = "inner_checksum" // D: the inner TCP checksum is bad, the outer one fine
 )
 
-// Diagnosis is the judgment on one Look.
+// Diagnosis is the judgment on one observation.
 type Diagnosis struct {
 	State     State      `json:"state"`
 	Headline  string     `json:"headline"`  // one or two sentences that follow the state
@@ -120,13 +120,14 @@ type Remedy struct {
 	Diagnostic   bool     `json:"diagnostic,omitempty"`  // it finds out more and changes nothing
 }
 
-// Judge judges a look at a node. It never panics, whatever the look holds.
-func Judge(l Look) Diagnosis {
-	if l.Now == nil {
+// Judge judges an observation; an earlier one of the same node in it gives the counters rates. It never panics, whatever
+// the observation holds.
+func Judge(n *node.Node) Diagnosis {
+	if n == nil {
 		return Diagnosis{State: Unknown, Headline: "Nothing was observed: there is no node to judge."}
 	}
-	j := newJudge(l)
-	j.readings()
+	j := newJudge(n)
+	j.results()
 	j.senders()
 	j.moved()
 	j.looseFlows()
@@ -143,5 +144,5 @@ func Exposures(n *node.Node) []Exposure {
 	if n == nil {
 		return nil
 	}
-	return newJudge(Look{Now: n}).exposures()
+	return newJudge(n).exposures()
 }

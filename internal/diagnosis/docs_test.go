@@ -37,7 +37,7 @@ func TestCodesAreDocumented(t *testing.T) {
 		}
 	}
 	for _, c := range allCases() {
-		for _, f := range Judge(c.look).Findings {
+		for _, f := range Judge(c.node).Findings {
 			m := severity.FindStringSubmatch(sections[f.Code])
 			if m != nil && !strings.Contains(m[1], string(f.Severity)) {
 				t.Errorf("%s: %s is %s here, documented as %s", c.name, f.Code, f.Severity, m[1])

@@ -23,11 +23,11 @@ func (j *judge) headline() string {
 	if !j.carriesVXLAN() {
 		return "Nothing here sends or receives VXLAN." + tail
 	}
-	if _, _, ok := j.look.Interval(); !ok {
+	if _, _, ok := Interval(j.now); !ok {
 		if slices.ContainsFunc(j.findings, func(f Finding) bool { return f.Code == CodeNoErrors }) {
 			return "No device here can send spoiled checksums, and no bad one has arrived since boot." + tail
 		}
-		return "No device here can send spoiled checksums. One look cannot tell whether bad ones arrive." + tail
+		return "No device here can send spoiled checksums. One observation cannot tell whether bad ones arrive." + tail
 	}
 	return "No device here can send spoiled checksums, and none were seen to arrive as VXLAN." + tail
 }
@@ -97,7 +97,7 @@ func (j *judge) firstOpen() string {
 	}
 	for _, f := range j.findings {
 		switch f.Code {
-		case CodeErrorsUnclear, CodeInnerTCP, CodeFlowsNoDevice, CodeMovedUnknown, CodeReadingMissing:
+		case CodeErrorsUnclear, CodeInnerTCP, CodeFlowsNoDevice, CodeMovedUnknown, CodeResultMissing:
 			return f.Summary
 		}
 	}

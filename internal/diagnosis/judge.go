@@ -12,8 +12,7 @@ import (
 
 // judge holds one judgment while it is made.
 type judge struct {
-	look Look
-	now  *node.Node
+	now *node.Node
 
 	// Indexes: a saved observation may hold a hundred thousand of anything, so nothing is searched once per device.
 	ports    ports
@@ -30,12 +29,11 @@ type judge struct {
 	findings []Finding
 }
 
-func newJudge(l Look) *judge {
-	n := l.Now
+func newJudge(n *node.Node) *judge {
 	j := &judge{
-		look: l, now: n, state: Healthy,
+		now: n, state: Healthy,
 		ports: sortPorts(n), outer: map[sourceKey]natrules.Outer{}, carries: map[string]bool{},
-		counters: Counters(l),
+		counters: Counters(n),
 	}
 	j.marks = map[string]uint32{}
 	for _, r := range n.NATRules.Rulesets {
@@ -79,21 +77,21 @@ func underlayFamilies(d node.Device) []string {
 // carriesVXLAN reports whether outer VXLAN packets are sent or received in this namespace, over any family.
 func (j *judge) carriesVXLAN() bool { return j.carries[node.IPv4] || j.carries[node.IPv6] }
 
-// reading finds a collector's outcome.
-func (j *judge) reading(name string) (node.Result, bool) {
+// result finds how a collector fared.
+func (j *judge) result(name string) (node.Result, bool) {
 	r, ok := j.now.Results[name]
 	return r, ok
 }
 
-// succeeded reports whether a collector looked and its answer can be relied on.
+// succeeded reports whether a collector answered and its answer can be relied on.
 func (j *judge) succeeded(name string) bool {
-	r, ok := j.reading(name)
+	r, ok := j.result(name)
 	return ok && r.Succeeded()
 }
 
-// because says why a reading gave nothing, as the end of a sentence.
+// because says why a collector gave nothing, as the end of a sentence.
 func (j *judge) because(name string) string {
-	r, ok := j.reading(name)
+	r, ok := j.result(name)
 	switch {
 	case !ok:
 		return "not looked at"

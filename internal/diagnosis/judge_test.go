@@ -26,7 +26,7 @@ type want struct {
 
 type testCase struct {
 	name string
-	look Look
+	node *node.Node
 	want want
 }
 
@@ -339,7 +339,7 @@ func trapCases() []testCase {
 			state: Healthy, b: Clear, says: []string{"there are no NAT rules"},
 		}},
 		{"rules not permitted: exposed, and that is why", once(rulesRefused()), want{
-			state: Exposed, b: Exposed, codes: []Code{CodeExposedUnread, CodeReadingMissing}, not: []Code{CodeNATCouldSpoil},
+			state: Exposed, b: Exposed, codes: []Code{CodeExposedUnread, CodeResultMissing}, not: []Code{CodeNATCouldSpoil},
 			types: []string{lookThere, offCommand}, says: []string{
 				"exposed because the NAT rules could not be judged",
 				"needs CAP_NET_ADMIN",
@@ -377,7 +377,7 @@ func trapCases() []testCase {
 		},
 		{
 			"flows refused while the rules guard", once(flowsRefused()),
-			want{state: Healthy, b: Clear, codes: []Code{CodeReadingMissing}},
+			want{state: Healthy, b: Clear, codes: []Code{CodeResultMissing}},
 		},
 		{
 			"flows refused and old rules: exposed, not failing", once(flowsRefused(), oldRules()),
@@ -586,11 +586,11 @@ func trapCases() []testCase {
 			},
 		},
 		{"devices not read", once(noDevices(), reading("device", node.Failed, "rtnetlink: deadline exceeded")), want{
-			state: Unknown, codes: []Code{CodeReadingMissing}, not: []Code{CodeNoDevices},
+			state: Unknown, codes: []Code{CodeResultMissing}, not: []Code{CodeNoDevices},
 			says: []string{"rtnetlink: deadline exceeded"},
 		}},
-		{"an empty observation", Look{Now: &node.Node{}}, want{state: Unknown}},
-		{"no observation", Look{}, want{state: Unknown}},
+		{"an empty observation", &node.Node{}, want{state: Unknown}},
+		{"no observation", nil, want{state: Unknown}},
 		{"a name that is a trap for shells", once(named("a';rm$(x)"), oldRules(), flows(2, 1)), want{
 			state: Failing, types: []string{`ethtool -K 'a'\'';rm$(x)' tx-checksum-ip-generic off`},
 		}},
@@ -634,13 +634,13 @@ func receiverCases() []testCase {
 		{
 			"INVALID may be dropped in INPUT, and who calls what invalid could not be read", twice(invalidUnread(), csum4(0)),
 			want{
-				state: Unknown, codes: []Code{CodeReadingMissing}, not: []Code{CodeNoErrors},
+				state: Unknown, codes: []Code{CodeResultMissing}, not: []Code{CodeNoErrors},
 				types: []string{"sudo vxlan_exporter check"},
 				says:  []string{"could not be read", "Whether any arrive cannot be told"},
 			},
 		},
 		{"nothing rises, and there is no connection tracking that could drop anything", twice(noConntrack()), want{
-			state: Healthy, codes: []Code{CodeNoErrors}, not: []Code{CodeReadingMissing},
+			state: Healthy, codes: []Code{CodeNoErrors}, not: []Code{CodeResultMissing},
 		}},
 		{"nothing rises", twice(nothing), want{
 			state: Healthy, codes: []Code{CodeNoErrors},
@@ -696,9 +696,9 @@ func receiverCases() []testCase {
 		{"sender and receiver at once", twice(all(oldRules(), flows(8, 2)), csum4(3), invalid(3)), want{
 			state: Failing, b: Active, codes: []Code{CodeNATSpoils, CodeVXLANErrorsLikely},
 		}},
-		{"one look only: totals without rates", once(csum4(40)), want{
-			state: Healthy, codes: []Code{CodeOneLook, CodeErrorsEarlier}, not: []Code{CodeNoErrors, CodeVXLANErrors},
-			says: []string{"One look cannot tell"},
+		{"one observation only: totals without rates", once(csum4(40)), want{
+			state: Healthy, codes: []Code{CodeOneObservation, CodeErrorsEarlier}, not: []Code{CodeNoErrors, CodeVXLANErrors},
+			says: []string{"One observation cannot tell"},
 		}},
 		{"errors in the past, none now", twice(csum4(40)), want{
 			state: Healthy, codes: []Code{CodeErrorsEarlier, CodeNoErrors},
@@ -722,23 +722,23 @@ func receiverCases() []testCase {
 			says: []string{"rebooted"},
 		}},
 		{
-			"looks of two hosts", twice(nothing, csum4(3), func(n *node.Node) { n.Hostname = "other" }),
+			"observations of two hosts", twice(nothing, csum4(3), func(n *node.Node) { n.Hostname = "other" }),
 			want{state: Healthy, codes: []Code{CodeNotComparable}},
 		},
 		{
-			"looks in the wrong order",
-			Look{Before: twice(nothing).Now, Now: ordinary(csum4(1))},
+			"observations in the wrong order",
+			twice(nothing, func(n *node.Node) { n.Time = n.Time.Add(-time.Minute) }),
 			want{state: Healthy, codes: []Code{CodeNotComparable}},
 		},
 		{"the kernel has no such counter", twice(func(n *node.Node) { n.Host.UDP4.InCsumErrors = nil }), want{
-			state: Unknown, codes: []Code{CodeReadingMissing}, says: []string{"does not count bad UDP checksums over ipv4"},
+			state: Unknown, codes: []Code{CodeResultMissing}, says: []string{"does not count bad UDP checksums over ipv4"},
 		}},
 		{
 			"counters not read",
 			twice(all(func(n *node.Node) { n.Host = node.Host{} },
 				reading("host", node.Failed, "/proc/net/snmp: no such file"))),
 			want{
-				state: Unknown, codes: []Code{CodeReadingMissing}, says: []string{"/proc/net/snmp: no such file"},
+				state: Unknown, codes: []Code{CodeResultMissing}, says: []string{"/proc/net/snmp: no such file"},
 			},
 		},
 		{"D: inner TCP checksums bad, outer fine", twice(nothing, tcpCsum(6)), want{
@@ -832,7 +832,7 @@ func TestJudge(t *testing.T) {
 	seen := map[Code]bool{}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			d := Judge(c.look)
+			d := Judge(c.node)
 			for _, f := range d.Findings {
 				seen[f.Code] = true
 			}

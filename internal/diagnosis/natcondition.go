@@ -64,7 +64,7 @@ func (j *judge) outerOf(key portKey, local netip.Addr) (natrules.Outer, bool) {
 func (j *judge) ruleCondition(key portKey, local netip.Addr) natCondition {
 	o, ok := j.outerOf(key, local)
 	if !ok {
-		if r, read := j.reading(readRules); read && r.Status == node.None {
+		if r, read := j.result(readRules); read && r.Status == node.None {
 			return natCondition{
 				condition: condition{no, "there are no NAT rules", Evidence{"NAT rules", "none"}},
 				reason:    natrules.WhyNoRule, change: natrules.NoChange,
@@ -165,7 +165,7 @@ func unreadRulesets(all []natrules.Ruleset) map[string]string {
 // noConntrack reports whether the node is known to have no connection tracking. A /proc with parts hidden looks alike,
 // so the counters must have been read and must not know it either.
 func (j *judge) noConntrack() bool {
-	r, ok := j.reading(readConntrack)
+	r, ok := j.result(readConntrack)
 	return ok && r.Status == node.None && j.now.Host.UDP4.InDatagrams != nil && j.now.Host.ConntrackInvalid == nil
 }
 

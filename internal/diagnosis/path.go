@@ -31,7 +31,7 @@ func Paths(n *node.Node) []PathVerdict {
 	if n == nil {
 		return nil
 	}
-	return newJudge(Look{Now: n}).withRemedies()
+	return newJudge(n).withRemedies()
 }
 
 // PathStates is Paths without remedies.
@@ -39,7 +39,7 @@ func PathStates(n *node.Node) []PathVerdict {
 	if n == nil || n.Path == nil {
 		return nil
 	}
-	return newJudge(Look{Now: n}).paths
+	return newJudge(n).paths
 }
 
 // PathState is the state that counts most of several verdicts.

@@ -30,7 +30,7 @@ func (j *judge) receivers() {
 			j.raise(Unknown)
 			if j.succeeded(readHost) || len(j.now.Results) == 0 {
 				j.add(Finding{
-					Code: CodeReadingMissing, Severity: Warning, Family: family,
+					Code: CodeResultMissing, Severity: Warning, Family: family,
 					Summary: "This kernel does not count bad UDP checksums over " + family +
 						", or it could not be read: whether any arrive cannot be told.",
 				})
@@ -39,11 +39,11 @@ func (j *judge) receivers() {
 			quiet = quiet && c.still()
 			j.add(Finding{
 				Code: CodeErrorsEarlier, Severity: Info, Family: family,
-				Summary: "Bad UDP checksums have arrived since boot, but none were seen to arrive in this look. A stalled " +
-					"connection sends one every 1 to 32 s, so a longer look may show them.",
+				Summary: "Bad UDP checksums have arrived since boot, but none were seen to arrive now. A stalled " +
+					"connection sends one every 1 to 32 s, so a longer interval may show them.",
 				Evidence: []Evidence{c.evidence()},
 				Remedies: []Remedy{{
-					Title: "Look for longer", Commands: []string{"vxlan_exporter check --interval=60s"},
+					Title: "Observe for longer", Commands: []string{"vxlan_exporter check --interval=60s"},
 					Effect: "long enough for every retransmit but the last", Cost: "none", Diagnostic: true,
 				}},
 			})
@@ -56,7 +56,7 @@ func (j *judge) receivers() {
 		j.invalidOnly(inv)
 	case inv.rises():
 		j.add(Finding{
-			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two looks. Connection " +
+			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two observations. Connection " +
 				"tracking called " +
 				count(inv.delta(), "packet") + " invalid, as kernels before 4.20 do with IPv6's neighbor discovery, so that " +
 				"alone says nothing.",
@@ -64,7 +64,7 @@ func (j *judge) receivers() {
 	case inv.Total == nil && !j.noConntrack():
 		j.raise(Unknown)
 		j.add(Finding{
-			Code: CodeReadingMissing, Severity: Warning,
+			Code: CodeResultMissing, Severity: Warning,
 			Summary: "No bad UDP checksum was counted, but what connection tracking calls invalid could not be read: where a " +
 				"firewall drops such packets, as firewalld does, that counter alone shows bad checksums. Whether any arrive " +
 				"cannot be told.",
@@ -76,8 +76,8 @@ func (j *judge) receivers() {
 			}},
 		})
 	default:
-		summary := "No bad UDP checksum arrived between the two looks."
-		if _, _, ok := j.look.Interval(); !ok {
+		summary := "No bad UDP checksum arrived between the two observations."
+		if _, _, ok := Interval(j.now); !ok {
 			summary = "No bad UDP checksum has arrived since boot."
 		}
 		j.add(Finding{Code: CodeNoErrors, Severity: Good, Summary: summary})

@@ -28,7 +28,7 @@ func Senders(n *node.Node) []Sender {
 	if n == nil || n.Conntrack.Scan == nil {
 		return nil
 	}
-	j := newJudge(Look{Now: n})
+	j := newJudge(n)
 	var all []Sender
 	for _, d := range n.Devices {
 		if d.LinkNetns != nil {
@@ -85,7 +85,7 @@ func Receivers(n *node.Node) []Receiver {
 	if n == nil {
 		return nil
 	}
-	j := newJudge(Look{Before: n.Earlier, Now: n})
+	j := newJudge(n)
 	j.receivers()
 	excess := j.invalidExcess()
 	var all []Receiver
@@ -117,7 +117,7 @@ func (j *judge) received(family string) ReceiverState {
 		switch f.Code {
 		case CodeVXLANErrors, CodeVXLANErrorsLikely:
 			return ReceivesVXLAN
-		case CodeErrorsUnclear, CodeReadingMissing:
+		case CodeErrorsUnclear, CodeResultMissing:
 			return ReceivesUnclear
 		case CodeErrorsElsewhere:
 			// Where connection tracking does not count them, the socket would, but not the smallest.
@@ -133,12 +133,12 @@ func (j *judge) received(family string) ReceiverState {
 // invalidExcess is by how many packets the rise of what connection tracking calls invalid is above what is usual: the mean, and three
 // standard deviations of rare events. 0 where bad checksums were counted, which it calls invalid too.
 func (j *judge) invalidExcess() float64 {
-	span, _, ok := j.look.Interval()
+	span, _, ok := Interval(j.now)
 	if !ok || j.counter(keyUDPCsum+node.IPv4).rises() || j.counter(keyUDPCsum+node.IPv6).rises() {
 		return 0
 	}
 	mean := 0.0
-	if usual := j.look.Before.Host.ConntrackInvalidUsual; usual != nil {
+	if usual := j.now.Earlier.Host.ConntrackInvalidUsual; usual != nil {
 		mean = *usual * span.Seconds()
 	}
 	return float64(j.counter(keyInvalid).delta()) - mean - 3*math.Sqrt(mean)

@@ -62,8 +62,8 @@ func TestSenders(t *testing.T) {
 // minutes is an observation and what it is compared with, two minutes apart.
 func minutes(setting change, rises ...change) *node.Node {
 	l := twice(setting, rises...)
-	l.Now.Time, l.Now.Earlier = l.Before.Time.Add(Recent), l.Before
-	return l.Now
+	l.Time = l.Earlier.Time.Add(Recent)
+	return l
 }
 
 // usually gives connection tracking a usual number of invalid packets in two minutes.

@@ -92,7 +92,7 @@ func TestCommandsTakeOddNames(t *testing.T) {
 func allCommands() []string {
 	var list []string
 	for _, c := range allCases() {
-		for _, f := range Judge(c.look).Findings {
+		for _, f := range Judge(c.node).Findings {
 			for _, r := range f.Remedies {
 				for _, command := range slices.Concat(r.Commands, r.Also) {
 					if !slices.Contains(list, command) {

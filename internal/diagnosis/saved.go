@@ -9,7 +9,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Limits on a saved observation. A node with 1,000 VXLAN devices of 60 features each, looked at twice, makes about
+// Limits on a saved observation. A node with 1,000 VXLAN devices of 60 features each, observed twice, makes about
 // 130,000 list elements and 20 MB of JSON.
 const (
 	maxSavedBytes    = 32 << 20
@@ -18,53 +18,64 @@ const (
 	maxSavedDepth    = 32
 )
 
-// saved is the form of a saved observation: a bare one, or one wrapped in the report that check --output json writes.
-type saved struct {
-	Schema      int        `json:"schema"`
-	Before      *node.Node `json:"before"`
-	Now         *node.Node `json:"now"`
-	Observation *Look      `json:"observation,omitempty"`
+// Saved is the form of a saved observation: the earlier one stands beside it.
+type Saved struct {
+	Before *node.Node `json:"before"` // nil: one observation only, so counters have no rates
+	Now    *node.Node `json:"now"`
 }
 
-// Write saves a look as JSON, in the form that ReadLook reads.
-func (l Look) Write(w io.Writer) error {
-	if err := json.NewEncoder(w).Encode(saved{Schema: node.Schema, Before: l.Before, Now: l.Now}); err != nil {
-		return fmt.Errorf("saved observation: %w", err)
+// Save gives an observation the form in which ReadSaved reads it.
+func Save(n *node.Node) Saved {
+	now := *n
+	now.Earlier = nil
+	return Saved{n.Earlier, &now}
+}
+
+// ReadSaved reads a saved observation: a bare one, or one wrapped in the JSON report of the check command. Unknown
+// members are skipped, for a newer program may have written them; another schema, a wrong type, or more than the limits
+// is an error. The bytes may come from anybody.
+func ReadSaved(r io.Reader) (*node.Node, error) {
+	n, err := readSaved(r)
+	if err != nil {
+		return nil, fmt.Errorf("saved observation: %w", err)
 	}
-	return nil
+	return n, nil
 }
 
-// ReadLook reads a saved observation: what Write writes, or the JSON report of the check command. Unknown members are
-// skipped, for a newer program may have written them; another schema, a wrong type, or more than the limits is an
-// error. The bytes may come from anybody.
-func ReadLook(r io.Reader) (Look, error) {
+func readSaved(r io.Reader) (*node.Node, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxSavedBytes+1))
 	if err != nil {
-		return Look{}, fmt.Errorf("saved observation: %w", err)
+		return nil, err
 	}
 	if len(data) > maxSavedBytes {
-		return Look{}, fmt.Errorf("saved observation: larger than %d MiB", maxSavedBytes>>20)
+		return nil, fmt.Errorf("larger than %d MiB", maxSavedBytes>>20)
 	}
 	if err := measure(data); err != nil {
-		return Look{}, fmt.Errorf("saved observation: %w", err)
+		return nil, err
 	}
-	var s saved
+	var s struct {
+		Schema int
+		Saved
+		Observation *Saved
+	}
 	if err := json.Unmarshal(data, &s); err != nil {
-		return Look{}, fmt.Errorf("saved observation: %w (expected what check --output=json writes)", err)
+		return nil, fmt.Errorf("%w (expected what check --output=json writes)", err)
 	}
-	l := Look{Before: s.Before, Now: s.Now}
 	if s.Observation != nil {
-		l = *s.Observation
+		s.Saved = *s.Observation
 	}
 	switch {
 	case s.Schema != node.Schema:
-		return Look{}, fmt.Errorf("saved observation: schema %d, this program reads schema %d", s.Schema, node.Schema)
-	case l.Now == nil:
-		return Look{}, errors.New(`saved observation: there is no "now" in it`)
-	case l.Now.Schema != node.Schema, l.Before != nil && l.Before.Schema != node.Schema:
-		return Look{}, fmt.Errorf("saved observation: the node's schema is not %d", node.Schema)
+		return nil, fmt.Errorf("schema %d, this program reads schema %d", s.Schema, node.Schema)
+	case s.Now == nil:
+		return nil, errors.New(`there is no "now" in it`)
+	case s.Now.Schema != node.Schema, s.Before != nil && s.Before.Schema != node.Schema:
+		return nil, fmt.Errorf("the node's schema is not %d", node.Schema)
 	}
-	return l, nil
+	if s.Before != nil {
+		s.Now.Earlier = s.Before
+	}
+	return s.Now, nil
 }
 
 // measure bounds what a JSON text can make json.Unmarshal allocate: "[null,null,…]" grows 60-fold when its elements are

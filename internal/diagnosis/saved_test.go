@@ -14,47 +14,55 @@ import (
 	"vxlan_exporter/test/fuzz/bound"
 )
 
-func TestSavedLookRoundTrip(t *testing.T) {
+func save(t testing.TB, n *node.Node) []byte {
+	t.Helper()
+	b, err := json.Marshal(struct {
+		Schema int `json:"schema"`
+		Saved
+	}{node.Schema, Save(n)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestSavedRoundTrip(t *testing.T) {
 	for _, c := range allCases() {
-		if c.look.Now == nil || c.look.Now.Schema != node.Schema {
+		if c.node == nil || c.node.Schema != node.Schema {
 			continue
 		}
-		var b bytes.Buffer
-		if err := c.look.Write(&b); err != nil {
-			t.Fatal(err)
-		}
-		got, err := ReadLook(&b)
+		got, err := ReadSaved(bytes.NewReader(save(t, c.node)))
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		if want, have := Judge(c.look), Judge(got); !reflect.DeepEqual(want, have) {
+		if want, have := Judge(c.node), Judge(got); !reflect.DeepEqual(want, have) {
 			t.Errorf("%s: judged %s (%s) once saved, %s (%s) before", c.name, have.State, have.Headline, want.State,
 				want.Headline)
 		}
 	}
 }
 
-func TestReadLookAcceptsReportsAndUnknownMembers(t *testing.T) {
-	look := twice(oldRules(), flows(3, 1))
+func TestReadSavedAcceptsReportsAndUnknownMembers(t *testing.T) {
+	n := twice(oldRules(), flows(3, 1))
 	report, err := json.Marshal(map[string]any{
-		"schema": 1, "diagnosis": Judge(look), "observation": look,
+		"schema": 1, "diagnosis": Judge(n), "observation": Save(n),
 		"added later": []int{1},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadLook(bytes.NewReader(report))
+	got, err := ReadSaved(bytes.NewReader(report))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Before == nil || Judge(got).State != Failing {
+	if got.Earlier == nil || Judge(got).State != Failing {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestReadLookRefuses(t *testing.T) {
+func TestReadSavedRefuses(t *testing.T) {
 	good := `{"schema":1,"now":{"schema":1}}`
-	if _, err := ReadLook(strings.NewReader(good)); err != nil {
+	if _, err := ReadSaved(strings.NewReader(good)); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
@@ -76,7 +84,7 @@ func TestReadLookRefuses(t *testing.T) {
 		"a flood of {}":   `{"schema":1,"now":{"schema":1,"devices":[` + strings.Repeat("{},", 1<<19) + `{}]}}`,
 		"too large":       `{"schema":1,"now":{"schema":1,"hostname":"` + strings.Repeat("a", maxSavedBytes) + `"}}`,
 	} {
-		if got, err := ReadLook(strings.NewReader(text)); err == nil ||
+		if got, err := ReadSaved(strings.NewReader(text)); err == nil ||
 			!strings.HasPrefix(err.Error(), "saved observation: ") {
 			t.Errorf("%s: %+v, error %v", name, got, err)
 		}
@@ -84,7 +92,7 @@ func TestReadLookRefuses(t *testing.T) {
 }
 
 // The largest node that the limits are made for still fits, and judging it takes no time worth mentioning.
-func TestReadLookOfALargeNode(t *testing.T) {
+func TestReadSavedOfALargeNode(t *testing.T) {
 	n := ordinary(oldRules(), flows(9000, 2))
 	d := n.Devices[0]
 	for len(d.Features) < 60 {
@@ -94,11 +102,8 @@ func TestReadLookOfALargeNode(t *testing.T) {
 	for range 1000 {
 		n.Devices = append(n.Devices, d)
 	}
-	var b bytes.Buffer
-	if err := (Look{Before: n, Now: n}).Write(&b); err != nil {
-		t.Fatal(err)
-	}
-	l, err := ReadLook(&b)
+	n.Earlier = new(*n)
+	l, err := ReadSaved(bytes.NewReader(save(t, n)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,11 +114,11 @@ func TestReadLookOfALargeNode(t *testing.T) {
 
 // What passes the limits cannot make the reader use unbounded memory: the worst list of the dearest element stays below
 // 256 MiB.
-func TestReadLookMemory(t *testing.T) {
+func TestReadSavedMemory(t *testing.T) {
 	flood := []byte(`{"schema":1,"now":{"schema":1,"devices":[` + strings.Repeat("null,", maxSavedElements-10) + `null]}}`)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	l, err := ReadLook(bytes.NewReader(flood))
+	l, err := ReadSaved(bytes.NewReader(flood))
 	runtime.ReadMemStats(&after)
 	if err != nil {
 		t.Fatal(err)
@@ -121,21 +126,17 @@ func TestReadLookMemory(t *testing.T) {
 	if got := after.TotalAlloc - before.TotalAlloc; got > 512<<20 {
 		t.Errorf("allocated %d MiB in all", got>>20)
 	}
-	if len(l.Now.Devices) < maxSavedElements-100 {
-		t.Errorf("%d devices", len(l.Now.Devices))
+	if len(l.Devices) < maxSavedElements-100 {
+		t.Errorf("%d devices", len(l.Devices))
 	}
 }
 
-func FuzzReadLook(f *testing.F) {
+func FuzzReadSaved(f *testing.F) {
 	for i, c := range allCases() {
-		if i%8 != 0 || c.look.Now == nil {
+		if i%8 != 0 || c.node == nil {
 			continue
 		}
-		var b bytes.Buffer
-		if err := c.look.Write(&b); err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b.Bytes())
+		f.Add(save(f, c.node))
 	}
 	if b, err := os.ReadFile("../../cmd/vxlan_exporter/testdata/node.json"); err != nil {
 		f.Fatal(err)
@@ -148,17 +149,17 @@ func FuzzReadLook(f *testing.F) {
 			`{"schema":1,"before":{"schema":1},"now":{"schema":1,"time":"2026-01-01T00:00:00Z",` +
 				`"devices":[{"up":true,"udp_checksum":true}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var l Look
+		var l *node.Node
 		var err error
 		// "[null,null,…]" is the worst: an element of two bytes becomes a struct of a few hundred.
-		bound.Read(t, len(data), 2000, 2<<20, func() { l, err = ReadLook(bytes.NewReader(data)) })
+		bound.Read(t, len(data), 2000, 2<<20, func() { l, err = ReadSaved(bytes.NewReader(data)) })
 		if err != nil {
 			return
 		}
 		var d Diagnosis
 		bound.Read(t, len(data), 10_000, 4<<20, func() { d = Judge(l) })
-		if d.Headline == "" || len(d.Exposures) != 2*len(l.Now.Devices) {
-			t.Errorf("headline %q, %d exposures of %d devices", d.Headline, len(d.Exposures), len(l.Now.Devices))
+		if d.Headline == "" || len(d.Exposures) != 2*len(l.Devices) {
+			t.Errorf("headline %q, %d exposures of %d devices", d.Headline, len(d.Exposures), len(l.Devices))
 		}
 		for _, e := range d.Exposures {
 			if e.Reason == "" || (e.State == Active && d.State != Failing) {
@@ -170,11 +171,7 @@ func FuzzReadLook(f *testing.F) {
 				t.Errorf("%+v", finding)
 			}
 		}
-		var b bytes.Buffer
-		if err := l.Write(&b); err != nil {
-			t.Fatal(err)
-		}
-		again, err := ReadLook(&b)
+		again, err := ReadSaved(bytes.NewReader(save(t, l)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,11 +181,12 @@ func FuzzReadLook(f *testing.F) {
 	})
 }
 
-// The largest lists that ReadLook lets pass are judged.
+// The largest lists that ReadSaved lets pass are judged.
 func TestJudgeOfTheLargestLists(t *testing.T) {
 	const many = 20000
 	n := longLists(many)
-	if got := Judge(Look{Before: n, Now: n}); got.State != Failing || len(got.Exposures) != 2*many {
+	n.Earlier = new(*n)
+	if got := Judge(n); got.State != Failing || len(got.Exposures) != 2*many {
 		t.Errorf("%s, %d exposures", got.State, len(got.Exposures))
 	}
 }

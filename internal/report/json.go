@@ -9,17 +9,17 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// JSON writes the diagnosis with the observation it rests on. diagnosis.ReadLook reads the observation back, so a
+// JSON writes the diagnosis with the observation it rests on. diagnosis.ReadSaved reads the observation back, so a
 // report can be sent to somebody and judged again there.
-func JSON(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis) error {
+func JSON(w io.Writer, n *node.Node, d diagnosis.Diagnosis) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	err := e.Encode(struct {
 		Schema      int                 `json:"schema"`
 		Diagnosis   diagnosis.Diagnosis `json:"diagnosis"`
-		Observation diagnosis.Look      `json:"observation"`
-	}{node.Schema, d, l})
+		Observation diagnosis.Saved     `json:"observation"`
+	}{node.Schema, d, diagnosis.Save(n)})
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}

@@ -10,10 +10,10 @@ import (
 )
 
 func TestJSONIsReadBack(t *testing.T) {
-	for name, look := range looks() {
+	for name, n := range observations() {
 		var b bytes.Buffer
-		want := diagnosis.Judge(look)
-		if err := JSON(&b, look, want); err != nil {
+		want := diagnosis.Judge(n)
+		if err := JSON(&b, n, want); err != nil {
 			t.Fatal(err)
 		}
 		var report struct {
@@ -26,7 +26,7 @@ func TestJSONIsReadBack(t *testing.T) {
 		if report.Schema != 1 || !reflect.DeepEqual(report.Diagnosis, want) {
 			t.Errorf("%s: the report has %+v", name, report)
 		}
-		back, err := diagnosis.ReadLook(&b)
+		back, err := diagnosis.ReadSaved(&b)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -72,16 +72,16 @@ type step struct {
 	devices []string
 }
 
-func newModel(l diagnosis.Look, d diagnosis.Diagnosis) model {
+func newModel(n *node.Node, d diagnosis.Diagnosis) model {
 	m := model{State: d.State, Headline: d.Headline}
-	if l.Now == nil {
+	if n == nil {
 		return m
 	}
-	m.Facts = facts(l)
+	m.Facts = facts(n)
 	m.Findings, m.Omitted = findings(d.Findings)
 	m.Tables = []table{
-		devices(l.Now, d), flows(l.Now), rules(l.Now), wire(l.Now), path(l.Now), kernel(l.Now), counters(l),
-		missing(l.Now),
+		devices(n, d), flows(n), rules(n), wire(n), path(n), kernel(n), counters(n),
+		missing(n),
 	}
 	m.Tables = slices.DeleteFunc(m.Tables, func(t table) bool { return len(t.Rows) == 0 && len(t.Notes) == 0 })
 	var omitted int
@@ -94,10 +94,9 @@ func newModel(l diagnosis.Look, d diagnosis.Diagnosis) model {
 	return m
 }
 
-func facts(l diagnosis.Look) []pair {
-	n := l.Now
+func facts(n *node.Node) []pair {
 	f := []pair{{"node", n.Hostname}, {"time", n.Time.UTC().Format("2006-01-02 15:04:05 UTC")}}
-	if span, _, ok := l.Interval(); ok {
+	if span, _, ok := diagnosis.Interval(n); ok {
 		f = append(f, pair{"observations", "2, " + span.Round(100*time.Millisecond).String() + " apart"})
 	} else {
 		f = append(f, pair{"observations", "1"})
@@ -111,11 +110,11 @@ func facts(l diagnosis.Look) []pair {
 	return f
 }
 
-// findings leaves out what the section on readings shows, and caps what hundreds of devices would repeat.
+// findings leaves out what the section on what was not read shows, and caps what hundreds of devices would repeat.
 func findings(all []diagnosis.Finding) (kept []diagnosis.Finding, omitted []string) {
 	perCode := map[diagnosis.Code]int{}
 	for _, f := range all {
-		if f.Code == diagnosis.CodeReadingMissing && f.Family == "" {
+		if f.Code == diagnosis.CodeResultMissing && f.Family == "" {
 			continue
 		}
 		perCode[f.Code]++

@@ -6,13 +6,14 @@ import (
 	"strings"
 
 	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
 )
 
 // Nagios writes the diagnosis as a plugin of Nagios or Icinga does: one line, with performance data behind the bar
 // (https://www.monitoring-plugins.org/doc/guidelines.html). The exit statuses of the check command are those of
 // plugins.
-func Nagios(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis) error {
-	return nagiosLine(w, d.State, d.Headline, performance(l, d))
+func Nagios(w io.Writer, n *node.Node, d diagnosis.Diagnosis) error {
+	return nagiosLine(w, d.State, d.Headline, performance(n, d))
 }
 
 // NagiosError writes why there is no diagnosis.
@@ -32,8 +33,7 @@ func nagiosLine(w io.Writer, s diagnosis.State, text, performance string) error 
 }
 
 // performance is "label=value" of what was read: nothing stands for what was not. c is for a counter.
-func performance(l diagnosis.Look, d diagnosis.Diagnosis) string {
-	n := l.Now
+func performance(n *node.Node, d diagnosis.Diagnosis) string {
 	if n == nil {
 		return ""
 	}

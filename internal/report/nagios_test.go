@@ -14,9 +14,9 @@ import (
 func TestNagiosIsOneLine(t *testing.T) {
 	words := map[string]string{"healthy": "OK", "exposed": "WARNING", "failing": "CRITICAL", "unknown": "UNKNOWN"}
 	form := regexp.MustCompile(`^VXLAN (OK|WARNING|CRITICAL|UNKNOWN): [^|\n]+( \|( [a-z_]+=\d+(c|;;;\d+(;\d+)?)?)+)?\n$`)
-	for name, look := range looks() {
+	for name, n := range observations() {
 		var b strings.Builder
-		if err := Nagios(&b, look, diagnosis.Judge(look)); err != nil {
+		if err := Nagios(&b, n, diagnosis.Judge(n)); err != nil {
 			t.Fatal(err)
 		}
 		if m := form.FindStringSubmatch(b.String()); m == nil || m[1] != words[name] {
@@ -29,7 +29,7 @@ func TestNagiosIsOneLine(t *testing.T) {
 func TestNagiosSaysOnlyWhatWasRead(t *testing.T) {
 	line := func(n *node.Node) string {
 		var b strings.Builder
-		if err := Nagios(&b, diagnosis.Look{Now: n}, diagnosis.Diagnosis{
+		if err := Nagios(&b, n, diagnosis.Diagnosis{
 			State:    diagnosis.Failing,
 			Headline: "a|b\nc\x1b",
 		}); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
 )
 
 //go:embed page.html
@@ -32,7 +33,7 @@ type PageOptions struct {
 
 // HTML writes the report as a page: no script, one style sheet in the page, everything escaped. Serve it with
 // ContentSecurityPolicy. Nothing is written when it cannot be rendered.
-func HTML(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o PageOptions) error {
+func HTML(w io.Writer, n *node.Node, d diagnosis.Diagnosis, o PageOptions) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"clean": clean, "remedy": remedyLines, "tone": stateTone, "icon": icon, "words": stateWords,
 		"css": func() template.CSS { return template.CSS(style) },
@@ -41,15 +42,15 @@ func HTML(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o PageOptions) e
 		return fmt.Errorf("status page: %w", err)
 	}
 	host := ""
-	if l.Now != nil {
-		host = l.Now.Hostname
+	if n != nil {
+		host = n.Hostname
 	}
 	var b bytes.Buffer
 	if err := t.Execute(&b, struct {
 		model
 		PageOptions
 		Host string
-	}{newModel(l, d), o, host}); err != nil {
+	}{newModel(n, d), o, host}); err != nil {
 		return fmt.Errorf("status page: %w", err)
 	}
 	if _, err := b.WriteTo(w); err != nil {

@@ -15,9 +15,10 @@ import (
 	"golang.org/x/net/html"
 
 	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
 )
 
-func pageOf(t *testing.T, l diagnosis.Look, o PageOptions) string {
+func pageOf(t *testing.T, l *node.Node, o PageOptions) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := HTML(&b, l, diagnosis.Judge(l), o); err != nil {
@@ -36,12 +37,12 @@ func TestPages(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	for name, look := range looks() {
-		got := pageOf(t, look, options())
+	for name, n := range observations() {
+		got := pageOf(t, n, options())
 		if err := os.WriteFile(filepath.Join(dir, name+".html"), []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		d := diagnosis.Judge(look)
+		d := diagnosis.Judge(n)
 		text := words(t, got)
 		for _, want := range append([]string{stateWords(d.State), d.Headline, "worker-3", "Udp InCsumErrors"},
 			commands(d)...) {
@@ -88,7 +89,7 @@ func words(t *testing.T, page string) string {
 }
 
 func TestPolicyAllowsTheStyle(t *testing.T) {
-	got := pageOf(t, looks()["failing"], options())
+	got := pageOf(t, observations()["failing"], options())
 	m := regexp.MustCompile(`(?s)<style>(.*)</style>`).FindStringSubmatch(got)
 	if m == nil {
 		t.Fatal("no style")
@@ -122,7 +123,7 @@ func TestPageEscapes(t *testing.T) {
 			}
 		}
 	}
-	if got := pageOf(t, looks()["healthy"], PageOptions{
+	if got := pageOf(t, observations()["healthy"], PageOptions{
 		MetricsPath: "javascript:alert(1)", DocsURL: "javascript:alert(1)",
 		Version: "<b>",
 	}); strings.Contains(got, `"javascript:`) || strings.Contains(got, "<b>") {
@@ -151,13 +152,13 @@ func shape(t *testing.T, page string) string {
 }
 
 func TestPageOfNothing(t *testing.T) {
-	if got := pageOf(t, diagnosis.Look{}, PageOptions{}); !strings.Contains(got, "Nothing was observed") {
+	if got := pageOf(t, nil, PageOptions{}); !strings.Contains(got, "Nothing was observed") {
 		t.Errorf("the page says %q", words(t, got))
 	}
 }
 
 func BenchmarkPage(b *testing.B) {
-	l := looks()["failing"]
+	l := observations()["failing"]
 	d := diagnosis.Judge(l)
 	for b.Loop() {
 		if err := HTML(io.Discard, l, d, options()); err != nil {

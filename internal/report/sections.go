@@ -139,7 +139,7 @@ func flows(n *node.Node) table {
 	return t
 }
 
-// outcome says in a few words how a reading went.
+// outcome says in a few words how a collector fared.
 func outcome(n *node.Node, name string) string {
 	r, ok := n.Results[name]
 	switch {
@@ -253,16 +253,16 @@ func letter(variant string) string {
 	return "B"
 }
 
-func counters(l diagnosis.Look) table {
+func counters(n *node.Node) table {
 	t := table{ID: "counters", Title: "Counters"}
-	span, why, ok := l.Interval()
+	span, why, ok := diagnosis.Interval(n)
 	t.Columns = []column{{Name: "counter"}, {"total", true}}
 	if ok {
 		t.Columns = append(t.Columns, column{"rise", true}, column{"per second", true})
 	} else {
 		t.Notes = append(t.Notes, pair{"", "no rates: " + why})
 	}
-	for _, c := range diagnosis.Counters(l) {
+	for _, c := range diagnosis.Counters(n) {
 		total := cell{"not known", faint}
 		if c.Total != nil {
 			total = cell{Text: number(*c.Total)}

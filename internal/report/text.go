@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"vxlan_exporter/internal/diagnosis"
+	"vxlan_exporter/internal/node"
 )
 
 // TextOptions say how the text report is to look.
@@ -17,14 +18,14 @@ type TextOptions struct {
 
 // Text writes the report for a terminal. No line is longer than the width, but for a word of a command that has no
 // blank to break at.
-func Text(w io.Writer, l diagnosis.Look, d diagnosis.Diagnosis, o TextOptions) error {
+func Text(w io.Writer, n *node.Node, d diagnosis.Diagnosis, o TextOptions) error {
 	b := bufio.NewWriter(w)
 	t := &text{w: b, color: o.Color, width: o.Width}
 	if t.width == 0 {
 		t.width = 80
 	}
 	t.width = max(t.width, 40)
-	t.report(newModel(l, d))
+	t.report(newModel(n, d))
 	return b.Flush()
 }
 

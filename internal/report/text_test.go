@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files in testdata")
 
-func textOf(t *testing.T, l diagnosis.Look, o TextOptions) string {
+func textOf(t *testing.T, l *node.Node, o TextOptions) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := Text(&b, l, diagnosis.Judge(l), o); err != nil {
@@ -48,19 +48,19 @@ func golden(t *testing.T, file, got string) {
 }
 
 func TestTextGolden(t *testing.T) {
-	for name, look := range looks() {
+	for name, n := range observations() {
 		t.Run(name, func(t *testing.T) {
-			if got := diagnosis.Judge(look).State; string(got) != name {
-				t.Fatalf("the look is %s", got)
+			if got := diagnosis.Judge(n).State; string(got) != name {
+				t.Fatalf("the observation is %s", got)
 			}
-			golden(t, name+".txt", textOf(t, look, TextOptions{}))
+			golden(t, name+".txt", textOf(t, n, TextOptions{}))
 		})
 	}
 }
 
 func TestTextColourOnlyAsAsked(t *testing.T) {
-	for name, look := range looks() {
-		mono, color := textOf(t, look, TextOptions{}), textOf(t, look, TextOptions{Color: true})
+	for name, n := range observations() {
+		mono, color := textOf(t, n, TextOptions{}), textOf(t, n, TextOptions{Color: true})
 		if strings.ContainsRune(mono, 0x1b) {
 			t.Errorf("%s has an escape sequence without color", name)
 		}
@@ -90,9 +90,9 @@ func uncolor(s string) string {
 }
 
 // hostile has text in every place that an observation leaves to others.
-func hostile(evil string) diagnosis.Look {
-	l := looks()["failing"]
-	for _, n := range []*node.Node{l.Before, l.Now} {
+func hostile(evil string) *node.Node {
+	l := observations()["failing"]
+	for _, n := range []*node.Node{l.Earlier, l} {
 		n.Hostname, n.Exporter, n.Kernel.Release, n.Kernel.Version = evil, evil, evil, evil
 		n.Kernel.OS = map[string]string{"PRETTY_NAME": evil}
 		n.Devices[0].Name, n.Devices[0].Underlay = evil, evil
@@ -130,12 +130,12 @@ func TestTextNeutralisesTerminals(t *testing.T) {
 }
 
 func TestTextFitsTheWidth(t *testing.T) {
-	list := looks()
+	list := observations()
 	list["hostile"] = hostile("x y")
 	list["long names"] = hostile("averyveryverylongnamewithoutblanks")
-	for name, look := range list {
+	for name, n := range list {
 		for _, columns := range []int{40, 80, 132} {
-			for line := range strings.Lines(textOf(t, look, TextOptions{Width: columns})) {
+			for line := range strings.Lines(textOf(t, n, TextOptions{Width: columns})) {
 				line = strings.TrimSuffix(line, "\n")
 				// At 40 columns a table may have to be wider, and a quoted word of a command cannot be broken.
 				if utf8.RuneCountInString(line) > columns && columns >= 80 && !strings.Contains(line, "'") {
@@ -150,11 +150,11 @@ func TestTextFitsTheWidth(t *testing.T) {
 }
 
 func TestTextCapsWhatRepeats(t *testing.T) {
-	l := looks()["exposed"]
-	d := l.Now.Devices[0]
+	l := observations()["exposed"]
+	d := l.Devices[0]
 	for i := range 500 {
 		d.Name = "flannel." + strconv.Itoa(i+2)
-		l.Now.Devices = append(l.Now.Devices, d)
+		l.Devices = append(l.Devices, d)
 	}
 	got := textOf(t, l, TextOptions{})
 	if n := strings.Count(got, "\n"); n > 400 {
@@ -170,7 +170,7 @@ func TestCommandsSurviveWrapping(t *testing.T) {
 	command := `timeout 60 tcpdump -vv -ni any -c 500 'udp and (dst port 8472 or dst port 4789) and udp[6:2] != 0' ` +
 		`| grep -B1 'bad udp cksum' | $'a \' b' | head`
 	var b bytes.Buffer
-	if err := Text(&b, diagnosis.Look{Now: oneNode(0)}, diagnosis.Diagnosis{
+	if err := Text(&b, oneNode(0), diagnosis.Diagnosis{
 		State: diagnosis.Failing,
 		Findings: []diagnosis.Finding{{
 			Severity: diagnosis.Critical,

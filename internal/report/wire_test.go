@@ -26,9 +26,8 @@ func TestWireSection(t *testing.T) {
 		}},
 	}}
 	text := func(n *node.Node) string {
-		look := diagnosis.Look{Now: n}
 		var b bytes.Buffer
-		if err := Text(&b, look, diagnosis.Judge(look), TextOptions{}); err != nil {
+		if err := Text(&b, n, diagnosis.Judge(n), TextOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		return strings.Join(strings.Fields(b.String()), " ")

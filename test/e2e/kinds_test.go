@@ -437,7 +437,8 @@ func TestReceiverWhoseDeviceWasMovedAway(t *testing.T) {
 	before := checkIn(t, n.B).Observation.Now
 	n.fail()
 	now := checkIn(t, n.B).Observation.Now
-	d := diagnosis.Judge(diagnosis.Look{Before: &before, Now: &now})
+	now.Earlier = &before
+	d := diagnosis.Judge(&now)
 	if d.State == diagnosis.Healthy || slices.ContainsFunc(d.Findings, func(f diagnosis.Finding) bool { return f.Code == diagnosis.CodeErrorsElsewhere }) {
 		t.Errorf("%s: %s", d.State, d.Headline)
 	}

@@ -46,15 +46,15 @@ func Missing(name string, r node.Result) bool {
 	return !r.Succeeded() && (name != "wire" || r.Status != node.Disabled)
 }
 
-// readings reports what could not be read, and decides whether a verdict is possible without it.
-func (j *judge) readings() {
+// results reports what could not be read, and decides whether a verdict is possible without it.
+func (j *judge) results() {
 	for _, name := range slices.Sorted(maps.Keys(j.now.Results)) {
 		r := j.now.Results[name]
 		if !Missing(name, r) {
 			continue
 		}
 		f := Finding{
-			Code: CodeReadingMissing, Severity: Warning,
+			Code: CodeResultMissing, Severity: Warning,
 			Summary:  "Not read: " + Lost(name) + ".",
 			Evidence: []Evidence{{"collector", name}, {"status", string(r.Status)}},
 		}
@@ -85,14 +85,14 @@ func (j *judge) readings() {
 	j.comparison()
 }
 
-// comparison reports what keeps the two looks from giving rates.
+// comparison reports what keeps two observations from giving rates.
 func (j *judge) comparison() {
-	_, why, ok := j.look.Interval()
+	_, why, ok := Interval(j.now)
 	switch {
-	case j.look.Before == nil:
+	case j.now.Earlier == nil:
 		j.add(Finding{
-			Code: CodeOneLook, Severity: Info,
-			Summary: "There was one look only, so counters have no rates: whether bad checksums are arriving now " +
+			Code: CodeOneObservation, Severity: Info,
+			Summary: "There was one observation only, so counters have no rates: whether bad checksums are arriving now " +
 				"cannot be told.",
 		})
 	case !ok:
@@ -107,7 +107,7 @@ func (j *judge) comparison() {
 	if len(names) > 0 {
 		j.add(Finding{
 			Code: CodeCounterReset, Severity: Info,
-			Summary: "Started again between the two looks, so no rate: " + list(names) + ". Look again.",
+			Summary: "Started again between the two observations, so no rate: " + list(names) + ". Observe again.",
 		})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"vxlan_exporter/internal/diagnosis"
 	"vxlan_exporter/internal/kernel/conntrack"
 	"vxlan_exporter/internal/kernel/ethtool"
 	"vxlan_exporter/internal/kernel/kernelversion"
@@ -97,17 +96,18 @@ func oldRules(n *node.Node) {
 	}
 }
 
-// looks are the four states that a reader meets.
-func looks() map[string]diagnosis.Look {
-	pair := func(set func(*node.Node), rise func(*node.Node)) diagnosis.Look {
-		l := diagnosis.Look{Before: oneNode(0), Now: oneNode(5)}
-		set(l.Before)
-		set(l.Now)
-		rise(l.Now)
-		return l
+// observations are of the four states that a reader meets.
+func observations() map[string]*node.Node {
+	pair := func(set func(*node.Node), rise func(*node.Node)) *node.Node {
+		n := oneNode(5)
+		n.Earlier = oneNode(0)
+		set(n.Earlier)
+		set(n)
+		rise(n)
+		return n
 	}
 	nothing := func(*node.Node) {}
-	return map[string]diagnosis.Look{
+	return map[string]*node.Node{
 		"healthy": pair(nothing, func(n *node.Node) { *n.Host.TCPSynRetrans += 2; *n.Host.TCPTimeouts += 2 }),
 		"exposed": pair(oldRules, nothing),
 		"failing": pair(func(n *node.Node) {
