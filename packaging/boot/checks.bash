@@ -303,6 +303,19 @@ nothing_is_left() {
     getent passwd vxlan_exporter vxlan_exporter-guard vxlan_exporter-selftest || true')"
 }
 
+# textfile: the example that writes a file for node_exporter works as it is shipped, and reads all that the exporter reads.
+textfile() {
+  local folder=/var/lib/prometheus/node-exporter status=0
+  shell "mkdir -p $folder; cp /usr/share/doc/vxlan-exporter/examples/vxlan_exporter-textfile.* /run/systemd/system
+    systemctl daemon-reload; systemctl start vxlan_exporter-textfile.timer"
+  eventually 20 enter test -s $folder/vxlan.prom &&
+    equal "$folder/vxlan.prom" "$(enter find $folder -type f)" && enter cat $folder/vxlan.prom >"$work/textfile" || status=$?
+  shell "systemctl stop vxlan_exporter-textfile.timer vxlan_exporter-textfile.service; rm -r /var/lib/prometheus
+    rm /run/systemd/system/vxlan_exporter-textfile.*; systemctl daemon-reload"
+  grep -E '^vxlan_(scrape_collector_success|conntrack_nat_flows)' "$work/textfile"
+  ((status == 0)) && ! grep -q '^vxlan_scrape_collector_success.* 0$' "$work/textfile"
+}
+
 test_deb() {
   suite=$1
   local begin=$SECONDS old
@@ -330,6 +343,7 @@ test_deb() {
   check "NATed flows are what conntrack says" eventually 15 equal_flows
   check "the self-test's verdict is published" eventually 15 selftest_verdict
   check "the check command says that the node is failing or exposed" check_command
+  check "the example for node_exporter's textfile collector" textfile
   scrape >/dev/null
   check "resident memory at most 18.5 MB, in KB" at_most 18500 "$(enter awk '$1 == "VmRSS:" { print $2 }' "/proc/$(main_pid)/status")"
 

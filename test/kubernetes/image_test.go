@@ -102,6 +102,20 @@ func TestImage(t *testing.T) {
 	}
 }
 
+// The self-test works with what the chart's init container gets, and leaves its result to the exporter.
+func TestImageSelfTest(t *testing.T) {
+	archive := given(t, image)
+	p := newPodman(t)
+	name := strings.TrimPrefix(p.do("load", "--quiet", "--input="+archive), "Loaded image: ")
+	ns, run := labtest.New(t, "selftest"), t.TempDir()
+	out := p.do(in(ns.NS, "--rm", "--cap-add=sys_admin,net_raw", "--volume="+run+":/run/vxlan_exporter", name,
+		"selftest", "--write=/run/vxlan_exporter/selftest.json", "--exit-zero")...)
+	metrics := p.do(in(ns.NS, "--rm", "--volume="+run+":/run/vxlan_exporter:ro", name, "metrics")...)
+	if !strings.Contains(metrics, `vxlan_kernel_nat_checksum_bug{evidence="selftest",variant="offloaded_checksum",verdict="affected"} 1`) {
+		t.Errorf("the self-test said\n%s\nthe exporter says\n%s", out, metrics)
+	}
+}
+
 // metricsOf waits for the container's exporter and scrapes it.
 func metricsOf(t *testing.T, n *lab.NS) scrape.Metrics {
 	t.Helper()
