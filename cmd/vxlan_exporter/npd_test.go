@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// The configuration for node-problem-detector keeps its rules (CustomPluginConfig.Validate of pkg/custompluginmonitor/types), and turns
-// exit statuses into its own: 0 good, 1 bad, 2 and all others unknown (pkg/custompluginmonitor/plugin).
+// The configuration for node-problem-detector keeps its rules (CustomPluginConfig.Validate of
+// pkg/custompluginmonitor/types), and turns exit statuses into its own: 0 good, 1 bad, 2 and all others unknown
+// (pkg/custompluginmonitor/plugin).
 func TestNodeProblemDetector(t *testing.T) {
 	var c struct {
 		Plugin       string

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,8 +20,8 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// cluster is an API server with its store, in a namespace of its own, that knows the Prometheus operator's resources. There is no
-// controller and no node: objects are admitted and stored, and nothing comes of them.
+// cluster is an API server with its store, in a namespace of its own. There is no controller and no node: objects are
+// admitted and stored, and nothing comes of them.
 type cluster struct {
 	t                        *testing.T
 	ns                       *labtest.NS
@@ -34,8 +33,11 @@ const token = "test"
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	folder := given(t, programs)
-	c := &cluster{t: t, ns: labtest.New(t, "kubernetes"), kubectlProgram: filepath.Join(folder, "kubectl"), kubeconf: filepath.Join(t.TempDir(), "config")}
 	dir := t.TempDir()
+	c := &cluster{
+		t: t, ns: labtest.New(t, "kubernetes"),
+		kubectlProgram: filepath.Join(folder, "kubectl"), kubeconf: filepath.Join(dir, "config"),
+	}
 	start := func(o daemon.Options, args ...string) {
 		o.Timeout = 2 * time.Minute
 		d, err := daemon.Start(t.Context(), c.ns.NS, o, args...)
@@ -48,26 +50,29 @@ func newCluster(t *testing.T) *cluster {
 			}
 		})
 	}
-	start(daemon.Options{Name: "etcd", Address: "127.0.0.1:2379", Ready: "/health"}, filepath.Join(folder, "etcd"), "--data-dir="+dir+"/etcd",
-		"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
+	start(daemon.Options{Name: "etcd", Address: "127.0.0.1:2379", Ready: "/health"}, filepath.Join(folder, "etcd"),
+		"--data-dir="+dir+"/etcd", "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
 		"--listen-peer-urls=http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level=error")
 
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.write(dir+"/key", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
+	block := pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}
+	c.write(dir+"/key", string(pem.EncodeToMemory(&block)))
 	c.write(dir+"/tokens", token+",admin,admin,system:masters\n")
-	c.write(c.kubeconf, `{"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+	c.write(c.kubeconf, `{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
 "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:6443", "insecure-skip-tls-verify": true}}],
 "users": [{"name": "u", "user": {"token": "`+token+`"}}]}`)
 	log, err := os.Create(dir + "/log")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := c.ns.Cmd(t.Context(), filepath.Join(folder, "kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", "--cert-dir="+dir,
-		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=6443", "--token-auth-file="+dir+"/tokens", "--authorization-mode=RBAC",
-		"--service-account-issuer=https://test", "--service-account-key-file="+dir+"/key", "--service-account-signing-key-file="+dir+"/key",
+	server := c.ns.Cmd(t.Context(), filepath.Join(folder, "kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379",
+		"--cert-dir="+dir, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=6443",
+		"--token-auth-file="+dir+"/tokens", "--authorization-mode=RBAC", "--service-account-issuer=https://test",
+		"--service-account-key-file="+dir+"/key", "--service-account-signing-key-file="+dir+"/key",
 		"--endpoint-reconciler-type=none", "--allow-privileged")
 	server.Stdout, server.Stderr = log, log
 	if err := server.Start(); err != nil {
@@ -75,7 +80,8 @@ func newCluster(t *testing.T) *cluster {
 	}
 	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
-		if out, err := c.ns.NS.Run(c.kubectlProgram, "--kubeconfig="+c.kubeconf, "get", "--raw=/readyz"); err == nil && out == "ok" {
+		out, err := c.ns.NS.Run(c.kubectlProgram, "--kubeconfig="+c.kubeconf, "get", "--raw=/readyz")
+		if err == nil && out == "ok" {
 			break
 		} else if time.Now().After(deadline) {
 			b, _ := os.ReadFile(dir + "/log")
@@ -138,7 +144,8 @@ func TestAPIServer(t *testing.T) {
 	c.kubectl("apply", "-f", root+"/packaging/kubernetes")
 	c.kubectl("delete", "-f", root+"/packaging/kubernetes/vxlan-exporter.yaml")
 	c.do(program, "install", "vxlan-exporter", chart, "--namespace=vxlan-exporter")
-	if out := c.do(program, "get", "manifest", "vxlan-exporter", "--namespace=vxlan-exporter"); strings.Contains(out, "monitoring.coreos.com") {
+	out := c.do(program, "get", "manifest", "vxlan-exporter", "--namespace=vxlan-exporter")
+	if strings.Contains(out, "monitoring.coreos.com") {
 		t.Error("the chart makes resources of an operator that is not there")
 	}
 	c.do(program, "uninstall", "vxlan-exporter", "--namespace=vxlan-exporter")
@@ -153,8 +160,8 @@ func TestAPIServer(t *testing.T) {
 		c.kubectl("wait", "--for=condition=Established", "crd/"+name+".monitoring.coreos.com", "--timeout=60s")
 	}
 	prometheus := filepath.Join(t.TempDir(), "prometheus.yaml")
-	c.write(prometheus, `{apiVersion: monitoring.coreos.com/v1, kind: Prometheus, metadata: {name: p, namespace: default},
-spec: {podMonitorSelector: {matchLabels: {release: stack}}, ruleSelector: {matchLabels: {release: stack, role: rules}}}}`)
+	c.write(prometheus, `{apiVersion: monitoring.coreos.com/v1, kind: Prometheus, metadata: {name: p, namespace: default}, spec: {
+podMonitorSelector: {matchLabels: {release: stack}}, ruleSelector: {matchLabels: {release: stack, role: rules}}}}`)
 	c.kubectl("apply", "-f", prometheus)
 	for _, part := range []string{"plain", "monitoring"} {
 		manifests, err := execute(t, "env", "HELM="+program, root+"/packaging/manifests", chart, part)
@@ -186,7 +193,8 @@ spec: {podMonitorSelector: {matchLabels: {release: stack}}, ruleSelector: {match
 			t.Errorf("the cluster keeps another dashboard than vxlan-%s.json", part)
 		}
 	}
-	c.do(program, "upgrade", "exporter", chart, "--namespace=vxlan-exporter", "--values="+testdata+"everything.values.yaml")
+	c.do(program, "upgrade", "exporter", chart, "--namespace=vxlan-exporter",
+		"--values="+testdata+"everything.values.yaml")
 
 	// The pod itself, as the DaemonSet's controller would make it.
 	pod := at(c.get("daemonset", name, "--namespace=vxlan-exporter"), "spec", "template").(object)
@@ -202,9 +210,9 @@ spec: {podMonitorSelector: {matchLabels: {release: stack}}, ruleSelector: {match
 	// A namespace of another level refuses it: that is why the manifests bring one.
 	c.kubectl("create", "namespace", "strict")
 	c.kubectl("label", "namespace", "strict", "pod-security.kubernetes.io/enforce=baseline")
-	if out, err := c.ns.NS.Run(c.kubectlProgram, "--kubeconfig="+c.kubeconf, "create", "--namespace=strict", "-f", file); err == nil ||
-		!strings.Contains(fmt.Sprint(err), "violates PodSecurity") {
-		t.Errorf("baseline: %s, %v", out, err)
+	_, err = c.ns.NS.Run(c.kubectlProgram, "--kubeconfig="+c.kubeconf, "create", "--namespace=strict", "-f", file)
+	if err == nil || !strings.Contains(err.Error(), "violates PodSecurity") {
+		t.Errorf("baseline: %v", err)
 	}
 	c.do(program, "uninstall", "exporter", "--namespace=vxlan-exporter")
 }

@@ -75,8 +75,8 @@ func render(t *testing.T, args ...string) string {
 	return out
 }
 
-// Golden renders: with the default values as packaging/kubernetes has them, and with everything switched on. Rules and dashboards are
-// compared with their files instead, so that these can change by themselves.
+// Golden renders: with the default values as packaging/kubernetes has them, and with everything switched on. Rules and
+// dashboards are compared with their files instead, so that these can change by themselves.
 func TestRenders(t *testing.T) {
 	program := given(t, helm)
 	run(t, program, "lint", "--strict", chart)
@@ -107,7 +107,8 @@ func TestRulesAndDashboards(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(read(t, root+"/prometheus/rules/vxlan."+part+".yml")), &want); err != nil {
 			t.Fatal(err)
 		}
-		if got := all["PrometheusRule/vxlan-exporter-"+part]; !reflect.DeepEqual(got["spec"], any(want)) || len(want) == 0 {
+		got := all["PrometheusRule/vxlan-exporter-"+part]
+		if !reflect.DeepEqual(got["spec"], any(want)) || len(want) == 0 {
 			t.Errorf("the PrometheusRule is not prometheus/rules/vxlan.%s.yml", part)
 		}
 	}
@@ -120,14 +121,15 @@ func TestRulesAndDashboards(t *testing.T) {
 		if at(got, "metadata", "labels", "grafana_dashboard") != "1" {
 			t.Errorf("%s: the sidecar of Grafana does not see it: %v", part, got["metadata"])
 		}
-		// kubectl apply keeps the object once more in an annotation, of 256 KiB at most (TotalAnnotationSizeLimitB of apimachinery).
+		// kubectl apply keeps the object once more in an annotation, of 256 KiB at most (TotalAnnotationSizeLimitB).
 		if len(want) > 200<<10 {
 			t.Errorf("%s: %d bytes: kubectl apply will refuse it", part, len(want))
 		}
 	}
 	links := render(t, "--set=prometheusRule.runbookURL=https://wiki/x,prometheusRule.grafanaURL=https://grafana/")
+	want := map[string]string{"runbook": "https://wiki/x#", "dashboard": "https://grafana/d/"}
 	for _, m := range regexp.MustCompile(`(runbook|dashboard)_url: (\S+)`).FindAllStringSubmatch(links, -1) {
-		if !strings.HasPrefix(m[2], map[string]string{"runbook": "https://wiki/x#", "dashboard": "https://grafana/d/"}[m[1]]) {
+		if !strings.HasPrefix(m[2], want[m[1]]) {
 			t.Errorf("%s is not rendered", m[0])
 		}
 	}
@@ -142,7 +144,8 @@ func TestPrivilegesAndBounds(t *testing.T) {
 			containers, _ := pod[list].([]any)
 			for _, c := range containers {
 				security := at(c, "securityContext").(object)
-				if !reflect.DeepEqual(at(security, "capabilities", "drop"), []any{"ALL"}) || security["readOnlyRootFilesystem"] != true {
+				if !reflect.DeepEqual(at(security, "capabilities", "drop"), []any{"ALL"}) ||
+					security["readOnlyRootFilesystem"] != true {
 					t.Errorf("%v: %v", c.(object)["name"], security)
 				}
 				added[c.(object)["name"].(string)] = at(security, "capabilities", "add")
@@ -160,7 +163,8 @@ func TestPrivilegesAndBounds(t *testing.T) {
 		t.Errorf("by default: %v", got)
 	}
 	want := map[string]any{
-		"exporter": []any{"NET_ADMIN", "NET_RAW"}, "guard": []any{"NET_ADMIN"}, "selftest": []any{"SYS_ADMIN", "NET_ADMIN", "NET_RAW"},
+		"exporter": []any{"NET_ADMIN", "NET_RAW"}, "guard": []any{"NET_ADMIN"},
+		"selftest": []any{"SYS_ADMIN", "NET_ADMIN", "NET_RAW"},
 	}
 	if got := privileges("--values=" + testdata + "everything.values.yaml"); !reflect.DeepEqual(got, want) {
 		t.Errorf("with everything: %v", got)
@@ -171,8 +175,8 @@ func TestPrivilegesAndBounds(t *testing.T) {
 func TestSchema(t *testing.T) {
 	program := given(t, helm)
 	for _, bad := range []string{
-		"port=80", "prot=10059", "podMonitor.enabled=yes", "maxUnavailable=0", "args={serve}", "image.repository=", "image.digest=sha256:12",
-		"podMonitor.interval=15", "prometheusRule.runbookURL=a b", "wire=true",
+		"port=80", "prot=10059", "podMonitor.enabled=yes", "maxUnavailable=0", "args={serve}", "image.repository=",
+		"image.digest=sha256:12", "podMonitor.interval=15", "prometheusRule.runbookURL=a b", "wire=true",
 	} {
 		out, err := execute(t, program, "template", chart, "--set="+bad)
 		key, _, _ := strings.Cut(bad, "=")

@@ -21,8 +21,8 @@ import (
 	"vxlan_exporter/test/lab/scrape"
 )
 
-// podman runs containers as the chart has them run: with the node's network, no capability but NET_ADMIN, a file system that cannot be
-// written, and the runtime's own seccomp profile.
+// podman runs containers as the chart has them run: with the node's network, no capability but NET_ADMIN, a file system
+// that cannot be written, and the runtime's own seccomp profile.
 type podman struct {
 	t       *testing.T
 	options []string
@@ -33,8 +33,8 @@ func newPodman(t *testing.T) *podman {
 	labtest.Need(t, "podman", "runc")
 	dir := t.TempDir()
 	return &podman{t, []string{
-		"--root=" + dir + "/root", "--runroot=" + dir + "/run", "--tmpdir=" + dir + "/tmp", "--storage-driver=vfs", "--cgroup-manager=cgroupfs",
-		"--events-backend=none", "--runtime=runc",
+		"--root=" + dir + "/root", "--runroot=" + dir + "/run", "--tmpdir=" + dir + "/tmp", "--storage-driver=vfs",
+		"--cgroup-manager=cgroupfs", "--events-backend=none", "--runtime=runc",
 	}}
 }
 
@@ -44,7 +44,8 @@ func (p *podman) do(args ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// in are the arguments that run a container in a namespace. The limits of files and processes are below those of whoever runs the test.
+// in are the arguments that run a container in a namespace. The limits of files and processes are below those of
+// whoever runs the test.
 func in(n *lab.NS, more ...string) []string {
 	return append([]string{
 		"run", "--network=ns:" + n.Path(), "--cap-drop=all", "--cap-add=net_admin", "--read-only", "--read-only-tmpfs=false",
@@ -63,7 +64,8 @@ func TestImage(t *testing.T) {
 	for range 2 { // some requests fail by a source port that NAT keeps
 		_, _ = rig.Query(t.Context(), 3, 50*time.Millisecond)
 	}
-	id := p.do(in(rig.A, "--detach", "--volume=/etc/os-release:/etc/os-release:ro", name, "serve", "--web.listen-address=127.0.0.1:10059")...)
+	id := p.do(in(rig.A, "--detach", "--volume=/etc/os-release:/etc/os-release:ro", name,
+		"serve", "--web.listen-address="+scrape.Address)...)
 	t.Cleanup(func() { _ = exec.Command("podman", append(p.options, "rm", "--force", "--time=0", id)...).Run() })
 	got := metricsOf(t, rig.A)
 	want := labtest.StartExporterAt(t, rig.A, netip.MustParseAddrPort("127.0.0.1:10060"), labtest.Binary(t)).Scrape()
@@ -74,7 +76,7 @@ func TestImage(t *testing.T) {
 		})
 	}
 	if !slices.Equal(series(got), series(want)) {
-		t.Errorf("the container publishes\n%s\nthe binary\n%s", strings.Join(series(got), "\n"), strings.Join(series(want), "\n"))
+		t.Errorf("the container publishes\n%q\nthe binary\n%q", series(got), series(want))
 	}
 	for s, value := range got {
 		if strings.HasPrefix(s, "vxlan_scrape_collector_success") && value != 1 {
@@ -95,7 +97,10 @@ func TestImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"CapPrm:\t0000000000001000", "CapEff:\t0000000000001000", "CapBnd:\t0000000000001000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+	const netAdmin = "0000000000001000"
+	for _, line := range []string{
+		"CapPrm:\t" + netAdmin, "CapEff:\t" + netAdmin, "CapBnd:\t" + netAdmin, "NoNewPrivs:\t1", "Seccomp:\t2",
+	} {
 		if !strings.Contains(string(status), line+"\n") {
 			t.Errorf("no %q in:\n%s", line, status)
 		}
@@ -111,7 +116,8 @@ func TestImageSelfTest(t *testing.T) {
 	out := p.do(in(ns.NS, "--rm", "--cap-add=sys_admin,net_raw", "--volume="+run+":/run/vxlan_exporter", name,
 		"selftest", "--write=/run/vxlan_exporter/selftest.json", "--exit-zero")...)
 	metrics := p.do(in(ns.NS, "--rm", "--volume="+run+":/run/vxlan_exporter:ro", name, "metrics")...)
-	if !strings.Contains(metrics, `vxlan_kernel_nat_checksum_bug{evidence="selftest",variant="offloaded_checksum",verdict="affected"} 1`) {
+	const affected = `{evidence="selftest",variant="offloaded_checksum",verdict="affected"} 1`
+	if !strings.Contains(metrics, affected) {
 		t.Errorf("the self-test said\n%s\nthe exporter says\n%s", out, metrics)
 	}
 }
@@ -165,10 +171,11 @@ func TestImageRefuses(t *testing.T) {
 			allowed = append(allowed, attempt)
 		}
 	}
-	// The first process of the container is hostile itself; vsock and memory that is written and executed are what the profile allows; the
-	// kernel of the machine that this was written on has no keyrings.
+	// The first process of the container is hostile itself; vsock and memory that is written and executed are what the
+	// profile allows; a kernel without keyrings says so to everybody.
 	allowed = slices.DeleteFunc(allowed, func(a string) bool { return a == "keyring" })
-	if want := []string{"see-init", "vsock-socket", "write-and-execute", "kill-init"}; !slices.Equal(allowed, want) || strings.Count(out, "\n") < 25 {
+	want := []string{"see-init", "vsock-socket", "write-and-execute", "kill-init"}
+	if !slices.Equal(allowed, want) || strings.Count(out, "\n") < 25 {
 		t.Errorf("allowed %v, want %v:\n%s", allowed, want, out)
 	}
 }
