@@ -13,8 +13,9 @@ type load struct {
 	low    bool // the rates were far from too high
 }
 
-// duty derives it from the rates since the last call. A NIC without counters is captured on all the time.
-func (l *load) duty(now time.Time) Duty {
+// duty derives it from the rates since the last call, allowed times what usually may be seen. A NIC without counters is captured on all
+// the time.
+func (l *load) duty(now time.Time, allowed float64) Duty {
 	counts, err := l.capture.counts()
 	if err != nil {
 		l.at = time.Time{}
@@ -36,7 +37,7 @@ func (l *load) duty(now time.Time) Duty {
 		in = min(in, float64(l.stack-stack)/seconds)
 	}
 	l.low = max(in, out) < FullRate/4
-	d := Duty{share(in, seenReceived), share(out, seenSent)}
+	d := Duty{share(in, allowed*seenReceived), share(out, allowed*seenSent)}
 	d.Out = min(d.In, d.Out) // what is sent is not seen while nothing is
 	return d
 }

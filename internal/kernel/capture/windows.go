@@ -18,9 +18,11 @@ const (
 	FullRate = 100_000
 	// maxDuty is up to where a part of the time is worth the switching.
 	maxDuty = 0.85
-	// How many packets per second are seen on average when there are more.
-	seenReceived = 100_000
-	seenSent     = 50_000
+	// How many packets per second are seen on average when there are more: about 1 % of a CPU in each direction, and no more than
+	// suspectedRate times as much while a failure may be under way.
+	seenReceived  = 100_000
+	seenSent      = 50_000
+	suspectedRate = 5
 
 	// cycle is how long a pause and the window after it last together, unless the window would be shorter than
 	// minWindow. It is short, so that what one window brings fits into the socket's queue. To rebind a socket takes
@@ -52,6 +54,7 @@ type Windows struct {
 	length   time.Duration // of the pause and the window together, as the window has been planned
 	over     [2]float64    // seconds that packets, in and out, have been seen for beyond their duty
 	outKnown bool          // this kernel can ignore outgoing packets (4.20)
+	urgent   bool          // a failure may be under way, at the last step
 }
 
 // WindowsConfig holds what Windows needs beside the capture.
@@ -60,7 +63,7 @@ type WindowsConfig struct {
 	// Handled returns a number of packets that rises with all that the NICs bring, after several were put together
 	// (GRO): a tap sees no more than that. nil: not known.
 	Handled func() (uint64, error)
-	// Suspected reports that a failure may be under way: all is seen then, as long as all of it can be judged. nil: never.
+	// Suspected reports that a failure may be under way: more is seen then, as long as all of it can be judged. nil: never.
 	Suspected func(now time.Time) bool
 }
 
@@ -98,10 +101,10 @@ func (w *Windows) Next() time.Time { return w.next }
 
 // Step opens and closes the windows. Packets that are still queued are handed over as seen under the duty before.
 func (w *Windows) Step(each func(Packet)) error {
-	now, duty := w.cfg.Now(), w.capture.Duty()
+	now, duty, calm := w.cfg.Now(), w.capture.Duty(), !w.urgent
+	w.urgent = w.suspected(now)
 	switch {
-	case w.phase != full && w.suspected(now):
-		return w.all(duty, each)
+	case w.phase != full && calm && w.urgent: // at once
 	case now.Before(w.next):
 		return nil
 	case w.phase == pause:
@@ -118,18 +121,18 @@ func (w *Windows) Step(each func(Packet)) error {
 	return w.close(duty, wanted, each)
 }
 
-// suspected reports whether all is to be seen: not where only a sample of it is judged anyhow.
+// suspected reports whether more is to be seen: not where only a sample of it is judged anyhow.
 func (w *Windows) suspected(now time.Time) bool {
 	return w.cfg.Suspected != nil && w.capture.Ratio() == 1 && w.cfg.Suspected(now)
 }
 
 // duty is what the present rates allow.
 func (w *Windows) duty() Duty {
-	now := w.cfg.Now()
-	d := w.load.duty(now)
-	if d != always() && w.suspected(now) {
-		return always()
+	allowed := 1.0
+	if w.urgent {
+		allowed = suspectedRate
 	}
+	d := w.load.duty(w.cfg.Now(), allowed)
 	if !w.outKnown {
 		d.Out = d.In
 	}

@@ -66,7 +66,7 @@ func (b *busy) run(in, out float64, d time.Duration) (seen, counted capture.Duty
 	start := b.now
 	for b.now.Sub(start) < d {
 		b.pass(7 * time.Millisecond)
-		if b.now.Before(b.windows.Next()) && !b.suspected {
+		if b.now.Before(b.windows.Next()) && !b.suspected { // the reader steps after every packet, too
 			continue
 		}
 		if err := b.windows.Step(func(capture.Packet) {}); err != nil {
@@ -119,14 +119,18 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// TestWindowsSuspicion: all is seen while a failure may be under way, from one step to the next.
+// TestWindowsSuspicion: five times as much is seen while a failure may be under way.
 func TestWindowsSuspicion(t *testing.T) {
 	b := newBusy(t)
 	b.run(400_000, 400_000, 10*time.Second)
 	b.suspected = true
-	b.run(400_000, 400_000, 50*time.Millisecond)
-	if seen, counted := b.run(400_000, 400_000, 20*time.Second); seen != counted || !near(seen.In, 1) || !near(seen.Out, 1) {
+	b.run(400_000, 200_000, 500*time.Millisecond)
+	if seen, counted := b.run(400_000, 200_000, 20*time.Second); seen != counted || !near(seen.In, 1) || !near(seen.Out, 1) {
 		t.Errorf("suspected: seen %+v, counted %+v", seen, counted)
+	}
+	b.run(2e6, 2e6, time.Second)
+	if seen, counted := b.run(2e6, 2e6, 100*time.Second); !near(seen.In, 0.25) || !near(seen.Out, 0.125) || !near(counted.In, 1) || !near(counted.Out, 1) {
+		t.Errorf("suspected, and much more traffic: seen %+v, counted %+v", seen, counted)
 	}
 	b.suspected = false
 	b.run(400_000, 400_000, time.Second)
