@@ -79,7 +79,7 @@ type Stats struct {
 	UDP      uint64        `json:"-"` // of the entries, UDP
 	CPU      time.Duration `json:"-"` // CPU time of the last attempt, kernel included
 	Receives uint64        `json:"-"` // receives of the last attempt
-	Attempts int           `json:"-"` // 1 and one for every attempt the kernel spoiled
+	Attempts int           `json:"-"` // 1 and one for every attempt that was given up and begun again
 	Buckets  uint64        `json:"-"` // net.netfilter.nf_conntrack_buckets during the scan
 }
 

@@ -33,6 +33,7 @@ type tally struct {
 	cpu      time.Duration
 	flagged  bool // an entry of a filtered dump carried NLM_F_DUMP_FILTERED
 	ignored  bool // a filter was asked for and something else came back
+	sampled  bool // the planner has seen the first part of it
 }
 
 // run makes one dump on the open socket and tells v the flows. It ends at the end of the reply, at the first error, or at the
@@ -66,6 +67,11 @@ func (s *Scanner) run(ctx context.Context, d dump, deadline time.Time, v Visitor
 			var done bool
 			if done, err = s.datagram(n, d, v, t); done {
 				return err
+			}
+			if err == nil && !t.sampled && t.entries >= sampleSize && s.count > 2*sampleSize && d.family == unix.AF_UNSPEC {
+				if t.sampled = true; s.plan.sample(s.fams, *t, s.buckets, s.count, now) {
+					return fmt.Errorf("%w: a filter is better", errSpoiled)
+				}
 			}
 		}
 	}

@@ -45,7 +45,6 @@ type planner struct {
 
 	at         [2]time.Time // when udp was counted, by family index
 	udp        [2]uint64
-	known      bool // a full scan was made
 	all        [2]uint64
 	foreign    time.Duration // part of the walk that this namespace's entries do not explain: other namespaces', a slower CPU
 	perReceive float64       // entries in one full reply
@@ -56,24 +55,35 @@ type planner struct {
 // choose returns the dumps of the next scan; the slice is valid until the next call.
 func (p *planner) choose(fams []uint8, buckets, count uint64, now time.Time) (Strategy, []dump) {
 	walk := p.walk(buckets, count)
-	filter := p.strategy == Filter || p.strategy == Auto && p.filterPays(fams, walk, count, now)
-	if filter && !p.noFilter && !now.Before(p.breakUntil) {
+	if p.filters(fams, walk, count, now) {
 		return Filter, p.filter(fams)
 	}
-	return Full, p.full(fams, walk)
+	return Full, p.full(fams, walk, now)
 }
 
-// filterPays reports whether filtered dumps are expected to take less CPU than everything, in receives that are short enough.
-func (p *planner) filterPays(fams []uint8, walk time.Duration, count uint64, now time.Time) bool {
+// filters reports whether a filter is to be used: whether filtered dumps are expected to take less CPU than everything, in receives that
+// are short enough.
+func (p *planner) filters(fams []uint8, walk time.Duration, count uint64, now time.Time) bool {
+	switch {
+	case p.strategy == Full, p.noFilter, now.Before(p.breakUntil):
+		return false
+	case p.strategy == Filter:
+		return true
+	}
 	cost := time.Duration(0)
 	for _, f := range fams {
 		i := familyIndex(f)
-		if now.Sub(p.at[i]) > knowledgeLife || p.hold(walk, p.udp[i]) > plannedHold {
+		if !p.knows(i, now) || p.hold(walk, p.udp[i]) > plannedHold {
 			return false
 		}
 		cost += walk + costSend*time.Duration(p.udp[i])
 	}
-	return p.known && cost < walk+costSend*time.Duration(count)
+	return cost < walk+costSend*time.Duration(count)
+}
+
+// knows reports whether the entries of a family were counted not long ago.
+func (p *planner) knows(family int, now time.Time) bool {
+	return now.Sub(p.at[family]) <= knowledgeLife
 }
 
 // walk estimates the time to walk over the whole table.
@@ -92,10 +102,12 @@ func (p *planner) hold(walk time.Duration, sent uint64) time.Duration {
 }
 
 // full asks for everything. Naming a family is a filter too, so it is done only where enough of the table is of that family.
-func (p *planner) full(fams []uint8, walk time.Duration) []dump {
+func (p *planner) full(fams []uint8, walk time.Duration, now time.Time) []dump {
 	family := uint8(unix.AF_UNSPEC)
-	if len(fams) == 1 && p.known && p.hold(walk, p.all[familyIndex(fams[0])]) <= plannedHold {
-		family = fams[0]
+	if len(fams) == 1 {
+		if i := familyIndex(fams[0]); p.knows(i, now) && p.hold(walk, p.all[i]) <= plannedHold {
+			family = fams[0]
+		}
 	}
 	p.dumps = append(p.dumps[:0], dump{family: family})
 	return p.dumps
@@ -107,6 +119,21 @@ func (p *planner) filter(fams []uint8) []dump {
 		p.dumps = append(p.dumps, dump{family: f, udp: true})
 	}
 	return p.dumps
+}
+
+// sampleSize is how many entries tell what the rest of the table is made of: 36 UDP entries are then known to within a third.
+const sampleSize = 10_000
+
+// sample takes note of the part of a full dump that has come, as if all were like it, and reports whether a filter is better than the
+// rest. The hash has spread the entries, so that the first buckets are a random sample.
+func (p *planner) sample(fams []uint8, t tally, buckets, count uint64, now time.Time) bool {
+	scale := float64(count) / float64(t.entries)
+	for i := range t.udp {
+		t.udp[i], t.all[i] = uint64(float64(t.udp[i])*scale), uint64(float64(t.all[i])*scale)
+	}
+	t.entries, t.receives, t.cpu = count, uint64(float64(t.receives)*scale), time.Duration(float64(t.cpu)*scale)
+	p.learn(Full, []dump{{family: unix.AF_UNSPEC}}, &t, buckets, count, now)
+	return p.filters(fams, p.walk(buckets, count), count, now)
 }
 
 // learn takes note of a completed scan and reports whether the kernel filtered.
@@ -129,7 +156,6 @@ func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, coun
 		if dumps[0].family == unix.AF_UNSPEC {
 			p.foreign = 0
 			p.foreign = max(0, t.cpu-costSend*time.Duration(t.entries)-p.walk(buckets, count))
-			p.known = true
 		}
 		return false
 	}

@@ -132,6 +132,35 @@ func TestForeignEntriesShowInTheTime(t *testing.T) {
 	}
 }
 
+// The first part of a large table tells whether the rest is better read through a filter.
+func TestSampleTellsWhetherToFilter(t *testing.T) {
+	now := time.Now()
+	fams := []uint8{unix.AF_INET}
+	for name, c := range map[string]struct {
+		udp    uint64
+		cpu    time.Duration
+		before func(*planner)
+		want   bool
+	}{
+		"many UDP": {500, 14 * time.Millisecond, func(*planner) {}, true},
+		"few UDP":  {5, 14 * time.Millisecond, func(*planner) {}, false},
+		"many, beside ten times as many of other namespaces": {500, 50 * time.Millisecond, func(*planner) {}, false},
+		"a filter has proved slow":                           {500, 14 * time.Millisecond, func(p *planner) { p.breakUntil = now.Add(time.Second) }, false},
+		"the kernel knows none":                              {500, 14 * time.Millisecond, func(p *planner) { p.noFilter = true }, false},
+		"everything is asked for by name":                    {500, 14 * time.Millisecond, func(p *planner) { p.strategy = Full }, false},
+	} {
+		p := &planner{strategy: Auto}
+		c.before(p)
+		part := tally{entries: sampleSize, receives: 1 + sampleSize/entriesPerReceive, udp: [2]uint64{c.udp}, all: [2]uint64{sampleSize}, cpu: c.cpu}
+		if got := p.sample(fams, part, 262144, 1000000, now); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+		if s, _ := p.choose(fams, 262144, 1000000, now); (s == Filter) != c.want {
+			t.Errorf("%s: then %s", name, s)
+		}
+	}
+}
+
 // As libnetfilter_conntrack's filter sends it, on a little-endian machine.
 func TestRequestBytes(t *testing.T) {
 	got := appendRequest(nil, dump{family: unix.AF_INET, udp: true}, 7, 9)

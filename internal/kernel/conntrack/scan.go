@@ -48,6 +48,8 @@ type Scanner struct {
 	buf     []byte
 	size    number // nf_conntrack_buckets, open during a scan
 	buckets uint64 // when the attempt began
+	count   uint64 // entries when the scan began
+	fams    []uint8
 	want    targetSet
 	entry   entry
 
@@ -130,6 +132,7 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 	defer s.size.close()
 	s.want.set(targets)
 	fams := families(targets)
+	s.count, s.fams = count, fams
 
 	stats := Stats{Attempts: 1}
 	for ; ; stats.Attempts++ {

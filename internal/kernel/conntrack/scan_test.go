@@ -321,6 +321,26 @@ func TestSpoiledAttemptsAreMadeAgain(t *testing.T) {
 	}
 }
 
+// A scan of a large table that is not known yet goes over to a filter as soon as that is known to be better.
+func TestFirstScanOfALargeTable(t *testing.T) {
+	k := &conntracktest.Kernel{}
+	for i := range 30_000 {
+		k.Flows = append(k.Flows, conntracktest.TCP(i), conntracktest.UDP(i))
+	}
+	k.Flows = append(k.Flows, mixed()...)
+	s := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: procfs(t, uint64(len(k.Flows)), 1024)})
+	for _, attempts := range []int{2, 1} {
+		var v flows
+		stats, err := s.Scan(context.Background(), v4, &v)
+		if err != nil || stats.Strategy != conntrack.Filter || stats.Attempts != attempts || len(v.all) != 40 {
+			t.Errorf("%d flows, %+v, error %v; want %d attempts", len(v.all), stats, err, attempts)
+		}
+	}
+	if d := k.Requests(); len(d) != 3 || d[0].UDP || !d[1].UDP || !d[2].UDP {
+		t.Errorf("asked for %+v", d)
+	}
+}
+
 func TestResizingWithoutEndIsAFailure(t *testing.T) {
 	proc := procfs(t, 131, 1024)
 	k := &conntracktest.Kernel{Flows: mixed()}
