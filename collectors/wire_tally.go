@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	directionIn  = "in"
-	directionOut = "out"
-
 	// otherPeer stands for all peers past the limit.
 	otherPeer = "other"
 	// wireSamples is how many bad packets are remembered.
@@ -52,9 +49,9 @@ func (t *wireTally) add(iface string, p capture.Packet) bool {
 	if v.Reason == capture.NotUDP {
 		return false // the filter lets none of these pass; of a frame that is cut off before its ports nothing can be said
 	}
-	direction, peer := directionIn, v.Source.Addr()
+	direction, peer := node.In, v.Source.Addr()
 	if p.Meta.Outgoing {
-		direction, peer = directionOut, v.Destination.Addr()
+		direction, peer = node.Out, v.Destination.Addr()
 	}
 	weight := 1.0
 	if p.Ratio > 0 {
@@ -110,7 +107,7 @@ func (t *wireTally) store(w *node.Wire, families []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, family := range families {
-		for _, direction := range []string{directionIn, directionOut} {
+		for _, direction := range []string{node.In, node.Out} {
 			for _, k := range capture.Kinds() {
 				// The filter keeps packets without a checksum from us, so they are not counted.
 				if k != capture.Zero {

@@ -67,53 +67,47 @@ const (
 // Counters lists the counters of an observation with their rises, in the order of the report.
 func Counters(n *node.Node) []Counter {
 	span, why, ok := Interval(n)
-	add := func(list []Counter, c Counter, get func(*node.Node) *uint64) []Counter {
-		c.Total = get(n)
+	var list []Counter
+	for _, row := range []struct {
+		name, key string
+		of        func(h *node.Host) *uint64
+	}{
+		{"Udp InCsumErrors", keyUDPCsum + node.IPv4, func(h *node.Host) *uint64 { return h.UDP4.InCsumErrors }},
+		{"Udp6InCsumErrors", keyUDPCsum + node.IPv6, func(h *node.Host) *uint64 { return h.UDP6.InCsumErrors }},
+		{"Udp InErrors", "", func(h *node.Host) *uint64 { return h.UDP4.InErrors }},
+		{"Udp6InErrors", "", func(h *node.Host) *uint64 { return h.UDP6.InErrors }},
+		{"conntrack invalid", keyInvalid, func(h *node.Host) *uint64 { return h.ConntrackInvalid }},
+		{"Tcp InCsumErrors", keyTCPCsum, func(h *node.Host) *uint64 { return h.TCPInCsumErrors }},
+		{"TCPSynRetrans", keySynRetrans, func(h *node.Host) *uint64 { return h.TCPSynRetrans }},
+		{"TCPTimeouts", "", func(h *node.Host) *uint64 { return h.TCPTimeouts }},
+		{"TcpTimeoutRehash", "", func(h *node.Host) *uint64 { return h.TCPTimeoutRehash }},
+	} {
+		c := Counter{Name: row.name, key: row.key, Total: row.of(&n.Host)}
 		switch {
 		case c.Total == nil:
 			c.Note = "this kernel does not say, or it was not read"
 		case !ok:
 			c.Note = why
 		default:
-			before := get(n.Earlier)
+			before := row.of(&n.Earlier.Host)
 			switch {
 			case before == nil:
 				c.Note = "the first observation has no value"
 			case *c.Total < *before:
 				c.Note, c.Reset = "it fell from "+strconv.FormatUint(*before, 10)+": it was reset or wrapped", true
 			default:
-				d := *c.Total - *before
-				c.Delta, c.PerSecond = &d, float64(d)/span.Seconds()
+				c.rise(*before, span)
 			}
 		}
-		return append(list, c)
+		list = append(list, c)
 	}
-	var list []Counter
-	for _, f := range families {
-		name := map[string]string{node.IPv4: "Udp InCsumErrors", node.IPv6: "Udp6InCsumErrors"}[f]
-		list = add(list, Counter{Name: name, key: keyUDPCsum + f},
-			func(n *node.Node) *uint64 { return udp(n, f).InCsumErrors })
-	}
-	for _, f := range families {
-		name := map[string]string{node.IPv4: "Udp InErrors", node.IPv6: "Udp6InErrors"}[f]
-		list = add(list, Counter{Name: name}, func(n *node.Node) *uint64 { return udp(n, f).InErrors })
-	}
-	list = add(list, Counter{Name: "conntrack invalid", key: keyInvalid},
-		func(n *node.Node) *uint64 { return n.Host.ConntrackInvalid })
-	list = add(list, Counter{Name: "Tcp InCsumErrors", key: keyTCPCsum},
-		func(n *node.Node) *uint64 { return n.Host.TCPInCsumErrors })
-	list = add(list, Counter{Name: "TCPSynRetrans", key: keySynRetrans},
-		func(n *node.Node) *uint64 { return n.Host.TCPSynRetrans })
-	list = add(list, Counter{Name: "TCPTimeouts"}, func(n *node.Node) *uint64 { return n.Host.TCPTimeouts })
-	list = add(list, Counter{Name: "TcpTimeoutRehash"}, func(n *node.Node) *uint64 { return n.Host.TCPTimeoutRehash })
 	return append(list, socketCounters(n, span, why, ok)...)
 }
 
-func udp(n *node.Node, family string) procnet.UDPCounters {
-	if family == node.IPv6 {
-		return n.Host.UDP6
-	}
-	return n.Host.UDP4
+// rise sets how much c is above what it was.
+func (c *Counter) rise(before uint64, span time.Duration) {
+	c.Delta = new(*c.Total - before)
+	c.PerSecond = float64(*c.Delta) / span.Seconds()
 }
 
 // socketCounters are the drops of the kernel's VXLAN sockets. A socket with a new inode is a new socket: its drops
@@ -146,8 +140,7 @@ func socketCounters(n *node.Node, span time.Duration, why string, ok bool) []Cou
 		case !same, s.Drops < b.Drops:
 			c.Note, c.Reset = "the socket is a new one: the device went down and up", true
 		default:
-			d := s.Drops - b.Drops
-			c.Delta, c.PerSecond = &d, float64(d)/span.Seconds()
+			c.rise(b.Drops, span)
 		}
 		list = append(list, c)
 	}

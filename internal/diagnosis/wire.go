@@ -11,12 +11,6 @@ import (
 // wireRecent is how old a captured bad packet may be to speak of now. A stalled connection sends one every 1 to 32 s.
 const wireRecent = time.Minute
 
-// Directions of a captured packet.
-const (
-	directionIn  = "in"
-	directionOut = "out"
-)
-
 // wire judges what the packet capture saw. A bad packet on the wire needs no attribution: it names its sender, and it
 // is seen before any firewall or connection tracking can hide it.
 func (j *judge) wire() {
@@ -34,7 +28,7 @@ func (j *judge) wire() {
 		})
 		return
 	}
-	for _, direction := range []string{directionIn, directionOut} {
+	for _, direction := range []string{node.In, node.Out} {
 		var peers []string
 		var first *node.BadPacket
 		var evidence []Evidence
@@ -43,7 +37,7 @@ func (j *judge) wire() {
 				continue
 			}
 			peer := p.Source.Addr().String()
-			if direction == directionOut {
+			if direction == node.Out {
 				peer = p.Destination.Addr().String()
 			}
 			if first == nil {
@@ -63,7 +57,7 @@ func (j *judge) wire() {
 			Variant: first.Variant,
 			Family:  node.Family(first.Source.Addr()), Evidence: evidence,
 		}
-		if direction == directionIn {
+		if direction == node.In {
 			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") arrive from " + list(peers) + "."
 			f.Remedies = []Remedy{{
 				Title: "Look at the sender, " + list(peers), Commands: []string{"sudo vxlan_exporter check"},

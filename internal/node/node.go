@@ -34,6 +34,12 @@ func Family(a netip.Addr) string {
 	return IPv6
 }
 
+// Directions of packets, seen from the node.
+const (
+	In  = "in"
+	Out = "out"
+)
+
 // Variants of the failure that a VXLAN device can be exposed to.
 const (
 	ZeroChecksum      = "zero_checksum"      // A: outer checksum off, NAT turns the zero field into 0xffff

@@ -1,8 +1,6 @@
 package report
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -15,28 +13,17 @@ import (
 
 // ProbeJSON writes the verdicts of a probe with what was answered.
 func ProbeJSON(w io.Writer, n *node.Node, verdicts []diagnosis.PathVerdict) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	err := e.Encode(struct {
+	return writeJSON(w, struct {
 		Schema   int                     `json:"schema"`
 		State    node.PathState          `json:"state"`
 		Verdicts []diagnosis.PathVerdict `json:"verdicts"`
 		Path     *node.Path              `json:"path"`
 	}{node.Schema, diagnosis.PathState(verdicts), verdicts, n.Path})
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	return nil
 }
 
 // ProbeText writes the same for a terminal: the verdict, a line for each peer and sender, what to type.
 func ProbeText(w io.Writer, n *node.Node, verdicts []diagnosis.PathVerdict, o TextOptions) error {
-	b := bufio.NewWriter(w)
-	t := &text{w: b, color: o.Color, width: max(o.Width, 40)}
-	if o.Width == 0 {
-		t.width = 80
-	}
+	t := newText(w, o)
 	state := diagnosis.PathState(verdicts)
 	t.line(t.paint(pathTone(state), strings.ToUpper(pathWords(state)), true))
 	for _, v := range verdicts {
@@ -59,7 +46,7 @@ func ProbeText(w io.Writer, n *node.Node, verdicts []diagnosis.PathVerdict, o Te
 			t.step(i+1, s)
 		}
 	}
-	return b.Flush()
+	return t.w.Flush()
 }
 
 func pathFindings(verdicts []diagnosis.PathVerdict) []diagnosis.Finding {

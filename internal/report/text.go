@@ -2,6 +2,7 @@ package report
 
 import (
 	"bufio"
+	"cmp"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -19,14 +20,9 @@ type TextOptions struct {
 // Text writes the report for a terminal. No line is longer than the width, but for a word of a command that has no
 // blank to break at.
 func Text(w io.Writer, n *node.Node, d diagnosis.Diagnosis, o TextOptions) error {
-	b := bufio.NewWriter(w)
-	t := &text{w: b, color: o.Color, width: o.Width}
-	if t.width == 0 {
-		t.width = 80
-	}
-	t.width = max(t.width, 40)
+	t := newText(w, o)
 	t.report(newModel(n, d))
-	return b.Flush()
+	return t.w.Flush()
 }
 
 // text writes lines that fit. bufio.Writer keeps the first error, so none is looked at on the way.
@@ -34,6 +30,10 @@ type text struct {
 	w     *bufio.Writer
 	color bool
 	width int
+}
+
+func newText(w io.Writer, o TextOptions) *text {
+	return &text{bufio.NewWriter(w), o.Color, max(cmp.Or(o.Width, 80), 40)}
 }
 
 func (t *text) report(m model) {
