@@ -230,6 +230,38 @@ func eventually(t *testing.T, e *labtest.Exporter, want map[string]float64) {
 	is(t, m, want)
 }
 
+// other is the variant of the other outer checksum.
+func (f failure) other() failure {
+	if f.variant == node.ZeroChecksum {
+		return failure{variant: node.OffloadedChecksum}
+	}
+	return failure{variant: node.ZeroChecksum}
+}
+
+type remedy struct {
+	name       string
+	take, undo func() error
+	stalls     bool // by the other variant
+}
+
+// remedies are those of the failure on a rig.
+func (f failure) remedies(r *lab.Rig) []remedy {
+	udp := f.variant == node.OffloadedChecksum
+	do := func(set func(bool) error, on bool) func() error { return func() error { return set(on) } }
+	rules := func(rules lab.Rules, random bool) func() error {
+		return func() error { return r.SetRules(rules, random) }
+	}
+	reset := func(m lab.MarkReset) func() error { return func() error { return r.SetMarkReset(m) } }
+	return []remedy{
+		{"tx-checksum-ip-generic off", do(r.SetTxChecksum, false), do(r.SetTxChecksum, true), false},
+		{"fixed rules", rules(lab.RulesFixed, true), rules(lab.RulesOld, true), false},
+		{"mark reset", reset(lab.MarkResetFilter), reset(lab.MarkResetNone), false},
+		{"no --random-fully", rules(lab.RulesOld, false), rules(lab.RulesOld, true), false},
+		{"NOTRACK", do(r.SetNotrack, true), do(r.SetNotrack, false), false},
+		{"the other outer checksum", do(r.SetUDPChecksum, !udp), do(r.SetUDPChecksum, udp), f.other().happens()},
+	}
+}
+
 // Each remedy clears the device, and the request is answered then; where it is undone, both are as they were.
 func TestRemediesOfBothVariants(t *testing.T) {
 	t.Parallel()
@@ -238,23 +270,7 @@ func TestRemediesOfBothVariants(t *testing.T) {
 			t.Parallel()
 			n := newNodes(t, f.options())
 			inCsumErrors := series("vxlan_host_udp_in_csum_errors_total", "family="+string(f.family))
-			udp := f.variant == node.OffloadedChecksum
-			other := failure{variant: node.ZeroChecksum}
-			if !udp {
-				other.variant = node.OffloadedChecksum
-			}
-			for _, remedy := range []struct {
-				name       string
-				take, undo func() error
-				stalls     bool // by the other variant
-			}{
-				{"tx-checksum-ip-generic off", func() error { return n.SetTxChecksum(false) }, func() error { return n.SetTxChecksum(true) }, false},
-				{"fixed rules", func() error { return n.SetRules(lab.RulesFixed, true) }, func() error { return n.SetRules(lab.RulesOld, true) }, false},
-				{"mark reset", func() error { return n.SetMarkReset(lab.MarkResetFilter) }, func() error { return n.SetMarkReset(lab.MarkResetNone) }, false},
-				{"no --random-fully", func() error { return n.SetRules(lab.RulesOld, false) }, func() error { return n.SetRules(lab.RulesOld, true) }, false},
-				{"NOTRACK", func() error { return n.SetNotrack(true) }, func() error { return n.SetNotrack(false) }, false},
-				{"the other outer checksum", func() error { return n.SetUDPChecksum(!udp) }, func() error { return n.SetUDPChecksum(udp) }, other.happens()},
-			} {
+			for _, remedy := range f.remedies(n.Rig) {
 				n.meets(f, remedy.name+", before", f.happens(), "exposed", "active")
 				if err := remedy.take(); err != nil {
 					t.Fatal(err)
@@ -264,7 +280,7 @@ func TestRemediesOfBothVariants(t *testing.T) {
 				errors := 0.0
 				if remedy.stalls {
 					errors = 1
-					is(t, n.sender.Scrape(), map[string]float64{exposure(other.variant, "active"): 1})
+					is(t, n.sender.Scrape(), map[string]float64{exposure(f.other().variant, "active"): 1})
 				}
 				rose(t, before, n.receiver.Scrape(), map[string]float64{inCsumErrors: errors})
 				if err := remedy.undo(); err != nil {
