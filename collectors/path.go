@@ -30,9 +30,13 @@ const pathIdle = 10 * time.Minute
 // pathTimeout bounds a round. Its own bounds are tighter: four waves of the probe's timeout.
 const pathTimeout = 10 * time.Second
 
-// pathKept is for how many rounds the targets are kept: reading them, from a neighbor table of thousands above all, costs more than asking.
-// They are read anew sooner when a device changes, and after a round in which not all was well.
-const pathKept = 10
+// Targets are kept for pathKept rounds, or, where there are many, until each was asked once, up to pathKeptMost: reading them,
+// from a neighbor table of thousands above all, costs more than asking. They are read anew sooner when a device changes, and after
+// a round in which not all was well.
+const (
+	pathKept     = 10
+	pathKeptMost = 30
+)
 
 // PathConfig says how often and how much is asked.
 type PathConfig struct {
@@ -193,9 +197,9 @@ func (c *Path) find(ctx context.Context, devices []node.Device, mark uint32) (er
 		return nil
 	}
 	c.left = 0
-	c.from = probe.Config{Open: c.conf.Open, Devices: devices, Max: c.conf.Peers * pathKept, Mark: mark}
+	c.from = probe.Config{Open: c.conf.Open, Devices: devices, Max: c.conf.Peers * pathKeptMost, Mark: mark}
 	if c.found, err = probe.Find(ctx, c.from); err == nil {
-		c.left = pathKept - 1
+		c.left = min(max(pathKept, len(c.found.Targets)/c.conf.Peers), pathKeptMost) - 1
 	}
 	return err
 }
