@@ -2,9 +2,7 @@ package e2e_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -78,18 +76,6 @@ func (n *nodes) stalls() bool {
 		n.t.Fatal(err)
 	}
 	return stalls
-}
-
-// answered makes a request and reports whether it was answered in time.
-func (n *nodes) answered(limit time.Duration) bool {
-	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), limit)
-	defer cancel()
-	_, err := n.Request(ctx)
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
-		n.t.Fatal(err)
-	}
-	return err == nil
 }
 
 func (n *nodes) count() lab.WireCount {

@@ -317,13 +317,15 @@ func (n *nodes) request(kind string) func(context.Context) error {
 // rested opens a connection of the pod's and asks over it when its outer flow is forgotten, as after a pause longer than
 // nf_conntrack_udp_timeout. Nothing of it is sent again afterwards.
 func (n *nodes) rested(ctx context.Context) error {
+	deadline, _ := ctx.Deadline()
+	limit := time.Until(deadline)
+	ctx = n.t.Context() // the limit is the question's
 	c, err := n.guests["pod"].DialContext(ctx, "tcp4", n.NodePort().String())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	deadline, _ := ctx.Deadline()
-	if err := errors.Join(c.(*net.TCPConn).SetLinger(0), c.SetDeadline(deadline), n.FlushOuterFlows(ctx)); err != nil {
+	if err := errors.Join(c.(*net.TCPConn).SetLinger(0), n.FlushOuterFlows(ctx), c.SetDeadline(time.Now().Add(limit))); err != nil {
 		return err
 	}
 	_, wrote := c.Write([]byte("GET / HTTP/1.0\r\n\r\n"))

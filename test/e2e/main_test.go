@@ -9,6 +9,6 @@ import (
 
 func TestMain(m *testing.M) {
 	labtest.Enter(labtest.BuildExporter)
-	labtest.Parallel("6")
+	labtest.Parallel("16")
 	m.Run()
 }

@@ -302,18 +302,9 @@ func (n *nodes) meets(f failure, when string, stalls bool, before, after string)
 		before, after = "clear", "clear"
 	}
 	said := n.sender.Scrape()
-	// Not the time that an answer took but the packets tell: on a machine that is busy with other things it can come late.
-	limit, stalled, spoiled := 10*time.Second, false, 0
-	if stalls {
-		limit = enough
-	}
-	for range 5 {
-		already := len(n.count().Bad)
-		stalled = !n.answered(limit)
-		if spoiled = len(n.count().Bad) - already; !stalled || spoiled > 0 {
-			break
-		} // else not even its SYN has left in time
-	}
+	already := len(n.count().Bad)
+	stalled := n.stalls()
+	spoiled := len(n.count().Bad) - already
 	says := n.sender.Scrape()
 	for range 20 { // a scan of the flows may have run out of time
 		if says[exposure(f.variant, after)] == 1 {
