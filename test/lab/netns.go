@@ -66,8 +66,8 @@ func (n *NS) RunInput(stdin string, args ...string) (string, error) {
 	return n.run(n.Cmd(ctx, args...), stdin, args)
 }
 
-// configure is RunInput for programs that need no /sys of the namespace: they are started in it, for half of the time that ip netns exec takes.
-func (n *NS) configure(stdin string, args ...string) (out string, err error) {
+// Configure is RunInput for programs that need no /sys of the namespace: they are started in it, for half of the time that ip netns exec takes.
+func (n *NS) Configure(stdin string, args ...string) (out string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	doErr := n.Do(func() error {
@@ -90,7 +90,7 @@ func (n *NS) run(cmd *exec.Cmd, stdin string, args []string) (string, error) {
 
 // IP runs ip(8) commands, as "link add br0 type bridge", in one process inside the namespace.
 func (n *NS) IP(commands ...string) error {
-	_, err := n.configure(strings.Join(commands, "\n")+"\n", "ip", "-batch", "-")
+	_, err := n.Configure(strings.Join(commands, "\n")+"\n", "ip", "-batch", "-")
 	return err
 }
 

@@ -19,7 +19,7 @@ func (r *Rig) applyNFTables() error {
 	for _, table := range []string{"ip kube-proxy", "ip6 kube-proxy", "inet imitation"} {
 		fmt.Fprintf(&clean, "table %[1]s {}\ndelete table %[1]s\n", table)
 	}
-	_, err := r.A.configure(clean.String()+input, "nft", "-f", "-")
+	_, err := r.A.Configure(clean.String()+input, "nft", "-f", "-")
 	return err
 }
 

@@ -36,7 +36,7 @@ func (r *Rig) OuterNAT(ctx context.Context) ([]Flow, error) {
 
 // OuterFlows lists the sender's tracked VXLAN flows, those towards it included.
 func (r *Rig) OuterFlows(ctx context.Context) ([]Flow, error) {
-	out, err := r.A.configure("", "conntrack", "-L", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
+	out, err := r.A.Configure("", "conntrack", "-L", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
 		fmt.Sprint(r.opts.Port))
 	if err != nil {
 		return nil, err

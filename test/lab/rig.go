@@ -151,7 +151,7 @@ func (r *Rig) FlushOuterFlows(ctx context.Context) error {
 	if err != nil || len(flows) == 0 { // conntrack -D fails when there is nothing to delete
 		return err
 	}
-	_, err = r.A.configure("", "conntrack", "-D", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
+	_, err = r.A.Configure("", "conntrack", "-D", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
 		fmt.Sprint(r.opts.Port))
 	return err
 }

@@ -65,7 +65,7 @@ func (r *Rig) restore(n *NS, f Family, tables map[string]string) error {
 	if f == IPv6 {
 		program = "ip6tables"
 	}
-	_, err := n.configure(input.String(), program+"-"+string(r.opts.Backend)+"-restore", "-w")
+	_, err := n.Configure(input.String(), program+"-"+string(r.opts.Backend)+"-restore", "-w")
 	return err
 }
 

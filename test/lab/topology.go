@@ -135,6 +135,6 @@ func optional(err error) error {
 func batch(n *NS, commands ...string) error { return n.IP(commands...) }
 
 func command(n *NS, args ...string) error {
-	_, err := n.configure("", args...)
+	_, err := n.Configure("", args...)
 	return err
 }

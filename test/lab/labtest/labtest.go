@@ -37,7 +37,17 @@ func (n *NS) Run(args ...string) string { n.t.Helper(); return n.RunInput("", ar
 // RunInput is Run with something on standard input.
 func (n *NS) RunInput(stdin string, args ...string) string {
 	n.t.Helper()
-	out, err := n.NS.RunInput(stdin, args...)
+	return n.must(n.NS.RunInput(stdin, args...))
+}
+
+// Configure is RunInput for programs that need no /sys of the namespace, as lab.NS has it.
+func (n *NS) Configure(stdin string, args ...string) string {
+	n.t.Helper()
+	return n.must(n.NS.Configure(stdin, args...))
+}
+
+func (n *NS) must(out string, err error) string {
+	n.t.Helper()
 	if err != nil {
 		n.t.Fatal(err)
 	}
