@@ -23,16 +23,19 @@ const (
 	outerPort = 40000 // the only source port the tunnel uses: what arrives with another was rewritten
 )
 
-// oracle is two namespaces and a tunnel from a to b. It sends a marked packet into the tunnel and sees at b where the outer packet
-// came from.
+// oracle is two namespaces and a tunnel from a to b. It sends a marked packet into the tunnel, from a itself or from a pod behind it, and
+// sees at b where the outer packet came from.
 type oracle struct {
 	t            testing.TB
 	a, b         *labtest.NS
+	device       Interface
 	ipv6         bool
 	local        netip.Addr
 	listen       int
-	inner        int
-	legacy       bool // legacy tables were written to
+	marking      string    // nftables' rules that mark what the pod sends
+	answered     bool      // later packets are to be those of a connection that was answered
+	node, pod    *endpoint // pod: nil unless addPod was called
+	legacy       bool      // legacy tables were written to
 	overlay      netip.Prefix
 	port         Port
 	conntrack    *netlink.Handle
@@ -64,37 +67,39 @@ func newOracle(t testing.TB, ipv6 bool) *oracle {
 	o.a.Run("ip", "link", "set", "flannel.1", "up")
 	o.a.Run("ip", "route", "add", o.overlay.String(), "dev", "flannel.1")
 	o.a.Run("ip", "neigh", "add", o.innerAddress.String(), "lladdr", "02:00:00:00:00:02", "dev", "flannel.1", "nud", "permanent")
-	device := Interface{Name: "flannel.1", Addrs: []netip.Addr{netip.MustParsePrefix(own).Addr()}}
+	o.device = Interface{Name: "flannel.1", Addrs: []netip.Addr{netip.MustParsePrefix(own).Addr()}}
 	o.port = Port{
-		Port: vxlanPort, IPv4: !ipv6, IPv6: ipv6, Devices: []Interface{device}, SourcePorts: []PortRange{{outerPort, outerPort}}, Own: append([]netip.Addr{o.local}, device.Addrs...),
+		Port: vxlanPort, IPv4: !ipv6, IPv6: ipv6, Devices: []Interface{o.device},
+		SourcePorts: []PortRange{{outerPort, outerPort}}, Own: append([]netip.Addr{o.local}, o.device.Addrs...),
 		Senders: func(six bool, _ uint32) []Sender {
 			if six != ipv6 {
 				return nil
 			}
-			return []Sender{{Sources: []netip.Prefix{netip.PrefixFrom(o.local, o.local.BitLen())}, Out: device, Destinations: []netip.Prefix{o.overlay}}}
+			return []Sender{{Sources: []netip.Prefix{netip.PrefixFrom(o.local, o.local.BitLen())}, Out: o.device, Destinations: []netip.Prefix{o.overlay}}}
 		},
 		Ways: func(bool, uint32) []Way {
 			return []Way{{Out: Interface{Name: "eth0", Addrs: []netip.Addr{o.local}}, Source: o.local, Peers: []netip.Addr{remote}, Masquerade: o.local}}
 		},
 	}
 	o.b.Do(func() (err error) {
-		o.listen, err = udpSocket(ipv6, remote, vxlanPort, 0)
+		o.listen, err = udpSocket(ipv6, remote, vxlanPort, 100*time.Millisecond)
 		return err
 	})
 	o.a.Do(func() (err error) {
-		if o.inner, err = udpSocket(ipv6, o.local, 0, testMark); err != nil {
+		if o.node, err = newEndpoint(ipv6, o.local); err != nil {
 			return err
 		}
+		o.node.mark = func(mark int) error { return unix.SetsockoptInt(o.node.fd, unix.SOL_SOCKET, unix.SO_MARK, mark) }
 		o.conntrack, err = netlink.NewHandle(unix.NETLINK_NETFILTER)
 		return err
 	})
 	t.Cleanup(func() {
 		_ = unix.Close(o.listen)
-		_ = unix.Close(o.inner)
+		_ = unix.Close(o.node.fd)
 		o.conntrack.Close()
 	})
 	for range 20 { // until the link is up
-		if _, dropped := o.probe(true); !dropped {
+		if _, dropped := o.probe(o.node, testMark, false); !dropped {
 			return o
 		}
 	}
@@ -102,7 +107,53 @@ func newOracle(t testing.TB, ipv6 bool) *oracle {
 	return nil
 }
 
-func udpSocket(ipv6 bool, addr netip.Addr, port int, mark int) (int, error) {
+// endpoint is where inner packets are sent from.
+type endpoint struct {
+	fd   int
+	mark func(mark int) error // of the packets that it sends from now on
+}
+
+func newEndpoint(ipv6 bool, address netip.Addr) (*endpoint, error) {
+	fd, err := udpSocket(ipv6, address, 0, 2*time.Second)
+	return &endpoint{fd: fd}, err
+}
+
+// addPod adds a pod behind cni0. A mark does not leave the pod's namespace, so what it sends with a type of service gets one as it comes
+// in, before any hook.
+func (o *oracle) addPod() {
+	o.t.Helper()
+	pod := labtest.New(o.t, "nat-pod")
+	prefix, family, level, option := netip.MustParsePrefix("10.244.0.1/24"), "ip", unix.IPPROTO_IP, unix.IP_TOS
+	if o.ipv6 {
+		prefix, family, level, option = netip.MustParsePrefix("fd44::1/64"), "ip6", unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+	}
+	o.marking = fmt.Sprintf("table netdev oracle { chain in { type filter hook ingress device cni0 priority 0; %s dscp 4 meta mark set %#x; }; }", family, testMark)
+	gateway, address := prefix.Addr(), prefix.Addr().Next()
+	o.a.RunInput(fmt.Sprintf(`sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+ip link add cni0 type veth peer name eth0 netns %s
+ip addr add %s dev cni0 nodad
+ip link set cni0 up
+`, pod.Name, prefix), "sh", "-e")
+	pod.RunInput(fmt.Sprintf("addr add %s/%d dev eth0 nodad\nlink set eth0 up\nroute add default via %s\n", address, prefix.Bits(), gateway), "ip", "-batch", "-")
+	pod.Do(func() (err error) {
+		o.pod, err = newEndpoint(o.ipv6, address)
+		return err
+	})
+	o.t.Cleanup(func() { _ = unix.Close(o.pod.fd) })
+	o.pod.mark = func(mark int) error { return unix.SetsockoptInt(o.pod.fd, level, option, min(mark, 0x10)) }
+	o.port.Own = append(o.port.Own, gateway)
+	node := o.port.Senders
+	o.port.Senders = func(six bool, mark uint32) []Sender {
+		senders := node(six, mark)
+		if six == o.ipv6 {
+			in := Interface{Name: "cni0", Addrs: []netip.Addr{gateway}}
+			senders = append(senders, Sender{In: []Interface{in}, Sources: []netip.Prefix{netip.PrefixFrom(address, address.BitLen())}, Out: o.device, Destinations: []netip.Prefix{o.overlay}})
+		}
+		return senders
+	}
+}
+
+func udpSocket(ipv6 bool, addr netip.Addr, port int, patience time.Duration) (int, error) {
 	family := unix.AF_INET
 	if ipv6 {
 		family = unix.AF_INET6
@@ -111,13 +162,9 @@ func udpSocket(ipv6 bool, addr netip.Addr, port int, mark int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	wait := unix.NsecToTimeval((2 * time.Second).Nanoseconds())
-	if mark == 0 {
-		wait = unix.NsecToTimeval((100 * time.Millisecond).Nanoseconds())
-	}
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
 	return fd, errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, mark),
 		unix.Bind(fd, sockaddr(addr, port)))
 }
 
@@ -128,17 +175,19 @@ func sockaddr(addr netip.Addr, port int) unix.Sockaddr {
 	return &unix.SockaddrInet4{Addr: addr.As4(), Port: port}
 }
 
-// probe sends one inner packet, with or without the mark, as the first of a flow, and returns what NAT did to the outer packet.
-// dropped: nothing arrived.
-func (o *oracle) probe(mark bool) (change Change, dropped bool) {
+// probe sends one inner packet, with or without the mark, and returns what NAT did to the outer packet: the first of its flow, or a later
+// one, whose outer flow has been forgotten. dropped: nothing arrived.
+func (o *oracle) probe(from *endpoint, mark int, later bool) (change Change, dropped bool) {
 	o.t.Helper()
-	family := netlink.InetFamily(unix.AF_INET)
+	family, forget := netlink.InetFamily(unix.AF_INET), flowsTo(0)
 	if o.ipv6 {
 		family = unix.AF_INET6
 	}
-	m := 0
-	if mark {
-		m = testMark
+	if later {
+		forget = vxlanPort
+		if o.answered { // nobody answers here; without a flow, as it is not tracked, this fails
+			_, _ = o.a.NS.Configure("", "conntrack", "-U", "-f", o.family(), "-p", "udp", "--orig-port-dst", "9999", "-u", "SEEN_REPLY,ASSURED")
+		}
 	}
 	for range 10 {
 		for { // what is left of earlier probes
@@ -146,14 +195,14 @@ func (o *oracle) probe(mark bool) (change Change, dropped bool) {
 				break
 			}
 		}
-		if _, err := o.conntrack.ConntrackDeleteFilters(netlink.ConntrackTable, family, everyFlow{}); err != nil {
+		if _, err := o.conntrack.ConntrackDeleteFilters(netlink.ConntrackTable, family, forget); err != nil {
 			o.t.Fatalf("flush conntrack: %v", err)
 		}
-		if err := unix.SetsockoptInt(o.inner, unix.SOL_SOCKET, unix.SO_MARK, m); err != nil {
+		if err := from.mark(mark); err != nil {
 			o.t.Fatal(err)
 		}
 		cookie := fmt.Sprintf("probe-%d", o.innerPort.Add(1))
-		if err := unix.Sendto(o.inner, []byte(cookie), 0, sockaddr(o.innerAddress, 9999)); errors.Is(err, unix.EPERM) {
+		if err := unix.Sendto(from.fd, []byte(cookie), 0, sockaddr(o.innerAddress, 9999)); errors.Is(err, unix.EPERM) {
 			return NoChange, true
 		} else if err != nil {
 			o.t.Fatalf("send: %v", err)
@@ -191,9 +240,12 @@ func (o *oracle) changeOf(from unix.Sockaddr) Change {
 	}
 }
 
-type everyFlow struct{}
+// flowsTo are the flows to a port; 0: to every one.
+type flowsTo uint16
 
-func (everyFlow) MatchConntrackFlow(*netlink.ConntrackFlow) bool { return true }
+func (f flowsTo) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	return f == 0 || flow.Forward.DstPort == uint16(f)
+}
 
 // read reads and judges the rules of a.
 func (o *oracle) read() (State, error) {
@@ -222,7 +274,7 @@ func (o *oracle) sends() *testInput {
 // reset removes every rule.
 func (o *oracle) reset() {
 	o.t.Helper()
-	o.a.Run("nft", "flush", "ruleset")
+	o.a.Configure("flush ruleset\n"+o.marking, "nft", "-f", "-")
 	if o.legacy {
 		o.restore(Legacy, map[string]string{"raw": "", "mangle": "", "nat": "", "filter": ""})
 		o.legacy = false

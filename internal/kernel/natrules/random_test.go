@@ -8,11 +8,15 @@ import (
 )
 
 // dice writes random rules out of the parts that real ones consist of.
-type dice struct{ *rand.Rand }
+type dice struct {
+	*rand.Rand
+	inner bool // the rules of POSTROUTING are about some senders' inner packets
+}
 
 func (d dice) pick(words ...string) string { return words[d.IntN(len(words))] }
 
-func (d dice) match() string {
+// match is a match that rules of a chain can have.
+func (d dice) match(chain string) string {
 	not := d.pick("", "", "! ")
 	switch d.IntN(9) {
 	case 0:
@@ -20,10 +24,13 @@ func (d dice) match() string {
 	case 1:
 		return "-m mark " + not + "--mark " + d.pick("0x4000/0x4000", "0x4000", "0x2000/0x2000", "0x0/0x4000", "0x0/0xffff")
 	case 2:
-		return not + "-s " + d.pick("{node}", "{cluster}", "{local}", "{docker}")
+		return not + "-s " + d.pick("{node}", "{cluster}", "{local}", "{docker}", "{pods}")
 	case 3:
 		return not + "-d " + d.pick("{node}", "{cluster}", "{docker}", "{multicast}")
 	case 4:
+		if chain == "PREROUTING" {
+			return not + "-i " + d.pick("cni0", "cni+", "eth0")
+		}
 		return not + "-o " + d.pick("eth0", "eth+", "flannel.1", "docker0")
 	case 5:
 		return not + "-p " + d.pick("udp", "tcp")
@@ -36,11 +43,15 @@ func (d dice) match() string {
 	}
 }
 
-func (d dice) matches() string {
+func (d dice) matches(chain string) string {
 	var words []string
 	seen := map[string]bool{} // an option may be given once
+	if d.inner && chain == "POSTROUTING" {
+		words, seen["-s"] = append(words, d.pick("-s {pods}", "! -s {node}", "-o flannel.1 -s {local}")), true
+		seen["-o"] = true
+	}
 	for range d.IntN(3) {
-		m := d.match()
+		m := d.match(chain)
 		option := strings.Fields(strings.TrimPrefix(m, "! "))[0]
 		if option == "-m" {
 			option = strings.Fields(m)[1]
@@ -70,58 +81,83 @@ func (d dice) table(base string, targets func() string) string {
 			if i < 3 && d.IntN(3) == 0 {
 				target = d.pick("-j ", "-j ", "-g ") + chains[i+1+d.IntN(3-i)]
 			}
-			fmt.Fprintf(&s, "-A %s %s %s\n", c, d.matches(), target)
+			fmt.Fprintf(&s, "-A %s %s %s\n", c, d.matches(base), target)
 		}
 	}
 	return s.String()
 }
 
 func (d dice) tables() map[string]string {
+	d.inner = d.IntN(3) > 0
 	tables := map[string]string{"nat": d.table("POSTROUTING", func() string {
 		if d.IntN(3) == 0 {
 			return d.markTarget()
 		}
 		return d.pick("-j MASQUERADE --random-fully", "-j MASQUERADE --random", "-j MASQUERADE", "-j RETURN", "-j ACCEPT", "-j SNAT --to-source {local}", "-j SNAT --to-source {other}")
 	})}
+	if d.inner { // what takes packets past this is what they differ in
+		tables["nat"] += kubeFixed
+	}
 	if d.IntN(2) == 0 {
-		tables[d.pick("filter", "mangle")] = d.table("OUTPUT", func() string { return d.pick(d.markTarget(), "-j ACCEPT", "-j RETURN") })
+		table, base := "filter", d.pick("OUTPUT", "FORWARD")
+		if d.IntN(2) == 0 {
+			table, base = "mangle", d.pick("OUTPUT", "OUTPUT", "PREROUTING", "FORWARD", "POSTROUTING")
+		}
+		tables[table] = d.table(base, func() string { return d.pick(d.markTarget(), "-j ACCEPT", "-j RETURN") })
 	}
 	if d.IntN(4) == 0 {
-		tables["raw"] = d.table("OUTPUT", func() string { return d.pick("-j NOTRACK", "-j ACCEPT", "-j RETURN") })
+		tables["raw"] = d.table(d.pick("OUTPUT", "OUTPUT", "PREROUTING"), func() string { return d.pick("-j NOTRACK", "-j ACCEPT", "-j RETURN") })
 	}
 	return tables
 }
 
-// TestRandomRules judges random rules and lets packets go through them: a judgement may be that it cannot be told, never wrong.
+// TestRandomRules judges random rules and lets packets of the node and of a pod go through them: a judgment may be that it cannot be told,
+// never wrong.
 func TestRandomRules(t *testing.T) {
 	const rounds = 40
 	eachOracle(t, func(t *testing.T, o *oracle) {
+		o.addPod()
 		for _, backend := range []string{Legacy, NFT} {
-			told, changed := 0, 0
+			told, changed, differ := map[string]int{}, map[string]int{}, 0
 			for seed := range uint64(rounds) {
-				d := dice{rand.New(rand.NewPCG(seed, uint64(len(backend))))} //nolint:gosec // reproducible on purpose
+				d := dice{Rand: rand.New(rand.NewPCG(seed, uint64(len(backend))))} //nolint:gosec // reproducible on purpose
 				tables := d.tables()
 				o.reset()
 				o.restore(backend, tables)
+				o.answered = strings.Contains(tables["mangle"]+tables["filter"]+tables["raw"], "--ctstate")
 				s, err := o.read()
 				if err != nil {
 					t.Fatal(err)
 				}
-				outer, live := s.Outer[0], o.live()
-				if live != NoChange {
-					changed++
+				holds := func(what string, judged Change, r *Rule, live Change) {
+					if live != NoChange {
+						changed[what]++
+					}
+					if judged == UnsureChange {
+						return
+					}
+					if told[what]++; judged != live {
+						t.Errorf("%s, seed %d, %s: judged %s because of %+v, on the wire %s\n%v", backend, seed, what, judged, r, live, tables)
+					}
 				}
-				if outer.Change == UnsureChange {
-					continue
+				outer, node, pod := s.Outer[0], o.liveOf(o.node), o.liveOf(o.pod)
+				holds("all", outer.Change, outer.Rule, worse(node, pod))
+				if node != pod {
+					differ++
 				}
-				told++
-				if outer.Change != live {
-					t.Errorf("%s, seed %d: judged %s because of %s (%+v), on the wire %s\n%v", backend, seed, outer.Change, outer.Why, outer.Rule, live, tables)
+				for _, f := range outer.Senders {
+					if strings.HasPrefix(f.Sender, "pods") {
+						holds("pods", f.Change, f.Rule, pod)
+					} else {
+						holds("the node", f.Change, f.Rule, node)
+					}
 				}
 			}
-			t.Logf("%s: %d of %d judged, %d changed on the wire", backend, told, rounds, changed)
-			if told < rounds*2/3 || changed < rounds/8 {
-				t.Errorf("%s: only %d of %d judged, %d changed on the wire", backend, told, rounds, changed)
+			t.Logf("%s: of %d, judged %v, changed on the wire %v; node and pod differ in %d", backend, rounds, told, changed, differ)
+			for _, what := range []string{"all", "the node", "pods"} {
+				if told[what] < rounds*2/3 || changed[what] < rounds/8 || differ < 3 {
+					t.Errorf("%s, %s: only %d of %d judged, %d changed on the wire, node and pod differ in %d", backend, what, told[what], rounds, changed[what], differ)
+				}
 			}
 		}
 	})
