@@ -2,6 +2,7 @@ package natrules
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,9 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	mdnetlink "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
 )
@@ -33,12 +35,12 @@ type oracle struct {
 	local        netip.Addr
 	listen       int
 	marking      string    // nftables' rules that mark what the pod sends
-	answered     bool      // later packets are to be those of a connection that was answered
 	node, pod    *endpoint // pod: nil unless addPod was called
 	legacy       bool      // legacy tables were written to
 	overlay      netip.Prefix
 	port         Port
-	conntrack    *netlink.Handle
+	conntrack    *nl.Conn
+	listens      netip.AddrPort
 	innerPort    atomic.Uint32
 	innerAddress netip.Addr
 }
@@ -82,6 +84,7 @@ func newOracle(t testing.TB, ipv6 bool) *oracle {
 		},
 	}
 	o.b.Do(func() (err error) {
+		o.listens = netip.AddrPortFrom(remote, vxlanPort)
 		o.listen, err = udpSocket(ipv6, remote, vxlanPort, 100*time.Millisecond)
 		return err
 	})
@@ -90,13 +93,13 @@ func newOracle(t testing.TB, ipv6 bool) *oracle {
 			return err
 		}
 		o.node.mark = func(mark int) error { return unix.SetsockoptInt(o.node.fd, unix.SOL_SOCKET, unix.SO_MARK, mark) }
-		o.conntrack, err = netlink.NewHandle(unix.NETLINK_NETFILTER)
+		o.conntrack, err = nl.Dial(context.WithoutCancel(t.Context()), nl.Netfilter)
 		return err
 	})
 	t.Cleanup(func() {
 		_ = unix.Close(o.listen)
 		_ = unix.Close(o.node.fd)
-		o.conntrack.Close()
+		_ = o.conntrack.Close()
 	})
 	for range 20 { // until the link is up
 		if _, dropped := o.probe(o.node, testMark, false); !dropped {
@@ -110,12 +113,14 @@ func newOracle(t testing.TB, ipv6 bool) *oracle {
 // endpoint is where inner packets are sent from.
 type endpoint struct {
 	fd   int
+	addr netip.AddrPort
 	mark func(mark int) error // of the packets that it sends from now on
 }
 
 func newEndpoint(ipv6 bool, address netip.Addr) (*endpoint, error) {
-	fd, err := udpSocket(ipv6, address, 0, 2*time.Second)
-	return &endpoint{fd: fd}, err
+	const port = 9998
+	fd, err := udpSocket(ipv6, address, port, 2*time.Second)
+	return &endpoint{fd: fd, addr: netip.AddrPortFrom(address, port)}, err
 }
 
 // addPod adds a pod behind cni0. A mark does not leave the pod's namespace, so what it sends with a type of service gets one as it comes
@@ -175,19 +180,38 @@ func sockaddr(addr netip.Addr, port int) unix.Sockaddr {
 	return &unix.SockaddrInet4{Addr: addr.As4(), Port: port}
 }
 
+// Requests of connection tracking (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+const (
+	newEntry    = unix.NFNL_SUBSYS_CTNETLINK << 8
+	deleteEntry = newEntry | 2
+	entryStatus = 3 // CTA_STATUS
+)
+
+// entry asks connection tracking for something about the flow that begins with a packet. That there is none is no error.
+func (o *oracle) entry(request mdnetlink.HeaderType, from, to netip.AddrPort, attributes ...byte) {
+	o.t.Helper()
+	family, ip := byte(unix.AF_INET), uint16(1) // CTA_IP_V4_SRC
+	if o.ipv6 {
+		family, ip = unix.AF_INET6, 3
+	}
+	addresses := nl.Append(nl.Append(nil, ip, from.Addr().AsSlice()), ip+1, to.Addr().AsSlice())
+	ports := nl.Append(nl.Append(nl.Append(nil, 1, []byte{protoUDP}), 2, binary.BigEndian.AppendUint16(nil, from.Port())),
+		3, binary.BigEndian.AppendUint16(nil, to.Port()))
+	tuple := nl.Append(nl.Append(nil, 1, addresses), 2, ports)
+	err := o.conntrack.Do(request, 0, append(nl.Append([]byte{family, 0, 0, 0}, 1, tuple), attributes...))
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		o.t.Fatalf("connection tracking: %v", err)
+	}
+}
+
 // probe sends one inner packet, with or without the mark, and returns what NAT did to the outer packet: the first of its flow, or a later
-// one, whose outer flow has been forgotten. dropped: nothing arrived.
+// one, after an answer, whose outer flow has been forgotten. dropped: nothing arrived.
 func (o *oracle) probe(from *endpoint, mark int, later bool) (change Change, dropped bool) {
 	o.t.Helper()
-	family, forget := netlink.InetFamily(unix.AF_INET), flowsTo(0)
-	if o.ipv6 {
-		family = unix.AF_INET6
-	}
+	to := netip.AddrPortFrom(o.innerAddress, 9999)
 	if later {
-		forget = vxlanPort
-		if o.answered { // nobody answers here; without a flow, as it is not tracked, this fails
-			_, _ = o.a.NS.Configure("", "conntrack", "-U", "-f", o.family(), "-p", "udp", "--orig-port-dst", "9999", "-u", "SEEN_REPLY,ASSURED")
-		}
+		const confirmedAssuredSeenReply = 0xe // nobody answers here
+		o.entry(newEntry, from.addr, to, nl.Append(nil, entryStatus, []byte{0, 0, 0, confirmedAssuredSeenReply})...)
 	}
 	for range 10 {
 		for { // what is left of earlier probes
@@ -195,8 +219,9 @@ func (o *oracle) probe(from *endpoint, mark int, later bool) (change Change, dro
 				break
 			}
 		}
-		if _, err := o.conntrack.ConntrackDeleteFilters(netlink.ConntrackTable, family, forget); err != nil {
-			o.t.Fatalf("flush conntrack: %v", err)
+		o.entry(deleteEntry, netip.AddrPortFrom(o.local, outerPort), o.listens)
+		if !later {
+			o.entry(deleteEntry, from.addr, to)
 		}
 		if err := from.mark(mark); err != nil {
 			o.t.Fatal(err)
@@ -238,13 +263,6 @@ func (o *oracle) changeOf(from unix.Sockaddr) Change {
 	default:
 		return NoChange
 	}
-}
-
-// flowsTo are the flows to a port; 0: to every one.
-type flowsTo uint16
-
-func (f flowsTo) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	return f == 0 || flow.Forward.DstPort == uint16(f)
 }
 
 // read reads and judges the rules of a.
