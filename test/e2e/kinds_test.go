@@ -479,7 +479,7 @@ func TestRulesJudgedCleanWrongly(t *testing.T) {
 	if !n.stalls() {
 		t.Error("the request did not stall")
 	}
-	is(t, n.sender.Scrape(), map[string]float64{exposure("offloaded_checksum", "active"): 1})
+	eventually(t, n.sender, map[string]float64{exposure("offloaded_checksum", "active"): 1})
 	for _, f := range n.check(t).Findings {
 		if f.Code == diagnosis.CodeNATSpoils && slices.ContainsFunc(f.Evidence, func(e diagnosis.Evidence) bool { return e.Name == "rule" }) {
 			t.Errorf("a rule is quoted as the culprit: %+v", f.Evidence)
@@ -488,7 +488,7 @@ func TestRulesJudgedCleanWrongly(t *testing.T) {
 	if err := n.FlushOuterFlows(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	is(t, n.sender.Scrape(), map[string]float64{exposure("offloaded_checksum", "unknown"): 1})
+	eventually(t, n.sender, map[string]float64{exposure("offloaded_checksum", "unknown"): 1})
 	page, err := n.sender.Get(t.Context(), "/")
 	if err != nil || !strings.Contains(string(page), "what NATed them is not known") {
 		t.Errorf("the page does not say why the device is unknown (%v)", err)

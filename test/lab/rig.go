@@ -153,5 +153,8 @@ func (r *Rig) FlushOuterFlows(ctx context.Context) error {
 	}
 	_, err = r.A.Configure("", "conntrack", "-D", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
 		fmt.Sprint(r.opts.Port))
+	if left, listErr := r.OuterFlows(ctx); listErr == nil && len(left) == 0 {
+		return nil // they ended meanwhile
+	}
 	return err
 }
