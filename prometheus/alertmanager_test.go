@@ -46,7 +46,7 @@ func TestOneCausePagesOnce(t *testing.T) {
 	d.send(many...)
 	d.send(tickets...)
 	d.send(page("two-1", "a"), page("two-2", "a"))
-	d.send(page("causes", "a"), alert("VxlanTunnelOffload", "critical", "tunnel_offload", "causes", "a"))
+	d.send(page("causes", "a"), alert("VxlanPathSpoilsChecksums", "critical", "tunnel_offload", "causes", "a"))
 	d.send(told, alert("VxlanDeviceExposed", "info", "outer_nat", "info", "a"))
 	// A Prometheus that watches one cluster has no such label, and may send to the Alertmanager of one that watches
 	// several.

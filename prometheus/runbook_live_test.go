@@ -58,7 +58,7 @@ func TestRunbookOnTheLiveFailure(t *testing.T) {
 	if err := s.SetReceiver(lab.ReceiverFirewalld); err != nil {
 		t.Fatal(err)
 	}
-	s.expect(s.B, confirm(t, "VxlanInvalidPackets")[0], "> "+s.UnderlayB.String()+".8472: [bad udp cksum 0x")
+	s.expect(s.B, page[1], "> "+s.UnderlayB.String()+".8472: [bad udp cksum 0x")
 }
 
 // sufferer is a rig on which commands are typed.

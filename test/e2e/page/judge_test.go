@@ -74,7 +74,7 @@ func (c *site) judge(t *testing.T, all []monitor.Notification) {
 			t.Errorf("%s: paged:\n%s", c.name, text(n))
 		}
 		for _, a := range c.result.alerts {
-			if strings.Contains(a, "VxlanChecksumFailure") || strings.Contains(a, "VxlanTunnelOffload") {
+			if strings.Contains(a, "VxlanChecksumFailure") || strings.Contains(a, "VxlanPathSpoilsChecksums") {
 				t.Errorf("%s: Prometheus had %s", c.name, a)
 			}
 		}
