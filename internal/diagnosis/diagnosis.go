@@ -85,7 +85,7 @@ type Exposure struct {
 	Variant string `json:"variant"` // node.ZeroChecksum or node.OffloadedChecksum
 	State   State  `json:"state"`   // Clear, Exposed, Active or Unknown
 	Reason  string `json:"reason"`  // what decided it
-	Settled bool   `json:"settled"` // clear for a reason that no NATed flow can refute: not by the NAT rules alone
+	Settled bool   `json:"settled"` // clear for a reason that no NATed flow can refute: not by the NAT rules or the kernel alone
 }
 
 // Finding is one thing worth telling.

@@ -134,7 +134,8 @@ func count(n uint64, what string, plural ...string) string {
 func (j *judge) exposures() []Exposure {
 	list := make([]Exposure, 0, len(j.verdicts))
 	for _, v := range j.verdicts {
-		settled := v.checksum.holds == no || v.offload.holds == no || v.kernel.holds == no || !v.device.Up
+		// Not by the kernel: that is a verdict, which alerts do not trust.
+		settled := v.checksum.holds == no || v.offload.holds == no || !v.device.Up
 		list = append(list, Exposure{
 			v.device.Name, v.device.Port, v.key.family, v.variant, v.state, v.reason, v.state == Clear && settled,
 		})
