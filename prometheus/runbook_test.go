@@ -69,7 +69,7 @@ func TestRunbookNamesExist(t *testing.T) {
 	}
 	findings := read(t, "../docs/DIAGNOSIS.md")
 	for _, finding := range []string{
-		"nat_could_spoil", "exposed_rules_unread", "reading_missing", "wire_bad_packets",
+		"nat_could_spoil", "exposed_rules_unread", "result_missing", "wire_bad_packets",
 		"inner_tcp_checksum_errors",
 	} {
 		if !strings.Contains(runbook, "`"+finding+"`") || !strings.Contains(findings, "### `"+finding+"`") {
