@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -229,7 +230,7 @@ func conntrackTargets(ports []node.Port) []conntrack.Target {
 			targets = append(targets, conntrack.Target{Family: unix.AF_INET6, Port: p.Port})
 		}
 	}
-	slices.SortFunc(targets, compareTargets)
+	sort.Slice(targets, func(i, j int) bool { return compareTargets(targets[i], targets[j]) < 0 })
 	return slices.Compact(targets)
 }
 

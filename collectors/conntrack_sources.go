@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"sort"
 	"time"
 
 	"vxlan_exporter/internal/kernel/conntrack"
@@ -108,8 +109,9 @@ func (s *seenFlows) natSources() []node.NATSource {
 	for _, r := range s.sources {
 		list = append(list, *r)
 	}
-	slices.SortFunc(list, func(a, b node.NATSource) int {
-		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Port, b.Port), a.Address.Compare(b.Address))
+	sort.Slice(list, func(i, j int) bool {
+		a, b := &list[i], &list[j]
+		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Port, b.Port), a.Address.Compare(b.Address)) < 0
 	})
 	return list
 }

@@ -1,12 +1,12 @@
 package collectors
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"regexp"
 	"slices"
+	"sort"
 
 	"vxlan_exporter/internal/kernel/ethtool"
 	"vxlan_exporter/internal/kernel/nl"
@@ -71,7 +71,7 @@ func (c *Device) links(ctx context.Context) (devices []node.Device, err error) {
 	for i, l := range links {
 		devices[i].Link = l
 	}
-	slices.SortStableFunc(devices, func(a, b node.Device) int { return cmp.Compare(a.Name, b.Name) })
+	sort.SliceStable(devices, func(i, j int) bool { return devices[i].Name < devices[j].Name })
 	// Two links swap a name while the dump runs: one of them is enough, a name identifies a device everywhere else.
 	devices = slices.CompactFunc(devices, func(a, b node.Device) bool { return a.Name == b.Name })
 	c.nameNamespaces(conn, devices)

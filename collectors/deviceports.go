@@ -3,6 +3,7 @@ package collectors
 import (
 	"path/filepath"
 	"slices"
+	"sort"
 
 	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
@@ -33,7 +34,7 @@ func (c *Device) ports(devices []node.Device) []node.Port {
 	six, _ := procnet.Sockets(filepath.Join(c.cfg.Proc, "net/udp6"), node.IPv6, []uint16{IANAPort})
 	if len(four)+len(six) > 0 {
 		ports = append(ports, node.Port{Port: IANAPort, IPv4: len(four) > 0, IPv6: len(six) > 0})
-		slices.SortFunc(ports, comparePorts)
+		sortPorts(ports)
 	}
 	return ports
 }
@@ -46,7 +47,7 @@ func orUsual(configured []uint16) []uint16 {
 	return configured
 }
 
-func comparePorts(a, b node.Port) int { return int(a.Port) - int(b.Port) }
+func sortPorts(p []node.Port) { sort.Slice(p, func(i, j int) bool { return p[i].Port < p[j].Port }) }
 
 // vxlanPorts lists every port that a device uses or that is configured, sorted. The families of a port are those of the
 // devices on it; of one that no device uses, those of all devices; of all, where there are no devices.
@@ -74,6 +75,6 @@ func vxlanPorts(devices []node.Device, configured []uint16) []node.Port {
 	for _, p := range ports {
 		list = append(list, p)
 	}
-	slices.SortFunc(list, comparePorts)
+	sortPorts(list)
 	return list
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -122,18 +123,18 @@ func (t *wireTally) store(w *node.Wire, families []string) {
 			node.WireCount{Family: k.family, Direction: k.direction, Verdict: k.verdict, Packets: n},
 		)
 	}
-	slices.SortFunc(w.Packets, func(a, b node.WireCount) int {
-		return cmp.Or(
-			cmp.Compare(a.Family, b.Family),
-			cmp.Compare(a.Direction, b.Direction),
-			cmp.Compare(a.Verdict, b.Verdict),
-		)
+	sort.Slice(w.Packets, func(i, j int) bool {
+		a, b := &w.Packets[i], &w.Packets[j]
+		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Direction, b.Direction),
+			cmp.Compare(a.Verdict, b.Verdict)) < 0
 	})
 	for k, n := range t.bad {
 		w.Bad = append(w.Bad, node.WirePeer{Direction: k.direction, Peer: k.peer, Variant: k.variant, Packets: n})
 	}
-	slices.SortFunc(w.Bad, func(a, b node.WirePeer) int {
-		return cmp.Or(cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.Variant, b.Variant))
+	sort.Slice(w.Bad, func(i, j int) bool {
+		a, b := &w.Bad[i], &w.Bad[j]
+		return cmp.Or(cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Peer, b.Peer),
+			cmp.Compare(a.Variant, b.Variant)) < 0
 	})
 	w.Samples = append(slices.Clone(t.samples[t.oldest:]), t.samples[:t.oldest]...)
 	slices.Reverse(w.Samples)

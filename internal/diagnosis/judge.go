@@ -1,8 +1,7 @@
 package diagnosis
 
 import (
-	"cmp"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -124,7 +123,7 @@ func (j *judge) raise(s State) {
 }
 
 func (j *judge) verdict() Diagnosis {
-	slices.SortStableFunc(j.findings, func(a, b Finding) int { return cmp.Compare(a.Severity.Rank(), b.Severity.Rank()) })
+	sort.SliceStable(j.findings, func(a, b int) bool { return j.findings[a].Severity.Rank() < j.findings[b].Severity.Rank() })
 	return Diagnosis{State: j.state, Headline: j.headline(), Exposures: j.exposures(), Findings: j.findings}
 }
 

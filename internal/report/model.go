@@ -4,8 +4,8 @@
 package report
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -151,7 +151,7 @@ func steps(all []diagnosis.Finding) (list []step, omitted int) {
 			}
 		}
 	}
-	slices.SortStableFunc(list, func(a, b step) int { return cmp.Compare(truth(a.Diagnostic), truth(b.Diagnostic)) })
+	sort.SliceStable(list, func(i, j int) bool { return !list[i].Diagnostic && list[j].Diagnostic })
 	if omitted = len(list) - maxSteps; omitted > 0 {
 		list = list[:maxSteps]
 	}
@@ -162,13 +162,6 @@ func steps(all []diagnosis.Finding) (list []step, omitted int) {
 		}
 	}
 	return list, max(omitted, 0)
-}
-
-func truth(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func stateTone(s diagnosis.State) tone {
@@ -238,6 +231,6 @@ func worstFirst(n *node.Node, state map[string]diagnosis.State) []node.Device {
 		)
 	}
 	list := slices.Clone(n.Devices)
-	slices.SortStableFunc(list, func(a, b node.Device) int { return cmp.Compare(threat(b), threat(a)) })
+	sort.SliceStable(list, func(i, j int) bool { return threat(list[i]) > threat(list[j]) })
 	return list
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sort"
 
 	"golang.org/x/sys/unix"
 
@@ -51,7 +52,7 @@ func (c *Conn) Links() ([]Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rtnetlink: dump vxlan links: %w", err)
 	}
-	slices.SortStableFunc(links, func(a, b Link) int { return a.Index - b.Index })
+	sort.SliceStable(links, func(i, j int) bool { return links[i].Index < links[j].Index })
 	// A device that is changed while the dump runs can come twice.
 	links = slices.CompactFunc(links, func(a, b Link) bool { return a.Index == b.Index })
 	return links, bad
