@@ -224,10 +224,7 @@ func (c *Wire) drop(name string) error {
 	w := c.watches[name]
 	delete(c.watches, name)
 	err := w.close()
-	s := w.capture.Stats()
-	c.past.Captured += s.Captured
-	c.past.Lost += s.Lost
-	c.past.Unreadable += s.Unreadable
+	c.past.Add(w.capture.State().Stats)
 	return err
 }
 
@@ -242,16 +239,12 @@ func (c *Wire) counts(families []string) *node.Wire {
 	w := &node.Wire{Interfaces: []string{}}
 	total, duty := c.past, capture.Duty{In: 1, Out: 1}
 	for _, name := range slices.Sorted(maps.Keys(c.watches)) {
-		watch := c.watches[name]
-		if watch.capture.Up() {
+		s := c.watches[name].capture.State()
+		if s.Up {
 			w.Interfaces = append(w.Interfaces, name)
 		}
-		d := watch.capture.Duty()
-		duty = capture.Duty{In: min(duty.In, d.In), Out: min(duty.Out, d.Out)}
-		s := watch.capture.Stats()
-		total.Captured += s.Captured
-		total.Lost += s.Lost
-		total.Unreadable += s.Unreadable
+		duty = capture.Duty{In: min(duty.In, s.Duty.In), Out: min(duty.Out, s.Duty.Out)}
+		total.Add(s.Stats)
 	}
 	w.SampleRatio, w.SampleRatioOut = c.sampler.current()*duty.In, c.sampler.current()*duty.Out
 	w.Captured, w.Lost = total.Captured, total.Lost+total.Unreadable

@@ -25,6 +25,20 @@ type Stats struct {
 	Unreadable uint64 // packets that do not fit struct virtio_net_hdr; the kernel drops them when read (EINVAL)
 }
 
+// Add adds other counts.
+func (s *Stats) Add(o Stats) {
+	s.Captured, s.Lost, s.Unreadable = s.Captured+o.Captured, s.Lost+o.Lost, s.Unreadable+o.Unreadable
+}
+
+// State is what a Capture is doing.
+type State struct {
+	Stats
+	Up      bool // the interface was when last seen
+	Resting bool // nothing is seen, in a pause
+	Duty    Duty
+	Ratio   float64 // sampling ratio in force
+}
+
 // ErrDown means that the interface is down or gone; Update takes it up again when it is back.
 var ErrDown = errors.New("interface is down or gone")
 
@@ -179,25 +193,11 @@ func (c *Capture) bind(index int) error {
 	return nil
 }
 
-// Up reports whether the interface was up when last seen.
-func (c *Capture) Up() bool {
+// State returns what the Capture is doing.
+func (c *Capture) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.down
-}
-
-// Stats returns the counters.
-func (c *Capture) Stats() Stats {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stats
-}
-
-// Duty is the part of the time in which packets are seen.
-func (c *Capture) Duty() Duty {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.duty
+	return State{Stats: c.stats, Up: !c.down, Resting: c.resting, Duty: c.duty, Ratio: c.filter.EffectiveRatio()}
 }
 
 // setDuty changes the duty and hands over what is queued, which was seen under the one before.
@@ -238,13 +238,6 @@ func (c *Capture) see(in, out bool) error {
 		return c.bind(c.iface.Index)
 	}
 	return nil
-}
-
-// Ratio is the sampling ratio in force.
-func (c *Capture) Ratio() float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.filter.EffectiveRatio()
 }
 
 // SetRatio changes the sampling ratio and hands over what is queued, which was picked under the one before. For the

@@ -137,7 +137,7 @@ func TestCaptureShapes(t *testing.T) {
 	if n < 40 {
 		t.Fatalf("only %d packets", n)
 	}
-	if s := p.Stats(); s.Captured != uint64(n) || s.Lost != 0 || s.Unreadable != 0 {
+	if s := p.State().Stats; s.Captured != uint64(n) || s.Lost != 0 || s.Unreadable != 0 {
 		t.Errorf("%+v, want %d captured", s, n)
 	}
 }
@@ -234,12 +234,12 @@ func TestCaptureSurvivesTheInterface(t *testing.T) {
 		if _, err := p.Read(time.Now().Add(5*time.Second), func(capture.Packet) { t.Error("a packet") }); !errors.Is(err, capture.ErrDown) {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		if err := p.Update(ports); !errors.Is(err, capture.ErrDown) || p.Up() {
-			t.Fatalf("%s: %v, up %v", step.name, err, p.Up())
+		if err := p.Update(ports); !errors.Is(err, capture.ErrDown) || p.State().Up {
+			t.Fatalf("%s: %v, up %v", step.name, err, p.State().Up)
 		}
 		step.back()
-		if err := p.Update(ports); err != nil || !p.Up() {
-			t.Fatalf("%s, back: %v, up %v", step.name, err, p.Up())
+		if err := p.Update(ports); err != nil || !p.State().Up {
+			t.Fatalf("%s, back: %v, up %v", step.name, err, p.State().Up)
 		}
 		// What the socket still has to say of the time before.
 		if _, err := p.Read(time.Now(), func(capture.Packet) {}); err != nil && !errors.Is(err, capture.ErrDown) {
@@ -333,8 +333,8 @@ func TestSampleInTheKernel(t *testing.T) {
 		v, _ := read(t, p, sent, aWhile)
 		got += len(v)
 		// 1000 ± 27; more than six of those off happens once in a billion runs.
-		if got < 830 || got > 1170 || p.Stats().Lost != 0 || p.Ratio() != 0.25 {
-			t.Errorf("without random numbers %v: %d of %d at ratio %v, %+v", noRandom, got, sent, p.Ratio(), p.Stats())
+		if got < 830 || got > 1170 || p.State().Stats.Lost != 0 || p.State().Ratio != 0.25 {
+			t.Errorf("without random numbers %v: %d of %d at ratio %v, %+v", noRandom, got, sent, p.State().Ratio, p.State().Stats)
 		}
 	}
 }

@@ -148,7 +148,7 @@ func TestCaptureHostileKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := c.Stats()
+	s := c.State().Stats
 	if calls > 5000 || s.Captured != uint64(seen) || s.Unreadable == 0 || s.Lost != 3 || b.Passed != calls+3 {
 		t.Errorf("%d calls, %d packets, %+v, %+v", calls, seen, s, b)
 	}
@@ -166,11 +166,11 @@ func TestCaptureErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = c.Read(time.Now(), func(capture.Packet) {})
-		if !errors.Is(err, tt.errno) || errors.Is(err, capture.ErrDown) != tt.down || c.Up() == tt.down {
-			t.Errorf("%v: %v, up %v", tt.errno, err, c.Up())
+		if !errors.Is(err, tt.errno) || errors.Is(err, capture.ErrDown) != tt.down || c.State().Up == tt.down {
+			t.Errorf("%v: %v, up %v", tt.errno, err, c.State().Up)
 		}
-		if err := c.Update(nil); err != nil || !c.Up() {
-			t.Errorf("%v: update: %v, up %v", tt.errno, err, c.Up())
+		if err := c.Update(nil); err != nil || !c.State().Up {
+			t.Errorf("%v: update: %v, up %v", tt.errno, err, c.State().Up)
 		}
 	}
 }
@@ -184,8 +184,8 @@ func TestCaptureSwallowedError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Read(time.Now(), func(capture.Packet) {}); !errors.Is(err, capture.ErrDown) || c.Up() || calls != 1 {
-		t.Errorf("%v, up %v, after %d calls", err, c.Up(), calls)
+	if _, err := c.Read(time.Now(), func(capture.Packet) {}); !errors.Is(err, capture.ErrDown) || c.State().Up || calls != 1 {
+		t.Errorf("%v, up %v, after %d calls", err, c.State().Up, calls)
 	}
 }
 
@@ -209,8 +209,8 @@ func TestSetRatio(t *testing.T) {
 	if err := c.SetRatio(0.125, func(p capture.Packet) { ratios = append(ratios, p.Ratio) }); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(ratios, []float64{1, 1, 1}) || c.Ratio() != 0.125 || h.attached != 2 {
-		t.Errorf("%v, now %v, %d filters", ratios, c.Ratio(), h.attached)
+	if !slices.Equal(ratios, []float64{1, 1, 1}) || c.State().Ratio != 0.125 || h.attached != 2 {
+		t.Errorf("%v, now %v, %d filters", ratios, c.State().Ratio, h.attached)
 	}
 	if err := c.SetRatio(0.125, nil); err != nil || h.attached != 2 {
 		t.Errorf("the same again: %v, %d filters", err, h.attached)

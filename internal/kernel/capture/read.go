@@ -26,24 +26,24 @@ type Batch struct {
 // Read waits for Gather and hands over what is queued then; it waits again as long as nothing is, but not after the
 // deadline. The error is ErrDown when the interface went away, os.ErrClosed after Close.
 func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err error) {
-	ratio, first, duty := c.Ratio(), time.Now(), c.Duty()
+	state, first := c.State(), time.Now()
 	for b.Passed == 0 {
 		pause := c.gather
 		if !c.flowing {
 			pause = max(pause*idleFactor, minIdle)
 		}
 		// In a window, as many packets come as else in the whole cycle.
-		pause = time.Duration(float64(pause) * duty.In)
+		pause = time.Duration(float64(pause) * state.Duty.In)
 		last := false
 		// Half as long again is not worth a wake-up of its own, and at rest nothing can come.
-		if left := time.Until(deadline); !deadline.IsZero() && (left <= pause*3/2 || c.atRest()) {
+		if left := time.Until(deadline); !deadline.IsZero() && (left <= pause*3/2 || c.State().Resting) {
 			pause, last = left, true
 		}
 		if !c.sleep(pause) {
 			return b, fmt.Errorf("capture on %s: %w", c.name, os.ErrClosed)
 		}
 		c.mu.Lock()
-		b.Passed, err = c.drain(ratio, each)
+		b.Passed, err = c.drain(state.Ratio, each)
 		c.mu.Unlock()
 		if err != nil {
 			return b, err
@@ -60,14 +60,8 @@ func (c *Capture) Read(deadline time.Time, each func(Packet)) (b Batch, err erro
 	}
 	c.stats.Lost += uint64(drops)
 	b.Passed += int(drops)
-	b.Took = time.Duration(float64(time.Since(first)) / duty.In)
+	b.Took = time.Duration(float64(time.Since(first)) / state.Duty.In)
 	return b, nil
-}
-
-func (c *Capture) atRest() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.resting
 }
 
 // sleep returns false when the capture is closed before d has passed.

@@ -90,7 +90,7 @@ func NewWindows(c *Capture, cfg WindowsConfig) *Windows {
 		at:       now,
 		outKnown: true,
 	}
-	if c.Duty() != always() {
+	if c.State().Duty != always() {
 		w.phase, w.next = half, now // of a window that somebody else has left open
 	}
 	return w
@@ -101,7 +101,7 @@ func (w *Windows) Next() time.Time { return w.next }
 
 // Step opens and closes the windows. Packets that are still queued are handed over as seen under the duty before.
 func (w *Windows) Step(each func(Packet)) error {
-	now, duty, calm := w.cfg.Now(), w.capture.Duty(), !w.urgent
+	now, duty, calm := w.cfg.Now(), w.capture.State().Duty, !w.urgent
 	w.urgent = w.suspected(now)
 	switch {
 	case w.phase != full && calm && w.urgent: // at once
@@ -123,7 +123,7 @@ func (w *Windows) Step(each func(Packet)) error {
 
 // suspected reports whether more is to be seen: not where only a sample of it is judged anyhow.
 func (w *Windows) suspected(now time.Time) bool {
-	return w.cfg.Suspected != nil && w.capture.Ratio() == 1 && w.cfg.Suspected(now)
+	return w.cfg.Suspected != nil && w.capture.State().Ratio == 1 && w.cfg.Suspected(now)
 }
 
 // duty is what the present rates allow.

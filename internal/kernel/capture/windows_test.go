@@ -51,10 +51,10 @@ func (b *busy) pass(d time.Duration) {
 		return
 	}
 	b.seenIn += d.Seconds()
-	b.countIn += d.Seconds() / b.capture.Duty().In
+	b.countIn += d.Seconds() / b.capture.State().Duty.In
 	if !b.ignoring {
 		b.seenOut += d.Seconds()
-		b.countOut += d.Seconds() / b.capture.Duty().Out
+		b.countOut += d.Seconds() / b.capture.State().Duty.Out
 	}
 }
 
@@ -100,7 +100,7 @@ func TestWindows(t *testing.T) {
 			b.run(tt.in, tt.out, 5*time.Second)
 			binds := b.bound
 			seen, counted := b.run(tt.in, tt.out, 300*time.Second)
-			if got := b.capture.Duty(); !near(got.In, tt.want.In) || !near(got.Out, tt.want.Out) {
+			if got := b.capture.State().Duty; !near(got.In, tt.want.In) || !near(got.Out, tt.want.Out) {
 				t.Errorf("duty %+v, want %+v", got, tt.want)
 			}
 			if !near(seen.In, tt.want.In) || !near(seen.Out, tt.want.Out) || !near(counted.In, 1) || !near(counted.Out, 1) {
@@ -112,8 +112,8 @@ func TestWindows(t *testing.T) {
 			// And all the time again, once there is little.
 			b.run(1000, 1000, 5*time.Second)
 			seen, counted = b.run(1000, 1000, 10*time.Second)
-			if all := (capture.Duty{In: 1, Out: 1}); b.capture.Duty() != all || seen != counted || !near(seen.In, 1) || !near(seen.Out, 1) {
-				t.Errorf("afterwards: duty %+v, seen %+v, counted %+v", b.capture.Duty(), seen, counted)
+			if all := (capture.Duty{In: 1, Out: 1}); b.capture.State().Duty != all || seen != counted || !near(seen.In, 1) || !near(seen.Out, 1) {
+				t.Errorf("afterwards: duty %+v, seen %+v, counted %+v", b.capture.State().Duty, seen, counted)
 			}
 		})
 	}
