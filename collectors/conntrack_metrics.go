@@ -65,7 +65,8 @@ func conntrackMetrics() Metrics {
 			Name: "conntrack_nat_flows_seen_total", Labels: []string{"family", "port", "nat=snat,dnat"},
 			SinceStart: true,
 			Help:       "Distinct NATed flows seen in any scan since the exporter started, by CTA_ID and tuples.",
-			Notes:      "A flow that lives as long as vxlan_conntrack_scan_interval_seconds is counted whatever the scrape interval.",
+			Notes: "A flow that lives as long as vxlan_conntrack_scan_interval_seconds is counted whatever the " +
+				"scrape interval.",
 			Samples: ports(func(_ *node.Node, p *node.ConntrackPort, port string, emit Emit) {
 				emit(float64(p.SeenSNAT), p.Family, port, "snat")
 				emit(float64(p.SeenDNAT), p.Family, port, "dnat")

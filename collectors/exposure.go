@@ -31,10 +31,11 @@ func ExposureMetrics() Metrics {
 func SenderMetrics() Metrics {
 	return NewMetrics(Metric{
 		Name: "sender_nat", Labels: []string{"device", "family", "port", "variant=zero_checksum,offloaded_checksum,unknown"},
-		Help: "Whether outer packets of the device were source-NATed within the last 2 minutes, by what follows: a variant of the checksum " +
-			"failure (the exposure is or was active), or unknown (a condition is judged absent or could not be read).",
-		Notes: "All 0: none were. `device` is empty for flows that no device here sends: they are forwarded, or the device was moved away. " +
-			"No verdict takes a device off the list.",
+		Help: "Whether outer packets of the device were source-NATed within the last 2 minutes, by what follows: a variant " +
+			"of the checksum failure (the exposure is or was active), or unknown (a condition is judged absent or could " +
+			"not be read).",
+		Notes: "All 0: none were. `device` is empty for flows that no device here sends: they are forwarded, or the device " +
+			"was moved away. No verdict takes a device off the list.",
 		Samples: func(n *node.Node, emit Emit) {
 			for _, s := range diagnosis.Senders(n) {
 				for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum, diagnosis.VariantUnknown} {
@@ -51,8 +52,8 @@ func ReceiverMetrics() Metrics {
 		Metric{
 			Name: "receiver_state", Labels: []string{"family", "state=quiet,vxlan,other,unclear"},
 			SinceStart: true,
-			Help: "Whether UDP packets with a bad checksum arrived within the last 2 minutes: quiet (none were seen), vxlan (they are VXLAN's, as far as " +
-				"counters tell), other (they are not), unclear.",
+			Help: "Whether UDP packets with a bad checksum arrived within the last 2 minutes: quiet (none were seen), vxlan " +
+				"(they are VXLAN's, as far as counters tell), other (they are not), unclear.",
 			Notes: "What `check` says with that interval. See [DIAGNOSIS.md](DIAGNOSIS.md).",
 			Samples: func(n *node.Node, emit Emit) {
 				for _, r := range diagnosis.Receivers(n) {
@@ -67,8 +68,8 @@ func ReceiverMetrics() Metrics {
 		Metric{
 			Name: "receiver_bad_packets", Labels: []string{"family"},
 			SinceStart: true,
-			Help: "Packets of the last 2 minutes that were dropped for a bad checksum and may be VXLAN's: the rise of InCsumErrors, or where that stands " +
-				"still by how much more than usual connection tracking called invalid.",
+			Help: "Packets of the last 2 minutes that were dropped for a bad checksum and may be VXLAN's: the rise of " +
+				"InCsumErrors, or where that stands still by how much more than usual connection tracking called invalid.",
 			Notes: "Usual is the mean of up to 6 hours and 3 standard deviations. 0 in the states quiet and other.",
 			Samples: func(n *node.Node, emit Emit) {
 				for _, r := range diagnosis.Receivers(n) {

@@ -16,8 +16,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Host reads the counters of the whole network namespace from /proc/net. It needs no privilege, but for the packets that connection
-// tracking calls invalid on kernels without /proc/net/stat/nf_conntrack.
+// Host reads the counters of the whole network namespace from /proc/net. It needs no privilege, but for the packets
+// that connection tracking calls invalid on kernels without /proc/net/stat/nf_conntrack.
 type Host struct {
 	Metrics
 	proc      string
@@ -29,12 +29,16 @@ type Host struct {
 	invalid usualRate
 }
 
-// NewHost makes a collector that reads below proc (usually /proc), and by conntrack what is not there; nil: nl.Netfilter.
+// NewHost makes a collector that reads below proc (usually /proc), and by conntrack what is not there; nil:
+// nl.Netfilter.
 func NewHost(proc string, conntrack nl.Opener) *Host {
 	if conntrack == nil {
 		conntrack = nl.Netfilter
 	}
-	return &Host{Metrics: hostMetrics(), proc: proc, conntrack: conntrack, csum: map[string]uint64{}, rose: map[string]time.Time{}}
+	return &Host{
+		Metrics: hostMetrics(), proc: proc, conntrack: conntrack, csum: map[string]uint64{},
+		rose: map[string]time.Time{},
+	}
 }
 
 func hostMetrics() Metrics {
@@ -90,7 +94,8 @@ func hostMetrics() Metrics {
 		Metric{
 			Name: "host_conntrack_invalid_total",
 			Help: "Packets that connection tracking judged invalid, bad checksums among them: invalid of " +
-				"/proc/net/stat/nf_conntrack, or of ctnetlink on kernels without it, all CPUs (the kernel's counter wraps at 32 bits per CPU).",
+				"/proc/net/stat/nf_conntrack, or of ctnetlink on kernels without it, all CPUs (the kernel's counter wraps at 32 " +
+				"bits per CPU).",
 			Notes: "Where connection tracking is active, a bad outer checksum counts here too. Kernels without " +
 				"`/proc/net/stat/nf_conntrack` (Ubuntu 18.04 to 22.04) need CAP_NET_ADMIN for it.",
 			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.ConntrackInvalid) },
@@ -152,7 +157,8 @@ const (
 	usualPrior = time.Hour     // as how much of it the mean since boot counts, with which it begins
 )
 
-// usualRate is the mean rise a second of a counter. What rises for minutes hardly changes it, what goes on for an hour does.
+// usualRate is the mean rise a second of a counter. What rises for minutes hardly changes it, what goes on for an hour
+// does.
 type usualRate struct {
 	rate  float64
 	span  time.Duration
@@ -176,8 +182,8 @@ func (u *usualRate) add(v uint64, now time.Time, uptime func() time.Duration) fl
 	return u.rate
 }
 
-// invalidByNetlink asks ctnetlink: kernels can be built without /proc/net/stat/nf_conntrack, as Ubuntu's of 18.04 to 22.04 are. nil and no error:
-// there is no connection tracking, or nothing that this process may read.
+// invalidByNetlink asks ctnetlink: kernels can be built without /proc/net/stat/nf_conntrack, as Ubuntu's of 18.04 to
+// 22.04 are. nil and no error: there is no connection tracking, or nothing that this process may read.
 func (c *Host) invalidByNetlink(ctx context.Context) (*uint64, error) {
 	if _, err := conntrack.NewSysctls(c.proc).Count(); err != nil {
 		return nil, ifThere(err)

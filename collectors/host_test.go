@@ -110,8 +110,9 @@ func wantErr(t *testing.T, err error, want string) {
 	}
 }
 
-// A kernel that is built without /proc/net/stat/nf_conntrack, as Ubuntu's were from 18.04 to 22.04, tells the same over ctnetlink, to
-// those that may ask. What may not be asked is not there, and not 0; where nothing tracks connections nothing is asked.
+// A kernel that is built without /proc/net/stat/nf_conntrack, as Ubuntu's were from 18.04 to 22.04, tells the same over
+// ctnetlink, to those that may ask. What may not be asked is not there, and not 0; where nothing tracks connections
+// nothing is asked.
 func TestHostWithoutConntrackStatistics(t *testing.T) {
 	invalid := func(err error) func() (nl.Socket, error) {
 		k := kerneltest.New()
@@ -142,7 +143,8 @@ func TestHostWithoutConntrackStatistics(t *testing.T) {
 			wantErr(t, err, tt.err)
 			var n node.Node
 			fill(&n)
-			if got := n.Host.ConntrackInvalid; (got == nil) != (tt.want == "") || got != nil && strconv.FormatUint(*got, 10) != tt.want {
+			if got := n.Host.ConntrackInvalid; (got == nil) != (tt.want == "") || got != nil &&
+				strconv.FormatUint(*got, 10) != tt.want {
 				t.Errorf("%v, want %q", got, tt.want)
 			}
 			if n.Host.UDP4.InCsumErrors == nil {
@@ -152,7 +154,8 @@ func TestHostWithoutConntrackStatistics(t *testing.T) {
 	}
 }
 
-// What is usual begins with the mean since boot, is forgotten as it is contradicted, and does not follow a failure of minutes.
+// What is usual begins with the mean since boot, is forgotten as it is contradicted, and does not follow a failure of
+// minutes.
 func TestUsualRate(t *testing.T) {
 	t.Parallel()
 	const scrape = 15 * time.Second
@@ -163,13 +166,19 @@ func TestUsualRate(t *testing.T) {
 		rates     []uint64 // in a scrape interval, each for an hour
 		low, high float64  // in two minutes, in the end
 	}{
-		"the mean since boot":       {uptime: 10 * time.Hour, since: 600, low: 1.99, high: 2.01},
-		"not known":                 {since: 600},
-		"a burst at boot":           {uptime: time.Minute, since: 1000, rates: []uint64{0}, low: 1, high: 35},
-		"a burst of yesterday":      {uptime: 24 * time.Hour, since: 100000, rates: []uint64{0, 0, 0}, low: 30, high: 36},
-		"as before":                 {uptime: time.Hour, since: 240, rates: []uint64{1, 1}, low: 7.9, high: 8.1},
-		"an hour of something else": {uptime: 24 * time.Hour, since: 0, rates: []uint64{0, 0, 0, 0, 0, 0, 1}, low: 1, high: 1.5},
-		"a day of it":               {uptime: 24 * time.Hour, since: 0, rates: slices.Repeat([]uint64{1}, 24), low: 7.5, high: 8},
+		"the mean since boot":  {uptime: 10 * time.Hour, since: 600, low: 1.99, high: 2.01},
+		"not known":            {since: 600},
+		"a burst at boot":      {uptime: time.Minute, since: 1000, rates: []uint64{0}, low: 1, high: 35},
+		"a burst of yesterday": {uptime: 24 * time.Hour, since: 100000, rates: []uint64{0, 0, 0}, low: 30, high: 36},
+		"as before":            {uptime: time.Hour, since: 240, rates: []uint64{1, 1}, low: 7.9, high: 8.1},
+		"an hour of something else": {
+			uptime: 24 * time.Hour, since: 0, rates: []uint64{0, 0, 0, 0, 0, 0, 1}, low: 1,
+			high: 1.5,
+		},
+		"a day of it": {
+			uptime: 24 * time.Hour, since: 0, rates: slices.Repeat([]uint64{1}, 24),
+			low: 7.5, high: 8,
+		},
 	} {
 		var u usualRate
 		now, v := time.Unix(1e9, 0), c.since

@@ -30,9 +30,9 @@ const pathIdle = 10 * time.Minute
 // pathTimeout bounds a round. Its own bounds are tighter: four waves of the probe's timeout.
 const pathTimeout = 10 * time.Second
 
-// Targets are kept for pathKept rounds, or, where there are many, until each was asked once, up to pathKeptMost: reading them,
-// from a neighbor table of thousands above all, costs more than asking. They are read anew sooner when a device changes, and after
-// a round in which not all was well.
+// Targets are kept for pathKept rounds, or, where there are many, until each was asked once, up to pathKeptMost:
+// reading them, from a neighbor table of thousands above all, costs more than asking. They are read anew sooner when a
+// device changes, and after a round in which not all was well.
 const (
 	pathKept     = 10
 	pathKeptMost = 30
@@ -177,7 +177,10 @@ func (c *Path) ask(ctx context.Context, devices []node.Device) (*node.Path, erro
 	if err := c.find(ctx, devices, mark); err != nil {
 		return nil, err
 	}
-	path := c.found.Round(ctx, c.found.Draw(c.conf.Peers), probe.Options{Count: probe.DefaultCount, Timeout: probe.DefaultTimeout})
+	path := c.found.Round(ctx, c.found.Draw(c.conf.Peers), probe.Options{
+		Count:   probe.DefaultCount,
+		Timeout: probe.DefaultTimeout,
+	})
 	if !allOK(path.Peers) {
 		c.left = 0
 	}

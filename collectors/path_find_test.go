@@ -12,8 +12,8 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// TestPathReadsAgain: peers and addresses are read for ten rounds at once, and sooner when a device or the mark has changed, or not every
-// path was ok.
+// TestPathReadsAgain: peers and addresses are read for ten rounds at once, and sooner when a device or the mark has
+// changed, or not every path was ok.
 func TestPathReadsAgain(t *testing.T) {
 	t.Parallel()
 	o := lab.LiveFailure()

@@ -47,7 +47,10 @@ func TestWirePublish(t *testing.T) {
 			{Family: node.IPv4, Direction: "in", Verdict: "bad", Packets: 8},
 			{Family: node.IPv6, Direction: "out", Verdict: "completed_ok", Packets: 20},
 		},
-		Bad: []node.WirePeer{{Direction: "in", Peer: "192.0.2.7", Variant: node.ZeroChecksum, Packets: 4}, {Direction: "out", Peer: "other", Variant: "unknown", Packets: 4}},
+		Bad: []node.WirePeer{
+			{Direction: "in", Peer: "192.0.2.7", Variant: node.ZeroChecksum, Packets: 4},
+			{Direction: "out", Peer: "other", Variant: "unknown", Packets: 4},
+		},
 	}
 	c := wirePublisher{collectors.NewWire(collectors.WireConfig{}), &node.Node{Wire: w}}
 	want := `# HELP vxlan_wire_bad_packets_total VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each counted for as many as it stands for.
@@ -115,14 +118,19 @@ func TestWireObserveErrors(t *testing.T) {
 			if fill != nil {
 				t.Error("something was found")
 			}
-			if r := node.NewResult(err, 0); r.Status != tt.status || !strings.Contains(r.Error, tt.says) || strings.Count(r.Error, tt.says) != 1 {
+			if r := node.NewResult(err, 0); r.Status != tt.status || !strings.Contains(r.Error, tt.says) ||
+				strings.Count(r.Error, tt.says) != 1 {
 				t.Errorf("%+v", r)
 			}
 		})
 	}
 	// An interface that is gone hides no failure of another.
-	c := collectors.NewWire(collectors.WireConfig{Open: func() (capture.Socket, error) { return &onlyGone{newScript()}, nil }})
-	if _, err := c.Observe(t.Context(), knownWith("eth0", "gone0")); node.Classify(err) != node.Failed || !errors.Is(err, unix.EIO) {
+	c := collectors.NewWire(collectors.WireConfig{Open: func() (capture.Socket, error) {
+		return &onlyGone{newScript()},
+			nil
+	}})
+	if _, err := c.Observe(t.Context(), knownWith("eth0", "gone0")); node.Classify(err) != node.Failed ||
+		!errors.Is(err, unix.EIO) {
 		t.Errorf("one gone and one broken: %v", err)
 	}
 	if opened != 1 {
@@ -191,7 +199,8 @@ func badFrame(source netip.Addr) []byte {
 	sum = sum>>16 + sum&0xffff
 	ip[10], ip[11] = byte(^sum>>8), byte(^sum)
 	udp := ip[20:]
-	udp[0], udp[1], udp[2], udp[3], udp[5], udp[6], udp[7], udp[8] = 0x90, 1, 8472>>8, 8472&0xff, byte(len(udp)), 0xff, 0xff, 8
+	udp[0], udp[1], udp[2], udp[3], udp[5], udp[6], udp[7], udp[8] = 0x90, 1, 8472>>8, 8472&0xff, byte(len(udp)),
+		0xff, 0xff, 8
 	return f
 }
 
@@ -217,7 +226,8 @@ func TestWirePeersAreBounded(t *testing.T) {
 	if want := []string{"10.0.0.0", "10.0.0.1", "10.0.0.2", "other"}; !slices.Equal(names, want) || total != packets {
 		t.Errorf("%v, want %d of %v", w.Bad, packets, want)
 	}
-	if len(w.Samples) != 16 || w.Samples[0].Source.Addr() != netip.MustParseAddr("10.0.0.9") || w.Samples[15].Source.Addr() != netip.MustParseAddr("10.0.0.4") {
+	if len(w.Samples) != 16 || w.Samples[0].Source.Addr() != netip.MustParseAddr("10.0.0.9") ||
+		w.Samples[15].Source.Addr() != netip.MustParseAddr("10.0.0.4") {
 		t.Errorf("samples: %v", w.Samples)
 	}
 	// All verdicts of the family in use are there.
@@ -240,7 +250,10 @@ func TestWireWeighs(t *testing.T) {
 		s.packets <- badFrame(netip.MustParseAddr("10.0.0.1"))
 	}
 	w := await(t, c, known, 5)
-	if len(w.Bad) != 1 || w.Bad[0] != (node.WirePeer{Direction: "out", Peer: "192.0.2.1", Variant: node.ZeroChecksum, Packets: 40}) || w.SampleRatio != 0.125 || w.SampleRatioOut != 0.125 {
+	if len(w.Bad) != 1 || w.Bad[0] != (node.WirePeer{
+		Direction: "out", Peer: "192.0.2.1", Variant: node.ZeroChecksum,
+		Packets: 40,
+	}) || w.SampleRatio != 0.125 || w.SampleRatioOut != 0.125 {
 		t.Errorf("%+v", w)
 	}
 }
@@ -317,7 +330,8 @@ func TestWireFollowsUnderlays(t *testing.T) {
 		known := knownWith(step.underlays...)
 		w := await(t, c, known, uint64(step.sockets))
 		want := slices.Compact(slices.Sorted(slices.Values(step.underlays)))
-		if !slices.Equal(w.Interfaces, want) || sockets != step.sockets || len(w.Bad) != 1 || w.Bad[0].Packets != float64(step.sockets) {
+		if !slices.Equal(w.Interfaces, want) || sockets != step.sockets || len(w.Bad) != 1 ||
+			w.Bad[0].Packets != float64(step.sockets) {
 			t.Errorf("step %d: %+v, %d sockets", i, w, sockets)
 		}
 	}

@@ -17,7 +17,10 @@ type Publisher struct {
 
 // NewPublisher makes a publisher of the metrics of cs, of how they fared, and of what the diagnosis says.
 func NewPublisher(cs []collectors.Collector) *Publisher {
-	return &Publisher{cs, collectors.ResultMetrics(), collectors.ExposureMetrics(), collectors.SenderMetrics(), collectors.ReceiverMetrics()}
+	return &Publisher{
+		cs, collectors.ResultMetrics(), collectors.ExposureMetrics(), collectors.SenderMetrics(),
+		collectors.ReceiverMetrics(),
+	}
 }
 
 // Of is the collector for one scrape: the observation's metrics, of the collectors that keep lets through.

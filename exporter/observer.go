@@ -198,7 +198,8 @@ func (o *Observer) run(l *observing, deadline time.Time) {
 	o.current = nil
 	o.known = *seen.Node
 	o.known.Devices, o.known.Ports = known.Devices, known.Ports
-	if c := seen.Node.Counters(); c != nil && (len(o.past) == 0 || c.Time.Sub(o.past[len(o.past)-1].Time) >= minRateInterval) {
+	if c := seen.Node.Counters(); c != nil &&
+		(len(o.past) == 0 || c.Time.Sub(o.past[len(o.past)-1].Time) >= minRateInterval) {
 		o.past = append(o.past, c)
 	}
 	close(l.done)
@@ -207,9 +208,9 @@ func (o *Observer) run(l *observing, deadline time.Time) {
 // configured is a first collector that knows ports without reading anything.
 type configured interface{ ConfiguredPorts() []node.Port }
 
-// knownTo is what the other collectors are told: the devices and ports of now, and all else as the last observation found it. Devices
-// that were there last stand for those that could not be read now: the failure of one collector must not make the others search other
-// places, or in none. They are not published.
+// knownTo is what the other collectors are told: the devices and ports of now, and all else as the last observation
+// found it. Devices that were there last stand for those that could not be read now: the failure of one collector must
+// not make the others search other places, or in none. They are not published.
 func (o *Observer) knownTo(l *observing) *node.Node {
 	now, first := l.snapshot().Node, o.first.collector
 	result, known := now.Results[first.Name()], o.known

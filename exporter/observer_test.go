@@ -343,13 +343,14 @@ func TestHungDeviceReaderLeavesTimeForTheOthers(t *testing.T) {
 	})
 }
 
-// An observation has with it the counters of one that is two minutes old, or the oldest until then; of one whose counters could not be
-// read, nothing is kept.
+// An observation has with it the counters of one that is two minutes old, or the oldest until then; of one whose
+// counters could not be read, nothing is kept.
 func TestEarlierObservation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for every, want := range map[time.Duration][2]time.Duration{ // least and most age
-			time.Second: {diagnosis.Recent, diagnosis.Recent + 2*minRateInterval}, 15 * time.Second: {diagnosis.Recent, diagnosis.Recent},
-			time.Minute: {diagnosis.Recent, diagnosis.Recent}, 5 * time.Minute: {5 * time.Minute, 5 * time.Minute},
+			time.Second:      {diagnosis.Recent, diagnosis.Recent + 2*minRateInterval},
+			15 * time.Second: {diagnosis.Recent, diagnosis.Recent},
+			time.Minute:      {diagnosis.Recent, diagnosis.Recent}, 5 * time.Minute: {5 * time.Minute, 5 * time.Minute},
 		} {
 			read := 0
 			host := &fake{name: "host", observe: func(context.Context, *node.Node) (collectors.Fill, error) {

@@ -45,7 +45,8 @@ func checkAnnotations(t *testing.T, r rule, runbook []string) {
 		if !strings.Contains(summary+description, "$labels.cluster") {
 			t.Errorf("%s: %q does not name the cluster", r.Alert, summary+description)
 		}
-	} else if named := "{{ $labels.instance }}"; !strings.Contains(summary, named) || !strings.Contains(description, named) {
+	} else if named := "{{ $labels.instance }}"; !strings.Contains(summary, named) ||
+		!strings.Contains(description, named) {
 		t.Errorf("%s: %q or %q does not name the node, %s", r.Alert, summary, description, named)
 	}
 	if !regexp.MustCompile("`[a-z_]+ [^`]+`").MatchString(description) {

@@ -41,13 +41,15 @@ func TestMixin(t *testing.T) {
 	}
 	want := readRules(t)
 	if !slices.EqualFunc(rules, want, func(a, b rule) bool {
-		return a.name() == b.name() && a.Expr == b.Expr && a.For == b.For && a.Annotations["description"] == b.Annotations["description"]
+		return a.name() == b.name() && a.Expr == b.Expr && a.For == b.For &&
+			a.Annotations["description"] == b.Annotations["description"]
 	}) {
 		t.Errorf("the mixin has other rules than prometheus/rules: %+v", rules)
 	}
 	for _, r := range rules {
 		runbook, dashboard := r.Annotations["runbook_url"], r.Annotations["dashboard_url"]
-		if r.Alert != "" && (!strings.HasPrefix(runbook, "https://wiki/r#vxlan") || !strings.HasPrefix(dashboard, "https://g/d/vxlan-")) {
+		if r.Alert != "" && (!strings.HasPrefix(runbook, "https://wiki/r#vxlan") ||
+			!strings.HasPrefix(dashboard, "https://g/d/vxlan-")) {
 			t.Errorf("%s: %s, %s", r.Alert, runbook, dashboard)
 		}
 	}

@@ -55,7 +55,9 @@ func TestAlertsOnTheLiveFailure(t *testing.T) {
 	}
 	page, device := firing("5m15s", "VxlanChecksumFailure"), firing("8m", "VxlanDeviceSpoilsChecksums")
 	page["exp_samples"] = []any{sample(`{}`)}
-	device["exp_samples"] = []any{sample(`{instance="sender",device="flannel.1",port="8472",variant="offloaded_checksum"}`)}
+	device["exp_samples"] = []any{
+		sample(`{instance="sender",device="flannel.1",port="8472",variant="offloaded_checksum"}`),
+	}
 	runPromtool(t, series, firing("5m", "VxlanChecksumFailure"), page, device,
 		firing("8m", "VxlanChecksumErrors"), firing("8m", "VxlanExporterDown"), firing("8m", "VxlanCollectorFailing"))
 }

@@ -34,16 +34,21 @@ func addCheck(app *kingpin.Application, s *sources, commands map[string]command)
 	cmd := app.Command("check", "Report what is wrong on this node, why, and the commands that remedy it. "+
 		"Exit status, as of plugins of Nagios: 0 healthy, 1 exposed, 2 failing now, 3 could not tell.")
 	c := &checkConfig{}
-	cmd.Flag("output", "text for a person, json to judge elsewhere (see --from), nagios for a plugin's one line with performance data.").
+	cmd.Flag("output", "text for a person, json to judge elsewhere (see --from), nagios for a plugin's one line with "+
+		"performance data.").
 		Default("text").EnumVar(&c.output, "text", "json", "nagios")
-	cmd.Flag("interval", "Interval between two observations; 0s makes one, without rates.").Default("5s").DurationVar(&c.interval)
-	cmd.Flag("from", "Judge an observation saved with --output=json instead of this node; - for standard input.").PlaceHolder("FILE").StringVar(&c.from)
-	cmd.Flag("probe", "Ask the path to other nodes as well, which sends a few small packets (see the command probe).").BoolVar(&c.probe)
+	cmd.Flag("interval", "Interval between two observations; 0s makes one, without rates.").Default("5s").
+		DurationVar(&c.interval)
+	cmd.Flag("from", "Judge an observation saved with --output=json instead of this node; - for standard input.").
+		PlaceHolder("FILE").StringVar(&c.from)
+	cmd.Flag("probe", "Ask the path to other nodes as well, which sends a few small packets (see the command probe).").
+		BoolVar(&c.probe)
 	c.path.addFlags(cmd)
 	commands[cmd.FullCommand()] = func(ctx context.Context, _ *slog.Logger) (int, error) { return check(ctx, c, s) }
 }
 
-// check prints the report and returns the exit status that its verdict stands for. An error on the way is "could not tell".
+// check prints the report and returns the exit status that its verdict stands for. An error on the way is "could not
+// tell".
 func check(ctx context.Context, c *checkConfig, s *sources) (int, error) {
 	n, err := c.observe(ctx, s)
 	if err != nil {
@@ -143,7 +148,10 @@ func page(metricsPath string, logger *slog.Logger) exporter.PageFunc {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
 		// Relative, so that the page works behind a proxy that adds a prefix.
-		err := report.HTML(w, seen.Node, diagnosis.Judge(seen.Node), report.PageOptions{MetricsPath: metricsPath[1:], Version: version.Version})
+		err := report.HTML(w, seen.Node, diagnosis.Judge(seen.Node), report.PageOptions{
+			MetricsPath: metricsPath[1:],
+			Version:     version.Version,
+		})
 		if err != nil {
 			logger.Error("status page cannot be written", "err", err)
 		}

@@ -69,9 +69,11 @@ func TestGolden(t *testing.T) {
 		answered[name] = true
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(exporter.NewPublisher(allCollectors(t)).Of(&exporter.Observation{Node: n, Answered: answered}, func(string) bool { return true }))
+	registry.MustRegister(exporter.NewPublisher(allCollectors(t)).Of(&exporter.Observation{Node: n, Answered: answered},
+		func(string) bool { return true }))
 	w := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}).
+		ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	got, err := io.ReadAll(w.Body)
 	if err != nil || w.Code != 200 {
 		t.Fatalf("%d %v: %s", w.Code, err, got)
@@ -86,7 +88,8 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("the exposition is not %s (make golden writes it anew); first difference:\n%s", goldenFile, firstDifference(string(got), string(want)))
+		t.Errorf("the exposition is not %s (make golden writes it anew); first difference:\n%s", goldenFile,
+			firstDifference(string(got), string(want)))
 	}
 	// promtool is the judge of names, types and help texts.
 	lint := exec.Command(labtest.Server(t, "promtool"), "check", "metrics")
@@ -132,7 +135,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 		text := "\n| metric | type, labels | meaning |\n|---|---|---|\n"
 		for _, m := range declared(t) {
 			name := collectors.Namespace + "_" + m.Name
-			if slices.ContainsFunc(strings.Fields(part[2]), func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			if slices.ContainsFunc(strings.Fields(part[2]),
+				func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
 				text += rows[name]
 				delete(rows, name)
 			}
@@ -147,7 +151,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if want != string(doc) {
-		t.Errorf("docs/METRICS.md is not what the metrics declare (make golden writes it anew): %s", firstDifference(string(doc), want))
+		t.Errorf("docs/METRICS.md is not what the metrics declare (make golden writes it anew): %s",
+			firstDifference(string(doc), want))
 	}
 }
 
@@ -158,7 +163,8 @@ func declared(t *testing.T) []collectors.Metric {
 	for _, c := range allCollectors(t) {
 		all = append(all, c.(interface{ Declared() []collectors.Metric }).Declared()...)
 	}
-	return slices.Concat(all, collectors.ExposureMetrics().Declared(), collectors.SenderMetrics().Declared(), collectors.ReceiverMetrics().Declared(),
+	return slices.Concat(all, collectors.ExposureMetrics().Declared(), collectors.SenderMetrics().Declared(),
+		collectors.ReceiverMetrics().Declared(),
 		collectors.ResultMetrics().Declared())
 }
 
@@ -173,5 +179,6 @@ func documentation(name string, m collectors.Metric) string {
 		}
 		labels = append(labels, label)
 	}
-	return fmt.Sprintf("| `%s` | %s%s | %s |\n", name, m.Type(), strings.Join(labels, ","), strings.TrimSpace(m.Help+" "+m.Notes))
+	return fmt.Sprintf("| `%s` | %s%s | %s |\n", name, m.Type(), strings.Join(labels, ","),
+		strings.TrimSpace(m.Help+" "+m.Notes))
 }

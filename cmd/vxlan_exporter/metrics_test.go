@@ -34,7 +34,8 @@ func TestMetricsAreThoseOfAScrape(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := slices.DeleteFunc(families(string(scraped)), func(name string) bool {
-		return regexp.MustCompile(`^(go_|process_|promhttp_|vxlan_conntrack_nat_flows_seen_|vxlan_receiver_)`).MatchString(name)
+		return regexp.MustCompile(`^(go_|process_|promhttp_|vxlan_conntrack_nat_flows_seen_|vxlan_receiver_)`).
+			MatchString(name)
 	})
 	got, err := rig.A.Run(labtest.Binary(t), "metrics")
 	if err != nil {

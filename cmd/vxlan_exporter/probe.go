@@ -32,12 +32,16 @@ type probeConfig struct {
 
 func (c *probeConfig) addFlags(cmd *kingpin.CmdClause) {
 	cmd.Flag("device", "VXLAN device to ask through; all of them when not given.").StringVar(&c.device)
-	cmd.Flag("peer", "Overlay address to ask, of a node or a pod. Repeatable; drawn from the neighbor tables when not given.").StringsVar(&c.peers)
+	cmd.Flag("peer", "Overlay address to ask, of a node or a pod. Repeatable; drawn from the neighbor tables when not "+
+		"given.").StringsVar(&c.peers)
 	cmd.Flag("peers", "How many peers of a device to draw, or all.").Default("3").StringVar(&c.most)
-	cmd.Flag("mark", "Mark of marked packets, such as 0x4000; kube-proxy's, as the rules have it, when not given.").StringVar(&c.mark)
-	cmd.Flag("count", "Packets lost in a row that make a verdict; twice as many small ones are sent to a peer from each address at most.").
+	cmd.Flag("mark", "Mark of marked packets, such as 0x4000; kube-proxy's, as the rules have it, when not given.").
+		StringVar(&c.mark)
+	cmd.Flag("count", "Packets lost in a row that make a verdict; twice as many small ones are sent to a peer from each "+
+		"address at most.").
 		Default(strconv.Itoa(probe.DefaultCount)).IntVar(&c.count)
-	cmd.Flag("timeout", "How long to wait for an answer, up to "+probe.MaxTimeout.String()+".").Default(probe.DefaultTimeout.String()).DurationVar(&c.timeout)
+	cmd.Flag("timeout", "How long to wait for an answer, up to "+probe.MaxTimeout.String()+".").
+		Default(probe.DefaultTimeout.String()).DurationVar(&c.timeout)
 }
 
 func addProbe(app *kingpin.Application, s *sources, commands map[string]command) {

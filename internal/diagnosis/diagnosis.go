@@ -85,7 +85,8 @@ type Exposure struct {
 	Variant string `json:"variant"` // node.ZeroChecksum or node.OffloadedChecksum
 	State   State  `json:"state"`   // Clear, Exposed, Active or Unknown
 	Reason  string `json:"reason"`  // what decided it
-	Settled bool   `json:"settled"` // clear for a reason that no NATed flow can refute: not by the NAT rules or the kernel alone
+	// clear for a reason that no NATed flow can refute: not by the NAT rules or the kernel alone
+	Settled bool `json:"settled"`
 }
 
 // Finding is one thing worth telling.
@@ -120,8 +121,8 @@ type Remedy struct {
 	Diagnostic   bool     `json:"diagnostic,omitempty"`  // it finds out more and changes nothing
 }
 
-// Judge judges an observation; an earlier one of the same node in it gives the counters rates. It never panics, whatever
-// the observation holds.
+// Judge judges an observation; an earlier one of the same node in it gives the counters rates. It never panics,
+// whatever the observation holds.
 func Judge(n *node.Node) Diagnosis {
 	if n == nil {
 		return Diagnosis{State: Unknown, Headline: "Nothing was observed: there is no node to judge."}

@@ -58,8 +58,9 @@ func (j *judge) over(d node.Device, family, variant string) verdict {
 	return v
 }
 
-// elsewhere is the NAT condition of a device that was moved here: its socket and its outer packets stayed in the namespace it was
-// made in (drivers/net/vxlan/vxlan_core.c, vxlan->net), so the rules, flows and counters of this one do not concern it.
+// elsewhere is the NAT condition of a device that was moved here: its socket and its outer packets stayed in the
+// namespace it was made in (drivers/net/vxlan/vxlan_core.c, vxlan->net), so the rules, flows and counters of this one
+// do not concern it.
 func elsewhere(d node.Device) natCondition {
 	netns := fmt.Sprint(*d.LinkNetns)
 	if d.LinkNetnsPath != "" {
@@ -80,8 +81,8 @@ func (v verdict) conditions() []condition {
 	return []condition{v.checksum, v.offload, v.kernel, v.nat.condition}
 }
 
-// decide puts the conditions together. One that is known to be absent clears the device; after that, one that is not known leaves
-// it unknown. NAT rules that nobody could read are taken to let NAT happen: that is exposed, and says so.
+// decide puts the conditions together. One that is known to be absent clears the device; after that, one that is not
+// known leaves it unknown. NAT rules that nobody could read are taken to let NAT happen: that is exposed, and says so.
 func (j *judge) decide(v verdict) (State, string) {
 	var absent, open, hold []string
 	for _, c := range v.conditions() {
@@ -100,7 +101,8 @@ func (j *judge) decide(v verdict) (State, string) {
 	case len(absent) > 0:
 		return Clear, strings.Join(absent, "; ")
 	case !v.device.Up:
-		return Clear, "the device is down and sends nothing; every other condition holds or is unknown (" + strings.Join(append(hold, open...), "; ") + ")"
+		return Clear, "the device is down and sends nothing; every other condition holds or is unknown (" +
+			strings.Join(append(hold, open...), "; ") + ")"
 	case len(open) > 0:
 		reason := strings.Join(open, "; ")
 		if v.nat.flows {
@@ -117,7 +119,8 @@ func (j *judge) decide(v verdict) (State, string) {
 		}
 		return Active, reason + j.shared(v)
 	case v.nat.unread:
-		return Exposed, "exposed because " + v.nat.why + "; the other conditions hold: " + strings.Join(hold[:len(hold)-1], ", ") + "; " + j.flowText(v)
+		return Exposed, "exposed because " + v.nat.why + "; the other conditions hold: " +
+			strings.Join(hold[:len(hold)-1], ", ") + "; " + j.flowText(v)
 	default:
 		return Exposed, strings.Join(hold, ", ") + "; " + j.flowText(v)
 	}

@@ -39,8 +39,9 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// ports sorts what conntrack has of the VXLAN ports, and the devices that use them. The original source of a flow is the address that
-// its device sends from; a device of which that is not known may have sent any flow that no other device has.
+// ports sorts what conntrack has of the VXLAN ports, and the devices that use them. The original source of a flow is
+// the address that its device sends from; a device of which that is not known may have sent any flow that no other
+// device has.
 type ports struct {
 	flows    map[portKey]node.ConntrackPort
 	natted   map[portKey]natted // of all sources
@@ -81,7 +82,10 @@ func sortPorts(n *node.Node) ports {
 	for _, s := range n.Conntrack.Sources {
 		k := portKey{s.Family, s.Port}
 		listed[k] += s.Flows
-		p.add(sourceKey{k, s.Address.Unmap()}, natted{flows: s.Flows, remaining: s.Remaining, seen: s.Seen, born: s.Born, used: s.Used})
+		p.add(sourceKey{k, s.Address.Unmap()}, natted{
+			flows: s.Flows, remaining: s.Remaining, seen: s.Seen, born: s.Born,
+			used: s.Used,
+		})
 	}
 	for _, f := range n.Conntrack.NATFlows {
 		k := portKey{node.Family(f.Destination.Addr()), f.Destination.Port()}
@@ -106,8 +110,8 @@ func (p *ports) add(k sourceKey, n natted) {
 	}
 }
 
-// sentFrom are the addresses that a device's outer packets have as source, as far as they are known. An external device takes them
-// from each packet.
+// sentFrom are the addresses that a device's outer packets have as source, as far as they are known. An external device
+// takes them from each packet.
 func sentFrom(d node.Device, family string) []netip.Addr {
 	if a := d.Local.Unmap(); !d.IsExternal() && a.IsValid() && !a.IsUnspecified() && a.Is4() == (family == node.IPv4) {
 		return []netip.Addr{a}
@@ -154,7 +158,8 @@ func (j *judge) shared(v verdict) string {
 	return ""
 }
 
-// flowText says what conntrack has of one device's port. Zero NATed flows, no tracked flow, and "could not look" are different answers.
+// flowText says what conntrack has of one device's port. Zero NATed flows, no tracked flow, and "could not look" are
+// different answers.
 func (j *judge) flowText(v verdict) string {
 	p, ok := j.ports.flows[v.key]
 	var s string
@@ -200,14 +205,16 @@ func (j *judge) looseFlows() {
 			j.raise(Unknown)
 			j.add(Finding{
 				Code: CodeFlowsNoDevice, Severity: Warning, Port: p.Port, Family: p.Family, Evidence: evidence,
-				Summary: "Flows to " + port + " are NATed, and no VXLAN device here sends them: they are forwarded, or the device was moved to another network namespace. " +
-					"Whether their checksums suffer is decided by the device that sends them.",
+				Summary: "Flows to " + port + " are NATed, and no VXLAN device here sends them: they are forwarded, or the " +
+					"device was moved to another network namespace. Whether their checksums suffer is decided by the device that " +
+					"sends them.",
 			})
 		}
 		if p.DNAT > 0 {
 			j.add(Finding{
 				Code: CodeDNAT, Severity: Warning, Port: p.Port, Family: p.Family, Evidence: evidence,
-				Summary: fmt.Sprintf("%s to %s have their destination rewritten. Tunnel packets are not meant to be: a DNAT rule, a host port or an IPVS service takes this port.",
+				Summary: fmt.Sprintf("%s to %s have their destination rewritten. Tunnel packets are not meant to be: a DNAT "+
+					"rule, a host port or an IPVS service takes this port.",
 					count(p.DNAT, "flow"), port),
 			})
 		}

@@ -123,7 +123,8 @@ func (j *judge) raise(s State) {
 }
 
 func (j *judge) verdict() Diagnosis {
-	sort.SliceStable(j.findings, func(a, b int) bool { return j.findings[a].Severity.Rank() < j.findings[b].Severity.Rank() })
+	sort.SliceStable(j.findings,
+		func(a, b int) bool { return j.findings[a].Severity.Rank() < j.findings[b].Severity.Rank() })
 	return Diagnosis{State: j.state, Headline: j.headline(), Exposures: j.exposures(), Findings: j.findings}
 }
 

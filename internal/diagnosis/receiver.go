@@ -56,8 +56,8 @@ func (j *judge) receivers() {
 		j.invalidOnly(inv)
 	case inv.rises():
 		j.add(Finding{
-			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two observations. Connection " +
-				"tracking called " +
+			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two observations. " +
+				"Connection tracking called " +
 				count(inv.delta(), "packet") + " invalid, as kernels before 4.20 do with IPv6's neighbor discovery, so that " +
 				"alone says nothing.",
 		})

@@ -7,23 +7,25 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Recent is for how long what was seen counts as going on: a scraper that comes once a minute sees it, even when it misses one scrape,
-// and a connection that stalls sends a packet at least every 32 s.
+// Recent is for how long what was seen counts as going on: a scraper that comes once a minute sees it, even when it
+// misses one scrape, and a connection that stalls sends a packet at least every 32 s.
 const Recent = 2 * time.Minute
 
-// VariantUnknown stands for NATed flows that a condition of both variants speaks against, or of which one could not be read.
+// VariantUnknown stands for NATed flows that a condition of both variants speaks against, or of which one could not be
+// read.
 const VariantUnknown = "unknown"
 
 // Sender says whether the outer packets of a device were NATed recently.
 type Sender struct {
-	Device  string // empty: flows that no device here sends
-	Family  string // of the underlay
-	Port    uint16
-	Variant string // what NAT makes of its packets: node.ZeroChecksum, node.OffloadedChecksum or VariantUnknown; empty: nothing was NATed
+	Device string // empty: flows that no device here sends
+	Family string // of the underlay
+	Port   uint16
+	// what NAT makes of its packets: node.ZeroChecksum, node.OffloadedChecksum or VariantUnknown; empty: nothing was NATed
+	Variant string
 }
 
-// Senders lists the devices that send from this namespace, and the ports with recent NATed flows of none. No verdict takes one off the
-// list. nil before connection tracking was scanned.
+// Senders lists the devices that send from this namespace, and the ports with recent NATed flows of none. No verdict
+// takes one off the list. nil before connection tracking was scanned.
 func Senders(n *node.Node) []Sender {
 	if n == nil || n.Conntrack.Scan == nil {
 		return nil
@@ -55,7 +57,8 @@ func Senders(n *node.Node) []Sender {
 	return all
 }
 
-// recent reports whether flows are there, or were when a scan last found some. What is scanned rarely stays until the next scan.
+// recent reports whether flows are there, or were when a scan last found some. What is scanned rarely stays until the
+// next scan.
 func (j *judge) recent(n natted) bool {
 	hold := max(Recent, 2*j.now.Conntrack.ScanInterval)
 	return j.now.Time.Sub(n.seen) < hold || n.flows > 0 && j.now.Time.Sub(j.now.Conntrack.Scan.Time) < hold
@@ -79,8 +82,8 @@ type Receiver struct {
 	Bad    *float64 // packets that were dropped and may be VXLAN's; nil: nothing counts them
 }
 
-// Receivers judges both families, as Judge does. Where bad checksums are not counted because a firewall drops invalid packets first, the
-// packets that connection tracking called invalid count as far as they are more than usual.
+// Receivers judges both families, as Judge does. Where bad checksums are not counted because a firewall drops invalid
+// packets first, the packets that connection tracking called invalid count as far as they are more than usual.
 func Receivers(n *node.Node) []Receiver {
 	if n == nil {
 		return nil
@@ -130,8 +133,8 @@ func (j *judge) received(family string) ReceiverState {
 	return ReceivesNone
 }
 
-// invalidExcess is by how many packets the rise of what connection tracking calls invalid is above what is usual: the mean, and three
-// standard deviations of rare events. 0 where bad checksums were counted, which it calls invalid too.
+// invalidExcess is by how many packets the rise of what connection tracking calls invalid is above what is usual: the
+// mean, and three standard deviations of rare events. 0 where bad checksums were counted, which it calls invalid too.
 func (j *judge) invalidExcess() float64 {
 	span, _, ok := Interval(j.now)
 	if !ok || j.counter(keyUDPCsum+node.IPv4).rises() || j.counter(keyUDPCsum+node.IPv6).rises() {

@@ -66,7 +66,8 @@ type Node struct {
 	Wire      *Wire            `json:"wire,omitempty"` // nil when the collector is off
 	Path      *Path            `json:"path,omitempty"` // the last round of the probe; nil when there was none
 
-	// Earlier is the observation that a running exporter compares its counters with, minutes old: see Counters. nil: there is none.
+	// Earlier is the observation that a running exporter compares its counters with, minutes old: see Counters. nil: there
+	// is none.
 	Earlier *Node `json:"earlier,omitempty"`
 }
 
@@ -105,8 +106,10 @@ type Host struct {
 	ConntrackInvalid *uint64 `json:"conntrack_invalid,omitempty"`
 
 	// What the observations since the start of the program tell.
-	CsumErrorsRose        map[string]time.Time `json:"csum_errors_rose,omitempty"`        // by family: when InCsumErrors was last seen to have risen
-	ConntrackInvalidUsual *float64             `json:"conntrack_invalid_usual,omitempty"` // rise of ConntrackInvalid a second that is usual here
+	// by family: when InCsumErrors was last seen to have risen
+	CsumErrorsRose map[string]time.Time `json:"csum_errors_rose,omitempty"`
+	// rise of ConntrackInvalid a second that is usual here
+	ConntrackInvalidUsual *float64 `json:"conntrack_invalid_usual,omitempty"`
 }
 
 // Device is a VXLAN device with its offload features.
@@ -165,7 +168,8 @@ type Conntrack struct {
 	Sources  []NATSource     `json:"nat_sources,omitempty"`
 	Scan     *Scan           `json:"scan,omitempty"`
 
-	ScanInterval time.Duration `json:"scan_interval_ns,omitempty"` // from one scan to the next at the present pace; 0: not known
+	// from one scan to the next at the present pace; 0: not known
+	ScanInterval time.Duration `json:"scan_interval_ns,omitempty"`
 
 	// SeenOverflow counts NATed flows that SeenSNAT and SeenDNAT leave out, because more live at a time than are
 	// remembered. One flow may be counted several times.

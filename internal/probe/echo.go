@@ -19,7 +19,8 @@ const (
 // echoHeader is type, code, checksum, identifier and sequence number (RFC 792, RFC 4443).
 const echoHeader = 8
 
-// echoID tells the answers to one request from others. The kernel puts its own identifier into requests of a ping socket.
+// echoID tells the answers to one request from others. The kernel puts its own identifier into requests of a ping
+// socket.
 type echoID struct {
 	raw  bool
 	id   uint16
@@ -30,7 +31,8 @@ func newEchoID() echoID {
 	return echoID{id: uint16(rand.Uint32()), sequ: uint16(rand.Uint32())} //nolint:gosec // any 16 bits
 }
 
-// put writes the header. A raw socket of IPv4 leaves the checksum to its user, the others have the kernel's CPU make it.
+// put writes the header. A raw socket of IPv4 leaves the checksum to its user, the others have the kernel's CPU make
+// it.
 func (e echoID) put(data []byte, six bool) {
 	data[0] = 8
 	if six {
@@ -43,7 +45,8 @@ func (e echoID) put(data []byte, six bool) {
 	}
 }
 
-// answers reports whether a packet that the socket received answers the request. A raw socket of IPv4 receives the IP header too.
+// answers reports whether a packet that the socket received answers the request. A raw socket of IPv4 receives the IP
+// header too.
 func (e echoID) answers(data []byte, six bool) bool {
 	if e.raw && !six {
 		if len(data) < 20 || len(data) < int(data[0]&0xf)*4 {

@@ -42,7 +42,8 @@ func (a asker) ask(t testing.TB, n *lab.NS) (p node.Path) {
 		}
 		if a.capabilities != 0 { // of this thread, which ends with the function
 			left := unix.CapUserData{Effective: a.capabilities, Permitted: a.capabilities}
-			if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &[]unix.CapUserData{left, {}}[0]); err != nil {
+			if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3},
+				&[]unix.CapUserData{left, {}}[0]); err != nil {
 				return err
 			}
 		}
@@ -132,7 +133,8 @@ var firewalls = map[string]string{
 	"echo only": "-A INPUT -p tcp --dport 9 -j DROP\n-A INPUT -p udp --dport 9 -j DROP\n",
 	"silent":    "-A INPUT -i " + lab.Device + " -j DROP\n",
 	// firewalld and RHEL's iptables service: what is not allowed is refused, with an error that is limited.
-	"prohibiting": "-A INPUT -i " + lab.Device + " -p icmp -j ACCEPT\n-A INPUT -i " + lab.Device + " -j REJECT --reject-with icmp-host-prohibited\n",
+	"prohibiting": "-A INPUT -i " + lab.Device + " -p icmp -j ACCEPT\n-A INPUT -i " + lab.Device +
+		" -j REJECT --reject-with icmp-host-prohibited\n",
 }
 
 func TestFaultsAndFirewalls(t *testing.T) {
@@ -173,14 +175,17 @@ func TestVariants(t *testing.T) {
 		change func(*lab.Options)
 		want   node.PathState
 	}{
-		"imitated A":              {func(o *lab.Options) { o.UDPChecksum, o.ImitateA = false, true }, node.PathNAT},
-		"imitated A, offload off": {func(o *lab.Options) { o.UDPChecksum, o.ImitateA, o.TxChecksum = false, true, false }, node.PathOK},
-		"IPv6 underlay":           {func(o *lab.Options) { o.Family = lab.IPv6 }, node.PathNAT},
-		"IPv6 underlay, fixed":    {func(o *lab.Options) { o.Family, o.Rules = lab.IPv6, lab.RulesFixed }, node.PathOK},
-		"offload off":             {func(o *lab.Options) { o.TxChecksum = false }, node.PathOK},
-		"not random":              {func(o *lab.Options) { o.RandomFully = false }, node.PathOK},
-		"bypassed":                {func(o *lab.Options) { o.Rules = lab.RulesBypassed }, node.PathNAT},
-		"nftables mode, old":      {func(o *lab.Options) { o.Rules = lab.RulesNFTablesOld }, node.PathNAT},
+		"imitated A": {func(o *lab.Options) { o.UDPChecksum, o.ImitateA = false, true }, node.PathNAT},
+		"imitated A, offload off": {
+			func(o *lab.Options) { o.UDPChecksum, o.ImitateA, o.TxChecksum = false, true, false },
+			node.PathOK,
+		},
+		"IPv6 underlay":        {func(o *lab.Options) { o.Family = lab.IPv6 }, node.PathNAT},
+		"IPv6 underlay, fixed": {func(o *lab.Options) { o.Family, o.Rules = lab.IPv6, lab.RulesFixed }, node.PathOK},
+		"offload off":          {func(o *lab.Options) { o.TxChecksum = false }, node.PathOK},
+		"not random":           {func(o *lab.Options) { o.RandomFully = false }, node.PathOK},
+		"bypassed":             {func(o *lab.Options) { o.Rules = lab.RulesBypassed }, node.PathNAT},
+		"nftables mode, old":   {func(o *lab.Options) { o.Rules = lab.RulesNFTablesOld }, node.PathNAT},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -226,9 +231,11 @@ func TestPrivileges(t *testing.T) {
 // dualStack gives both ends of the tunnel an IPv6 overlay address and returns B's.
 func dualStack(t testing.TB, r *lab.Rig) netip.Addr {
 	t.Helper()
-	must(t, r.A.IP("addr add fd00:10:244::a/128 dev "+lab.Device+" nodad", "neigh add fd00:10:244:1::b lladdr 02:76:78:00:00:0b dev "+lab.Device+" nud permanent",
+	must(t, r.A.IP("addr add fd00:10:244::a/128 dev "+lab.Device+" nodad",
+		"neigh add fd00:10:244:1::b lladdr 02:76:78:00:00:0b dev "+lab.Device+" nud permanent",
 		"route add fd00:10:244:1::/64 via fd00:10:244:1::b dev "+lab.Device+" onlink"))
-	must(t, r.B.IP("addr add fd00:10:244:1::b/128 dev "+lab.Device+" nodad", "neigh add fd00:10:244::a lladdr 02:76:78:00:00:0a dev "+lab.Device+" nud permanent",
+	must(t, r.B.IP("addr add fd00:10:244:1::b/128 dev "+lab.Device+" nodad",
+		"neigh add fd00:10:244::a lladdr 02:76:78:00:00:0a dev "+lab.Device+" nud permanent",
 		"route add fd00:10:244::/64 via fd00:10:244::a dev "+lab.Device+" onlink"))
 	return netip.MustParseAddr("fd00:10:244:1::b")
 }
@@ -270,7 +277,8 @@ func TestBlackHole(t *testing.T) {
 	}
 }
 
-// Where the VXLAN device is a port of a bridge, peers are the bridge's neighbors whose link-layer address the tunnel knows.
+// Where the VXLAN device is a port of a bridge, peers are the bridge's neighbors whose link-layer address the tunnel
+// knows.
 func TestBridge(t *testing.T) {
 	t.Parallel()
 	for rules, want := range map[lab.Rules]node.PathState{lab.RulesOld: node.PathNAT, lab.RulesFixed: node.PathOK} {
@@ -279,9 +287,12 @@ func TestBridge(t *testing.T) {
 			o := lab.LiveFailure()
 			o.Rules = rules
 			r := labtest.NewRig(t, o)
-			must(t, r.A.IP("link add br-vx address 02:76:78:00:00:0a type bridge", "link set "+lab.Device+" master br-vx", "link set br-vx mtu 1450 up",
-				"addr flush dev "+lab.Device, "addr add 10.244.0.0/32 dev br-vx", "route add 10.244.1.0/24 via 10.244.1.0 dev br-vx onlink",
-				"neigh add 10.244.1.0 lladdr 02:76:78:00:00:0b dev br-vx nud permanent", "neigh add 10.244.0.77 lladdr 02:00:00:00:00:77 dev br-vx nud permanent"))
+			must(t, r.A.IP("link add br-vx address 02:76:78:00:00:0a type bridge", "link set "+lab.Device+" master br-vx",
+				"link set br-vx mtu 1450 up",
+				"addr flush dev "+lab.Device, "addr add 10.244.0.0/32 dev br-vx",
+				"route add 10.244.1.0/24 via 10.244.1.0 dev br-vx onlink",
+				"neigh add 10.244.1.0 lladdr 02:76:78:00:00:0b dev br-vx nud permanent",
+				"neigh add 10.244.0.77 lladdr 02:00:00:00:00:77 dev br-vx nud permanent"))
 			expect(t, asker{}.ask(t, r.A), want)
 		})
 	}

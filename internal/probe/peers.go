@@ -68,7 +68,8 @@ type finder struct {
 	routed    map[way]bool // whether it is taken
 }
 
-// way is what the marked packets of a sender are taken to share, whichever peer they go to: the interface that they leave by.
+// way is what the marked packets of a sender are taken to share, whichever peer they go to: the interface that they
+// leave by.
 type way struct {
 	source netip.Addr
 	index  int
@@ -81,7 +82,10 @@ func Find(ctx context.Context, c Config) (Found, error) {
 		return Found{}, err
 	}
 	defer func() { _ = conn.Close() }()
-	f := &finder{Config: c, Conn: conn, nics: map[int]rtnl.NIC{}, routed: map[way]bool{}, found: Found{Mark: c.Mark, Own: map[netip.Addr]bool{}}}
+	f := &finder{
+		Config: c, Conn: conn, nics: map[int]rtnl.NIC{}, routed: map[way]bool{},
+		found: Found{Mark: c.Mark, Own: map[netip.Addr]bool{}},
+	}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		all, err := f.Addresses(family)
 		if err != nil {
@@ -118,8 +122,8 @@ func (f *finder) given() error {
 	return nil
 }
 
-// through is the device that a route leads into: itself, as a port of the bridge, or, where something else feeds it (an external device),
-// the only candidate.
+// through is the device that a route leads into: itself, as a port of the bridge, or, where something else feeds it (an
+// external device), the only candidate.
 func (f *finder) through(route rtnl.Route) (*node.Device, error) {
 	for i := range f.Devices {
 		in, err := f.leadsInto(route, &f.Devices[i])
@@ -134,7 +138,9 @@ func (f *finder) through(route rtnl.Route) (*node.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("the route leads to %s, not into a VXLAN device (where another device feeds an external one, name that with --device)", nic.Name)
+	return nil,
+		fmt.Errorf("the route leads to %s, not into a VXLAN device (where another device feeds an external one, name that "+
+			"with --device)", nic.Name)
 }
 
 func (f *finder) leadsInto(route rtnl.Route, d *node.Device) (bool, error) {
@@ -180,8 +186,8 @@ func (f *finder) leaveOut(what, why string) {
 	f.found.Unprobed = append(f.found.Unprobed, what+": "+why)
 }
 
-// neighbors are the nodes behind a device: flannel and Calico keep a permanent entry for each. Behind a bridge the neighbors are the bridge's;
-// those count whose link-layer address the VXLAN device's forwarding database knows.
+// neighbors are the nodes behind a device: flannel and Calico keep a permanent entry for each. Behind a bridge the
+// neighbors are the bridge's; those count whose link-layer address the VXLAN device's forwarding database knows.
 func (f *finder) neighbors(d *node.Device) (peers []netip.Addr, why string, err error) {
 	nic, err := f.nic(d.Index)
 	switch {
@@ -278,8 +284,9 @@ func (f *finder) add(d *node.Device, peer netip.Addr) error {
 	return nil
 }
 
-// senders are the addresses to ask from: the one that the route gives, the NIC's, which connections of the node itself often have, and those
-// of bridges, for the pods and containers behind them, which rules that name a source network take for the same.
+// senders are the addresses to ask from: the one that the route gives, the NIC's, which connections of the node itself
+// often have, and those of bridges, for the pods and containers behind them, which rules that name a source network
+// take for the same.
 func (f *finder) senders(d *node.Device, peer netip.Addr, route rtnl.Route) ([]Sender, error) {
 	var nics, bridges []Sender
 	own := Sender{Source: route.Source}

@@ -14,7 +14,11 @@ func TestDraw(t *testing.T) {
 			f.Targets = append(f.Targets, Target{Device: device, Peer: netip.MustParseAddr(peer)})
 		}
 	}
-	for round, want := range [][]string{{"10.0.0.1", "10.0.0.2", "fd00::1"}, {"10.0.0.1", "10.0.0.3", "fd00::1"}, {"10.0.0.2", "10.0.0.3", "fd00::1"}} {
+	for round, want := range [][]string{
+		{"10.0.0.1", "10.0.0.2", "fd00::1"},
+		{"10.0.0.1", "10.0.0.3", "fd00::1"},
+		{"10.0.0.2", "10.0.0.3", "fd00::1"},
+	} {
 		drawn := map[string][]string{}
 		for _, target := range f.Draw(2) {
 			drawn[target.Device] = append(drawn[target.Device], target.Peer.String())

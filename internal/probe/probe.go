@@ -1,6 +1,7 @@
-// Package probe asks the path to a peer whether packets survive it: small packets to a closed port of an overlay address, which the
-// peer's kernel answers by itself. They differ in two things: whether they carry kube-proxy's masquerade mark, and whether their checksum
-// is left to offload or finished by the CPU. Which of the four kinds are answered tells what spoils them. See rule.go.
+// Package probe asks the path to a peer whether packets survive it: small packets to a closed port of an overlay
+// address, which the peer's kernel answers by itself. They differ in two things: whether they carry kube-proxy's
+// masquerade mark, and whether their checksum is left to offload or finished by the CPU. Which of the four kinds are
+// answered tells what spoils them. See rule.go.
 package probe
 
 import (
@@ -12,8 +13,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// Defaults of Options. Timeout stays below the first retransmission of a SYN after 1 s (RFC 6298, TCP_TIMEOUT_INIT): only the first one
-// passes the nat table. Four waves of it end within 3 s.
+// Defaults of Options. Timeout stays below the first retransmission of a SYN after 1 s (RFC 6298, TCP_TIMEOUT_INIT):
+// only the first one passes the nat table. Four waves of it end within 3 s.
 const (
 	DefaultMark    = 0x4000 // kube-proxy's iptables.masqueradeBit 14
 	DefaultCount   = 6
@@ -53,7 +54,8 @@ func (f *Found) Round(ctx context.Context, targets []Target, o Options) node.Pat
 		f.can = permissions(f.Mark)
 	}
 	if f.can.mark != nil {
-		p.Limits = []string{fmt.Sprintf("packets cannot be marked (SO_MARK: %v, needs CAP_NET_ADMIN): neither ok nor nat can be told", f.can.mark)}
+		p.Limits = []string{fmt.Sprintf("packets cannot be marked (SO_MARK: %v, needs CAP_NET_ADMIN): neither ok nor nat "+
+			"can be told", f.can.mark)}
 	}
 	var all []*exchange
 	for i := range targets {
@@ -133,7 +135,10 @@ func (c *conversation) fullCount() node.PathCount {
 
 // refuse notes that a packet could not be sent; no verdict rests on what is left.
 func (e *exchange) refuse(a ask, err error) {
-	what := map[kind]string{syn: "SYN", udp: "UDP datagram", soft: "UDP datagram with a finished checksum", echo: "echo request"}[a.kind]
+	what := map[kind]string{
+		syn: "SYN", udp: "UDP datagram", soft: "UDP datagram with a finished checksum",
+		echo: "echo request",
+	}[a.kind]
 	if a.marked {
 		what = "marked " + what
 	}

@@ -9,25 +9,28 @@ import (
 
 // The rule, and its arithmetic
 //
-// A packet and its answer are lost by chance with probability q: 0.05 where the path loses 5 % one way, 0.0975 where it does both ways.
-// A verdict that there is a fault needs Count packets of one kind lost in a row, 6 by default, among packets of other kinds that are
-// answered. A healthy path is called faulty with probability q^6 at most: 1.6e-8 a conversation at 5 %, 8.6e-7 at 9.75 %, so 0.03 times in
-// 10,000 rounds of 3 peers at worst. The next wave is sent only when the one before leaves something open: a healthy path costs 4 packets.
+// A packet and its answer are lost by chance with probability q: 0.05 where the path loses 5 % one way, 0.0975 where it
+// does both ways. A verdict that there is a fault needs Count packets of one kind lost in a row, 6 by default, among
+// packets of other kinds that are answered. A healthy path is called faulty with probability q^6 at most: 1.6e-8 a
+// conversation at 5 %, 8.6e-7 at 9.75 %, so 0.03 times in 10,000 rounds of 3 peers at worst. The next wave is sent only
+// when the one before leaves something open: a healthy path costs 4 packets.
 //
-// Losses that last (an outage) take the other kinds with them: every wave has packets of a kind that should arrive. A firewall that drops
-// the SYNs drops them marked or not, so the offload is suspected only on UDP datagrams to one port that differ in their checksum alone.
-// Answers that the peer's kernel limits (ICMP errors: a burst of 6, then one a second for each destination, icmp_xrlim_allow) are spent
-// on the packet under suspicion first, so that the control behind it is not answered out of an allowance that the other did not have.
-// There six in a row would exceed the 12 packets: five (3.1e-7 at 5 %, 8.8e-6 at 9.75 %), with two controls answered.
+// Losses that last (an outage) take the other kinds with them: every wave has packets of a kind that should arrive. A
+// firewall that drops the SYNs drops them marked or not, so the offload is suspected only on UDP datagrams to one port
+// that differ in their checksum alone. Answers that the peer's kernel limits (ICMP errors: a burst of 6, then one a
+// second for each destination, icmp_xrlim_allow) are spent on the packet under suspicion first, so that the control
+// behind it is not answered out of an allowance that the other did not have. There six in a row would exceed the 12
+// packets: five (3.1e-7 at 5 %, 8.8e-6 at 9.75 %), with two controls answered.
 
 // kind is a kind of packet, as to how its checksum is made.
 type kind int
 
 const (
-	syn  kind = iota // TCP SYN: always unfinished (net/ipv4/tcp_output.c, tcp_connect_queue_skb); answered by RST, which nothing limits
-	udp              // unfinished where the device of the route offers to finish it (ip_append_data)
-	soft             // UDP without a checksum (IPv4), or with one made by the CPU (IPv6)
-	echo             // ICMP echo: made by the CPU (net/ipv4/ping.c, net/ipv6/raw.c); not limited either
+	// TCP SYN: always unfinished (net/ipv4/tcp_output.c, tcp_connect_queue_skb); answered by RST, which nothing limits
+	syn  kind = iota
+	udp       // unfinished where the device of the route offers to finish it (ip_append_data)
+	soft      // UDP without a checksum (IPv4), or with one made by the CPU (IPv6)
+	echo      // ICMP echo: made by the CPU (net/ipv4/ping.c, net/ipv6/raw.c); not limited either
 	kinds
 )
 
@@ -88,12 +91,14 @@ func (c *conversation) total() (n node.PathCount) {
 	return n
 }
 
-// arrives: more are answered than lost, and more than one, which could be chance (a flow that is tracked already is not NATed anew).
+// arrives: more are answered than lost, and more than one, which could be chance (a flow that is tracked already is not
+// NATed anew).
 func arrives(n node.PathCount) bool { return n.Answered >= 2 && n.Answered > n.Sent-n.Answered }
 
 // offloaded is the kind whose checksum is left to offload: SYNs, or, where something drops these, UDP datagrams.
 func (c *conversation) offloaded() kind {
-	if c.sum(false, syn).Answered+c.sum(true, syn).Answered == 0 && c.sum(false, udp).Answered+c.sum(true, udp).Answered > 0 {
+	if c.sum(false, syn).Answered+c.sum(true, syn).Answered == 0 &&
+		c.sum(false, udp).Answered+c.sum(true, udp).Answered > 0 {
 		return udp
 	}
 	return syn
@@ -201,12 +206,14 @@ func (c *conversation) withoutTCP(wave int) []ask {
 		if c.canMark {
 			half = left / 2
 		}
-		asks = append(repeat(ask{kind: udp, marked: true}, half), append(repeat(ask{kind: udp}, left-half), ask{kind: soft})...)
+		asks = append(repeat(ask{kind: udp, marked: true}, half), append(repeat(ask{kind: udp}, left-half),
+			ask{kind: soft})...)
 	}
 	return c.only(asks)
 }
 
-// nextFull sends packets that fill the MTU by the kind of control that is answered when it is small: one, then three, then the rest.
+// nextFull sends packets that fill the MTU by the kind of control that is answered when it is small: one, then three,
+// then the rest.
 func (c *conversation) nextFull(wave int) []ask {
 	k := echo
 	if !c.canEcho || (wave > 0 && c.sum(false, echo).Answered == 0) {
@@ -245,26 +252,36 @@ func (c *conversation) state() (node.PathState, string) {
 	case total.Answered == 0 && total.Sent >= c.count:
 		return node.PathUnreachable, fmt.Sprintf("none of %d packets was answered", total.Sent)
 	case c.spoiledByMark(off):
-		return node.PathNAT, fmt.Sprintf("%d of %d marked %s with unfinished checksums were lost, and %d of %d unmarked ones answered, as were marked packets with finished checksums",
-			marked.Sent, marked.Sent, name, plain.Answered, plain.Sent)
+		return node.PathNAT,
+			fmt.Sprintf("%d of %d marked %s with unfinished checksums were lost, and %d of %d unmarked ones answered, as were "+
+				"marked packets with finished checksums",
+				marked.Sent, marked.Sent, name, plain.Answered, plain.Sent)
 	case c.spoiledByOffload():
 		n := node.PathCount{Sent: c.sum(false, udp).Sent + c.sum(true, udp).Sent}
-		return node.PathOffload, fmt.Sprintf("%d of %d UDP datagrams with unfinished checksums were lost, and %d of %d with finished ones answered",
-			n.Sent, n.Sent, c.sum(false, soft).Answered+c.sum(true, soft).Answered, c.sum(false, soft).Sent+c.sum(true, soft).Sent)
+		return node.PathOffload,
+			fmt.Sprintf("%d of %d UDP datagrams with unfinished checksums were lost, and %d of %d with finished ones answered",
+				n.Sent, n.Sent, c.sum(false, soft).Answered+c.sum(true, soft).Answered,
+				c.sum(false, soft).Sent+c.sum(true, soft).Sent)
 	case c.tooLong():
 		return node.PathMTU, "small packets are answered, those that fill the MTU are not"
 	case arrives(marked) && off == udp && !c.udpOffload:
-		return node.PathUnknown, "no SYN is answered, and whether UDP datagrams are sent with unfinished checksums is not known"
+		return node.PathUnknown, "no SYN is answered, and whether UDP datagrams are sent with unfinished checksums " +
+			"is not known"
 	case arrives(marked):
-		return node.PathOK, fmt.Sprintf("%d of %d marked %s with unfinished checksums were answered", marked.Answered, marked.Sent, name)
+		return node.PathOK, fmt.Sprintf("%d of %d marked %s with unfinished checksums were answered", marked.Answered,
+			marked.Sent, name)
 	case !c.canMark && arrives(plain):
 		return node.PathUnknown, "unmarked packets are answered; marked ones could not be sent"
 	case marked.Answered > 0:
-		return node.PathUnknown, fmt.Sprintf("%d of %d marked %s were answered: the path loses packets", marked.Answered, marked.Sent, name)
+		return node.PathUnknown, fmt.Sprintf("%d of %d marked %s were answered: the path loses packets", marked.Answered,
+			marked.Sent, name)
 	case plain.Answered > 0 && markedSoft.Answered == 0:
-		return node.PathUnknown, fmt.Sprintf("all %d marked %s were lost, but no marked packet with a finished checksum was answered either: spoiled or dropped for the mark", marked.Sent, name)
+		return node.PathUnknown,
+			fmt.Sprintf("all %d marked %s were lost, but no marked packet with a finished checksum was answered either: "+
+				"spoiled or dropped for the mark", marked.Sent, name)
 	case plain.Answered == 0 && plainSoft.Answered+markedSoft.Answered > 0:
-		return node.PathUnknown, "only packets with finished checksums are answered, but none of a kind that can be compared: a firewall may drop the others"
+		return node.PathUnknown, "only packets with finished checksums are answered, but none of a kind that can be " +
+			"compared: a firewall may drop the others"
 	default:
 		return node.PathUnknown, "too few packets were answered"
 	}
@@ -282,11 +299,16 @@ func (c *conversation) spoiledByMark(off kind) bool {
 		(off == udp || plainSoft.Answered > 0)
 }
 
-// spoiledByOffload: of UDP datagrams to one port those with unfinished checksums are lost, those with finished ones arrive. SYNs too are lost.
+// spoiledByOffload: of UDP datagrams to one port those with unfinished checksums are lost, those with finished ones
+// arrive. SYNs too are lost.
 func (c *conversation) spoiledByOffload() bool {
-	unfinished := node.PathCount{Sent: c.sum(false, udp).Sent + c.sum(true, udp).Sent, Answered: c.sum(false, udp).Answered + c.sum(true, udp).Answered}
+	unfinished := node.PathCount{
+		Sent:     c.sum(false, udp).Sent + c.sum(true, udp).Sent,
+		Answered: c.sum(false, udp).Answered + c.sum(true, udp).Answered,
+	}
 	synAnswered := c.sum(false, syn).Answered + c.sum(true, syn).Answered
-	return synAnswered == 0 && unfinished.Answered == 0 && unfinished.Sent >= c.count && c.sum(false, udp).Sent > 0 && c.sum(false, soft).Answered > 0 &&
+	return synAnswered == 0 && unfinished.Answered == 0 && unfinished.Sent >= c.count && c.sum(false, udp).Sent > 0 &&
+		c.sum(false, soft).Answered > 0 &&
 		(!c.canMark || c.sum(true, soft).Answered > 0)
 }
 

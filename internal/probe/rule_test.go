@@ -52,11 +52,17 @@ func TestVerdicts(t *testing.T) {
 	// In the order: open, no echo, no ICMP, no TCP, UDP only, echo only.
 	order := []string{"open", "no echo", "no ICMP", "no TCP", "UDP only", "echo only"}
 	for fault, want := range map[string][]node.PathState{
-		"healthy":      {ok, ok, ok, ok, ok, unknown},
-		"nat":          {node.PathNAT, node.PathNAT, unknown, node.PathNAT, node.PathNAT, unknown},
-		"offload":      {node.PathOffload, node.PathOffload, node.PathUnreachable, node.PathOffload, node.PathOffload, unknown},
-		"mtu":          {node.PathMTU, node.PathMTU, ok, node.PathMTU, node.PathMTU, node.PathMTU},
-		"dead":         {node.PathUnreachable, node.PathUnreachable, node.PathUnreachable, node.PathUnreachable, node.PathUnreachable, node.PathUnreachable},
+		"healthy": {ok, ok, ok, ok, ok, unknown},
+		"nat":     {node.PathNAT, node.PathNAT, unknown, node.PathNAT, node.PathNAT, unknown},
+		"offload": {
+			node.PathOffload, node.PathOffload, node.PathUnreachable, node.PathOffload,
+			node.PathOffload, unknown,
+		},
+		"mtu": {node.PathMTU, node.PathMTU, ok, node.PathMTU, node.PathMTU, node.PathMTU},
+		"dead": {
+			node.PathUnreachable, node.PathUnreachable, node.PathUnreachable, node.PathUnreachable,
+			node.PathUnreachable, node.PathUnreachable,
+		},
 		"mark dropped": {unknown, unknown, unknown, unknown, unknown, unknown},
 	} {
 		for i, filter := range order {
@@ -89,10 +95,12 @@ func TestVerdicts(t *testing.T) {
 func TestUnmarked(t *testing.T) {
 	t.Parallel()
 	for fault, want := range map[string]node.PathState{
-		"healthy": node.PathUnknown, "nat": node.PathUnknown, "offload": node.PathOffload, "mtu": node.PathMTU, "dead": node.PathUnreachable,
+		"healthy": node.PathUnknown, "nat": node.PathUnknown, "offload": node.PathOffload, "mtu": node.PathMTU,
+		"dead": node.PathUnreachable,
 	} {
 		for _, canEcho := range []bool{true, false} {
-			c := talk(conversation{count: DefaultCount, canEcho: canEcho, askFull: true}, faults[fault], 0, rand.New(rand.NewPCG(1, 1)))
+			c := talk(conversation{count: DefaultCount, canEcho: canEcho, askFull: true}, faults[fault], 0,
+				rand.New(rand.NewPCG(1, 1)))
 			if got, reason := c.state(); got != want {
 				t.Errorf("%s: %s (%s), want %s: %+v", fault, got, reason, want, c.small)
 			}
@@ -106,7 +114,8 @@ func TestUnmarked(t *testing.T) {
 // UDP alone clears nothing where the device may not leave its checksums to offload.
 func TestUDPThatMayBeFinished(t *testing.T) {
 	t.Parallel()
-	c := talk(conversation{count: DefaultCount, canMark: true, canEcho: true}, filters["no TCP"], 0, rand.New(rand.NewPCG(1, 1)))
+	c := talk(conversation{count: DefaultCount, canMark: true, canEcho: true}, filters["no TCP"], 0,
+		rand.New(rand.NewPCG(1, 1)))
 	if got, reason := c.state(); got != node.PathUnknown {
 		t.Errorf("%s (%s)", got, reason)
 	}

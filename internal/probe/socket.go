@@ -131,7 +131,8 @@ func (p *packet) write(six bool) error {
 		p.echo.put(data, six)
 	}
 	if p.ask.kind == soft && six {
-		// A datagram of several parts has its checksum made by the CPU (net/ipv6/ip6_output.c, __ip6_append_data: MSG_MORE, from 4.4).
+		// A datagram of several parts has its checksum made by the CPU (net/ipv6/ip6_output.c, __ip6_append_data: MSG_MORE,
+		// from 4.4).
 		if err := unix.Send(p.fd, data[:1], unix.MSG_MORE); err != nil {
 			return err
 		}

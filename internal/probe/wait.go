@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waiter waits for the answers to the packets of a wave. It blocks in poll(2), outside Go's poller, which would make each socket cost
-// a goroutine.
+// waiter waits for the answers to the packets of a wave. It blocks in poll(2), outside Go's poller, which would make
+// each socket cost a goroutine.
 type waiter struct {
 	packets []*packet
 	fds     []unix.PollFd
@@ -76,8 +76,8 @@ func (w *waiter) collect(now time.Time) {
 	w.packets = open
 }
 
-// answered reports whether what happened on the socket comes from beyond the tunnel. A socket that has failed for good stays among
-// those that wait, without events, until the wave ends.
+// answered reports whether what happened on the socket comes from beyond the tunnel. A socket that has failed for good
+// stays among those that wait, without events, until the wave ends.
 func (w *waiter) answered(p *packet, events int16) bool {
 	if events&(unix.POLLERR|unix.POLLHUP) != 0 {
 		if w.errorQueue(p) {
@@ -108,8 +108,8 @@ func (w *waiter) answered(p *packet, events int16) bool {
 	}
 }
 
-// errorQueue reads what ICMP errors came (ip(7), IP_RECVERR) and reports whether one is of another host than this: it has received the
-// packet. "Too big" is of one that has not.
+// errorQueue reads what ICMP errors came (ip(7), IP_RECVERR) and reports whether one is of another host than this: it
+// has received the packet. "Too big" is of one that has not.
 func (w *waiter) errorQueue(p *packet) bool {
 	for {
 		_, n, _, _, err := unix.Recvmsg(p.fd, w.buf[:], w.oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
@@ -131,16 +131,18 @@ func (w *waiter) errorQueue(p *packet) bool {
 	}
 }
 
-// offender is who sent the ICMP error of a struct sock_extended_err (include/uapi/linux/errqueue.h): errno, origin, type, code, pad, info,
-// data and a socket address.
+// offender is who sent the ICMP error of a struct sock_extended_err (include/uapi/linux/errqueue.h): errno, origin,
+// type, code, pad, info, data and a socket address.
 func offender(b []byte, six bool) (netip.Addr, bool) {
 	const size = 16
 	originICMP, unreachable := byte(unix.SO_EE_ORIGIN_ICMP), byte(3) // ICMP_DEST_UNREACH
 	at, length := size+4, 4                                          // struct sockaddr_in
 	if six {
-		originICMP, unreachable, at, length = unix.SO_EE_ORIGIN_ICMP6, 1, size+8, 16 // ICMPV6_DEST_UNREACH, struct sockaddr_in6
+		// ICMPV6_DEST_UNREACH, struct sockaddr_in6
+		originICMP, unreachable, at, length = unix.SO_EE_ORIGIN_ICMP6, 1, size+8, 16
 	}
-	if len(b) < at+length || b[4] != originICMP || b[5] != unreachable || unix.Errno(binary.NativeEndian.Uint32(b)) == unix.EMSGSIZE {
+	if len(b) < at+length || b[4] != originICMP || b[5] != unreachable ||
+		unix.Errno(binary.NativeEndian.Uint32(b)) == unix.EMSGSIZE {
 		return netip.Addr{}, false
 	}
 	return netip.AddrFromSlice(b[at : at+length])

@@ -38,7 +38,8 @@ func tap(t testing.TB, n *lab.NS, name string, options ...int) (fd, index int) {
 	return fd, index
 }
 
-// seen is what the kernel says of the checksum of outgoing packets: protocol of the packet to whether it was left unfinished.
+// seen is what the kernel says of the checksum of outgoing packets: protocol of the packet to whether it was left
+// unfinished.
 type seen map[byte]map[bool]int
 
 // watchInner reads what node A sends into its VXLAN device until the test stops it.
@@ -86,13 +87,16 @@ func watchInner(t testing.TB, n *lab.NS, stop <-chan struct{}) func() seen {
 	return func() seen { <-done; return result }
 }
 
-// Each kind of packet is what it is taken for, by the kernel's own word, in both families: SYNs and ordinary UDP unfinished, the controls
-// finished.
+// Each kind of packet is what it is taken for, by the kernel's own word, in both families: SYNs and ordinary UDP
+// unfinished, the controls finished.
 func TestKindsAreWhatTheyClaim(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		six, echo bool
-	}{"IPv4": {false, true}, "IPv4 without echo": {false, false}, "IPv6": {true, true}, "IPv6 without echo": {true, false}} {
+	}{
+		"IPv4": {false, true}, "IPv4 without echo": {false, false}, "IPv6": {true, true},
+		"IPv6 without echo": {true, false},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := lab.LiveFailure()
@@ -122,22 +126,25 @@ func TestKindsAreWhatTheyClaim(t *testing.T) {
 			if got[unix.IPPROTO_TCP][true] == 0 || got[unix.IPPROTO_TCP][false] != 0 {
 				t.Errorf("SYNs: %v", got[unix.IPPROTO_TCP])
 			}
-			if n := got[unix.IPPROTO_TCP][true] + got[unix.IPPROTO_UDP][true]; n != sent.Plain.Sent || got[unix.IPPROTO_UDP][true] == 0 {
+			if n := got[unix.IPPROTO_TCP][true] + got[unix.IPPROTO_UDP][true]; n != sent.Plain.Sent ||
+				got[unix.IPPROTO_UDP][true] == 0 {
 				t.Errorf("%d unfinished packets, %d were sent: %v", n, sent.Plain.Sent, got)
 			}
 			finished := got[unix.IPPROTO_UDP][false]
 			if c.echo {
 				finished += got[icmp][false]
 			}
-			if got[icmp][true] != 0 || got[unix.IPPROTO_UDP][false] == 0 || (c.echo && got[icmp][false] == 0) || finished < sent.PlainSoftware.Sent {
+			if got[icmp][true] != 0 || got[unix.IPPROTO_UDP][false] == 0 || (c.echo && got[icmp][false] == 0) ||
+				finished < sent.PlainSoftware.Sent {
 				t.Errorf("finished: %v, %d were sent", got, sent.PlainSoftware.Sent)
 			}
 		})
 	}
 }
 
-// brokenNIC carries frames from one interface to another like a NIC whose checksum offload works for ordinary packets, and not for
-// tunneled ones: an unfinished checksum of an outer header is finished, one of an inner header is left as it is. That is variant C.
+// brokenNIC carries frames from one interface to another like a NIC whose checksum offload works for ordinary packets,
+// and not for tunneled ones: an unfinished checksum of an outer header is finished, one of an inner header is left as
+// it is. That is variant C.
 func brokenNIC(t testing.TB, n *lab.NS, from, to string, stop <-chan struct{}, done *sync.WaitGroup) {
 	in, _ := tap(t, n, from, unix.PACKET_VNET_HDR)
 	out, index := tap(t, n, to)
@@ -187,11 +194,13 @@ func TestVariantC(t *testing.T) {
 		t.Run(outer, func(t *testing.T) {
 			t.Parallel()
 			a, wire, b := labtest.New(t, "c-a"), labtest.New(t, "c-wire"), labtest.New(t, "c-b")
-			must(t, wire.IP("link add left type veth peer name eth0 netns "+a.Name, "link add right type veth peer name eth0 netns "+b.Name, "link set left up", "link set right up"))
+			must(t, wire.IP("link add left type veth peer name eth0 netns "+a.Name,
+				"link add right type veth peer name eth0 netns "+b.Name, "link set left up", "link set right up"))
 			for i, n := range []*labtest.NS{a, b} {
 				me, peer := []string{"1", "2"}[i], []string{"2", "1"}[i]
 				must(t, n.IP("addr add 192.168.77."+me+"/24 dev eth0", "link set eth0 up",
-					"link add "+lab.Device+" address 02:76:78:00:00:0"+me+" mtu 1450 type vxlan id 1 local 192.168.77."+me+" dev eth0 dstport 8472 nolearning "+outer,
+					"link add "+lab.Device+" address 02:76:78:00:00:0"+me+" mtu 1450 type vxlan id 1 local "+
+						"192.168.77."+me+" dev eth0 dstport 8472 nolearning "+outer,
 					"addr add 10.244."+me+".0/32 dev "+lab.Device, "link set "+lab.Device+" up",
 					"neigh add 10.244."+peer+".0 lladdr 02:76:78:00:00:0"+peer+" dev "+lab.Device+" nud permanent",
 					"route add 10.244."+peer+".0/24 via 10.244."+peer+".0 dev "+lab.Device+" onlink"))

@@ -20,7 +20,8 @@ import (
 //
 //	iptables -t nat -A POSTROUTING -p udp --sport FROM --dport TO -j SNAT --to-source :INTO
 //
-// Up to 4.5 the hooks of that table are in every namespace as soon as its module is loaded; there it is used only where it is loaded.
+// Up to 4.5 the hooks of that table are in every namespace as soon as its module is loaded; there it is used only where
+// it is loaded.
 func (r *rig) addLegacyNAT(family uint8, from, to, into uint16) error {
 	t := legacyTable{level: unix.IPPROTO_IP, entry: 112, proto: 80, offsets: 88}
 	names := "ip_tables_names"
@@ -31,7 +32,8 @@ func (r *rig) addLegacyNAT(family uint8, from, to, into uint16) error {
 	if kernelversion.Before(r.release, 4, 6) {
 		text, err := os.ReadFile(filepath.Join(r.proc, fmt.Sprintf("self/task/%d/net", unix.Gettid()), names))
 		if err != nil || !slices.Contains(strings.Fields(string(text)), "nat") {
-			return errors.New("the table nat of ip_tables is not loaded, and loading it would switch it on for the whole node on this kernel")
+			return errors.New("the table nat of ip_tables is not loaded, and loading it would switch it on for the whole node " +
+				"on this kernel")
 		}
 	}
 	fd, err := unix.Socket(int(family), unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -66,15 +68,17 @@ func (r *rig) addLegacyNAT(family uint8, from, to, into uint16) error {
 // replaceOption is IPT_SO_SET_REPLACE, IP6T_SO_SET_REPLACE and, for getsockopt, the _GET_INFO of both.
 const replaceOption = 64
 
-// legacyTable holds what differs between struct ipt_entry and struct ip6t_entry (include/uapi/linux/netfilter_ipv{4,6}/ip*_tables.h).
+// legacyTable holds what differs between struct ipt_entry and struct ip6t_entry
+// (include/uapi/linux/netfilter_ipv{4,6}/ip*_tables.h).
 type legacyTable struct {
-	level                            int
-	entry, proto, protoFlag, offsets int // size of an entry, and where in it stand proto, flags (where proto needs one) and target_offset
+	level int
+	// size of an entry, and where in it stand proto, flags (where proto needs one) and target_offset
+	entry, proto, protoFlag, offsets int
 }
 
-// replace is struct ipt_replace {char name[32]; u32 valid_hooks, num_entries, size, hook_entry[5], underflow[5], num_counters;
-// struct xt_counters *counters; struct ipt_entry entries[]}, with the policy ACCEPT at each hook and rule at POSTROUTING. The counters
-// are left to the caller.
+// replace is struct ipt_replace {char name[32]; u32 valid_hooks, num_entries, size, hook_entry[5], underflow[5],
+// num_counters; struct xt_counters *counters; struct ipt_entry entries[]}, with the policy ACCEPT at each hook and rule
+// at POSTROUTING. The counters are left to the caller.
 func (t legacyTable) replace(hooks uint32, rule []byte) []byte {
 	b := make([]byte, aligned(88+int(unsafe.Sizeof(uintptr(0)))))
 	copy(b, "nat")
@@ -90,7 +94,8 @@ func (t legacyTable) replace(hooks uint32, rule []byte) []byte {
 			number++
 		}
 		put(64+4*hook, len(entries))
-		entries = append(entries, t.rule(0, nil, extension("", 0, binary.NativeEndian.AppendUint32(nil, 0xfffffffe)))...) // -NF_ACCEPT - 1
+		// -NF_ACCEPT - 1
+		entries = append(entries, t.rule(0, nil, extension("", 0, binary.NativeEndian.AppendUint32(nil, 0xfffffffe)))...)
 		number++
 	}
 	entries = append(entries, t.rule(0, nil, extension("ERROR", 0, append([]byte("ERROR"), make([]byte, 25)...)))...)
@@ -100,8 +105,8 @@ func (t legacyTable) replace(hooks uint32, rule []byte) []byte {
 	return append(b, entries...)
 }
 
-// snat has the match udp (struct xt_udp {u16 spts[2], dpts[2]; u8 invflags}) and SNAT of revision 1, which knows both families
-// (struct nf_nat_range {u32 flags; union nf_inet_addr min_addr, max_addr; be16 min_proto, max_proto}).
+// snat has the match udp (struct xt_udp {u16 spts[2], dpts[2]; u8 invflags}) and SNAT of revision 1, which knows both
+// families (struct nf_nat_range {u32 flags; union nf_inet_addr min_addr, max_addr; be16 min_proto, max_proto}).
 func (t legacyTable) snat(from, to, into uint16) []byte {
 	var ports []byte
 	for _, p := range []uint16{from, from, to, to, 0} {
@@ -109,7 +114,8 @@ func (t legacyTable) snat(from, to, into uint16) []byte {
 	}
 	const protoSpecified = 2 // NF_NAT_RANGE_PROTO_SPECIFIED
 	nat := append(binary.NativeEndian.AppendUint32(nil, protoSpecified), make([]byte, 32)...)
-	return t.rule(unix.IPPROTO_UDP, extension("udp", 0, ports), extension("SNAT", 1, append(nat, append(be16(into), be16(into)...)...)))
+	return t.rule(unix.IPPROTO_UDP, extension("udp", 0, ports),
+		extension("SNAT", 1, append(nat, append(be16(into), be16(into)...)...)))
 }
 
 func (t legacyTable) rule(proto byte, match, target []byte) []byte {

@@ -15,8 +15,8 @@ type observation struct {
 	outer    capture.Verdict // as it arrived there
 }
 
-// judge compares a packet that was NATed with one that was not. Everything that the failure needs must have been there; a packet
-// that cannot show it proves nothing.
+// judge compares a packet that was NATed with one that was not. Everything that the failure needs must have been there;
+// a packet that cannot show it proves nothing.
 func judge(variant, family string, control, nat observation) node.SelfTestResult {
 	r := node.SelfTestResult{Variant: variant, Family: family, Verdict: kernelversion.Unknown, Evidence: &node.Sums{
 		Field: nat.outer.Field, Correct: nat.outer.Correct, SourcePort: nat.outer.Source.Port(), SourcePortPreNAT: natSource,

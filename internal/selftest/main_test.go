@@ -21,7 +21,8 @@ import (
 	"vxlan_exporter/test/lab"
 )
 
-// childEnv makes the test binary act as a program of its own: one that runs the self-test, or one that stops in the middle of it.
+// childEnv makes the test binary act as a program of its own: one that runs the self-test, or one that stops in the
+// middle of it.
 const childEnv = "SELFTEST_CHILD"
 
 func TestMain(m *testing.M) {

@@ -14,12 +14,14 @@ import (
 const (
 	natTable = "selftest\x00"
 	natChain = "out\x00"
-	// priority is one before NF_IP_PRI_NAT_SRC (include/uapi/linux/netfilter_ipv4.h). Before 4.18 the first NAT hook that sees a flow
-	// binds it, and up to 4.5 those of ip_tables, at 100, are in every namespace as soon as iptable_nat is loaded.
+	// priority is one before NF_IP_PRI_NAT_SRC (include/uapi/linux/netfilter_ipv4.h). Before 4.18 the first NAT hook that
+	// sees a flow binds it, and up to 4.5 those of ip_tables, at 100, are in every namespace as soon as iptable_nat is
+	// loaded.
 	priority = 99
 )
 
-// addNAT makes one rule in the namespace: UDP packets from port from to port to leave from source port into. In nft's words:
+// addNAT makes one rule in the namespace: UDP packets from port from to port to leave from source port into. In nft's
+// words:
 //
 //	table FAMILY selftest { chain out { type nat hook postrouting priority 99; udp sport FROM udp dport TO snat to :INTO; } }
 func addNAT(deadline time.Time, family uint8, from, to, into uint16) error {
@@ -39,7 +41,8 @@ func addNAT(deadline time.Time, family uint8, from, to, into uint16) error {
 		batchMessage(nft|unix.NFT_MSG_NEWTABLE, netlink.Create, nfgenmsg(family, 0), attr(unix.NFTA_TABLE_NAME, natTable)),
 		batchMessage(nft|unix.NFT_MSG_NEWCHAIN, netlink.Create, nfgenmsg(family, 0),
 			attr(unix.NFTA_CHAIN_TABLE, natTable), attr(unix.NFTA_CHAIN_NAME, natChain), attr(unix.NFTA_CHAIN_TYPE, "nat\x00"),
-			nested(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_POST_ROUTING), number(unix.NFTA_HOOK_PRIORITY, priority))),
+			nested(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_POST_ROUTING),
+				number(unix.NFTA_HOOK_PRIORITY, priority))),
 		batchMessage(nft|unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append|netlink.Acknowledge, nfgenmsg(family, 0),
 			attr(unix.NFTA_RULE_TABLE, natTable), attr(unix.NFTA_RULE_CHAIN, natChain),
 			nested(unix.NFTA_RULE_EXPRESSIONS, expressions(family, from, to, into))),
@@ -52,7 +55,10 @@ func addNAT(deadline time.Time, family uint8, from, to, into uint16) error {
 }
 
 func batchMessage(kind netlink.HeaderType, flags netlink.HeaderFlags, parts ...[]byte) netlink.Message {
-	return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request | flags}, Data: slices.Concat(parts...)}
+	return netlink.Message{
+		Header: netlink.Header{Type: kind, Flags: netlink.Request | flags},
+		Data:   slices.Concat(parts...),
+	}
 }
 
 // nfgenmsg is the fixed part of every nfnetlink message (include/uapi/linux/netfilter/nfnetlink.h).
@@ -66,17 +72,20 @@ func expressions(family uint8, from, to, into uint16) []byte {
 		expression("meta", number(unix.NFTA_META_DREG, unix.NFT_REG_1), number(unix.NFTA_META_KEY, unix.NFT_META_L4PROTO)),
 		compare([]byte{unix.IPPROTO_UDP}),
 		// Both ports: the first four bytes of the UDP header.
-		expression("payload", number(unix.NFTA_PAYLOAD_DREG, unix.NFT_REG_1), number(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_TRANSPORT_HEADER),
+		expression("payload", number(unix.NFTA_PAYLOAD_DREG, unix.NFT_REG_1),
+			number(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_TRANSPORT_HEADER),
 			number(unix.NFTA_PAYLOAD_OFFSET, 0), number(unix.NFTA_PAYLOAD_LEN, 4)),
 		compare(append(be16(from), be16(to)...)),
-		expression("immediate", number(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1), value(unix.NFTA_IMMEDIATE_DATA, be16(into))),
+		expression("immediate", number(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1),
+			value(unix.NFTA_IMMEDIATE_DATA, be16(into))),
 		expression("nat", number(unix.NFTA_NAT_TYPE, unix.NFT_NAT_SNAT), number(unix.NFTA_NAT_FAMILY, uint32(family)),
 			number(unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_1)),
 	)
 }
 
 func compare(want []byte) []byte {
-	return expression("cmp", number(unix.NFTA_CMP_SREG, unix.NFT_REG_1), number(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ), value(unix.NFTA_CMP_DATA, want))
+	return expression("cmp", number(unix.NFTA_CMP_SREG, unix.NFT_REG_1), number(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ),
+		value(unix.NFTA_CMP_DATA, want))
 }
 
 func expression(name string, parts ...[]byte) []byte {

@@ -71,15 +71,17 @@ func meaning(results []node.SelfTestResult, variant string) string {
 	}
 	switch {
 	case variant == node.ZeroChecksum && seen[kernelversion.Affected]:
-		return "zero_checksum: devices made with noudpcsum send no outer checksum, and NAT turns that into a wrong one. Receivers drop such packets."
+		return "zero_checksum: devices made with noudpcsum send no outer checksum, and NAT turns that into a wrong one. " +
+			"Receivers drop such packets."
 	case variant == node.ZeroChecksum && seen[kernelversion.Fixed]:
 		return "zero_checksum: devices made with noudpcsum send no outer checksum, and NAT leaves it so."
 	case variant == node.OffloadedChecksum && seen[kernelversion.Affected]:
-		return "offloaded_checksum: devices with udpcsum (the default) send a wrong outer checksum when the outer packet is NATed and the checksum " +
-			"of the inner one is left to offload. Receivers drop such packets. No kernel release is known to be fixed: keep the outer packet from " +
-			"being NATed, or switch tx-checksum-ip-generic off on the device."
+		return "offloaded_checksum: devices with udpcsum (the default) send a wrong outer checksum when the outer packet " +
+			"is NATed and the checksum of the inner one is left to offload. Receivers drop such packets. No kernel release is " +
+			"known to be fixed: keep the outer packet from being NATed, or switch tx-checksum-ip-generic off on the device."
 	case variant == node.OffloadedChecksum && seen[kernelversion.Fixed]:
-		return "offloaded_checksum: devices with udpcsum (the default) send a right outer checksum also when the outer packet is NATed."
+		return "offloaded_checksum: devices with udpcsum (the default) send a right outer checksum also when the outer " +
+			"packet is NATed."
 	default:
 		return ""
 	}

@@ -16,8 +16,14 @@ func sample() node.SelfTest {
 	return node.SelfTest{
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), BootID: "boot", Release: "6.18.44",
 		Results: []node.SelfTestResult{
-			{Variant: node.ZeroChecksum, Family: node.IPv4, Verdict: kernelversion.Fixed, Evidence: &node.Sums{Correct: 0xa41, SourcePort: 40001, SourcePortPreNAT: 50100}},
-			{Variant: node.ZeroChecksum, Family: node.IPv6, Verdict: kernelversion.Unknown, Reason: "no IPv6: open /proc/sys/net/ipv6/conf/vxst-near/disable_ipv6: no such file or directory"},
+			{
+				Variant: node.ZeroChecksum, Family: node.IPv4, Verdict: kernelversion.Fixed,
+				Evidence: &node.Sums{Correct: 0xa41, SourcePort: 40001, SourcePortPreNAT: 50100},
+			},
+			{
+				Variant: node.ZeroChecksum, Family: node.IPv6, Verdict: kernelversion.Unknown,
+				Reason: "no IPv6: open /proc/sys/net/ipv6/conf/vxst-near/disable_ipv6: no such file or directory",
+			},
 			{
 				Variant: node.OffloadedChecksum, Family: node.IPv4, Verdict: kernelversion.Affected,
 				Evidence: &node.Sums{Field: 0x79d6, Correct: 0xa149, SourcePort: 40001, SourcePortPreNAT: 50100},
@@ -64,7 +70,8 @@ func TestPrintReasonOnce(t *testing.T) {
 	if err := Print(&b, s); err != nil {
 		t.Fatal(err)
 	}
-	want := "\nunknown, zero_checksum over ipv4, zero_checksum over ipv6, offloaded_checksum\n  over ipv4: no VXLAN: operation not supported.\n"
+	want := "\nunknown, zero_checksum over ipv4, zero_checksum over ipv6, offloaded_checksum\n" +
+		"  over ipv4: no VXLAN: operation not supported.\n"
 	if !strings.HasSuffix(b.String(), want) {
 		t.Errorf("got\n%s\nwant at the end\n%s", &b, want)
 	}

@@ -41,14 +41,15 @@ const (
 	innerText = "vxlan_exporter selftest %d"
 )
 
-// attempts and patience bound the wait for a packet, which takes microseconds: all of it happens in the call that sends.
+// attempts and patience bound the wait for a packet, which takes microseconds: all of it happens in the call that
+// sends.
 const (
 	attempts = 3
 	patience = 200 * time.Millisecond
 )
 
-// rig is two ends of a wire in one namespace. VXLAN devices send out of the near end; what arrives at the far end is captured there
-// and dropped.
+// rig is two ends of a wire in one namespace. VXLAN devices send out of the near end; what arrives at the far end is
+// captured there and dropped.
 type rig struct {
 	proc      string
 	release   string
@@ -97,7 +98,10 @@ func (r *rig) build(ctx context.Context) (err error) {
 	}
 	// Tried before NAT is, so that a node without VXLAN gets no connection tracking loaded.
 	local, remote := endpoints(node.IPv4)
-	if _, err := r.newVXLAN(vxlan{name: "vxst-0", local: local.Addr(), remote: remote, sourcePort: plainSource}); err != nil {
+	if _, err := r.newVXLAN(vxlan{
+		name: "vxst-0", local: local.Addr(), remote: remote,
+		sourcePort: plainSource,
+	}); err != nil {
 		return fmt.Errorf("no VXLAN: %w", err)
 	}
 	features := ethtool.NewClient(nil)
@@ -113,13 +117,15 @@ func (r *rig) build(ctx context.Context) (err error) {
 	return nil
 }
 
-// checkConntrack protects nodes with old kernels: up to 4.9, loading connection tracking switches it on in every namespace at
-// once, the node's own included. From 4.10 on it is switched on only where a rule asks for it (net/netfilter/nf_conntrack_proto.c,
-// nf_ct_netns_get). The file is there, in every namespace, when the module is loaded.
+// checkConntrack protects nodes with old kernels: up to 4.9, loading connection tracking switches it on in every
+// namespace at once, the node's own included. From 4.10 on it is switched on only where a rule asks for it
+// (net/netfilter/nf_conntrack_proto.c, nf_ct_netns_get). The file is there, in every namespace, when the module is
+// loaded.
 func (r *rig) checkConntrack() error {
 	_, err := os.Stat(filepath.Join(r.proc, "sys/net/netfilter/nf_conntrack_max"))
 	if errors.Is(err, fs.ErrNotExist) && kernelversion.Before(r.release, 4, 10) {
-		return errors.New("connection tracking is not loaded, and loading it would switch it on for the whole node on this kernel")
+		return errors.New("connection tracking is not loaded, and loading it would switch it on for the whole node on " +
+			"this kernel")
 	}
 	return nil
 }
@@ -186,7 +192,8 @@ func (r *rig) addNAT(af uint8, family string) error {
 		return err
 	}
 	if legacyErr := r.addLegacyNAT(af, natSource, vxlanPort, natPort); legacyErr != nil {
-		return fmt.Errorf("no NAT for %s, neither by nf_tables (modules nf_tables, nft_chain_nat, nft_nat): %w, nor by ip_tables: %w", family, err, legacyErr)
+		return fmt.Errorf("no NAT for %s, neither by nf_tables (modules nf_tables, nft_chain_nat, nft_nat): %w, nor by "+
+			"ip_tables: %w", family, err, legacyErr)
 	}
 	return nil
 }
@@ -199,8 +206,8 @@ func endpoints(family string) (local netip.Prefix, remote netip.Addr) {
 	return netip.MustParsePrefix("192.0.2.1/24"), netip.MustParseAddr("192.0.2.2")
 }
 
-// send makes a VXLAN device whose packets leave from sourcePort, sends a datagram through it from an ordinary socket, and returns
-// what was seen of it.
+// send makes a VXLAN device whose packets leave from sourcePort, sends a datagram through it from an ordinary socket,
+// and returns what was seen of it.
 func (r *rig) send(ctx context.Context, variant, family string, sourcePort uint16) (observation, error) {
 	r.devices++
 	local, remote := endpoints(family)
@@ -236,7 +243,8 @@ func (r *rig) send(ctx context.Context, variant, family string, sourcePort uint1
 	return observation{}, errors.New("no packet came out")
 }
 
-// watch captures until the datagram with that text has been seen on its device and at the far end, or patience runs out.
+// watch captures until the datagram with that text has been seen on its device and at the far end, or patience runs
+// out.
 func (r *rig) watch(ctx context.Context, index int, text []byte) (o observation, seen bool, err error) {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		if err := ctx.Err(); err != nil {
@@ -244,7 +252,8 @@ func (r *rig) watch(ctx context.Context, index int, text []byte) (o observation,
 		}
 		n, err := r.socket.Receive(r.room)
 		switch {
-		case n == 0 && err == nil, errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENETDOWN): // a device went down: said once
+		// a device went down: said once
+		case n == 0 && err == nil, errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENETDOWN):
 			time.Sleep(time.Millisecond)
 			continue
 		case err != nil:

@@ -52,7 +52,8 @@ func TestImitatedZeroChecksumBug(t *testing.T) {
 
 func TestNotTracked(t *testing.T) {
 	for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
-		got, err := measureWith(t, variant, "table ip no { chain c { type filter hook output priority -300; udp dport 4789 notrack; }; }")
+		got, err := measureWith(t, variant, "table ip no { chain c { type filter hook output priority -300; udp dport 4789 "+
+			"notrack; }; }")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +66,8 @@ func TestNotTracked(t *testing.T) {
 // TestSpoiltWithoutNAT has a rig whose packets are bad in any case: no verdict on NAT can be drawn from it.
 func TestSpoiltWithoutNAT(t *testing.T) {
 	for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
-		got, err := measureWith(t, variant, "table ip bad { chain c { type filter hook postrouting priority 200; udp dport 4789 @th,48,16 set 0x1234; }; }")
+		got, err := measureWith(t, variant, "table ip bad { chain c { type filter hook postrouting priority 200; udp dport "+
+			"4789 @th,48,16 set 0x1234; }; }")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +78,8 @@ func TestSpoiltWithoutNAT(t *testing.T) {
 }
 
 func TestNothingComesOut(t *testing.T) {
-	_, err := measureWith(t, node.ZeroChecksum, "table ip gone { chain c { type filter hook output priority 0; udp dport 4789 drop; }; }")
+	_, err := measureWith(t, node.ZeroChecksum,
+		"table ip gone { chain c { type filter hook output priority 0; udp dport 4789 drop; }; }")
 	if err == nil || !strings.Contains(err.Error(), "without NAT: no packet came out") {
 		t.Error(err)
 	}
@@ -113,7 +116,8 @@ func TestLegacyNAT(t *testing.T) {
 // TestLegacyNATNotLoaded: up to 4.5 the module would switch NAT on in every namespace.
 func TestLegacyNATNotLoaded(t *testing.T) {
 	r := &rig{proc: t.TempDir(), release: "3.10.108"}
-	if err := r.addLegacyNAT(unix.AF_INET, natSource, vxlanPort, natPort); err == nil || !strings.Contains(err.Error(), "not loaded") {
+	if err := r.addLegacyNAT(unix.AF_INET, natSource, vxlanPort, natPort); err == nil ||
+		!strings.Contains(err.Error(), "not loaded") {
 		t.Error(err)
 	}
 }

@@ -25,7 +25,8 @@ func plain(err error) error {
 	return err
 }
 
-// ifinfomsg, ifaddrmsg and ndmsg are the fixed parts of the messages (include/uapi/linux/rtnetlink.h, if_addr.h, neighbour.h).
+// ifinfomsg, ifaddrmsg and ndmsg are the fixed parts of the messages (include/uapi/linux/rtnetlink.h, if_addr.h,
+// neighbour.h).
 func ifinfomsg(index int, flags, change uint32) []byte {
 	b := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(b[4:], uint32(index))
@@ -46,7 +47,8 @@ func ndmsg(family uint8, index int) []byte {
 // newLink makes a link of a kind with the attributes in data, and returns its index.
 func (r *rig) newLink(name, kind string, data ...[]byte) (int, error) {
 	if err := r.do(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, ifinfomsg(0, 0, 0), attr(unix.IFLA_IFNAME, name+"\x00"),
-		nested(unix.IFLA_LINKINFO, attr(unix.IFLA_INFO_KIND, kind+"\x00"), nested(unix.IFLA_INFO_DATA, data...))); err != nil {
+		nested(unix.IFLA_LINKINFO, attr(unix.IFLA_INFO_KIND, kind+"\x00"),
+			nested(unix.IFLA_INFO_DATA, data...))); err != nil {
 		return 0, err
 	}
 	return linkIndex(name)
@@ -63,7 +65,8 @@ func linkIndex(name string) (int, error) {
 // newVeth makes a pair of veth devices and returns their indexes.
 func (r *rig) newVeth(name, peer string) (near, far int, err error) {
 	const vethInfoPeer = 1 // VETH_INFO_PEER (include/uapi/linux/veth.h)
-	if near, err = r.newLink(name, "veth", nested(vethInfoPeer, ifinfomsg(0, 0, 0), attr(unix.IFLA_IFNAME, peer+"\x00"))); err == nil {
+	if near, err = r.newLink(name, "veth", nested(vethInfoPeer, ifinfomsg(0, 0, 0),
+		attr(unix.IFLA_IFNAME, peer+"\x00"))); err == nil {
 		far, err = linkIndex(peer)
 	}
 	return near, far, err
@@ -102,19 +105,22 @@ func (r *rig) setUp(index int) error {
 
 // newAddr gives a link an address that may be used at once: IPv6 would otherwise look for duplicates for a second.
 func (r *rig) newAddr(index int, p netip.Prefix) error {
-	return r.do(unix.RTM_NEWADDR, netlink.Create|netlink.Excl, ifaddrmsg(afOf(p.Addr()), uint8(p.Bits()), unix.IFA_F_NODAD, index),
+	return r.do(unix.RTM_NEWADDR, netlink.Create|netlink.Excl, ifaddrmsg(afOf(p.Addr()), uint8(p.Bits()),
+		unix.IFA_F_NODAD, index),
 		attr(unix.IFA_LOCAL, p.Addr().AsSlice()), attr(unix.IFA_ADDRESS, p.Addr().AsSlice()))
 }
 
-// newNeighbor makes a permanent neighbor, so that nobody has to answer for it. Its MAC address is one that no device here has: the far
-// end sees such a frame and drops it before it reaches IP, so that no firewall, connection tracking or martian log has a part in it.
+// newNeighbor makes a permanent neighbor, so that nobody has to answer for it. Its MAC address is one that no device
+// here has: the far end sees such a frame and drops it before it reaches IP, so that no firewall, connection tracking
+// or martian log has a part in it.
 func (r *rig) newNeighbor(index int, a netip.Addr) error {
 	return r.do(unix.RTM_NEWNEIGH, netlink.Create|netlink.Replace, ndmsg(afOf(a), index),
 		attr(unix.NDA_DST, a.AsSlice()), attr(unix.NDA_LLADDR, []byte{0x02, 0, 0, 0, 0, 0x01}))
 }
 
-// enableIPv6 undoes what a node with IPv6 switched off hands down to new namespaces. It writes to a device that exists in this
-// thread's namespace only: /proc/sys/net is the namespace of the thread that looks (net/sysctl_net.c, net_ctl_header_lookup).
+// enableIPv6 undoes what a node with IPv6 switched off hands down to new namespaces. It writes to a device that exists
+// in this thread's namespace only: /proc/sys/net is the namespace of the thread that looks (net/sysctl_net.c,
+// net_ctl_header_lookup).
 func enableIPv6(proc, device string) error {
 	path := proc + "/sys/net/ipv6/conf/" + device + "/disable_ipv6"
 	b, err := os.ReadFile(path)

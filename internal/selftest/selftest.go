@@ -1,9 +1,10 @@
-// Package selftest proves whether NAT on the running kernel spoils the outer UDP checksum of VXLAN packets. It builds the smallest
-// network that can show it in a namespace of its own, by netlink alone, and looks at the packets that come out.
+// Package selftest proves whether NAT on the running kernel spoils the outer UDP checksum of VXLAN packets. It builds
+// the smallest network that can show it in a namespace of its own, by netlink alone, and looks at the packets that come
+// out.
 //
-// The namespace has no name: it lives by one thread and a few sockets of this process, so that nothing can be left behind, however
-// the process ends. Nothing in the node's own namespace is read or changed, but the kernel may load the modules veth, vxlan and
-// nf_tables, or, where there is no nf_tables, ip_tables, where they are not loaded yet.
+// The namespace has no name: it lives by one thread and a few sockets of this process, so that nothing can be left
+// behind, however the process ends. Nothing in the node's own namespace is read or changed, but the kernel may load the
+// modules veth, vxlan and nf_tables, or, where there is no nf_tables, ip_tables, where they are not loaded yet.
 package selftest
 
 import (
@@ -21,7 +22,8 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// timeout bounds a whole run, which takes some tens of milliseconds, or seconds where others keep the kernel's lock of network devices.
+// timeout bounds a whole run, which takes some tens of milliseconds, or seconds where others keep the kernel's lock of
+// network devices.
 const timeout = 30 * time.Second
 
 // Options say where the self-test reads. The zero value is right for a node.
@@ -29,9 +31,9 @@ type Options struct {
 	Proc string // mount point of procfs; empty: /proc
 }
 
-// Run makes the test. The result has one entry for each variant and family; what the kernel lacks makes an entry unknown and is
-// named as its reason. Run needs root: CAP_SYS_ADMIN for the namespace, CAP_NET_ADMIN for what is in it, CAP_NET_RAW to capture.
-// Without them the error wraps fs.ErrPermission. It ends early when ctx does.
+// Run makes the test. The result has one entry for each variant and family; what the kernel lacks makes an entry
+// unknown and is named as its reason. Run needs root: CAP_SYS_ADMIN for the namespace, CAP_NET_ADMIN for what is in it,
+// CAP_NET_RAW to capture. Without them the error wraps fs.ErrPermission. It ends early when ctx does.
 func Run(ctx context.Context, o Options) (node.SelfTest, error) {
 	if o.Proc == "" {
 		o.Proc = "/proc"

@@ -23,8 +23,8 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// checkResults holds results to what is known of every kernel that these tests run on: A fixed, but in one that is built to have it,
-// and B affected.
+// checkResults holds results to what is known of every kernel that these tests run on: A fixed, but in one that is
+// built to have it, and B affected.
 func checkResults(t *testing.T, got node.SelfTest) {
 	t.Helper()
 	if len(got.Results) != 4 {
@@ -130,7 +130,8 @@ func TestFirstThread(t *testing.T) {
 func state(n *labtest.NS) string {
 	var b strings.Builder
 	for _, cmd := range []string{
-		"ip -d -o link", "ip -o addr", "ip route show table all", "ip -6 route show table all", "ip neigh", "bridge fdb", "nft list ruleset",
+		"ip -d -o link", "ip -o addr", "ip route show table all", "ip -6 route show table all", "ip neigh", "bridge fdb",
+		"nft list ruleset",
 		"iptables-save", "ip6tables-save", "conntrack -L", "sysctl -a -r ^net\\.ipv[46]\\.conf",
 	} {
 		b.WriteString(n.Run("sh", "-c", "exec "+cmd+" 2>/dev/null") + "\n")
@@ -141,8 +142,10 @@ func state(n *labtest.NS) string {
 // TestNodeUntouched runs the self-test from a namespace that stands for the node's, and compares that before and after.
 func TestNodeUntouched(t *testing.T) {
 	n := labtest.New(t, "selftest")
-	n.Run("ip", "link", "add", "flannel.1", "type", "vxlan", "id", "1", "dstport", "4789", "dev", "lo", "local", "127.0.0.1")
-	n.Run("nft", "add table ip mine; add chain ip mine c { type nat hook postrouting priority 100; }; add rule ip mine c masquerade fully-random")
+	n.Run("ip", "link", "add", "flannel.1", "type", "vxlan", "id", "1", "dstport", "4789", "dev", "lo", "local",
+		"127.0.0.1")
+	n.Run("nft", "add table ip mine; add chain ip mine c { type nat hook postrouting priority 100; }; add rule ip mine "+
+		"c masquerade fully-random")
 	n.Run("nft", "list", "ruleset")
 	before := state(n)
 	if !strings.Contains(before, "flannel.1") || !strings.Contains(before, "masquerade") {
@@ -217,7 +220,8 @@ func TestUnprivileged(t *testing.T) {
 		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 77 {
 			t.Errorf("%s: %v: %s", name, err, &stderr)
 		}
-		if text := stderr.String(); !strings.Contains(text, "operation not permitted") || !strings.Contains(text, "(needs root: CAP_SYS_ADMIN") || stdout.Len() != 0 {
+		if text := stderr.String(); !strings.Contains(text, "operation not permitted") ||
+			!strings.Contains(text, "(needs root: CAP_SYS_ADMIN") || stdout.Len() != 0 {
 			t.Errorf("%s: stdout %q, stderr %q", name, &stdout, &stderr)
 		}
 	}
@@ -247,7 +251,8 @@ func fixture(t *testing.T, osrelease string, files ...string) Options {
 	t.Helper()
 	root := t.TempDir()
 	content := map[string]string{
-		"sys/kernel/osrelease": osrelease, "sys/kernel/version": "#1 SMP", "sys/kernel/random/boot_id": "0a1b2c3d-0000-4000-8000-000000000001",
+		"sys/kernel/osrelease": osrelease, "sys/kernel/version": "#1 SMP",
+		"sys/kernel/random/boot_id": "0a1b2c3d-0000-4000-8000-000000000001",
 	}
 	for _, f := range files {
 		content[f] = "0"
@@ -270,7 +275,8 @@ func TestLacking(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range got.Results {
-		if v6 := r.Family == node.IPv6; v6 != (r.Verdict == kernelversion.Unknown) || v6 != strings.Contains(r.Reason, "no IPv6") {
+		if v6 := r.Family == node.IPv6; v6 != (r.Verdict == kernelversion.Unknown) ||
+			v6 != strings.Contains(r.Reason, "no IPv6") {
 			t.Errorf("without IPv6: %+v", r)
 		}
 	}
@@ -297,10 +303,12 @@ func TestLacking(t *testing.T) {
 	}
 }
 
-// TestNATRefused asks for a family that nf_tables does not have: the kernel's error comes back, without waiting for the deadline.
+// TestNATRefused asks for a family that nf_tables does not have: the kernel's error comes back, without waiting for the
+// deadline.
 func TestNATRefused(t *testing.T) {
 	err := inNamespace(func() error {
-		if err := addNAT(time.Now().Add(time.Minute), 99, natSource, vxlanPort, natPort); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := addNAT(time.Now().Add(time.Minute), 99, natSource, vxlanPort, natPort); err == nil ||
+			errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error(err)
 		}
 		return nil

@@ -51,7 +51,8 @@ func newCluster(t *testing.T) *cluster {
 		})
 	}
 	start(daemon.Options{Name: "etcd", Address: "127.0.0.1:2379", Ready: "/health"}, filepath.Join(folder, "etcd"),
-		"--data-dir="+dir+"/etcd", "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
+		"--data-dir="+dir+"/etcd", "--listen-client-urls=http://127.0.0.1:2379",
+		"--advertise-client-urls=http://127.0.0.1:2379",
 		"--listen-peer-urls=http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level=error")
 
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -1,7 +1,7 @@
 //go:build cluster
 
-// Package kubernetes_test holds what is made for Kubernetes against the real thing: the image in a container runtime, the
-// chart in Helm, what it renders in an API server with the Prometheus operator's resources.
+// Package kubernetes_test holds what is made for Kubernetes against the real thing: the image in a container runtime,
+// the chart in Helm, what it renders in an API server with the Prometheus operator's resources.
 package kubernetes_test
 
 import (

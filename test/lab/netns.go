@@ -66,7 +66,8 @@ func (n *NS) RunInput(stdin string, args ...string) (string, error) {
 	return n.run(n.Cmd(ctx, args...), stdin, args)
 }
 
-// Configure is RunInput for programs that need no /sys of the namespace: they are started in it, for half of the time that ip netns exec takes.
+// Configure is RunInput for programs that need no /sys of the namespace: they are started in it, for half of the time
+// that ip netns exec takes.
 func (n *NS) Configure(stdin string, args ...string) (out string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

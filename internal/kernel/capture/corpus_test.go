@@ -53,16 +53,19 @@ func scenes() map[string]struct {
 	fixed := func(o *lab.Options) { o.Rules = lab.RulesFixed }
 	fixed6 := func(o *lab.Options) { fixed(o); six(o) }
 	return map[string]scene{
-		"offloaded-ipv4":             {options: failure(same), bad: capture.OffloadedChecksum},
-		"offloaded-ipv6":             {options: failure(six), bad: capture.OffloadedChecksum},
-		"zero-ipv4":                  {options: failure(a), bad: capture.ZeroChecksum},
-		"zero-ipv6":                  {options: failure(a6), bad: capture.ZeroChecksum},
-		"good-ipv4":                  {options: failure(fixed)},
-		"good-ipv6":                  {options: failure(fixed6)},
-		"good-ipv4-unfinished-in":    {options: failure(fixed), nic: []string{"tx", "on"}},
-		"good-ipv4-unfinished-out":   {options: failure(fixed), nic: []string{"tx", "on"}, sender: true},
-		"good-ipv6-unfinished-out":   {options: failure(fixed6), nic: []string{"tx", "on"}, sender: true},
-		"offloaded-ipv4-unfinished":  {options: failure(same), nic: []string{"tx", "on"}, sender: true, bad: capture.OffloadedChecksum},
+		"offloaded-ipv4":           {options: failure(same), bad: capture.OffloadedChecksum},
+		"offloaded-ipv6":           {options: failure(six), bad: capture.OffloadedChecksum},
+		"zero-ipv4":                {options: failure(a), bad: capture.ZeroChecksum},
+		"zero-ipv6":                {options: failure(a6), bad: capture.ZeroChecksum},
+		"good-ipv4":                {options: failure(fixed)},
+		"good-ipv6":                {options: failure(fixed6)},
+		"good-ipv4-unfinished-in":  {options: failure(fixed), nic: []string{"tx", "on"}},
+		"good-ipv4-unfinished-out": {options: failure(fixed), nic: []string{"tx", "on"}, sender: true},
+		"good-ipv6-unfinished-out": {options: failure(fixed6), nic: []string{"tx", "on"}, sender: true},
+		"offloaded-ipv4-unfinished": {
+			options: failure(same), nic: []string{"tx", "on"}, sender: true,
+			bad: capture.OffloadedChecksum,
+		},
 		"offloaded-ipv4-never-wired": {options: failure(same), nic: []string{"tx", "on"}},
 	}
 }
@@ -112,7 +115,8 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// agreesWithTcpdump compares with what tcpdump says of finished checksums: "[udp sum ok]" or "[bad udp cksum 0xffff -> 0x1234!]".
+// agreesWithTcpdump compares with what tcpdump says of finished checksums: "[udp sum ok]" or "[bad udp cksum 0xffff ->
+// 0x1234!]".
 func agreesWithTcpdump(t *testing.T, path string, frames [][]byte, want []recorded) {
 	t.Helper()
 	labtest.NeedRoot(t, "tcpdump changes to a user of its own")
@@ -121,7 +125,8 @@ func agreesWithTcpdump(t *testing.T, path string, frames [][]byte, want []record
 	if err != nil {
 		t.Fatal(err)
 	}
-	sums := regexp.MustCompile(`\[(udp sum ok|bad udp cksum 0x([0-9a-f]+) -> 0x([0-9a-f]+)!)\]`).FindAllStringSubmatch(string(out), -1)
+	sums := regexp.MustCompile(`\[(udp sum ok|bad udp cksum 0x([0-9a-f]+) -> 0x([0-9a-f]+)!)\]`).
+		FindAllStringSubmatch(string(out), -1)
 	outer := make([]string, 0, len(sums))
 	for _, m := range sums {
 		outer = append(outer, m[1])

@@ -49,10 +49,11 @@ func (f Filter) threshold() uint32 { return uint32(max(f.Ratio*f.scale(), 1)) }
 // Program is the classic BPF program of f. What it loads beyond the end of a packet rejects that packet
 // (Documentation/networking/filter.rst).
 //
-// It loads from fixed places, which the kernel compiles into a few instructions each, but makes a function call of a load
-// relative to X (convert_bpf_ld_abs, net/core/filter.c): 1 % instead of 3 % of a CPU that does nothing but VXLAN. So
-// packets with IPv4 options or IPv6 extension headers do not pass: Linux puts none before VXLAN's UDP header but that of a
-// fragment, which cannot be judged. Tags in the frame are skipped; the one that the kernel has taken out needs nothing.
+// It loads from fixed places, which the kernel compiles into a few instructions each, but makes a function call of a
+// load relative to X (convert_bpf_ld_abs, net/core/filter.c): 1 % instead of 3 % of a CPU that does nothing but VXLAN.
+// So packets with IPv4 options or IPv6 extension headers do not pass: Linux puts none before VXLAN's UDP header but
+// that of a fragment, which cannot be judged. Tags in the frame are skipped; the one that the kernel has taken out
+// needs nothing.
 func (f Filter) Program() ([]bpf.RawInstruction, error) {
 	ins, err := f.instructions()
 	if err != nil {

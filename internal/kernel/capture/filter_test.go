@@ -26,7 +26,8 @@ func machine(t testing.TB, f capture.Filter) *bpf.VM {
 	return vm
 }
 
-// agree checks that the filter passes exactly those frames that the judge finds a checksum in, on a port that is looked for.
+// agree checks that the filter passes exactly those frames that the judge finds a checksum in, on a port that is looked
+// for.
 func agree(t *testing.T, vm *bpf.VM, f capture.Filter, frame []byte) {
 	t.Helper()
 	n, err := vm.Run(frame)
@@ -48,7 +49,14 @@ func layouts() []layout {
 	var all []layout
 	for _, dport := range []uint16{8472, 4789, 53} {
 		for _, field := range []func(uint16) uint16{nil, set(0), set(0xffff)} {
-			for _, tags := range [][]uint16{nil, {0x8100}, {0x88a8, 0x8100}, {0x9100, 0x8100}, {0x88a8, 0x8100, 0x8100}, {0x0806}} {
+			for _, tags := range [][]uint16{
+				nil,
+				{0x8100},
+				{0x88a8, 0x8100},
+				{0x9100, 0x8100},
+				{0x88a8, 0x8100, 0x8100},
+				{0x0806},
+			} {
 				l := layout{sport: 40000, dport: dport, field: field, tags: tags, payload: 5}
 				for options := range 11 {
 					l.options = options
@@ -121,7 +129,8 @@ func TestTooManyPorts(t *testing.T) {
 	}
 }
 
-// TestSampleWithoutRandom: the picking by fields comes near the ratio, for consecutive identifications and equal checksums too.
+// TestSampleWithoutRandom: the picking by fields comes near the ratio, for consecutive identifications and equal
+// checksums too.
 func TestSampleWithoutRandom(t *testing.T) {
 	for _, ratio := range []float64{0.5, 0.1, 0.01} {
 		f := capture.Filter{Ports: []uint16{8472}, MaxLength: 1522, Ratio: ratio, NoRandom: true}

@@ -73,8 +73,8 @@ const (
 	UnknownVariant Variant = "unknown"
 )
 
-// Verdict is what Judge says of a packet. The addresses and Field are zero values when Reason is NotUDP; Correct is set for
-// OK, CompletedOK and Bad, and for Zero when the whole datagram is there.
+// Verdict is what Judge says of a packet. The addresses and Field are zero values when Reason is NotUDP; Correct is set
+// for OK, CompletedOK and Bad, and for Zero when the whole datagram is there.
 type Verdict struct {
 	Kind    Kind
 	Reason  Reason  // for Unjudgeable

@@ -46,8 +46,8 @@ func finish(s uint32) uint16 {
 	return 0xffff
 }
 
-// build returns the frame, the offsets of the UDP and of the inner TCP header, and the right outer checksum for the packet as it will
-// be when a NIC has finished it.
+// build returns the frame, the offsets of the UDP and of the inner TCP header, and the right outer checksum for the
+// packet as it will be when a NIC has finished it.
 func (l layout) build() (frame []byte, udpAt, tcpAt int, correct uint16) {
 	be := binary.BigEndian
 	frame = append(frame, 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1)
@@ -171,14 +171,32 @@ func TestJudge(t *testing.T) {
 		"none":              {l: layout{field: set(0)}, kind: capture.Zero},
 		"none, IPv6":        {l: layout{six: true, field: set(0)}, kind: capture.Zero},
 
-		"A":                    {l: layout{field: set(0xffff)}, kind: capture.Bad, variant: capture.ZeroChecksum},
-		"A, IPv6":              {l: layout{six: true, field: set(0xffff)}, kind: capture.Bad, variant: capture.ZeroChecksum},
-		"A, sent":              {l: layout{field: set(0xffff)}, meta: outgoing, kind: capture.Bad, variant: capture.ZeroChecksum},
-		"B":                    {l: layout{sport: 5032, field: natPort(41234, 5032)}, kind: capture.Bad, variant: capture.OffloadedChecksum, preNAT: 41234},
-		"B, lowest port":       {l: layout{sport: 65535, field: natPort(32768, 65535)}, kind: capture.Bad, variant: capture.OffloadedChecksum, preNAT: 32768},
-		"B, highest port":      {l: layout{sport: 1024, field: natPort(60999, 1024)}, kind: capture.Bad, variant: capture.OffloadedChecksum, preNAT: 60999},
-		"B, IPv6":              {l: layout{six: true, sport: 5032, field: natPort(41234, 5032)}, kind: capture.Bad, variant: capture.OffloadedChecksum, preNAT: 41234},
-		"no VXLAN port before": {l: layout{sport: 5032, field: natPort(61000, 5032)}, kind: capture.Bad, variant: capture.UnknownVariant},
+		"A":       {l: layout{field: set(0xffff)}, kind: capture.Bad, variant: capture.ZeroChecksum},
+		"A, IPv6": {l: layout{six: true, field: set(0xffff)}, kind: capture.Bad, variant: capture.ZeroChecksum},
+		"A, sent": {
+			l: layout{field: set(0xffff)}, meta: outgoing, kind: capture.Bad,
+			variant: capture.ZeroChecksum,
+		},
+		"B": {
+			l: layout{sport: 5032, field: natPort(41234, 5032)}, kind: capture.Bad,
+			variant: capture.OffloadedChecksum, preNAT: 41234,
+		},
+		"B, lowest port": {
+			l: layout{sport: 65535, field: natPort(32768, 65535)}, kind: capture.Bad,
+			variant: capture.OffloadedChecksum, preNAT: 32768,
+		},
+		"B, highest port": {
+			l: layout{sport: 1024, field: natPort(60999, 1024)}, kind: capture.Bad,
+			variant: capture.OffloadedChecksum, preNAT: 60999,
+		},
+		"B, IPv6": {
+			l: layout{six: true, sport: 5032, field: natPort(41234, 5032)}, kind: capture.Bad,
+			variant: capture.OffloadedChecksum, preNAT: 41234,
+		},
+		"no VXLAN port before": {
+			l: layout{sport: 5032, field: natPort(61000, 5032)}, kind: capture.Bad,
+			variant: capture.UnknownVariant,
+		},
 		"B, still unfinished, sent": {
 			l:    layout{sport: 5032, innerPartial: true, field: natPort(41234, 5032)},
 			meta: both(finishInner, outgoing), kind: capture.Bad, variant: capture.OffloadedChecksum, preNAT: 41234,
@@ -191,8 +209,14 @@ func TestJudge(t *testing.T) {
 		"inner never finished": {l: layout{innerPartial: true}, kind: capture.Bad, variant: capture.UnfinishedChecksum},
 
 		"unfinished inside, received": {l: layout{innerPartial: true}, meta: finishInner, kind: capture.CompletedOK},
-		"unfinished inside, sent":     {l: layout{innerPartial: true, payload: 33}, meta: both(finishInner, outgoing), kind: capture.CompletedOK},
-		"unfinished inside, IPv6":     {l: layout{six: true, innerPartial: true}, meta: finishInner, kind: capture.CompletedOK},
+		"unfinished inside, sent": {
+			l: layout{innerPartial: true, payload: 33}, meta: both(finishInner, outgoing),
+			kind: capture.CompletedOK,
+		},
+		"unfinished inside, IPv6": {
+			l: layout{six: true, innerPartial: true}, meta: finishInner,
+			kind: capture.CompletedOK,
+		},
 		"unfinished outside": {l: layout{outerPartial: true}, meta: func(_ []byte, at int, m *capture.Meta) {
 			m.NotReady, m.ChecksumStart, m.ChecksumOffset = true, 34, 6
 		}, kind: capture.Partial},
@@ -202,27 +226,54 @@ func TestJudge(t *testing.T) {
 		},
 		"unfinished somewhere": {
 			l:    layout{innerPartial: true},
-			meta: func(_ []byte, at int, m *capture.Meta) { m.NotReady = true }, kind: capture.Unjudgeable, reason: capture.UnknownLink,
+			meta: func(_ []byte, at int, m *capture.Meta) { m.NotReady = true }, kind: capture.Unjudgeable,
+			reason: capture.UnknownLink,
 		},
 		"unfinished, SCTP": {l: layout{innerPartial: true}, meta: func(_ []byte, at int, m *capture.Meta) {
 			m.NotReady, m.ChecksumStart, m.ChecksumOffset = true, at, 8
 		}, kind: capture.Unjudgeable, reason: capture.UnknownLink},
-		"unfinished, padded": {l: layout{innerPartial: true, padding: 2}, meta: finishInner, kind: capture.Unjudgeable, reason: capture.UnknownLink},
+		"unfinished, padded": {
+			l: layout{innerPartial: true, padding: 2}, meta: finishInner, kind: capture.Unjudgeable,
+			reason: capture.UnknownLink,
+		},
 
 		"GSO": {l: layout{innerPartial: true, field: set(77)}, meta: func(_ []byte, at int, m *capture.Meta) {
 			m.NotReady, m.GSO, m.Outgoing = true, true, true
 		}, kind: capture.Unjudgeable, reason: capture.Aggregated},
-		"aggregated on the way in":   {l: layout{field: set(77)}, meta: func(_ []byte, at int, m *capture.Meta) { m.GSO = true }, kind: capture.Unjudgeable, reason: capture.Aggregated},
-		"longer than the MTU":        {l: layout{payload: 1500, field: set(77)}, kind: capture.Unjudgeable, reason: capture.Aggregated},
+		"aggregated on the way in": {
+			l:    layout{field: set(77)},
+			meta: func(_ []byte, at int, m *capture.Meta) { m.GSO = true }, kind: capture.Unjudgeable,
+			reason: capture.Aggregated,
+		},
+		"longer than the MTU": {
+			l: layout{payload: 1500, field: set(77)}, kind: capture.Unjudgeable,
+			reason: capture.Aggregated,
+		},
 		"longer than the MTU, right": {l: layout{payload: 1500}, kind: capture.OK},
-		"cut":                        {l: layout{payload: 1000, field: set(77)}, cut: 128, kind: capture.Unjudgeable, reason: capture.Truncated},
-		"cut in the header":          {l: layout{}, cut: 38, kind: capture.Unjudgeable, reason: capture.NotUDP},
-		"first fragment":             {l: layout{fragment: 0x2000, field: set(77)}, kind: capture.Unjudgeable, reason: capture.Fragment},
-		"later fragment":             {l: layout{fragment: 0x2001}, kind: capture.Unjudgeable, reason: capture.NotUDP},
-		"IPv4 header corrupt":        {l: layout{badIPChecksum: true, field: add(1)}, kind: capture.Unjudgeable, reason: capture.Corrupt},
-		"not VXLAN":                  {l: layout{noVNI: true, field: add(1)}, kind: capture.Unjudgeable, reason: capture.NotVXLAN},
-		"not VXLAN, right":           {l: layout{noVNI: true}, kind: capture.OK},
-		"vouched for":                {l: layout{field: add(1)}, meta: func(_ []byte, at int, m *capture.Meta) { m.Verified = true }, kind: capture.Unjudgeable, reason: capture.VouchedFor},
+		"cut": {
+			l: layout{payload: 1000, field: set(77)}, cut: 128, kind: capture.Unjudgeable,
+			reason: capture.Truncated,
+		},
+		"cut in the header": {l: layout{}, cut: 38, kind: capture.Unjudgeable, reason: capture.NotUDP},
+		"first fragment": {
+			l: layout{fragment: 0x2000, field: set(77)}, kind: capture.Unjudgeable,
+			reason: capture.Fragment,
+		},
+		"later fragment": {l: layout{fragment: 0x2001}, kind: capture.Unjudgeable, reason: capture.NotUDP},
+		"IPv4 header corrupt": {
+			l: layout{badIPChecksum: true, field: add(1)}, kind: capture.Unjudgeable,
+			reason: capture.Corrupt,
+		},
+		"not VXLAN": {
+			l: layout{noVNI: true, field: add(1)}, kind: capture.Unjudgeable,
+			reason: capture.NotVXLAN,
+		},
+		"not VXLAN, right": {l: layout{noVNI: true}, kind: capture.OK},
+		"vouched for": {
+			l:    layout{field: add(1)},
+			meta: func(_ []byte, at int, m *capture.Meta) { m.Verified = true }, kind: capture.Unjudgeable,
+			reason: capture.VouchedFor,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -262,7 +313,8 @@ func TestJudgeRaw(t *testing.T) {
 	}
 }
 
-// TestEveryPort: for every pair of ports the deduction finds the port before NAT, and never a port for a packet that is right.
+// TestEveryPort: for every pair of ports the deduction finds the port before NAT, and never a port for a packet that is
+// right.
 func TestEveryPort(t *testing.T) {
 	for before := 32768; before <= 60999; before += 7 {
 		after := uint16(1024 + before*31%64512)

@@ -13,8 +13,8 @@ type load struct {
 	low    bool // the rates were far from too high
 }
 
-// duty derives it from the rates since the last call, allowed times what usually may be seen. A NIC without counters is captured on all
-// the time.
+// duty derives it from the rates since the last call, allowed times what usually may be seen. A NIC without counters is
+// captured on all the time.
 func (l *load) duty(now time.Time, allowed float64) Duty {
 	counts, err := l.capture.counts()
 	if err != nil {

@@ -28,7 +28,8 @@ func (c *cable) socket(f func(capture.Socket, capture.Interface) error) {
 	})
 }
 
-// TestSocketRests: at rest a socket sees nothing, bound again it sees what comes from then on, and the interface counts all of it.
+// TestSocketRests: at rest a socket sees nothing, bound again it sees what comes from then on, and the interface counts
+// all of it.
 func TestSocketRests(t *testing.T) {
 	c := newCable(t)
 	frame, _, _, _ := layout{sport: 40000, dport: 8472}.build()
@@ -36,7 +37,8 @@ func TestSocketRests(t *testing.T) {
 		room := []capture.Message{{Data: make([]byte, 2000), Control: make([]byte, 200)}}
 		// received takes what has come: a sent frame is there at once, or as soon as a busy machine gets to it.
 		received := func(want int) (n int) {
-			for start := time.Now(); time.Since(start) < aWhile || (n < want && time.Since(start) < inTime); time.Sleep(aMoment) {
+			for start := time.Now(); time.Since(start) < aWhile ||
+				(n < want && time.Since(start) < inTime); time.Sleep(aMoment) {
 				for {
 					got, err := s.Receive(room)
 					if err != nil {
@@ -72,7 +74,8 @@ func TestSocketRests(t *testing.T) {
 	})
 }
 
-// TestSocketDoesNotWake: a socket in non-blocking mode would be watched by Go's poller, which is woken by each packet that comes.
+// TestSocketDoesNotWake: a socket in non-blocking mode would be watched by Go's poller, which is woken by each packet
+// that comes.
 func TestSocketDoesNotWake(t *testing.T) {
 	labtest.New(t, "wake").Do(func() error {
 		s, err := capture.Open()
@@ -90,7 +93,8 @@ func TestSocketDoesNotWake(t *testing.T) {
 	})
 }
 
-// TestSocketReceivesMany: one call brings all that is queued, in order, each with its own length, its own bytes and its own direction.
+// TestSocketReceivesMany: one call brings all that is queued, in order, each with its own length, its own bytes and its
+// own direction.
 func TestSocketReceivesMany(t *testing.T) {
 	c := newCable(t)
 	c.socket(func(s capture.Socket, i capture.Interface) error {

@@ -1,10 +1,11 @@
-// Package conntrack reads the VXLAN flows of the connection tracking table over ctnetlink: streamed, parsed in place, without an
-// allocation per entry, and above all without holding packets back.
+// Package conntrack reads the VXLAN flows of the connection tracking table over ctnetlink: streamed, parsed in place,
+// without an allocation per entry, and above all without holding packets back.
 //
 // One receive of a dump is one uninterrupted walk over hash buckets with bottom halves off (ctnetlink_dump_table,
-// net/netfilter/nf_conntrack_netlink.c): no packet is received on that CPU until the reply buffer is full. So the more selective
-// a filter is, the longer packets wait: a filter that matches nothing among a million entries stops them for 0.3 s. A scan
-// therefore picks the cheapest request whose reply buffers still fill often enough, and looks at ports and NAT itself.
+// net/netfilter/nf_conntrack_netlink.c): no packet is received on that CPU until the reply buffer is full. So the more
+// selective a filter is, the longer packets wait: a filter that matches nothing among a million entries stops them for
+// 0.3 s. A scan therefore picks the cheapest request whose reply buffers still fill often enough, and looks at ports
+// and NAT itself.
 package conntrack
 
 import (
@@ -14,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Status bits of an entry (enum ip_conntrack_status, include/uapi/linux/netfilter/nf_conntrack_common.h). The *_DONE bits are set
-// on every flow and say nothing.
+// Status bits of an entry (enum ip_conntrack_status, include/uapi/linux/netfilter/nf_conntrack_common.h). The *_DONE
+// bits are set on every flow and say nothing.
 const (
 	StatusSrcNAT = 0x10 // IPS_SRC_NAT
 	StatusDstNAT = 0x20 // IPS_DST_NAT
@@ -27,8 +28,8 @@ type Target struct {
 	Port   uint16
 }
 
-// Flow is one tracked flow that matches a Target. Reply addresses are those of CTA_TUPLE_REPLY, so without NAT ReplySource is
-// Destination and ReplyDestination is Source; both are invalid when the kernel sent no reply tuple.
+// Flow is one tracked flow that matches a Target. Reply addresses are those of CTA_TUPLE_REPLY, so without NAT
+// ReplySource is Destination and ReplyDestination is Source; both are invalid when the kernel sent no reply tuple.
 type Flow struct {
 	Target           int    // index into the scan's targets
 	ID               uint32 // CTA_ID
@@ -41,7 +42,8 @@ type Flow struct {
 	Timeout          uint32 // CTA_TIMEOUT: seconds until the entry ends if no packet comes
 }
 
-// SNAT reports whether the source was rewritten. The tuples count as well as the status bit: IPVS rewrites and leaves no bit.
+// SNAT reports whether the source was rewritten. The tuples count as well as the status bit: IPVS rewrites and leaves
+// no bit.
 func (f *Flow) SNAT() bool {
 	return f.Status&StatusSrcNAT != 0 || f.ReplyDestination.IsValid() && f.ReplyDestination != f.Source
 }
@@ -51,8 +53,8 @@ func (f *Flow) DNAT() bool {
 	return f.Status&StatusDstNAT != 0 || f.ReplySource.IsValid() && f.ReplySource != f.Destination
 }
 
-// Visitor is told the flows of a scan. A scan that the kernel spoiled is begun again: Begin says to forget everything visited so
-// far. The Flow is only valid during the call.
+// Visitor is told the flows of a scan. A scan that the kernel spoiled is begun again: Begin says to forget everything
+// visited so far. The Flow is only valid during the call.
 type Visitor interface {
 	Begin()
 	Visit(f *Flow)
@@ -70,11 +72,13 @@ const (
 
 // Stats describes a completed scan. The JSON is part of a saved observation.
 type Stats struct {
-	Duration       time.Duration `json:"duration_ns"`        // wall time, spoiled attempts included
-	LongestReceive time.Duration `json:"longest_receive_ns"` // softirqs of that CPU were held off at most so long at a stretch
-	Entries        uint64        `json:"entries"`            // entries the kernel sent
-	Filtered       bool          `json:"filtered"`           // a filter was asked for and the kernel honored it (NLM_F_DUMP_FILTERED, and nothing else came back)
-	Strategy       Strategy      `json:"strategy"`           // full or filter
+	Duration time.Duration `json:"duration_ns"` // wall time, spoiled attempts included
+	// softirqs of that CPU were held off at most so long at a stretch
+	LongestReceive time.Duration `json:"longest_receive_ns"`
+	Entries        uint64        `json:"entries"` // entries the kernel sent
+	// a filter was asked for and the kernel honored it (NLM_F_DUMP_FILTERED, and nothing else came back)
+	Filtered bool     `json:"filtered"`
+	Strategy Strategy `json:"strategy"` // full or filter
 
 	UDP      uint64        `json:"-"` // of the entries, UDP
 	CPU      time.Duration `json:"-"` // CPU time of the last attempt, kernel included

@@ -19,8 +19,8 @@ var errSpoiled = errors.New("spoiled")
 // errRefused marks a filter that the kernel refused: ask again without.
 var errRefused = errors.New("filter refused")
 
-// resizeCheck is how often the bucket count is looked at during a dump. A table resized from A to B and back between two looks
-// would go unnoticed; two resizes take longer than this.
+// resizeCheck is how often the bucket count is looked at during a dump. A table resized from A to B and back between
+// two looks would go unnoticed; two resizes take longer than this.
 const resizeCheck = 100 * time.Millisecond
 
 // tally is what one attempt saw.
@@ -36,8 +36,8 @@ type tally struct {
 	sampled  bool // the planner has seen the first part of it
 }
 
-// run makes one dump on the open socket and tells v the flows. It ends at the end of the reply, at the first error, or at the
-// deadline, whatever the kernel sends.
+// run makes one dump on the open socket and tells v the flows. It ends at the end of the reply, at the first error, or
+// at the deadline, whatever the kernel sends.
 func (s *Scanner) run(ctx context.Context, d dump, deadline time.Time, v Visitor, t *tally) error {
 	s.seq++
 	s.request = appendRequest(s.request[:0], d, s.seq, s.sock.PortID())
@@ -78,9 +78,9 @@ func (s *Scanner) run(ctx context.Context, d dump, deadline time.Time, v Visitor
 	return err
 }
 
-// measure takes the time of a system call begun at start. A thread that holds softirqs off is not preempted, so the hold is
-// bounded by the thread's CPU time as well as by the wall: the shorter of the two does not blame the scan for what other programs
-// do to the CPU. cpu is the thread's CPU time at the last call, and is advanced.
+// measure takes the time of a system call begun at start. A thread that holds softirqs off is not preempted, so the
+// hold is bounded by the thread's CPU time as well as by the wall: the shorter of the two does not blame the scan for
+// what other programs do to the CPU. cpu is the thread's CPU time at the last call, and is advanced.
 func (s *Scanner) measure(start time.Time, cpu *time.Duration, t *tally) time.Time {
 	now, cpuNow := s.clock()
 	t.longest = max(t.longest, min(now.Sub(start), cpuNow-*cpu))
@@ -115,7 +115,8 @@ func (s *Scanner) datagram(n int, d dump, v Visitor, t *tally) (done bool, err e
 		payload := b[sizeofNlMsghdr:length]
 		b = b[min((uint64(length)+3)&^3, uint64(len(b))):]
 		if seq != s.seq || portID != s.sock.PortID() {
-			return false, fmt.Errorf("%w: it answers request %d of port %d, not %d of %d", nl.ErrMalformed, seq, portID, s.seq, s.sock.PortID())
+			return false, fmt.Errorf("%w: it answers request %d of port %d, not %d of %d", nl.ErrMalformed, seq, portID, s.seq,
+				s.sock.PortID())
 		}
 		if flags&unix.NLM_F_DUMP_INTR != 0 {
 			return false, fmt.Errorf("%w: the table changed during the dump (NLM_F_DUMP_INTR)", errSpoiled)
@@ -170,9 +171,9 @@ func (s *Scanner) entryMessage(payload []byte, flags uint16, d dump, v Visitor, 
 	return nil
 }
 
-// repeated reports whether f was in the previous datagram already. A dump goes on, after a full reply, at the entry that did not
-// fit. When that entry has died meanwhile it sends the whole bucket again (the restart in ctnetlink_dump_table), so flows of one
-// bucket may stand in two successive datagrams.
+// repeated reports whether f was in the previous datagram already. A dump goes on, after a full reply, at the entry
+// that did not fit. When that entry has died meanwhile it sends the whole bucket again (the restart in
+// ctnetlink_dump_table), so flows of one bucket may stand in two successive datagrams.
 func (s *Scanner) repeated(f *Flow) bool {
 	a := f.Source.Addr().As16()
 	key := uint64(f.ID)<<32 | uint64(a[14])<<24 | uint64(a[15])<<16 | uint64(f.Source.Port())
@@ -183,7 +184,8 @@ func (s *Scanner) repeated(f *Flow) bool {
 	return false
 }
 
-// endOfDump reads the status of NLMSG_DONE (netlink_dump_done, net/netlink/af_netlink.c). Some kernels' dumps send none.
+// endOfDump reads the status of NLMSG_DONE (netlink_dump_done, net/netlink/af_netlink.c). Some kernels' dumps send
+// none.
 func endOfDump(payload []byte) error {
 	if len(payload) < 4 {
 		return nil

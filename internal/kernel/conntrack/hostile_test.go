@@ -64,38 +64,79 @@ func TestHostileReplies(t *testing.T) {
 			return conntracktest.Message(r, newEntry, 2, entry(vxlanTuple(1), vxlanTuple(2)))
 		}, "", 1},
 		"unknown attributes": {func(r conntracktest.Request) []byte {
-			return conntracktest.Message(r, newEntry, 2, entry(attr(99, 7, 1, 2, 3), vxlanTuple(1, attr(77, 4)), nest(88, attr(1, 4))))
+			return conntracktest.Message(r, newEntry, 2, entry(attr(99, 7, 1, 2, 3), vxlanTuple(1, attr(77, 4)),
+				nest(88, attr(1, 4))))
 		}, "", 1},
-		"no attributes": {func(r conntracktest.Request) []byte { return conntracktest.Message(r, newEntry, 2, entry()) }, "", 0},
-		"no-op":         {func(r conntracktest.Request) []byte { return conntracktest.Message(r, unix.NLMSG_NOOP, 0, nil) }, "", 0},
+		"no attributes": {
+			func(r conntracktest.Request) []byte { return conntracktest.Message(r, newEntry, 2, entry()) }, "",
+			0,
+		},
+		"no-op": {
+			func(r conntracktest.Request) []byte { return conntracktest.Message(r, unix.NLMSG_NOOP, 0, nil) },
+			"", 0,
+		},
 		"only ports": {func(r conntracktest.Request) []byte {
-			return conntracktest.Message(r, newEntry, 2, entry(nest(1, nest(2, attr(1, 5, 17), attr(2, 6, 1, 1), attr(3, 6, 0x21, 0x18)))))
+			return conntracktest.Message(r, newEntry, 2,
+				entry(nest(1, nest(2, attr(1, 5, 17), attr(2, 6, 1, 1), attr(3, 6, 0x21, 0x18)))))
 		}, "malformed", 0},
-		"empty":              {func(conntracktest.Request) []byte { return []byte{} }, "empty datagram", 0},
-		"half a header":      {func(r conntracktest.Request) []byte { return conntracktest.Done(r)[:10] }, "left over", 0},
-		"short length":       {func(r conntracktest.Request) []byte { return patched(conntracktest.Done(r), 0, 3) }, "a message of 3 bytes", 0},
-		"long length":        {func(r conntracktest.Request) []byte { return patched(conntracktest.Done(r), 0, 4000) }, "a message of 4000 bytes", 0},
-		"huge length":        {func(r conntracktest.Request) []byte { return patched(conntracktest.Done(r), 0, 0xffffffff) }, "a message of", 0},
-		"other sequence":     {func(r conntracktest.Request) []byte { r.Seq += 9; return conntracktest.Done(r) }, "answers request", 0},
-		"other port":         {func(r conntracktest.Request) []byte { r.PortID++; return conntracktest.Done(r) }, "of port 4712", 0},
-		"unknown type":       {func(r conntracktest.Request) []byte { return conntracktest.Message(r, 0x0a00, 0, nil) }, "message type 0xa00", 0},
-		"overrun":            {func(r conntracktest.Request) []byte { return conntracktest.Message(r, unix.NLMSG_OVERRUN, 0, nil) }, "message type", 0},
-		"acknowledgement":    {func(r conntracktest.Request) []byte { return conntracktest.Refusal(r, 0) }, "acknowledgement", 0},
-		"error without code": {func(r conntracktest.Request) []byte { return conntracktest.Message(r, unix.NLMSG_ERROR, 0, nil) }, "error message of 0 bytes", 0},
+		"empty":         {func(conntracktest.Request) []byte { return []byte{} }, "empty datagram", 0},
+		"half a header": {func(r conntracktest.Request) []byte { return conntracktest.Done(r)[:10] }, "left over", 0},
+		"short length": {
+			func(r conntracktest.Request) []byte { return patched(conntracktest.Done(r), 0, 3) },
+			"a message of 3 bytes", 0,
+		},
+		"long length": {
+			func(r conntracktest.Request) []byte { return patched(conntracktest.Done(r), 0, 4000) },
+			"a message of 4000 bytes", 0,
+		},
+		"huge length": {
+			func(r conntracktest.Request) []byte { return patched(conntracktest.Done(r), 0, 0xffffffff) },
+			"a message of", 0,
+		},
+		"other sequence": {
+			func(r conntracktest.Request) []byte { r.Seq += 9; return conntracktest.Done(r) },
+			"answers request", 0,
+		},
+		"other port": {
+			func(r conntracktest.Request) []byte { r.PortID++; return conntracktest.Done(r) },
+			"of port 4712", 0,
+		},
+		"unknown type": {
+			func(r conntracktest.Request) []byte { return conntracktest.Message(r, 0x0a00, 0, nil) },
+			"message type 0xa00", 0,
+		},
+		"overrun": {func(r conntracktest.Request) []byte {
+			return conntracktest.Message(r, unix.NLMSG_OVERRUN, 0,
+				nil)
+		}, "message type", 0},
+		"acknowledgement": {
+			func(r conntracktest.Request) []byte { return conntracktest.Refusal(r, 0) },
+			"acknowledgement", 0,
+		},
+		"error without code": {func(r conntracktest.Request) []byte {
+			return conntracktest.Message(r, unix.NLMSG_ERROR, 0,
+				nil)
+		}, "error message of 0 bytes", 0},
 		"mad error code": {func(r conntracktest.Request) []byte {
 			return conntracktest.Message(r, unix.NLMSG_ERROR, 0, []byte{0, 0, 0, 0x80})
 		}, "error number", 0},
 		"error at the end": {func(r conntracktest.Request) []byte {
 			return conntracktest.Message(r, unix.NLMSG_DONE, 2, binary.NativeEndian.AppendUint32(nil, ^uint32(unix.ENOMEM)+1))
 		}, "cannot allocate memory", 0},
-		"short entry": {func(r conntracktest.Request) []byte { return conntracktest.Message(r, newEntry, 2, []byte{2}) }, "malformed", 0},
+		"short entry": {
+			func(r conntracktest.Request) []byte { return conntracktest.Message(r, newEntry, 2, []byte{2}) },
+			"malformed", 0,
+		},
 		"attribute too long": {func(r conntracktest.Request) []byte {
 			return conntracktest.Message(r, newEntry, 2, entry(attr(1, 100, 0)))
 		}, "malformed", 0},
 		"attribute too short": {func(r conntracktest.Request) []byte {
 			return conntracktest.Message(r, newEntry, 2, entry(attr(1, 3, 0)))
 		}, "malformed", 0},
-		"attribute of no size": {func(r conntracktest.Request) []byte { return conntracktest.Message(r, newEntry, 2, entry(attr(1, 0))) }, "malformed", 0},
+		"attribute of no size": {func(r conntracktest.Request) []byte {
+			return conntracktest.Message(r, newEntry, 2,
+				entry(attr(1, 0)))
+		}, "malformed", 0},
 		"nested lie": {func(r conntracktest.Request) []byte {
 			return conntracktest.Message(r, newEntry, 2, entry(nest(1, nest(2, attr(1, 40, 17)))))
 		}, "malformed", 0},
@@ -125,7 +166,9 @@ func TestHostileReplies(t *testing.T) {
 		}, "malformed", 0},
 		"IPv6 addresses in an IPv4 entry": {func(r conntracktest.Request) []byte {
 			six := make([]byte, 16)
-			return conntracktest.Message(r, newEntry, 2, entry(nest(1, nest(1, attr(3, 20, six...), attr(4, 20, six...)), nest(2, attr(1, 5, 17), attr(2, 6, 1, 1), attr(3, 6, 0x21, 0x18)))))
+			return conntracktest.Message(r, newEntry, 2,
+				entry(nest(1, nest(1, attr(3, 20, six...), attr(4, 20, six...)), nest(2, attr(1, 5, 17), attr(2, 6, 1, 1),
+					attr(3, 6, 0x21, 0x18)))))
 		}, "malformed", 0},
 		"another family": {func(r conntracktest.Request) []byte {
 			e := entry(vxlanTuple(1))
@@ -135,7 +178,12 @@ func TestHostileReplies(t *testing.T) {
 		"too large": {func(conntracktest.Request) []byte { return make([]byte, 1<<20) }, "a datagram of", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := &conntracktest.Kernel{Reply: func(r conntracktest.Request) [][]byte { return [][]byte{c.reply(r), conntracktest.Done(r)} }}
+			k := &conntracktest.Kernel{Reply: func(r conntracktest.Request) [][]byte {
+				return [][]byte{
+					c.reply(r),
+					conntracktest.Done(r),
+				}
+			}}
 			s := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: procfs(t, 5, 64)})
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
@@ -162,9 +210,9 @@ func patched(b []byte, at int, v uint32) []byte {
 	return b
 }
 
-// FuzzReply hands the scanner any two datagrams, with the right address on the first message of each. It must end, with an answer or
-// an error, and tell no flow that was not in them. The seeds in testdata/fuzz were recorded from Linux 6.18. counted says whether
-// there are entries to be dumped; else it asks for nothing but totals.
+// FuzzReply hands the scanner any two datagrams, with the right address on the first message of each. It must end, with
+// an answer or an error, and tell no flow that was not in them. The seeds in testdata/fuzz were recorded from Linux
+// 6.18. counted says whether there are entries to be dumped; else it asks for nothing but totals.
 func FuzzReply(f *testing.F) {
 	r := conntracktest.Request{Type: 0x0101, Flags: unix.NLM_F_REQUEST | unix.NLM_F_DUMP, Seq: 1, PortID: 4711}
 	for _, d := range (&conntracktest.Kernel{Flows: mixed(), PerDatagram: 3}).Answer(r) {

@@ -17,9 +17,10 @@ const (
 	ctaStatsInvalid = 4                                 // CTA_STATS_INVALID, be32
 )
 
-// Invalid sums over all CPUs the packets that connection tracking judged invalid, as /proc/net/stat/nf_conntrack has them on kernels
-// that are built with it (CONFIG_NF_CONNTRACK_PROCFS). It needs CAP_NET_ADMIN. Connection tracking must be there, which Sysctls.Count
-// tells: the request can load it. The error wraps fs.ErrPermission without the capability, errors.ErrUnsupported without ctnetlink.
+// Invalid sums over all CPUs the packets that connection tracking judged invalid, as /proc/net/stat/nf_conntrack has
+// them on kernels that are built with it (CONFIG_NF_CONNTRACK_PROCFS). It needs CAP_NET_ADMIN. Connection tracking must
+// be there, which Sysctls.Count tells: the request can load it. The error wraps fs.ErrPermission without the
+// capability, errors.ErrUnsupported without ctnetlink.
 func Invalid(ctx context.Context, open nl.Opener) (sum uint64, err error) {
 	conn, err := nl.Dial(ctx, open)
 	if err != nil {
@@ -35,7 +36,8 @@ func Invalid(ctx context.Context, open nl.Opener) (sum uint64, err error) {
 		return err
 	})
 	switch {
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP): // nfnetlink_rcv_msg, without ctnetlink or this request
+	// nfnetlink_rcv_msg, without ctnetlink or this request
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
 		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	case errors.Is(err, fs.ErrPermission):
 		err = fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)

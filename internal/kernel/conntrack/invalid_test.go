@@ -17,8 +17,8 @@ import (
 	"vxlan_exporter/test/lab/labtest"
 )
 
-// The counter must be the one that /proc/net/stat/nf_conntrack has, before and after packets that are invalid: UDP from one namespace
-// to another whose checksum is wrong, and that INPUT drops.
+// The counter must be the one that /proc/net/stat/nf_conntrack has, before and after packets that are invalid: UDP from
+// one namespace to another whose checksum is wrong, and that INPUT drops.
 func TestInvalidIsProcfsColumn(t *testing.T) {
 	a, b := labtest.New(t, "inv-a"), labtest.New(t, "inv-b")
 	a.Run("ip", "link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", b.Name)
@@ -26,7 +26,8 @@ func TestInvalidIsProcfsColumn(t *testing.T) {
 	b.Run("ip", "addr", "add", "192.0.2.2/24", "dev", "vb")
 	a.Run("ip", "link", "set", "va", "up")
 	b.Run("ip", "link", "set", "vb", "up")
-	b.RunInput("table inet t { chain input { type filter hook input priority 0; ct state invalid drop; }; }", "nft", "-f", "-")
+	b.RunInput("table inet t { chain input { type filter hook input priority 0; ct state invalid drop; }; }",
+		"nft", "-f", "-")
 	read := func() (byNetlink uint64, byProcfs *uint64) {
 		b.Do(func() (err error) {
 			if byNetlink, err = Invalid(t.Context(), nl.Netfilter); err != nil {
@@ -55,7 +56,8 @@ func TestInvalidIsProcfsColumn(t *testing.T) {
 	}
 	after, same := read()
 	if after != before+packets || same == nil || *same != after {
-		t.Errorf("%d by netlink after %d packets, %d before; /proc/net/stat/nf_conntrack says %v", after, packets, before, *same)
+		t.Errorf("%d by netlink after %d packets, %d before; /proc/net/stat/nf_conntrack says %v", after, packets,
+			before, *same)
 	}
 }
 

@@ -59,7 +59,8 @@ func table() []conntracktest.Flow {
 }
 
 // line of conntrack -L -o id,extended: both tuples and the id, nothing of which the parser under test has touched.
-var line = regexp.MustCompile(`src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) .*?src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) .*id=(\d+)`)
+var line = regexp.MustCompile(
+	`src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) .*?src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) .*id=(\d+)`)
 
 // listed asks conntrack(8) for the flows to the VXLAN port, as lines in the form of asLine.
 func listed(t *testing.T, ns *labtest.NS, family string) []string {
@@ -78,14 +79,16 @@ func listed(t *testing.T, ns *labtest.NS, family string) []string {
 }
 
 func asLine(f *conntrack.Flow) string {
-	return fmt.Sprintf("%s %s %d %d %s %s %d %d %d", f.Source.Addr(), f.Destination.Addr(), f.Source.Port(), f.Destination.Port(),
+	return fmt.Sprintf("%s %s %d %d %s %s %d %d %d", f.Source.Addr(), f.Destination.Addr(), f.Source.Port(),
+		f.Destination.Port(),
 		f.ReplySource.Addr(), f.ReplyDestination.Addr(), f.ReplySource.Port(), f.ReplyDestination.Port(), f.ID)
 }
 
 func TestSameAsConntrackTool(t *testing.T) {
 	inNamespace(t, table(), func(ns *labtest.NS, _ *conntracktest.Table) error {
 		// One that the tool itself made, NATed by the kernel.
-		ns.Run("conntrack", "-I", "-p", "udp", "-s", "172.16.0.1", "-d", "172.16.0.2", "--sport", "33333", "--dport", fmt.Sprint(port),
+		ns.Run("conntrack", "-I", "-p", "udp", "-s", "172.16.0.1", "-d", "172.16.0.2", "--sport", "33333", "--dport",
+			fmt.Sprint(port),
 			"-t", "600", "--src-nat", "172.16.0.9:44444", "-u", "SEEN_REPLY")
 		want := [][]string{listed(t, ns, "ipv4"), listed(t, ns, "ipv6")}
 		for _, strategy := range strategies {

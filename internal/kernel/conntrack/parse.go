@@ -126,8 +126,8 @@ type entry struct {
 	flow   Flow  // set when match is not -1
 }
 
-// parse reads the message's payload. Entries that no target wants are left as soon as their original tuple is read, which is the
-// first attribute (ctnetlink_fill_info).
+// parse reads the message's payload. Entries that no target wants are left as soon as their original tuple is read,
+// which is the first attribute (ctnetlink_fill_info).
 func (e *entry) parse(b []byte, want *targetSet) error {
 	if len(b) < sizeofNfGenMsg {
 		return nl.ErrMalformed

@@ -8,8 +8,8 @@ import (
 	"vxlan_exporter/internal/kernel/nl"
 )
 
-// Numbers of ctnetlink (include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h). The filter's bits are not in a uapi
-// header: CTA_FILTER_F_* in net/netfilter/nf_internals.h.
+// Numbers of ctnetlink (include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h). The filter's bits are not
+// in a uapi header: CTA_FILTER_F_* in net/netfilter/nf_internals.h.
 const (
 	msgNew      = unix.NFNL_SUBSYS_CTNETLINK << 8   // IPCTNL_MSG_CT_NEW
 	msgGet      = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
@@ -50,12 +50,12 @@ type dump struct {
 	udp    bool  // ask for UDP only
 }
 
-// filtered reports whether the request asks for a part of the family only. The mere family is a filter since 2.6.21, and sets no
-// flag before 5.8.
+// filtered reports whether the request asks for a part of the family only. The mere family is a filter since 2.6.21,
+// and sets no flag before 5.8.
 func (d dump) filtered() bool { return d.udp }
 
-// appendRequest appends the request for d. A filter is honored since 5.8 (cb8aa9a3affb, "netfilter: ctnetlink: add kernel side
-// filtering for dump") and silently ignored before; it must name a family.
+// appendRequest appends the request for d. A filter is honored since 5.8 (cb8aa9a3affb, "netfilter: ctnetlink: add
+// kernel side filtering for dump") and silently ignored before; it must name a family.
 func appendRequest(b []byte, d dump, seq, portID uint32) []byte {
 	start := len(b)
 	b = appendHeader(b, msgGet, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, seq, portID, d.family)

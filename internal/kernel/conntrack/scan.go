@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	// bufferSize of a receive, bytes. The kernel sizes a dump's datagrams by the largest receive ever made on the socket and cuts
-	// off what does not fit a smaller one, so the buffer never shrinks. A larger one makes each walk longer: 4 KiB holds softirqs
-	// off for half of the time that 8 KiB would, for the same CPU. Less the kernel does not do: it makes datagrams of NLMSG_GOODSIZE,
-	// a page or 8 KiB. Where that is more than this, the first datagram is cut off and the buffer doubled.
+	// bufferSize of a receive, bytes. The kernel sizes a dump's datagrams by the largest receive ever made on the socket
+	// and cuts off what does not fit a smaller one, so the buffer never shrinks. A larger one makes each walk longer: 4
+	// KiB holds softirqs off for half of the time that 8 KiB would, for the same CPU. Less the kernel does not do: it
+	// makes datagrams of NLMSG_GOODSIZE, a page or 8 KiB. Where that is more than this, the first datagram is cut off and
+	// the buffer doubled.
 	bufferSize = 4 << 10
 	maxBuffer  = 64 << 10
 
@@ -35,8 +36,8 @@ type Config struct {
 	Strategy Strategy // empty: Auto
 }
 
-// Scanner scans the table again and again on one socket, and learns from each scan how the next is best made. It is not safe for
-// concurrent use.
+// Scanner scans the table again and again on one socket, and learns from each scan how the next is best made. It is not
+// safe for concurrent use.
 type Scanner struct {
 	open    Opener
 	sysctls Sysctls
@@ -90,9 +91,10 @@ func (s *Scanner) Close() error {
 	return err
 }
 
-// Scan looks at every entry of the table once and tells v those that match a target. It returns at ctx's deadline at the latest
-// (5 s when it has none), give or take one receive. The error wraps fs.ErrNotExist when this kernel or namespace tracks no
-// connections, fs.ErrPermission without CAP_NET_ADMIN, errors.ErrUnsupported when the kernel has no ctnetlink.
+// Scan looks at every entry of the table once and tells v those that match a target. It returns at ctx's deadline at
+// the latest (5 s when it has none), give or take one receive. The error wraps fs.ErrNotExist when this kernel or
+// namespace tracks no connections, fs.ErrPermission without CAP_NET_ADMIN, errors.ErrUnsupported when the kernel has no
+// ctnetlink.
 func (s *Scanner) Scan(ctx context.Context, targets []Target, v Visitor) (Stats, error) {
 	// The clock is the thread's, and the socket is opened in the thread's namespace.
 	runtime.LockOSThread()
@@ -193,8 +195,8 @@ func (s *Scanner) attempt(ctx context.Context, dumps []dump, deadline time.Time,
 	return nil
 }
 
-// checkBuckets finds out whether the table was resized since the attempt began. A dump then loses entries and sends others twice,
-// and the kernel sets no flag.
+// checkBuckets finds out whether the table was resized since the attempt began. A dump then loses entries and sends
+// others twice, and the kernel sets no flag.
 func (s *Scanner) checkBuckets() error {
 	n, err := s.size.read()
 	if err != nil {

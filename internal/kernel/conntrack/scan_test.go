@@ -73,7 +73,8 @@ func setSysctl(t testing.TB, proc, name string, v uint64) {
 	}
 }
 
-// mixed is a table with everything in it: 40 flows over IPv4, 3 of them SNATed, 1 DNATed and 1 both by tuples alone, 5 over IPv6.
+// mixed is a table with everything in it: 40 flows over IPv4, 3 of them SNATed, 1 DNATed and 1 both by tuples alone, 5
+// over IPv6.
 func mixed() []conntracktest.Flow {
 	var all []conntracktest.Flow
 	for i := range 40 {
@@ -142,7 +143,8 @@ func TestScanReadsTheFlow(t *testing.T) {
 		Status: func(int) uint32 { return 0x198 },
 	}
 	var v flows
-	if _, err := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: procfs(t, 1, 64)}).Scan(context.Background(), v4, &v); err != nil {
+	if _, err := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: procfs(t, 1, 64)}).
+		Scan(context.Background(), v4, &v); err != nil {
 		t.Fatal(err)
 	}
 	want := conntrack.Flow{
@@ -162,9 +164,21 @@ func TestNATByBitsAndByTuples(t *testing.T) {
 		flow       conntrack.Flow
 		snat, dnat bool
 	}{
-		{"plain", conntrack.Flow{Status: 0x188, Source: a, Destination: b, ReplySource: b, ReplyDestination: a}, false, false},
-		{"source bit", conntrack.Flow{Status: 0x198, Source: a, Destination: b, ReplySource: b, ReplyDestination: a}, true, false},
-		{"destination bit", conntrack.Flow{Status: 0x1a8, Source: a, Destination: b, ReplySource: b, ReplyDestination: a}, false, true},
+		{
+			"plain",
+			conntrack.Flow{Status: 0x188, Source: a, Destination: b, ReplySource: b, ReplyDestination: a},
+			false, false,
+		},
+		{
+			"source bit",
+			conntrack.Flow{Status: 0x198, Source: a, Destination: b, ReplySource: b, ReplyDestination: a},
+			true, false,
+		},
+		{
+			"destination bit",
+			conntrack.Flow{Status: 0x1a8, Source: a, Destination: b, ReplySource: b, ReplyDestination: a},
+			false, true,
+		},
 		{"source tuple", conntrack.Flow{Source: a, Destination: b, ReplySource: b, ReplyDestination: b}, true, false},
 		{"destination tuple", conntrack.Flow{Source: a, Destination: b, ReplySource: a, ReplyDestination: a}, false, true},
 		{"no reply tuple", conntrack.Flow{Status: 8, Source: a, Destination: b}, false, false},
@@ -179,7 +193,8 @@ func TestNothingIsSentWithoutConntrack(t *testing.T) {
 	k := &conntracktest.Kernel{}
 	s := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: t.TempDir()})
 	_, err := s.Scan(context.Background(), v4, &flows{})
-	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "no connection tracking in this kernel or namespace") {
+	if !errors.Is(err, fs.ErrNotExist) ||
+		!strings.Contains(err.Error(), "no connection tracking in this kernel or namespace") {
 		t.Errorf("error %v", err)
 	}
 	if n := len(k.Requests()); n != 0 {
@@ -194,12 +209,14 @@ func TestTableOfUnknownSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &conntracktest.Kernel{}
-	if _, err := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: proc}).Scan(context.Background(), v4, &flows{}); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: proc}).
+		Scan(context.Background(), v4, &flows{}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("error %v", err)
 	}
 }
 
-// An empty table is not walked, since its buckets may hold all the entries of other namespaces; but who may not look is told so.
+// An empty table is not walked, since its buckets may hold all the entries of other namespaces; but who may not look is
+// told so.
 func TestEmptyTableIsNotWalked(t *testing.T) {
 	k := &conntracktest.Kernel{}
 	s := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: procfs(t, 0, 1<<20)})
@@ -366,7 +383,8 @@ func TestBucketSentTwiceIsCountedOnce(t *testing.T) {
 		return uint32(1000 + i)
 	}
 	var v flows
-	if _, err := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: procfs(t, 60, 64)}).Scan(context.Background(), v4, &v); err != nil {
+	if _, err := conntrack.NewScanner(conntrack.Config{Open: k.Open, Proc: procfs(t, 60, 64)}).
+		Scan(context.Background(), v4, &v); err != nil {
 		t.Fatal(err)
 	}
 	if len(v.all) != 60 {

@@ -16,8 +16,8 @@ import (
 type Socket interface {
 	// Send sends one request. The kernel walks the table for the first reply already during this call.
 	Send(request []byte) error
-	// Receive reads one datagram into p and returns its full length, which is larger than len(p) when it was cut off. No reply
-	// before the deadline is an error that wraps os.ErrDeadlineExceeded.
+	// Receive reads one datagram into p and returns its full length, which is larger than len(p) when it was cut off. No
+	// reply before the deadline is an error that wraps os.ErrDeadlineExceeded.
 	Receive(p []byte) (int, error)
 	// SetDeadline bounds Send and Receive.
 	SetDeadline(t time.Time) error
@@ -29,8 +29,8 @@ type Socket interface {
 // Opener opens a socket in the network namespace to be read.
 type Opener func() (Socket, error)
 
-// Open opens a ctnetlink socket in the network namespace of the calling thread. Opening needs no privilege; the kernel refuses
-// the dump itself.
+// Open opens a ctnetlink socket in the network namespace of the calling thread. Opening needs no privilege; the kernel
+// refuses the dump itself.
 func Open() (Socket, error) {
 	// Not Strict: its options fail to set before 4.20, and ctnetlink does not look at them.
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
@@ -50,8 +50,8 @@ func Open() (Socket, error) {
 	return s, nil
 }
 
-// receiveTimeout is how long a receive waits before it looks at the deadline. The kernel answers a dump at once, so that only a
-// kernel that does not answer is ever waited for.
+// receiveTimeout is how long a receive waits before it looks at the deadline. The kernel answers a dump at once, so
+// that only a kernel that does not answer is ever waited for.
 const receiveTimeout = 50 * time.Millisecond
 
 // socket is a blocking socket of its own. Package netlink makes it (the namespace, the address), but does not read it:
@@ -125,12 +125,13 @@ func (s *socket) Send(request []byte) error {
 	}
 }
 
-// Receive is a bare recvfrom(2): the wrapper in package unix allocates the sender's address. MSG_TRUNC makes it return the full
-// length of a datagram that did not fit (recv(2)).
+// Receive is a bare recvfrom(2): the wrapper in package unix allocates the sender's address. MSG_TRUNC makes it return
+// the full length of a datagram that did not fit (recv(2)).
 func (s *socket) Receive(p []byte) (int, error) {
 	for {
 		s.fromLen = unix.SizeofSockaddrNetlink
-		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+			uintptr(len(p)),
 			unix.MSG_TRUNC, uintptr(unsafe.Pointer(&s.from)), uintptr(unsafe.Pointer(&s.fromLen)))
 		switch {
 		case errno == 0 && s.from.Pid != 0:

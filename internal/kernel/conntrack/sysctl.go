@@ -29,9 +29,9 @@ func NewSysctls(proc string) Sysctls {
 	}
 }
 
-// Count is the number of entries of this namespace (nf_conntrack_count). Its absence is how a kernel says that it tracks no
-// connections: the error then wraps fs.ErrNotExist. It must be asked before anything is sent to ctnetlink, because a request can
-// load the module, and with it connection tracking.
+// Count is the number of entries of this namespace (nf_conntrack_count). Its absence is how a kernel says that it
+// tracks no connections: the error then wraps fs.ErrNotExist. It must be asked before anything is sent to ctnetlink,
+// because a request can load the module, and with it connection tracking.
 func (s Sysctls) Count() (uint64, error) {
 	n, err := readUint(s.count)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -46,7 +46,8 @@ func (s Sysctls) Limit() (uint64, error) { return readUint(s.limit) }
 // Buckets is nf_conntrack_buckets: hash buckets of the table that all namespaces share.
 func (s Sysctls) Buckets() (uint64, error) { return readUint(s.buckets) }
 
-// UDPTimeout is nf_conntrack_udp_timeout: how long a flow that never got an answer, which a VXLAN flow is, outlives its last packet.
+// UDPTimeout is nf_conntrack_udp_timeout: how long a flow that never got an answer, which a VXLAN flow is, outlives its
+// last packet.
 func (s Sysctls) UDPTimeout() (time.Duration, error) {
 	n, err := readUint(s.udpTimeout)
 	// proc_dointvec_jiffies of an unsigned int: no kernel shows more.
@@ -66,8 +67,8 @@ func readUint(path string) (uint64, error) {
 	return f.read()
 }
 
-// number is an open sysctl that holds one number. It goes by system calls, not package os, because a scan looks at the bucket
-// count again and again and may make few allocations.
+// number is an open sysctl that holds one number. It goes by system calls, not package os, because a scan looks at the
+// bucket count again and again and may make few allocations.
 type number struct {
 	path string
 	fd   int

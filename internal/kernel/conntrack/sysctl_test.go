@@ -11,7 +11,10 @@ import (
 // FuzzSysctl: a number is what the file says, digit for digit, or an error that quotes it.
 func FuzzSysctl(f *testing.F) {
 	// As Linux 6.18 and 3.10 write them, and as no kernel does.
-	for _, s := range []string{"262144\n", "0\n", "30\n", "65536\n", "", "\n", "-1\n", "18446744073709551615\n", "18446744073709551616\n", "12 34\n", "0x10\n", "1_000"} {
+	for _, s := range []string{
+		"262144\n", "0\n", "30\n", "65536\n", "", "\n", "-1\n", "18446744073709551615\n",
+		"18446744073709551616\n", "12 34\n", "0x10\n", "1_000",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -231,14 +231,18 @@ func TestNIC(t *testing.T) {
 			want := rtnl.NIC{
 				Index: l.Index, Name: l.Name, Up: slices.Contains(l.Flags, "UP"),
 				Running: slices.Contains(l.Flags, "LOWER_UP"), MTU: l.MTU, Kind: l.LinkInfo.Kind,
-				Type: map[string]uint16{"ether": unix.ARPHRD_ETHER, "loopback": unix.ARPHRD_LOOPBACK, "none": unix.ARPHRD_NONE}[l.Type],
+				Type: map[string]uint16{
+					"ether": unix.ARPHRD_ETHER, "loopback": unix.ARPHRD_LOOPBACK,
+					"none": unix.ARPHRD_NONE,
+				}[l.Type],
 			}
 			byIndex, err := c.NIC(l.Index)
 			byName, err2 := c.NICByName(l.Name)
 			if err := errors.Join(err, err2); err != nil {
 				return err
 			}
-			for _, nic := range []*rtnl.NIC{&byIndex, &byName} { // what packets there are is for TestSocketRests of package capture
+			// what packets there are is for TestSocketRests of package capture
+			for _, nic := range []*rtnl.NIC{&byIndex, &byName} {
 				nic.Received, nic.Sent = 0, 0
 			}
 			if byIndex != want || byName != want {

@@ -1,4 +1,5 @@
-// Package store keeps the result of a self-test in a file for the exporter. It knows nothing of how the result came about.
+// Package store keeps the result of a self-test in a file for the exporter. It knows nothing of how the result came
+// about.
 package store
 
 import (
@@ -20,11 +21,12 @@ import (
 // maxSize bounds the file. A result of all variants and families is about 1 KiB.
 const maxSize = 64 << 10
 
-// ErrStale says that a stored result is sound but of another boot or another kernel, and so says nothing of the running one.
+// ErrStale says that a stored result is sound but of another boot or another kernel, and so says nothing of the running
+// one.
 var ErrStale = errors.New("stored self-test is of another boot or kernel")
 
-// Write stores t in the file path, which appears whole or not at all and is readable by everybody: the exporter runs without
-// privileges, the self-test with them. The directory must exist.
+// Write stores t in the file path, which appears whole or not at all and is readable by everybody: the exporter runs
+// without privileges, the self-test with them. The directory must exist.
 func Write(path string, t node.SelfTest) (err error) {
 	if err := check(t); err != nil {
 		return fmt.Errorf("selftest: not stored: %w", err)
@@ -51,8 +53,8 @@ func Write(path string, t node.SelfTest) (err error) {
 }
 
 // Load reads the result that Write stored in path. bootID and release are those of the running kernel. The error wraps
-// fs.ErrNotExist when nothing is stored and ErrStale when what is stored is of another boot or kernel; any other error means that
-// the file cannot be trusted.
+// fs.ErrNotExist when nothing is stored and ErrStale when what is stored is of another boot or kernel; any other error
+// means that the file cannot be trusted.
 func Load(path, bootID, release string) (*node.SelfTest, error) {
 	b, err := read(path)
 	if err != nil {
@@ -68,8 +70,8 @@ func Load(path, bootID, release string) (*node.SelfTest, error) {
 	return t, nil
 }
 
-// read takes the whole file, when it is one that nobody but its owner and group could have written. O_NONBLOCK keeps a FIFO from
-// blocking.
+// read takes the whole file, when it is one that nobody but its owner and group could have written. O_NONBLOCK keeps a
+// FIFO from blocking.
 func read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -108,7 +110,8 @@ func decode(b []byte) (*node.SelfTest, error) {
 	return t, nil
 }
 
-// check holds a result to what a self-test can say: one verdict at most on each variant and family, with evidence unless unknown.
+// check holds a result to what a self-test can say: one verdict at most on each variant and family, with evidence
+// unless unknown.
 func check(t node.SelfTest) error {
 	if t.BootID == "" || t.Release == "" || t.Time.IsZero() || len(t.Results) == 0 {
 		return errors.New("boot id, release, time or results are missing")
@@ -123,7 +126,10 @@ func check(t node.SelfTest) error {
 			return fmt.Errorf("result %d: no such verdict: %.32q", i, r.Verdict)
 		case r.Verdict != kernel.Unknown && r.Evidence == nil:
 			return fmt.Errorf("result %d: %s without evidence", i, r.Verdict)
-		case slices.ContainsFunc(t.Results[:i], func(o node.SelfTestResult) bool { return o.Variant == r.Variant && o.Family == r.Family }):
+		case slices.ContainsFunc(t.Results[:i], func(o node.SelfTestResult) bool {
+			return o.Variant == r.Variant &&
+				o.Family == r.Family
+		}):
 			return fmt.Errorf("result %d: %s over %s twice", i, r.Variant, r.Family)
 		}
 	}

@@ -25,7 +25,10 @@ func result() node.SelfTest {
 	return node.SelfTest{
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), BootID: boot, Release: running,
 		Results: []node.SelfTestResult{
-			{Variant: node.ZeroChecksum, Family: node.IPv4, Verdict: "fixed", Evidence: &node.Sums{Correct: 1, SourcePort: 2, SourcePortPreNAT: 3}},
+			{Variant: node.ZeroChecksum, Family: node.IPv4, Verdict: "fixed", Evidence: &node.Sums{
+				Correct: 1, SourcePort: 2,
+				SourcePortPreNAT: 3,
+			}},
 			{Variant: node.OffloadedChecksum, Family: node.IPv6, Verdict: "unknown", Reason: "no IPv6"},
 		},
 	}
@@ -111,15 +114,17 @@ func TestLoadHostile(t *testing.T) {
 		"family":        strings.Replace(text, `"ipv4"`, `"ipx"`, 1),
 		"range":         strings.Replace(text, `"correct": 1`, `"correct": 65536`, 1),
 		"no evidence":   strings.Replace(text, `"unknown"`, `"affected"`, 1),
-		"twice":         strings.Replace(strings.Replace(text, node.OffloadedChecksum, node.ZeroChecksum, 1), `"ipv6"`, `"ipv4"`, 1),
-		"huge":          text + strings.Repeat(" ", maxSize),
-		"deep":          strings.Repeat("[", maxSize-1),
+		"twice": strings.Replace(strings.Replace(text, node.OffloadedChecksum, node.ZeroChecksum, 1), `"ipv6"`,
+			`"ipv4"`, 1),
+		"huge": text + strings.Repeat(" ", maxSize),
+		"deep": strings.Repeat("[", maxSize-1),
 	} {
 		path := filepath.Join(dir, "bad")
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Load(path, boot, running); got != nil || err == nil || errors.Is(err, ErrStale) || len(err.Error()) > 500 {
+		if got, err := Load(path, boot, running); got != nil || err == nil || errors.Is(err, ErrStale) ||
+			len(err.Error()) > 500 {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
@@ -173,7 +178,8 @@ func FuzzDecode(f *testing.F) {
 		if err := Write(path, *got); err != nil {
 			return // a time that JSON cannot hold
 		}
-		if again, err := Load(path, got.BootID, got.Release); err != nil || !again.Time.Equal(got.Time) || !reflect.DeepEqual(again.Results, got.Results) {
+		if again, err := Load(path, got.BootID, got.Release); err != nil || !again.Time.Equal(got.Time) ||
+			!reflect.DeepEqual(again.Results, got.Results) {
 			t.Errorf("%+v, stored and read again %+v, %v", got, again, err)
 		}
 	})

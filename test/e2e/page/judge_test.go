@@ -31,7 +31,9 @@ type result struct {
 }
 
 // waitFor returns the cluster's first notification of a kind.
-func (c *site) waitFor(t *testing.T, most time.Duration, what string, kind func(monitor.Notification) bool) monitor.Notification {
+func (c *site) waitFor(
+	t *testing.T, most time.Duration, what string, kind func(monitor.Notification) bool,
+) monitor.Notification {
 	t.Helper()
 	for start := time.Now(); time.Since(start) < most; time.Sleep(50 * time.Millisecond) {
 		all, err := c.stack.Webhook.Notifications()
@@ -82,14 +84,15 @@ func (c *site) judge(t *testing.T, all []monitor.Notification) {
 		return
 	}
 	// One cause, one group, told once and ended once.
-	if len(pages) != 2 || pages[0].Status != "firing" || pages[1].Status != "resolved" || pages[0].GroupKey != pages[1].GroupKey {
+	if len(pages) != 2 || pages[0].Status != "firing" || pages[1].Status != "resolved" ||
+		pages[0].GroupKey != pages[1].GroupKey {
 		t.Errorf("%s: %d notifications went to the pager; want one page and its end", c.name, len(pages))
 		for _, n := range pages {
 			t.Logf("%s %s", n.Status, text(n))
 		}
 	}
-	// The page mutes tickets until its alert ends. Its end is told up to a group_interval later; a ticket may come before that, since
-	// the remedy leaves the rules as they are.
+	// The page mutes tickets until its alert ends. Its end is told up to a group_interval later; a ticket may come before
+	// that, since the remedy leaves the rules as they are.
 	if len(pages) != 2 || len(pages[1].Alerts) == 0 {
 		return
 	}
@@ -119,7 +122,8 @@ func (c *site) judgeTickets(t *testing.T, tickets []monitor.Notification) {
 // alerts lists what Prometheus had in this cluster, fired or only pending.
 func (c *site) alerts(t *testing.T) []string {
 	t.Helper()
-	v, err := c.stack.Query(t.Context(), fmt.Sprintf(`max by (alertname, alertstate) (max_over_time(ALERTS{cluster=%q}[20m]))`, c.name))
+	v, err := c.stack.Query(t.Context(),
+		fmt.Sprintf(`max by (alertname, alertstate) (max_over_time(ALERTS{cluster=%q}[20m]))`, c.name))
 	must(t, err)
 	fired, pending := map[string]bool{}, map[string]bool{}
 	for _, s := range v {
@@ -152,7 +156,8 @@ func rulesEvaluated(t *testing.T, stack *monitor.Stack) {
 		switch name {
 		case "prometheus_rule_evaluations_total":
 			evaluations += m[series]
-		case "prometheus_rule_evaluation_failures_total", "prometheus_notifications_errors_total", "prometheus_notifications_dropped_total":
+		case "prometheus_rule_evaluation_failures_total", "prometheus_notifications_errors_total",
+			"prometheus_notifications_dropped_total":
 			if m[series] != 0 {
 				t.Errorf("%s is %g\n%s", series, m[series], stack.Prometheus.Log())
 			}
@@ -168,7 +173,8 @@ func (c *site) wants(t *testing.T, want float64, format string) {
 	t.Helper()
 	expr := fmt.Sprintf(format, c.name)
 	got := 0.0
-	for start := time.Now(); time.Since(start) < 40*time.Second; time.Sleep(time.Second) { // two scrapes and some haste of others
+	// two scrapes and some haste of others
+	for start := time.Now(); time.Since(start) < 40*time.Second; time.Sleep(time.Second) {
 		v, err := c.stack.Query(t.Context(), expr)
 		must(t, err)
 		if len(v) == 1 {

@@ -1,8 +1,8 @@
 //go:build e2e
 
-// Package page_test proves the way from a bad packet to the page: real failures on rigs, one exporter per node, the shipped rules and
-// configuration in a real Prometheus and Alertmanager, and a webhook that is paged, or is not. `make e2e` runs it: about 5 minutes, most
-// of them spent waiting.
+// Package page_test proves the way from a bad packet to the page: real failures on rigs, one exporter per node, the
+// shipped rules and configuration in a real Prometheus and Alertmanager, and a webhook that is paged, or is not. `make
+// e2e` runs it: about 5 minutes, most of them spent waiting.
 package page_test
 
 import (

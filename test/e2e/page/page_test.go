@@ -35,7 +35,8 @@ func TestPage(t *testing.T) {
 		targets = append(targets, c.targets()...)
 	}
 	stack := labtest.StartMonitor(t, network, monitor.Options{
-		Prometheus: root + "/prometheus/prometheus.yml", Alertmanager: root + "/prometheus/alertmanager.yml", Targets: targets,
+		Prometheus: root + "/prometheus/prometheus.yml", Alertmanager: root + "/prometheus/alertmanager.yml",
+		Targets: targets,
 	})
 	waiting, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -171,7 +172,8 @@ func (c *site) read(t *testing.T, page monitor.Notification) {
 		if !c.failure.early && !strings.Contains(description, sender+", device flannel.1") {
 			t.Errorf("the page does not name %s: %s", sender, description)
 		}
-		if !strings.Contains(a.Annotations["summary"], c.name) || !strings.Contains(a.Annotations["runbook_url"], "#vxlanchecksumfailure") {
+		if !strings.Contains(a.Annotations["summary"], c.name) || !strings.Contains(a.Annotations["runbook_url"],
+			"#vxlanchecksumfailure") {
 			t.Errorf("summary %q, runbook %q", a.Annotations["summary"], a.Annotations["runbook_url"])
 		}
 	}

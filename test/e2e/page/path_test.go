@@ -23,10 +23,15 @@ func TestPathPages(t *testing.T) {
 	for i, n := range []*lab.NS{rig.A, rig.B} {
 		address := labtest.Attach(t, network, n)
 		labtest.StartExporterAt(t, n, address, labtest.Binary(t), "--collector.path", "--path.interval=10s")
-		targets = append(targets, monitor.Target{Address: address, Labels: map[string]string{"cluster": "path", "instance": []string{"sender", "receiver"}[i]}})
+		targets = append(targets,
+			monitor.Target{Address: address, Labels: map[string]string{
+				"cluster":  "path",
+				"instance": []string{"sender", "receiver"}[i],
+			}})
 	}
 	stack := labtest.StartMonitor(t, network, monitor.Options{
-		Prometheus: root + "/prometheus/prometheus.yml", Alertmanager: root + "/prometheus/alertmanager.yml", Targets: targets,
+		Prometheus: root + "/prometheus/prometheus.yml", Alertmanager: root + "/prometheus/alertmanager.yml",
+		Targets: targets,
 	})
 	began := time.Now()
 	for time.Since(began) < 5*time.Minute {
@@ -38,7 +43,8 @@ func TestPathPages(t *testing.T) {
 					continue
 				}
 				t.Logf("paged after %s: %s", time.Since(began).Round(time.Second), a.Annotations["summary"])
-				if a.Labels["instance"] != "sender" || a.Labels["device"] != lab.Device || a.Labels["state"] != "nat" || a.Labels["cause"] != "outer_nat" {
+				if a.Labels["instance"] != "sender" || a.Labels["device"] != lab.Device || a.Labels["state"] != "nat" ||
+					a.Labels["cause"] != "outer_nat" {
 					t.Errorf("%v", a.Labels)
 				}
 				return

@@ -126,7 +126,8 @@ func withoutTracking(t *testing.T, c *site) string {
 	flows, err := c.OuterFlows(t.Context())
 	must(t, err)
 	if packets := seen.Packets - before.Packets; packets < 4*asked || len(flows) != 0 { // SYN, ACK, request, FIN
-		t.Errorf("%d requests made %d packets and %d tracked flows; want 4 packets each and no flow", asked, packets, len(flows))
+		t.Errorf("%d requests made %d packets and %d tracked flows; want 4 packets each and no flow", asked, packets,
+			len(flows))
 	}
 	c.noBadPackets(t)
 	return fmt.Sprintf("%d requests, 0 flows tracked", asked)

@@ -39,7 +39,10 @@ type site struct {
 }
 
 func newSite(ctx context.Context, network *monitor.Network, s *scenario, program string) (*site, error) {
-	c := &site{scenario: s, network: network, program: program, exporters: map[string]*scrape.Exporter{}, addresses: map[string]netip.AddrPort{}}
+	c := &site{
+		scenario: s, network: network, program: program, exporters: map[string]*scrape.Exporter{},
+		addresses: map[string]netip.AddrPort{},
+	}
 	if err := c.boot(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", s.name, err), c.close())
 	}
@@ -80,14 +83,16 @@ func (c *site) boot(ctx context.Context) (err error) {
 func (c *site) nodes() map[string]*lab.NS { return map[string]*lab.NS{sender: c.A, receiver: c.B} }
 
 func (c *site) startExporter(ctx context.Context, instance string) (err error) {
-	c.exporters[instance], err = scrape.StartAt(ctx, c.nodes()[instance], c.addresses[instance].String(), c.program, c.flags...)
+	c.exporters[instance], err = scrape.StartAt(ctx, c.nodes()[instance], c.addresses[instance].String(), c.program,
+		c.flags...)
 	return err
 }
 
 func (c *site) targets() []monitor.Target {
 	var targets []monitor.Target
 	for instance, address := range c.addresses {
-		targets = append(targets, monitor.Target{Address: address, Labels: map[string]string{"cluster": c.name, "instance": instance}})
+		targets = append(targets,
+			monitor.Target{Address: address, Labels: map[string]string{"cluster": c.name, "instance": instance}})
 	}
 	return targets
 }

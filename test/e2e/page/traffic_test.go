@@ -30,8 +30,8 @@ func every(t *testing.T, interval, total time.Duration, f func()) {
 	}
 }
 
-// garbage sends n UDP datagrams of random size and content from one node to another, to a port that is not VXLAN's, with checksums that
-// are wrong.
+// garbage sends n UDP datagrams of random size and content from one node to another, to a port that is not VXLAN's,
+// with checksums that are wrong.
 func garbage(from *lab.NS, to netip.Addr, n int) error {
 	network := "ip4:udp"
 	if to.Is6() {
@@ -54,7 +54,10 @@ func garbage(from *lab.NS, to netip.Addr, n int) error {
 		}
 		var udp []byte
 		// Any checksum but the right one is wrong: the chance of that is 1 in 65535. The caller counts.
-		for _, v := range []uint16{uint16(1024 + rand.IntN(60000)), 9999, uint16(8 + len(payload)), uint16(1 + rand.IntN(0xffff))} {
+		for _, v := range []uint16{
+			uint16(1024 + rand.IntN(60000)), 9999, uint16(8 + len(payload)),
+			uint16(1 + rand.IntN(0xffff)),
+		} {
 			udp = binary.BigEndian.AppendUint16(udp, v)
 		}
 		if _, err := c.WriteTo(append(udp, payload...), &net.IPAddr{IP: to.AsSlice()}); err != nil {
@@ -119,7 +122,8 @@ const containerAddress = "172.17.0.2"
 
 // container sends a DNS query from the container's address to node B, which the node masquerades as Docker does.
 func container(c *site) error {
-	local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(containerAddress), uint16(20000+rand.IntN(20000))))
+	local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(containerAddress),
+		uint16(20000+rand.IntN(20000))))
 	var conn net.Conn
 	err := c.A.Do(func() (err error) {
 		d := net.Dialer{LocalAddr: local}

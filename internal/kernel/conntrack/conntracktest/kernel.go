@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kernel answers requests as no kernel at hand does: an old one, a slow one, a hostile one. Its zero value has an empty table and
-// honors filters.
+// Kernel answers requests as no kernel at hand does: an old one, a slow one, a hostile one. Its zero value has an empty
+// table and honors filters.
 type Kernel struct {
 	Flows []Flow // what it tracks, with ids from 1 on
 
@@ -254,7 +254,8 @@ func parseRequest(b []byte) Request {
 	return r
 }
 
-// DumpRequest asks for the entries of a family (unix.AF_UNSPEC: all), all of them or UDP only, to one port when it is not 0.
+// DumpRequest asks for the entries of a family (unix.AF_UNSPEC: all), all of them or UDP only, to one port when it is
+// not 0.
 func DumpRequest(family uint8, udp bool, port uint16) []byte {
 	b := builder{seq: 1}
 	b.begin(msgNew|1, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, family) // IPCTNL_MSG_CT_GET

@@ -1,5 +1,5 @@
-// Package conntracktest fills connection tracking tables, for tests and benchmarks. It works on the network namespace of the
-// calling thread, which must be one made for the purpose.
+// Package conntracktest fills connection tracking tables, for tests and benchmarks. It works on the network namespace
+// of the calling thread, which must be one made for the purpose.
 package conntracktest
 
 import (
