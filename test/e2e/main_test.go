@@ -9,6 +9,6 @@ import (
 
 func TestMain(m *testing.M) {
 	labtest.Enter(labtest.BuildExporter)
-	labtest.Parallel("16")
+	labtest.Parallel("10")
 	m.Run()
 }

@@ -74,7 +74,7 @@ func TestTable(t *testing.T) {
 	s.table([]string{"before", "after"},
 		scrape.Metrics{`vxlan_host_a_total`: 1, `vxlan_host_still`: 4, `go_goroutines`: 7},
 		scrape.Metrics{
-			`vxlan_host_a_total`: 3, `vxlan_host_still`: 4, `go_goroutines`: 8,
+			`vxlan_host_a_total`: 3, `vxlan_host_still`: 4, `go_goroutines`: 8, `vxlan_host_a_timestamp_seconds`: 1.8e9,
 			`vxlan_conntrack_nat_flows_seen_total{family="ipv4",nat="snat",port="8472"}`: 2,
 		})
 	want := ` before  after

@@ -60,6 +60,9 @@ func movedSeries(scrapes []scrape.Metrics) []string {
 }
 
 func telling(series string) bool {
+	if strings.Contains(series, "_timestamp_seconds") { // too wide, and told by the counter that moved
+		return false
+	}
 	for _, prefix := range []string{
 		"vxlan_host_", "vxlan_socket_", "vxlan_conntrack_flows", "vxlan_conntrack_nat",
 		"vxlan_nat_", "vxlan_device_",
