@@ -8,9 +8,14 @@
 {{ .Values.fullnameOverride | default $full | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- define "vxlan-exporter.serviceAccount" -}}
+{{- $own := ternary (include "vxlan-exporter.fullname" .) "default" .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default $own }}
+{{- end }}
+
 {{- define "vxlan-exporter.selector" -}}
-app.kubernetes.io/name: {{ include "vxlan-exporter.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "vxlan-exporter.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "vxlan-exporter.labels" -}}
