@@ -8,6 +8,7 @@ import (
 
 	"vxlan_exporter/internal/kernel/conntrack/conntracktest"
 	"vxlan_exporter/test/lab/labtest"
+	"vxlan_exporter/test/lab/services"
 )
 
 // twoDevices is a node with two VXLAN devices, kube-proxy's rules and an empty connection tracking table.
@@ -96,6 +97,30 @@ func TestFootprintCostOfALargeTable(t *testing.T) {
 		t.Errorf("%d bytes resident after 20 scans of %d entries, the limit is %d", rss, entries, limit)
 	}
 	t.Logf("%d bytes resident after 20 scans of %d entries", rss, entries)
+}
+
+// TestFootprintCostOfManyServices: nor do the rules of 5,000 services of three endpoints, read anew for each of 20 scrapes, in every backend.
+func TestFootprintCostOfManyServices(t *testing.T) {
+	const limit, number = 20_000 << 10, 5000
+	labtest.NeedRoot(t, "nft and iptables-nft-restore send more at once than net.core.wmem_max")
+	for command, rules := range map[string]string{
+		"iptables-nft-restore": services.Iptables(number), "iptables-legacy-restore": services.Iptables(number), "nft -f -": services.Nftables(number),
+	} {
+		t.Run(strings.Fields(command)[0], func(t *testing.T) {
+			n := twoDevices(t)
+			n.Run("iptables-nft", "-t", "nat", "-F")
+			n.RunInput(rules, strings.Fields(command)...)
+			e := labtest.StartExporter(t, n.NS, labtest.Binary(t), "--natrules.min-interval=0s")
+			for range 20 {
+				is(t, e.Scrape(), map[string]float64{series("vxlan_scrape_collector_success", "collector=natrules"): 1})
+			}
+			peak, err := e.Peak()
+			if err != nil || peak >= limit {
+				t.Errorf("%d bytes resident at the peak, the limit is %d (%v)", peak, limit, err)
+			}
+			t.Logf("%d bytes resident at the peak", peak)
+		})
+	}
 }
 
 // BenchmarkScrape reports what a scrape costs the exporter, in milliseconds of CPU, compressed as Prometheus asks for it.

@@ -55,7 +55,7 @@ func TestBigTables(t *testing.T) {
 }
 
 func findGuard(t *testing.T, r *Reader, backend string) error {
-	s, err := r.Read(context.Background(), Input{Ports: []Port{{Port: vxlanPort, IPv4: true}}})
+	s, err := r.Read(context.Background(), Input{Ports: []Port{podsAndNode(false)}})
 	if err != nil {
 		return err
 	}

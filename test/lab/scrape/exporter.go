@@ -89,16 +89,21 @@ func (e *Exporter) OpenFiles() (int, error) {
 }
 
 // Resident is the resident memory of the exporter, in bytes (VmRSS of proc_pid_status(5)).
-func (e *Exporter) Resident() (int, error) {
+func (e *Exporter) Resident() (int, error) { return e.memory("VmRSS:") }
+
+// Peak is the most that it ever was (VmHWM).
+func (e *Exporter) Peak() (int, error) { return e.memory("VmHWM:") }
+
+func (e *Exporter) memory(field string) (int, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(e.Pid()) + "/status")
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			kib, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
 			return kib * 1024, err
 		}
 	}
-	return 0, fmt.Errorf("process %d has no VmRSS: has it ended?", e.Pid())
+	return 0, fmt.Errorf("process %d has no %s has it ended?", e.Pid(), field)
 }
