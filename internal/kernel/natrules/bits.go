@@ -65,7 +65,8 @@ func (w word) masked(v, mask uint32) truth {
 	}
 }
 
-// native is a number of 4 bytes in the byte order of the machine, in which nf_tables keeps marks and interface indexes; 0 of other sizes.
+// native is a number of 4 bytes in the byte order of the machine, in which nf_tables keeps marks and interface indexes;
+// 0 of other sizes.
 func native(b []byte) uint32 {
 	if len(b) != 4 {
 		return 0

@@ -1,14 +1,13 @@
 package natrules
 
 import (
-	"slices"
-
 	"golang.org/x/sys/unix"
 )
 
-// PortElsewhere is what is known of the packets of a port whose devices are in other network namespaces, while their socket is here.
-// Outer packets come without a mark, since it does not cross (net/core/skbuff.c, skb_scrub_packet), and to peers that are not known:
-// they leave by any interface that leads out of the node, or, where none is known to, by any.
+// PortElsewhere is what is known of the packets of a port whose devices are in other network namespaces, while their
+// socket is here. Outer packets come without a mark, since it does not cross (net/core/skbuff.c, skb_scrub_packet), and
+// to peers that are not known: they leave by any interface that leads out of the node, or, where none is known to, by
+// any.
 func (s *Surroundings) PortElsewhere(port uint16, ipv4, ipv6 bool) Port {
 	p := Port{Port: port, IPv4: ipv4, IPv6: ipv6, Senders: func(bool, uint32) []Sender { return nil }}
 	if len(s.links) == 0 {
@@ -38,12 +37,7 @@ func (s *Surroundings) PortElsewhere(port uint16, ipv4, ipv6 bool) Port {
 
 // upAndAddressed are the interfaces, lo apart, that packets can leave by with an address of their own.
 func (s *Surroundings) upAndAddressed() []int {
-	var all []int
-	for index := range s.addrs {
-		if f := s.links[index].flags; f&unix.IFF_UP != 0 && f&unix.IFF_LOOPBACK == 0 {
-			all = append(all, index)
-		}
-	}
-	slices.Sort(all)
-	return all
+	return those(s.addrs, func(index int) bool {
+		return s.links[index].flags&(unix.IFF_UP|unix.IFF_LOOPBACK) == unix.IFF_UP
+	})
 }

@@ -60,7 +60,7 @@ func judgeAll(t testing.TB, bases []*base) {
 	for _, family := range []string{familyIPv4, familyIPv6} {
 		sets = append(sets, &ruleset{family: family, backend: Legacy, status: statusOK, bases: bases, postrouting: kubePostrouting(bases)})
 	}
-	s := judge(Input{Ports: fuzzPorts()}, sets)
+	s := judgeRules(Input{Ports: fuzzPorts()}, sets)
 	texts := map[string]bool{}
 	for _, r := range allRules(bases) {
 		texts[r.text()] = true
@@ -245,12 +245,12 @@ func nftSeeds(t testing.TB) [][]byte {
 		}
 		defer conn.close()
 		for _, kind := range []uint16{msgGetRule, msgGetChain} {
-			err = errors.Join(err, conn.dump(request{kind: kind, family: unix.AF_UNSPEC}, func() {}, func(_ uint8, b []byte) bool {
+			err = errors.Join(err, conn.dump(request{kind: kind, family: unix.AF_UNSPEC}, func() {}, func(_ uint8, b []byte) error {
 				seeds = append(seeds, bytes.Clone(b))
 				if expressions := parseNested(b)[4]; expressions != nil {
 					seeds = append(seeds, bytes.Clone(expressions))
 				}
-				return true
+				return nil
 			}))
 		}
 		return err
@@ -298,7 +298,7 @@ func TestLoops(t *testing.T) {
 		a.rules = []*rule{{chain: a, steps: []step{jump(kind, b)}, text: text}}
 		b.rules = []*rule{{chain: b, steps: []step{jump(kind, a)}, text: text}}
 		bases := []*base{{chain: a, hook: hookPostrouting, nat: true}}
-		s := judge(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{family: familyIPv4, backend: Legacy, status: statusOK, bases: bases}})
+		s := judgeRules(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{family: familyIPv4, backend: Legacy, status: statusOK, bases: bases}})
 		if o := s.Outer[0]; o.Change != UnsureChange || o.Rule == nil {
 			t.Errorf("loop: %+v", o)
 		}
@@ -315,7 +315,7 @@ func TestLoops(t *testing.T) {
 			last = c
 		}
 		bases = []*base{{chain: last, hook: hookPostrouting, nat: true}}
-		s = judge(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{family: familyIPv4, backend: Legacy, status: statusOK, bases: bases}})
+		s = judgeRules(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{family: familyIPv4, backend: Legacy, status: statusOK, bases: bases}})
 		if o := s.Outer[0]; o.Change != UnsureChange && kind == verdictJump { // a goto leaves the chain: 40 flips are not too many
 			t.Errorf("explosion: %+v", o)
 		}

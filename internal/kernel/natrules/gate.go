@@ -13,18 +13,18 @@ import (
 	"strings"
 )
 
-// A message to an nfnetlink subsystem that is not there makes the kernel run modprobe for it, if the sender has CAP_NET_ADMIN
-// (net/netfilter/nfnetlink.c, nfnetlink_rcv_msg); so does opening the socket. There is no question about nf_tables that the kernel
-// answers without that, and no file in /proc/net that shows it. So it is asked only where it is known to be there, or where no
-// module can be loaded; where neither can be told, nothing is sent.
+// A message to an nfnetlink subsystem that is not there makes the kernel run modprobe for it, if the sender has
+// CAP_NET_ADMIN (net/netfilter/nfnetlink.c, nfnetlink_rcv_msg); so does opening the socket. There is no question about
+// nf_tables that the kernel answers without that, and no file in /proc/net that shows it. So it is asked only where it
+// is known to be there, or where no module can be loaded; where neither can be told, nothing is sent.
 //
 // In order:
 //   - /proc/modules or /sys/module lists nf_tables: there;
 //   - the kernel has no /proc/modules (CONFIG_MODULES=n) or modules_disabled is 1: nothing can be loaded, ask;
-//   - the kernel's configuration (/proc/config.gz, /boot/config-RELEASE), modules.builtin or its symbols (/proc/kallsyms) say whether it
-//     is built in;
-//   - where those may not be read, it cannot be told. Where none of them exists, it counts as not built in: kernels that have it built in
-//     have /proc/kallsyms.
+//   - the kernel's configuration (/proc/config.gz, /boot/config-RELEASE), modules.builtin or its symbols
+//     (/proc/kallsyms) say whether it is built in;
+//   - where those may not be read, it cannot be told. Where none of them exists, it counts as not built in: kernels
+//     that have it built in have /proc/kallsyms.
 
 // gate holds the paths it looks at.
 type gate struct {
@@ -33,7 +33,7 @@ type gate struct {
 	builtin *bool // whether it is built in, once that was seen: it does not change while the kernel runs
 }
 
-var errHidden = errors.New("nftables: nf_tables is not among the loaded modules, and whether it is built in cannot be seen")
+var errHidden = errors.New("nftables: nf_tables is not a loaded module, and whether it is built in cannot be seen")
 
 // nftables reports whether nf_tables is there to be asked.
 func (g *gate) nftables() (bool, error) {
@@ -52,7 +52,8 @@ func (g *gate) nftables() (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("nftables: %w", err)
 	}
-	if b, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/modules_disabled")); err == nil && strings.TrimSpace(string(b)) == "1" {
+	b, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/modules_disabled"))
+	if err == nil && strings.TrimSpace(string(b)) == "1" {
 		return true, nil
 	}
 	if g.builtin == nil {
@@ -65,8 +66,9 @@ func (g *gate) nftables() (bool, error) {
 	return *g.builtin, nil
 }
 
-// noLegacyTables reports whether it is certain, without root's files, that no legacy table exists: ip_tables is a loaded module, so
-// what depends on it cannot be built in (Documentation/kbuild/kconfig-language.rst), and none of the tables' modules is loaded.
+// noLegacyTables reports whether it is certain, without root's files, that no legacy table exists: ip_tables is a
+// loaded module, so what depends on it cannot be built in (Documentation/kbuild/kconfig-language.rst), and none of the
+// tables' modules is loaded.
 func (g *gate) noLegacyTables(ipv6 bool) bool {
 	core, table := "ip_tables", "iptable_"
 	if ipv6 {
@@ -83,20 +85,32 @@ func (g *gate) noLegacyTables(ipv6 bool) bool {
 	return true
 }
 
+// listed reads /proc/modules, where a module's name is the first word of its line.
 func (g *gate) listed(module string) (bool, error) {
-	f, err := os.Open(filepath.Join(g.proc, "modules"))
+	return anyLine(filepath.Join(g.proc, "modules"), isModule(module))
+}
+
+func isModule(name string) func(line []byte) bool {
+	return func(line []byte) bool {
+		first, _, _ := bytes.Cut(line, []byte(" "))
+		return string(first) == name
+	}
+}
+
+// anyLine reports whether a line of a file passes a test.
+func anyLine(path string, passes func(line []byte) bool) (bool, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	return listedIn(f, module)
+	return anyLineOf(f, passes)
 }
 
-// listedIn reads the format of /proc/modules: a module's name is the first word of its line.
-func listedIn(r io.Reader, module string) (bool, error) {
+func anyLineOf(r io.Reader, passes func(line []byte) bool) (bool, error) {
 	s := bufio.NewScanner(r)
 	for s.Scan() {
-		if name, _, _ := strings.Cut(s.Text(), " "); name == module {
+		if passes(s.Bytes()) {
 			return true, nil
 		}
 	}
@@ -111,14 +125,16 @@ func (g *gate) builtIn() (bool, error) {
 	var unread error
 	for _, look := range []func() (bool, error){
 		func() (bool, error) {
-			config, err := g.config(version)
-			return bytes.Contains(config, []byte("\nCONFIG_NF_TABLES=y\n")), err
+			return g.configured(filepath.Join(g.boot, "config-"+version), "CONFIG_NF_TABLES=y")
 		},
 		func() (bool, error) {
-			list, err := readBounded(filepath.Join(g.modules, version, "modules.builtin"))
-			return bytes.Contains(list, []byte("/nf_tables.ko")), err
+			has := func(line []byte) bool { return bytes.Contains(line, []byte("/nf_tables.ko")) }
+			return anyLine(filepath.Join(g.modules, version, "modules.builtin"), has)
 		},
-		func() (bool, error) { return symbolIn(filepath.Join(g.proc, "kallsyms"), "nft_do_chain") },
+		func() (bool, error) { // "address type name", and for functions of modules a tab and the module
+			has := func(line []byte) bool { return bytes.HasSuffix(line, []byte(" nft_do_chain")) }
+			return anyLine(filepath.Join(g.proc, "kallsyms"), has)
+		},
 	} {
 		builtin, err := look()
 		if err == nil {
@@ -134,52 +150,28 @@ func (g *gate) builtIn() (bool, error) {
 	return false, nil
 }
 
-// symbolIn reports whether the kernel itself has a function, by the format of /proc/kallsyms: "address type name", and for functions
-// of modules a tab and the module.
-func symbolIn(path, name string) (bool, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	s := bufio.NewScanner(f)
-	for s.Scan() {
-		if bytes.HasSuffix(s.Bytes(), []byte(" "+name)) {
-			return true, nil
-		}
-	}
-	return false, s.Err()
-}
-
 // release is uname -r.
 func (g *gate) release() (string, error) {
 	b, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/osrelease"))
 	return strings.TrimSpace(string(b)), err
 }
 
-func (g *gate) config(version string) ([]byte, error) {
+// configured reports whether the kernel's configuration, in /proc or in a file, has a line.
+func (g *gate) configured(file, line string) (bool, error) {
+	has := func(l []byte) bool { return string(l) == line }
 	f, err := os.Open(filepath.Join(g.proc, "config.gz"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return readBounded(filepath.Join(g.boot, "config-"+version))
+		return anyLine(file, has)
 	}
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	return io.ReadAll(io.LimitReader(z, maxGateFile))
+	return anyLineOf(io.LimitReader(z, maxGateFile), has)
 }
 
-const maxGateFile = 4 << 20 // configurations are about 250 KiB, modules.builtin about 30
-
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxGateFile))
-}
+const maxGateFile = 4 << 20 // unpacked configurations are about 250 KiB

@@ -2,8 +2,8 @@ package natrules
 
 import "net/netip"
 
-// Input is what is known of the packets that the rules are judged for. Everything left out stays unknown and makes no rule match or
-// not match: only a rule that asks for it becomes one that cannot be told.
+// Input is what is known of the packets that the rules are judged for. Everything left out stays unknown and makes no
+// rule match or not match: only a rule that asks for it becomes one that cannot be told.
 type Input struct {
 	Ports         []Port
 	MasqueradeBit *int // kube-proxy's iptables.masqueradeBit; nil: find it from the rules, 14 when they have none
@@ -19,7 +19,8 @@ type Port struct {
 	Local      netip.Addr // what outer packets are sent from, as the devices say; not valid: the kernel chooses
 	IPv4, IPv6 bool       // families of the underlay
 
-	// Senders are whose packets enter the devices with their checksum unfinished, given the mark that policy routing sees. nil: not known.
+	// Senders are whose packets enter the devices with their checksum unfinished, given the mark that policy routing
+	// sees. nil: not known.
 	Senders func(ipv6 bool, mark uint32) []Sender
 	// Ways are how outer packets with a mark leave: one for each distinct answer of the routing. nil: not known.
 	Ways func(ipv6 bool, mark uint32) []Way
@@ -34,7 +35,7 @@ type Port struct {
 type Sender struct {
 	In           []Interface    // the interfaces they come in by; nil: this node sends them itself
 	Sources      []netip.Prefix // what they come from; nil: not known
-	Out          Interface      // by which they leave for the tunnel: the device, its bridge, or a gateway to it; no name: not known
+	Out          Interface      // by which they leave for the tunnel: device, bridge or gateway; no name: not known
 	Destinations []netip.Prefix // what is routed that way; nil: not known
 }
 

@@ -13,15 +13,12 @@ import (
 	"vxlan_exporter/internal/kernel/nl"
 )
 
-// ipSets lists the members of the kernel's ip sets, for rules that match a set. Such a rule keeps ip_set in the kernel, so asking loads
-// no module. A question that comes to nothing leaves open whether the rule matches.
+// ipSets lists the members of the kernel's ip sets, for rules that match a set. Such a rule keeps ip_set in the kernel,
+// so asking loads no module. A question that comes to nothing leaves open whether the rule matches.
 type ipSets struct {
-	ctx        context.Context // of all questions
+	conn       nfConn
 	cancel     func()
-	open       nl.Opener
 	openLegacy func(ipv6 bool) (LegacySocket, error)
-	conn       *nl.Conn
-	broken     error // nothing can be asked any more
 	failed     error // the first question that failed
 	gone       bool  // a set that a rule names is not there: the rule is not either, by now
 	names      map[uint16]string
@@ -29,7 +26,8 @@ type ipSets struct {
 	members    map[string]*setMembers
 }
 
-// setMembers are the members of a set of addresses, networks or ports (of several fields, those of the first), or the sets in a list.
+// setMembers are the members of a set of addresses, networks or ports (of several fields, those of the first), or the
+// sets in a list.
 type setMembers struct {
 	all  ranges
 	sets []string
@@ -48,16 +46,14 @@ func newIPSets(ctx context.Context, open nl.Opener, openLegacy func(ipv6 bool) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	return &ipSets{
-		ctx: ctx, cancel: cancel, open: open, openLegacy: openLegacy,
+		conn: nfConn{ctx: ctx, open: open, subsys: subsysIPSet}, cancel: cancel, openLegacy: openLegacy,
 		names: map[uint16]string{}, types: map[string]setType{}, members: map[string]*setMembers{},
 	}
 }
 
 func (s *ipSets) close() {
 	s.cancel()
-	if s.conn != nil {
-		_ = s.conn.Close()
-	}
+	s.conn.close()
 }
 
 // name is the name of the set with that index, which is all that a rule has; "" when it cannot be had.
@@ -80,7 +76,7 @@ func (s *ipSets) typeOf(name string) (setType, bool) {
 	if t, ok := s.types[name]; ok {
 		return t, t.name != ""
 	}
-	answer, err := s.header(name)
+	answer, err := s.conn.get(about(ipsetHeader, false, name))
 	t := parseSetType(answer)
 	if err == nil && t.name == "" {
 		err = nl.ErrMalformed
@@ -91,16 +87,17 @@ func (s *ipSets) typeOf(name string) (setType, bool) {
 }
 
 // parseSetType reads the attributes of an answer to IPSET_CMD_HEADER.
-func parseSetType(b []byte) setType {
-	n := parseNested(b)
+func parseSetType(n nested) setType {
 	family := n[ipsetAttrFamily]
-	return setType{name: n.text(ipsetAttrType), ipv6: len(family) == 1 && family[0] == nfIPv6, any: len(family) == 1 && family[0] == 0}
+	told := len(family) == 1
+	return setType{name: n.text(ipsetAttrType), ipv6: told && family[0] == nfIPv6, any: told && family[0] == 0}
 }
 
-// contains says whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the source.
+// contains says whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the
+// source.
 func (s *ipSets) contains(name string, m *machine, dirs []bool) truth {
-	// kube-proxy's set of endpoints that reach themselves through a service: destination and source are one address, and such a
-	// packet does not leave by a tunnel (pkg/proxy/ipvs).
+	// kube-proxy's set of endpoints that reach themselves through a service: destination and source are one address,
+	// and such a packet does not leave by a tunnel (pkg/proxy/ipvs).
 	if strings.HasPrefix(name, "KUBE-") && strings.HasSuffix(name, "-LOOP-BACK") {
 		return no
 	}
@@ -155,7 +152,8 @@ func (s *ipSets) list(name string, t setType) *setMembers {
 	var all []member
 	var sets []string
 	mask := 0 // of every member; 0: none
-	err := s.dump(t.ipv6, name, func() { all, sets, mask = nil, nil, 0 }, func(data []byte) error {
+	reset := func() { all, sets, mask = nil, nil, 0 }
+	err := s.conn.dump(about(ipsetList, t.ipv6, name), reset, func(_ uint8, data []byte) error {
 		part := parseNested(data)
 		switch header := parseNested(part[ipsetAttrData]); {
 		case header.has(ipsetAttrBitmask):
@@ -192,8 +190,8 @@ func (s *ipSets) list(name string, t setType) *setMembers {
 	return m
 }
 
-// member is one of a set: numbers that it holds, or, except, that it does not. Of networks one in the other the narrower decides
-// (net/netfilter/ipset/ip_set_hash_gen.h, mtype_test_cidrs).
+// member is one of a set: numbers that it holds, or, except, that it does not. Of networks one in the other the
+// narrower decides (net/netfilter/ipset/ip_set_hash_gen.h, mtype_test_cidrs).
 type member struct {
 	span
 	length int // of the prefix
@@ -211,17 +209,14 @@ func joinMembers(all []member, sets []string) *setMembers {
 		for n < len(all) && all[n].except == all[0].except {
 			n++
 		}
-		spans := make([]span, n)
-		for i := range spans {
-			spans[i] = all[i].span
-		}
+		part := union(all[:n], func(m member) span { return m.span })
 		if all[0].except {
 			if exceptions++; exceptions > mostExceptions {
 				return nil
 			}
-			m.all = m.all.without(rangesOf(spans...))
+			m.all = m.all.without(part)
 		} else {
-			m.all = m.all.or(rangesOf(spans...))
+			m.all = m.all.or(part)
 		}
 		all = all[n:]
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"golang.org/x/sys/unix"
 
@@ -33,8 +32,8 @@ const (
 	ipsetErrPrivate = unix.Errno(4096) // IPSET_ERR_PRIVATE: from here on, what a type says of a question
 )
 
-// setName asks for a name by getsockopt(SO_IP_SET): struct ip_set_req_get_set {unsigned op, version; union {char name[32]; u16 index}}.
-// It is "" where no set has that index.
+// setName asks for a name by getsockopt(SO_IP_SET): struct ip_set_req_get_set {unsigned op, version; union {char
+// name[32]; u16 index}}. It is "" where no set has that index.
 func setName(open func(ipv6 bool) (LegacySocket, error), index uint16) (string, error) {
 	const getByIndex = 7 // IP_SET_OP_GET_BYINDEX
 	socket, err := open(false)
@@ -47,7 +46,7 @@ func setName(open func(ipv6 bool) (LegacySocket, error), index uint16) (string, 
 	binary.NativeEndian.PutUint32(b[4:], ipsetProtocol)
 	binary.NativeEndian.PutUint16(b[8:], index)
 	if err := socket.Getsockopt(soIPSet, b[:]); err != nil {
-		return "", fmt.Errorf("getsockopt: %w", err)
+		return "", needsAdmin(fmt.Errorf("getsockopt: %w", err))
 	}
 	if bytes.IndexByte(b[8:], 0) < 0 {
 		return "", nl.ErrMalformed
@@ -55,58 +54,14 @@ func setName(open func(ipv6 bool) (LegacySocket, error), index uint16) (string, 
 	return cString(b[8:]), nil
 }
 
-// connect opens the socket, once.
-func (s *ipSets) connect() (err error) {
-	if s.conn == nil && s.broken == nil {
-		s.conn, s.broken = nl.Dial(s.ctx, s.open)
-	}
-	return s.broken
-}
-
-// setQuestion is the part of a request that all questions about a set share.
-func setQuestion(ipv6 bool, name string) []byte {
-	family := byte(nfIPv4)
+// about is a question about a set. An answer is of the same type.
+func about(kind uint16, ipv6 bool, name string) request {
+	attrs := named(nl.Append(nil, ipsetAttrProtocol, []byte{ipsetProtocol}), ipsetAttrName, name)
+	q := request{kind: kind, family: nfIPv4, attrs: attrs}
 	if ipv6 {
-		family = nfIPv6
+		q.family = nfIPv6
 	}
-	b := nl.Append([]byte{family, 0, 0, 0}, ipsetAttrProtocol, []byte{ipsetProtocol})
-	return named(b, ipsetAttrName, name)
-}
-
-// header asks for what a set is. It returns the attributes of the answer.
-func (s *ipSets) header(name string) ([]byte, error) {
-	if err := s.connect(); err != nil {
-		return nil, err
-	}
-	const kind = subsysIPSet<<8 | ipsetHeader
-	b, err := s.conn.Get(kind, kind, setQuestion(false, name))
-	if err == nil {
-		err = wellFormedNFT(b)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return b[nfgenmsgLength:], nil
-}
-
-// dump asks for all members of a set, and hands the attributes of every part of the answer to each.
-func (s *ipSets) dump(ipv6 bool, name string, reset func(), each func(data []byte) error) error {
-	if err := s.connect(); err != nil {
-		return err
-	}
-	const kind = subsysIPSet<<8 | ipsetList
-	var enough error
-	err := s.conn.Dump(kind, kind, setQuestion(ipv6, name), reset, func(b []byte) error {
-		if enough = wellFormedNFT(b); enough == nil {
-			enough = each(b[nfgenmsgLength:])
-		}
-		return enough
-	})
-	if enough != nil { // what is left of the answer goes with the socket
-		_ = s.conn.Close()
-		s.conn = nil
-	}
-	return err
+	return q
 }
 
 // note keeps why a question about a set came to nothing. What a type of set cannot be asked is no failure.
@@ -123,9 +78,6 @@ func (s *ipSets) note(name string, err error) {
 
 // fail keeps the first failure.
 func (s *ipSets) fail(err error) {
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
-	}
 	if s.failed == nil {
 		s.failed = err
 	}

@@ -5,16 +5,17 @@ import (
 	"slices"
 )
 
-// Priorities of the kernel's own hooks (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities; IPv6 has the same).
+// Priorities of the kernel's own hooks (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities; IPv6 has the
+// same).
 const (
 	prioConntrack = -200 // NF_IP_PRI_CONNTRACK
 	prioNATDst    = -100 // NF_IP_PRI_NAT_DST
 	prioNATSrc    = 100  // NF_IP_PRI_NAT_SRC
 )
 
-// core is the priority at which b really runs. From 4.18 every nat chain, whatever its own priority, is called by the one NAT hook
-// of its place; its own priority orders it among the other nat chains (net/netfilter/nf_nat_core.c, nf_nat_register_fn,
-// 9971a514ed26).
+// core is the priority at which b really runs. From 4.18 every nat chain, whatever its own priority, is called by the
+// one NAT hook of its place; its own priority orders it among the other nat chains (net/netfilter/nf_nat_core.c,
+// nf_nat_register_fn, 9971a514ed26).
 func (b *base) core() int32 {
 	switch {
 	case !b.nat, b.alone:
@@ -26,9 +27,9 @@ func (b *base) core() int32 {
 	}
 }
 
-// inOrder sorts base chains as a packet on its way out meets them. Of two chains of one priority the one that was hooked later runs
-// first (net/netfilter/core.c, nf_hook_entries_grow). Within a table the handles tell which that is; between tables, and between
-// the backends, nothing does: other chooses the one order or the other.
+// inOrder sorts base chains as a packet on its way out meets them. Of two chains of one priority the one that was
+// hooked later runs first (net/netfilter/core.c, nf_hook_entries_grow). Within a table the handles tell which that is;
+// between tables, and between the backends, nothing does: other chooses the one order or the other.
 func inOrder(bases []*base, other bool) []*base {
 	sorted := slices.Clone(bases)
 	slices.SortStableFunc(sorted, func(a, b *base) int {
@@ -47,8 +48,8 @@ func inOrder(bases []*base, other bool) []*base {
 	return sorted
 }
 
-// sameTable reports whether the handles of two chains tell their order. Before 4.14 the one that was hooked earlier ran first
-// (net/netfilter/core.c, nf_register_net_hook), so that for old kernels it is left open.
+// sameTable reports whether the handles of two chains tell their order. Before 4.14 the one that was hooked earlier ran
+// first (net/netfilter/core.c, nf_register_net_hook), so that for old kernels it is left open.
 func (b *base) sameTable(c *base) bool {
 	return !b.alone && b.backend == c.backend && b.family == c.family && b.table == c.table
 }
@@ -58,8 +59,9 @@ func compareTables(a, b *base) int {
 		cmp.Compare(a.handle, b.handle))
 }
 
-// firstNAT leaves, of the nat chains that hook one place each by itself, the first: it binds every flow, be it to the source that it
-// has, and the others are not asked about a flow that is bound (net/ipv4/netfilter/nf_nat_l3proto_ipv4.c, nf_nat_ipv4_fn, up to 4.17).
+// firstNAT leaves, of the nat chains that hook one place each by itself, the first: it binds every flow, be it to the
+// source that it has, and the others are not asked about a flow that is bound
+// (net/ipv4/netfilter/nf_nat_l3proto_ipv4.c, nf_nat_ipv4_fn, up to 4.17).
 func firstNAT(sorted []*base) []*base {
 	bound := map[int]bool{}
 	return slices.DeleteFunc(sorted, func(b *base) bool {
@@ -82,10 +84,10 @@ func ambiguous(bases []*base) bool {
 	return false
 }
 
-// travel takes a kind of packet through base chains, which are in order, and returns every fate it can meet. A nat chain is asked for a
-// tracked packet only, and the first nat chain that rewrites the source is the last that is asked. Where nat rewrites destinations,
-// rules for services set the bits of marking; they are not walked.
-func (w *walk) travel(bases []*base, start state, marking uint32) []exit {
+// through takes a kind of packet through base chains, which are in order, and returns every fate it can meet. A nat
+// chain is asked for a tracked packet only, and the first nat chain that rewrites the source is the last that is asked.
+// Where nat rewrites destinations, rules for services set the bits of marking; they are not walked.
+func (w *walk) through(bases []*base, start state, marking uint32) []exit {
 	var fates exitSet
 	live := pathSet{{state: start, packet: w.packets[0]}}
 	mark := func() {
@@ -105,14 +107,14 @@ func (w *walk) travel(bases []*base, start state, marking uint32) []exit {
 				continue
 			}
 			for _, e := range w.enter(b, p) {
-				if e.left = p.left; e.kind == exitAccept && e.left == nil && b.nat && b.hook == hookPostrouting {
+				if e.left = p.left; e.kind == verdictAccept && e.left == nil && b.nat && b.hook == hookPostrouting {
 					e.left = e.rule
 				}
 				switch {
-				case e.kind == exitAccept, b.nat && b.hook != hookPostrouting:
+				case e.kind == verdictAccept, b.nat && b.hook != hookPostrouting:
 					// Where the nat table rewrites destinations, what it does not tell leaves the source alone.
 					next.add(e.path)
-				case e.kind == exitUnknown && b.hook == hookForward:
+				case e.kind == verdictUnknown && b.hook == hookForward:
 					next.add(p)
 				default:
 					fates.add(e)
@@ -123,19 +125,21 @@ func (w *walk) travel(bases []*base, start state, marking uint32) []exit {
 	}
 	mark()
 	for _, p := range live {
-		fates.add(exit{kind: exitAccept, path: p})
+		fates.add(exit{kind: verdictAccept, path: p})
 	}
 	return fates
 }
 
-// serviceChain reports whether c is one of the chains in which kube-proxy chooses an endpoint, marks, or refuses a packet to a
-// service. No outer VXLAN packet is addressed to one. They hold nearly all of kube-proxy's rules and are never read.
+// serviceChain reports whether c is one of the chains in which kube-proxy chooses an endpoint, marks, or refuses a
+// packet to a service. No outer VXLAN packet is addressed to one. They hold nearly all of kube-proxy's rules and are
+// never read.
 func serviceChain(c *chain) bool {
 	if c.backend == NFT && c.table == "kube-proxy" {
 		return c.name != "masquerading" && c.name != "postrouting"
 	}
 	switch c.name {
-	case "KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL", "KUBE-NODE-PORT", "KUBE-LOAD-BALANCER":
+	case "KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL",
+		"KUBE-NODE-PORT", "KUBE-LOAD-BALANCER":
 		return true
 	}
 	return false

@@ -32,35 +32,37 @@ const (
 	familyIPv6         = label.IPv6
 )
 
-// judge says what the rules do to the packets of in.
-func judge(in Input, rulesets []*ruleset) State {
-	j := &judgement{in: in, rulesets: rulesets, mark: masqueradeMark(in, rulesets), old: kernelversion.Before(in.Release, 4, 18)}
-	j.noFully = !kernelversion.HasFullyRandom(in.Release)
+// judgeRules says what the rules do to the packets of in.
+func judgeRules(in Input, rulesets []*ruleset) State {
+	j := &judge{
+		in: in, rulesets: rulesets, mark: masqueradeMark(in, rulesets),
+		old: kernelversion.Before(in.Release, 4, 18), noFully: !kernelversion.HasFullyRandom(in.Release),
+	}
 	for _, r := range rulesets {
 		for _, b := range r.bases {
 			b.alone = j.old
 		}
 	}
 	var s State
-	guards := map[*ruleset]guarding{}
+	treatments := map[*ruleset]treatment{}
 	for _, r := range rulesets {
-		g := j.guard(r)
-		guards[r] = g
+		g := j.treatment(r)
+		treatments[r] = g
 		s.Rulesets = append(s.Rulesets, j.publish(r, g))
 	}
 	for i := range in.Ports {
 		port := &in.Ports[i]
 		if port.IPv4 {
-			s.Outer = append(s.Outer, j.outer(port, familyIPv4, guards))
+			s.Outer = append(s.Outer, j.outer(port, familyIPv4, treatments))
 		}
 		if port.IPv6 {
-			s.Outer = append(s.Outer, j.outer(port, familyIPv6, guards))
+			s.Outer = append(s.Outer, j.outer(port, familyIPv6, treatments))
 		}
 	}
 	return s
 }
 
-type judgement struct {
+type judge struct {
 	in       Input
 	rulesets []*ruleset
 	mark     uint32
@@ -69,7 +71,8 @@ type judgement struct {
 	steps    int  // rules run by all walks
 }
 
-// masqueradeMark is the mark that stands for "masquerade me": as given, as kube-proxy's own chain asks for it, or its default.
+// masqueradeMark is the mark that stands for "masquerade me": as given, as kube-proxy's own chain asks for it, or its
+// default.
 func masqueradeMark(in Input, rulesets []*ruleset) uint32 {
 	if in.MasqueradeBit != nil && *in.MasqueradeBit >= 0 && *in.MasqueradeBit < 32 {
 		return 1 << *in.MasqueradeBit
@@ -88,11 +91,11 @@ func masqueradeMark(in Input, rulesets []*ruleset) uint32 {
 }
 
 // bases are the base chains of one family over all backends, in a packet's order.
-func (j *judgement) bases(family string, other bool) []*base {
+func (j *judge) bases(family string, other bool) []*base {
 	return firstNAT(inOrder(j.unordered(family), other))
 }
 
-func (j *judgement) unordered(family string) []*base {
+func (j *judge) unordered(family string) []*base {
 	var all []*base
 	for _, r := range j.rulesets {
 		if r.family == family {
@@ -111,9 +114,9 @@ func at(bases []*base, hooks ...int) []*base {
 	return slices.DeleteFunc(slices.Clone(bases), func(b *base) bool { return !slices.Contains(hooks, b.hook) })
 }
 
-// ports are the VXLAN ports of family. Without any, the others serve: their devices carry inner packets of both families. And without
-// those, one of which nothing is known, so that the guard can be judged all the same.
-func (j *judgement) ports(family string) []*Port {
+// ports are the VXLAN ports of family. Without any, the others serve: their devices carry inner packets of both
+// families. And without those, one of which nothing is known, so that the mark can be judged all the same.
+func (j *judge) ports(family string) []*Port {
 	var ports []*Port
 	for i := range j.in.Ports {
 		if p := &j.in.Ports[i]; family == familyIPv4 && p.IPv4 || family == familyIPv6 && p.IPv6 {
@@ -132,9 +135,9 @@ func (j *judgement) ports(family string) []*Port {
 	return ports
 }
 
-// guarding is how one ruleset treats the masquerade mark.
-type guarding struct {
-	guard       MarkState
+// treatment is how one ruleset treats the masquerade mark.
+type treatment struct {
+	mark        MarkState
 	masquerade  *rule // masquerades packets because of the mark
 	randomFully bool
 	cleared     *rule // takes the mark away before
@@ -144,108 +147,109 @@ type guarding struct {
 	randomKnown bool
 }
 
-// guard judges one ruleset: every rule that would rewrite a marked packet's source is listed in the packet's order, and the first
-// of them that an unmarked packet never meets is the one that masquerades the mark. The worst sender counts.
-func (j *judgement) guard(r *ruleset) guarding {
+// treatment judges one ruleset: every rule that would rewrite a marked packet's source is listed in the packet's order,
+// and the first of them that an unmarked packet never meets is the one that masquerades the mark. The worst sender
+// counts.
+func (j *judge) treatment(r *ruleset) treatment {
 	if !r.readable() {
-		return guarding{guard: MarkUnknown}
+		return treatment{mark: MarkUnknown}
 	}
-	worst := guarding{guard: MarkAbsent}
+	worst := treatment{mark: MarkAbsent}
 	for _, port := range j.ports(r.family) {
-		g := j.guardFor(r, port, false)
+		g := j.treatmentFor(r, port, false)
 		if ambiguous(j.unordered(r.family)) {
-			if h := j.guardFor(r, port, true); h.guard != g.guard {
-				g.guard, g.unclear, g.order = MarkUnknown, orRule(g.bypassing, h.bypassing), true
+			if h := j.treatmentFor(r, port, true); h.mark != g.mark {
+				g.mark, g.unclear, g.order = MarkUnknown, orRule(g.bypassing, h.bypassing), true
 			}
 		}
-		if worst.guard == MarkAbsent || guardRank(g.guard) > guardRank(worst.guard) {
+		if worst.mark == MarkAbsent || markRank(g.mark) > markRank(worst.mark) {
 			worst = g
 		}
 	}
 	return worst
 }
 
-func guardRank(g MarkState) int {
+func markRank(g MarkState) int {
 	return slices.Index([]MarkState{MarkAbsent, MarkCleared, MarkUnknown, MarkBypassed, MarkKept}, g)
 }
 
-func (j *judgement) guardFor(r *ruleset, port *Port, other bool) guarding {
+func (j *judge) treatmentFor(r *ruleset, port *Port, other bool) treatment {
 	six := r.family == familyIPv6
 	all := j.bases(r.family, other)
 	senders := j.senders(port, six, j.mark)
 	if len(senders) == 0 { // nothing of this family enters the tunnel; the form of the rules is judged all the same
 		senders = []Sender{{}}
 	}
-	worst := guarding{guard: MarkAbsent}
+	worst := treatment{mark: MarkAbsent}
 	for i := range senders {
 		g := j.masquerading(r, j.innerPacket(port, &senders[i], six), all)
-		if g.guard == MarkCleared {
+		if g.mark == MarkCleared {
 			j.bypasses(&g, port, &senders[i], all, six)
 		}
-		if i == 0 || guardRank(g.guard) > guardRank(worst.guard) {
+		if i == 0 || markRank(g.mark) > markRank(worst.mark) {
 			worst = g
 		}
 	}
-	if worst.guard != MarkCleared && (worst.guard != MarkUnknown || worst.cleared == nil) {
+	if worst.mark != MarkCleared && (worst.mark != MarkUnknown || worst.cleared == nil) {
 		return worst
 	}
 	for _, way := range j.ways(port, six, j.mark) {
 		if b := j.bypassesOuter(port, &way, all, six, worst.masquerade); b != nil {
-			worst.guard, worst.bypassing = MarkBypassed, b
+			worst.mark, worst.bypassing = MarkBypassed, b
 		}
 	}
 	return worst
 }
 
-// masquerading finds the rule that masquerades the mark. The form of the rules is the backend's own affair; what runs before them may
-// be the other's.
-func (j *judgement) masquerading(r *ruleset, p *packet, all []*base) guarding {
+// masquerading finds the rule that masquerades the mark. The form of the rules is the backend's own affair; what runs
+// before them may be the other's.
+func (j *judge) masquerading(r *ruleset, p *packet, all []*base) treatment {
 	own := slices.DeleteFunc(postrouting(all), func(b *base) bool { return !slices.Contains(r.bases, b) })
 	marked, unmarked := j.passing(p, own, j.mark), j.passing(p, own, 0)
 	at := slices.IndexFunc(marked, func(p passed) bool { return !p.nat.unsure && !meets(unmarked, p.rule) })
 	if at < 0 {
 		if i := slices.IndexFunc(marked, func(p passed) bool { return p.nat.unsure }); i >= 0 { // it may be the one
-			return guarding{guard: MarkUnknown, unclear: marked[i].rule}
+			return treatment{mark: MarkUnknown, unclear: marked[i].rule}
 		}
-		return guarding{guard: MarkAbsent}
+		return treatment{mark: MarkAbsent}
 	}
 	first := marked[at]
-	g := guarding{guard: MarkKept, masquerade: first.rule, randomFully: first.nat.randomFully(), randomKnown: true}
+	g := treatment{mark: MarkKept, masquerade: first.rule, randomFully: first.nat.randomFully(), randomKnown: true}
 	if first.state.mark.masked(0, j.mark) == yes {
-		g.guard, g.cleared = MarkCleared, first.state.cleared
+		g.mark, g.cleared = MarkCleared, first.state.cleared
 	}
 	return g
 }
 
 // bypasses looks for a rule that takes marked packets of a sender past the rule that clears the mark.
-func (j *judgement) bypasses(g *guarding, port *Port, s *Sender, all []*base, six bool) {
+func (j *judge) bypasses(g *treatment, port *Port, s *Sender, all []*base, six bool) {
 	unmarked := j.passing(j.innerPacket(port, s, six), postrouting(all), 0)
 	fates := j.leaving(port, s, all, six, j.mark)
 	for i, f := range fates {
 		switch kept := f.state.mark.masked(0, j.mark); {
-		case f.kind == exitUnknown:
+		case f.kind == verdictUnknown:
 			g.unclear = orRule(g.unclear, orRule(f.rule, firstDoubt(fates)))
 		case kept == yes || f.rule == g.masquerade:
 		case slices.ContainsFunc(fates, func(o exit) bool {
 			return o.state.mark.masked(0, j.mark) != kept && o.packet.overlaps(fates[i].packet)
 		}):
 			g.unclear = orRule(g.unclear, firstDoubt(fates))
-		case f.kind == exitNAT && meets(unmarked, f.rule):
+		case f.kind == verdictNAT && meets(unmarked, f.rule):
 			g.bypassing = orRule(g.bypassing, f.rule)
-		case f.kind == exitAccept:
+		case f.kind == verdictAccept:
 			g.bypassing = orRule(g.bypassing, f.left)
 		}
 	}
 	switch {
 	case g.bypassing != nil:
-		g.guard = MarkBypassed
+		g.mark = MarkBypassed
 	case g.unclear != nil:
-		g.guard = MarkUnknown
+		g.mark = MarkUnknown
 	}
 }
 
 // bypassesOuter finds a rule that changes the source of an outer packet, marked or not, before masquerade would.
-func (j *judgement) bypassesOuter(port *Port, way *Way, bases []*base, six bool, masquerade *rule) *rule {
+func (j *judge) bypassesOuter(port *Port, way *Way, bases []*base, six bool, masquerade *rule) *rule {
 	outer := outerPacket(port, way, six)
 	unmarked := j.passing(outer, bases, 0)
 	for _, p := range j.passing(outer, bases, j.mark) {
@@ -264,15 +268,15 @@ func meets(all []passed, r *rule) bool {
 }
 
 // passing lists the rules that would rewrite p's source if no earlier one did.
-func (j *judgement) passing(p *packet, bases []*base, mark uint32) []passed {
+func (j *judge) passing(p *packet, bases []*base, mark uint32) []passed {
 	w := j.newWalk(p)
 	w.skipNAT = true
-	w.travel(outgoing(bases), state{mark: word{bits: mark}}, 0)
+	w.through(outgoing(bases), state{mark: word{bits: mark}}, 0)
 	return w.passed
 }
 
-func (j *judgement) publish(r *ruleset, g guarding) Ruleset {
-	p := Ruleset{Family: r.family, Backend: r.backend, Status: r.status, MarkState: g.guard}
+func (j *judge) publish(r *ruleset, g treatment) Ruleset {
+	p := Ruleset{Family: r.family, Backend: r.backend, Status: r.status, MarkState: g.mark}
 	if r.err != nil {
 		p.Error = r.err.Error()
 	}
@@ -292,10 +296,10 @@ func (j *judgement) publish(r *ruleset, g guarding) Ruleset {
 	}
 	quote(RoleClears, g.cleared)
 	quote(RoleMasquerade, g.masquerade)
-	if g.guard == MarkBypassed {
+	if g.mark == MarkBypassed {
 		quote(RoleBypass, g.bypassing)
 	}
-	if g.guard == MarkUnknown {
+	if g.mark == MarkUnknown {
 		role := RoleNotUnderstood
 		if g.order {
 			role = RoleOrder
@@ -322,7 +326,6 @@ func (r *rule) quote(role string) *Rule {
 }
 
 // tableName is the table as a person writes it: "nat", or "ip kube-proxy" in nftables.
-
 func (c *chain) tableName() string {
 	if c.backend == NFT && !compatTable(c) {
 		return c.family + " " + c.table

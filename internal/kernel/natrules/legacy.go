@@ -10,8 +10,9 @@ import (
 	"path/filepath"
 )
 
-// legacyTables are the tables that a packet on its way out passes, with the priority of each at its hooks (net/ipv4/netfilter/
-// iptable_*.c and net/ipv6/netfilter/ip6table_*.c: NF_IP_PRI_*). The security table changes neither mark nor address.
+// legacyTables are the tables that a packet on its way out passes, with the priority of each at its hooks
+// (net/ipv4/netfilter/ iptable_*.c and net/ipv6/netfilter/ip6table_*.c: NF_IP_PRI_*). The security table changes
+// neither mark nor address.
 var legacyTables = [...]struct {
 	name  string
 	hooks map[int]int32
@@ -22,9 +23,9 @@ var legacyTables = [...]struct {
 	{"filter", map[int]int32{hookForward: 0, hookOutput: 0}},
 }
 
-// legacyNames reads which legacy tables this namespace has. Asking the kernel for a table makes it, module and hooks included, so
-// only those that are listed are asked for. An absent file means that ip_tables is not there. The file is root's; who may not read it
-// can still know that no table is there where their modules are not loaded.
+// legacyNames reads which legacy tables this namespace has. Asking the kernel for a table makes it, module and hooks
+// included, so only those that are listed are asked for. An absent file means that ip_tables is not there. The file is
+// root's; who may not read it can still know that no table is there where their modules are not loaded.
 func legacyNames(procNet string, ipv6 bool, g *gate) (map[string]bool, error) {
 	file := "ip_tables_names"
 	if ipv6 {
@@ -53,7 +54,8 @@ func legacyNames(procNet string, ipv6 bool, g *gate) (map[string]bool, error) {
 	return names, nil
 }
 
-// scanNames reads one name per line. A list that could be read in part only would make a table look absent, so it is an error.
+// scanNames reads one name per line. A list that could be read in part only would make a table look absent, so it is an
+// error.
 func scanNames(r io.Reader) (map[string]bool, error) {
 	names := map[string]bool{}
 	s := bufio.NewScanner(r)
@@ -66,8 +68,8 @@ func scanNames(r io.Reader) (map[string]bool, error) {
 // maxNames bounds the tables of one family; the kernel has five.
 const maxNames = 16
 
-// readLegacy reads the base chains of one family's legacy tables. User chains are read when a walk enters them, so the tables stay
-// open until they are closed.
+// readLegacy reads the base chains of one family's legacy tables. User chains are read when a walk enters them, so the
+// tables stay open until they are closed.
 func (r *Reader) readLegacy(ipv6 bool, look lookups) (set *ruleset, open []*legacyTable) {
 	set = &ruleset{family: familyIPv4, backend: Legacy, status: statusNone}
 	if ipv6 {

@@ -2,9 +2,7 @@ package natrules
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"unsafe"
 
 	"vxlan_exporter/internal/kernel/kernelversion"
@@ -27,8 +25,9 @@ const (
 
 // LegacySocket asks for tables of one family, by getsockopt(2).
 type LegacySocket interface {
-	// Getsockopt puts the answer into b, which holds the question: option 64, IPT_SO_GET_INFO, or 65, IPT_SO_GET_ENTRIES (ip6tables
-	// has the same), and 83, SO_IP_SET, for the name of an ip set. Parts of b may be no memory; what would be copied there fails with EFAULT.
+	// Getsockopt puts the answer into b, which holds the question: option 64, IPT_SO_GET_INFO, or 65,
+	// IPT_SO_GET_ENTRIES (ip6tables has the same), and 83, SO_IP_SET, for the name of an ip set. Parts of b may be no
+	// memory; what would be copied there fails with EFAULT.
 	Getsockopt(option int, b []byte) error
 	Close() error
 }
@@ -63,10 +62,7 @@ func openLegacy(open func(ipv6 bool) (LegacySocket, error), name string, ipv6 bo
 	t, err := legacyInfo(s, name)
 	if err != nil {
 		_ = s.Close()
-		if errors.Is(err, fs.ErrPermission) {
-			err = fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
-		}
-		return nil, fmt.Errorf("legacy table %s: getsockopt: %w", name, err)
+		return nil, fmt.Errorf("legacy table %s: getsockopt: %w", name, needsAdmin(err))
 	}
 	t.ipv6, t.layout = ipv6, layoutOf(ipv6)
 	header := make([]byte, align8(36)) // struct ipt_get_entries {char name[32]; u32 size; struct ipt_entry entrytable[]}
@@ -80,8 +76,9 @@ func openLegacy(open func(ipv6 bool) (LegacySocket, error), name string, ipv6 bo
 	return &t, nil
 }
 
-// copiesInOrder reports whether this kernel copies a table entry by entry, names and all. Before 4.11 it copies everything first
-// and puts the names in afterwards (xt_match_to_user came with f32815d21d4d), so that a copy cut short has no names.
+// copiesInOrder reports whether this kernel copies a table entry by entry, names and all. Before 4.11 it copies
+// everything first and puts the names in afterwards (xt_match_to_user came with f32815d21d4d), so that a copy cut short
+// has no names.
 func copiesInOrder() bool {
 	var u unix.Utsname
 	return unix.Uname(&u) == nil && !kernelversion.Before(unix.ByteSliceToString(u.Release[:]), 4, 11)
@@ -106,7 +103,8 @@ func legacyInfo(s LegacySocket, name string) (legacyTable, error) {
 
 func getsockopt(fd, level, option int, p unsafe.Pointer, n int) error {
 	size := uint32(n) //nolint:gosec // at most maxTable and a header
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(p), uintptr(unsafe.Pointer(&size)), 0)
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(p),
+		uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
 		return errno
 	}

@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// layout holds what differs between struct ipt_entry and struct ip6t_entry (include/uapi/linux/netfilter_ipv{4,6}/ip*_tables.h).
+// layout holds what differs between struct ipt_entry and struct ip6t_entry
+// (include/uapi/linux/netfilter_ipv{4,6}/ip*_tables.h).
 type layout struct {
 	addr int // size of an address
 	iniface, outiface, inMask, outMask,
@@ -73,7 +74,8 @@ func (t *legacyTable) close() { t.blob.close() }
 // torn reports whether what was read did not add up, as when the table is replaced between two windows.
 func (t *legacyTable) torn() bool { return t.bad || t.blob.torn() }
 
-// parseLegacyInfo reads struct ipt_getinfo {char name[32]; u32 valid_hooks, hook_entry[5], underflow[5], num_entries, size}.
+// parseLegacyInfo reads struct ipt_getinfo {char name[32]; u32 valid_hooks, hook_entry[5], underflow[5], num_entries,
+// size}.
 func parseLegacyInfo(b []byte) (t legacyTable, err error) {
 	i := &info{b: b}
 	t = legacyTable{name: cString(i.bytes(0, 32)), validHooks: i.u32(32), chains: map[int]*chain{}}
@@ -93,7 +95,8 @@ func (t *legacyTable) base(hook int) (*base, error) {
 		return nil, fmt.Errorf("legacy table %s: hook %d: %w", t.name, hook, errLegacy)
 	}
 	from, policy := int(t.hookEntry[hook]), int(t.underflow[hook])
-	b := &base{hook: hook, nat: t.name == "nat", chain: t.newChain([...]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}[hook])}
+	name := [...]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}[hook]
+	b := &base{hook: hook, nat: t.name == "nat", chain: t.newChain(name)}
 	b.load = func() ([]*rule, error) { return t.rules(b.chain, from, policy) }
 	e, err := t.entry(policy)
 	if err != nil {
@@ -113,7 +116,8 @@ func (t *legacyTable) newChain(name string) *chain {
 	return &chain{backend: Legacy, family: family, table: t.name, name: name}
 }
 
-// user is the user chain whose first rule is at off: the entry before it is its head, an ERROR target that holds its name.
+// user is the user chain whose first rule is at off: the entry before it is its head, an ERROR target that holds its
+// name.
 func (t *legacyTable) user(off int) *chain {
 	if c := t.chains[off]; c != nil {
 		return c
@@ -248,7 +252,7 @@ func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
 
 // header parses what every entry can match by itself.
 func (t *legacyTable) header(e *entry) xtPart {
-	const invIn, invOut, invSrc, invProto = 0x01, 0x02, 0x08, 0x40 // ipt_ip.invflags; the destination's is behind the source's
+	const invIn, invOut, invSrc, invProto = 0x01, 0x02, 0x08, 0x40 // ipt_ip.invflags; 0x10: destination
 	l := &t.layout
 	n, inv := l.addr, e.b[l.invflags]
 	field := func(off, n int) []byte { return bytes.Clone(e.b[off : off+n]) }
@@ -256,7 +260,7 @@ func (t *legacyTable) header(e *entry) xtPart {
 	for k, option := range []string{"-s ", "-d "} {
 		addr, mask := field(k*n, n), field((2+k)*n, n)
 		if !allZero(mask) || !allZero(addr) {
-			o.add(inv&(invSrc<<k) != 0, option+addrText(addr, mask), func(m *machine) truth { return m.masked(dim(k), addr, mask) })
+			o.add(inv&(invSrc<<k) != 0, option+addrText(addr, mask), masked(dim(k), addr, mask))
 		}
 	}
 	for _, i := range []struct {
@@ -278,7 +282,7 @@ func (t *legacyTable) header(e *entry) xtPart {
 	if proto != 0 && (!t.ipv6 || e.b[l.flags]&l.protoFlag != 0) {
 		o.add(inv&invProto != 0, "-p "+protoText(proto), in(dimProto, numbers(uint64(proto))))
 	}
-	if !t.ipv6 && e.b[l.flags]&1 != 0 { // an outer packet may be fragmented; its first fragment is what meets the nat table
+	if !t.ipv6 && e.b[l.flags]&1 != 0 { // an outer packet may be fragmented; its first fragment meets the nat table
 		o.add(false, "-f", unsure)
 	}
 	return o.part()
@@ -330,8 +334,8 @@ func protoText(proto byte) string {
 	return fmt.Sprint(proto)
 }
 
-// portalsComment is on the rules that lead to KUBE-SERVICES (pkg/proxy/iptables/proxier.go). That chain stands behind those of all
-// endpoints, so that to read its name would take the whole table.
+// portalsComment is on the rules that lead to KUBE-SERVICES (pkg/proxy/iptables/proxier.go). That chain stands behind
+// those of all endpoints, so that to read its name would take the whole table.
 const portalsComment = `-m comment --comment "kubernetes service portals"`
 
 // target parses how an entry ends. Verdicts are -NF_* - 1; XT_RETURN is -NF_REPEAT - 1; others are offsets to jump to.

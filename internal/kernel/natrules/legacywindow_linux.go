@@ -8,11 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel gives a legacy table in one piece only: 18 MB for 50,000 rules. What is wanted of it are a few chains. The entries are
-// copied in order (net/ipv4/netfilter/ip_tables.c, copy_entries_to_user), and copying stops with EFAULT at the first page that is
-// not mapped. So the buffer is address space alone, but for its beginning, where the base chains are, and a window that is moved to
-// the chains they jump to; all pages between are one small piece of shared memory over and over, which takes what is not wanted,
-// and the pages behind the window are left out. A small table, and one that is too scattered, is all window.
+// The kernel gives a legacy table in one piece only: 18 MB for 50,000 rules. What is wanted of it are a few chains. The
+// entries are copied in order (net/ipv4/netfilter/ip_tables.c, copy_entries_to_user), and copying stops with EFAULT at
+// the first page that is not mapped. So the buffer is address space alone, but for its beginning, where the base chains
+// are, and a window that is moved to the chains they jump to; all pages between are one small piece of shared memory
+// over and over, which takes what is not wanted, and the pages behind the window are left out. A small table, and one
+// that is too scattered, is all window.
 
 const (
 	wholeTable   = 1 << 20   // up to here a table is all window
@@ -24,7 +25,8 @@ const (
 	copyOvershot = 1 << 16 // an entry is at most 64 KiB long (u16 next_offset)
 )
 
-// tableEntries are the entries of a table, as far as they were read. They are not on the Go heap, which would keep them for long.
+// tableEntries are the entries of a table, as far as they were read. They are not on the Go heap, which would keep them
+// for long.
 type tableEntries struct {
 	socket  LegacySocket
 	header  []byte // struct ipt_get_entries before them
@@ -42,9 +44,11 @@ type tableEntries struct {
 
 // readEntries reserves the address space and reads the beginning.
 func readEntries(s LegacySocket, header []byte, size int) (*tableEntries, error) {
-	e := &tableEntries{socket: s, header: header, size: size, whole: size <= wholeTable || !copiesInOrder(), page: unix.Getpagesize()}
+	e := &tableEntries{socket: s, header: header, size: size, page: unix.Getpagesize()}
+	e.whole = size <= wholeTable || !copiesInOrder()
 	length := (len(header) + size + e.page - 1) &^ (e.page - 1)
-	base, err := unix.MmapPtr(-1, 0, nil, uintptr(length), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	const reserve = unix.MAP_PRIVATE | unix.MAP_ANON | unix.MAP_NORESERVE
+	base, err := unix.MmapPtr(-1, 0, nil, uintptr(length), unix.PROT_NONE, reserve)
 	if err != nil {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}

@@ -42,7 +42,8 @@ func (m *machine) is(d dim, in ranges) truth {
 	return t
 }
 
-// seen is the field that a packet has at this place: an inner one has the destination that it was sent to until nat rewrites it.
+// seen is the field that a packet has at this place: an inner one has the destination that it was sent to until nat
+// rewrites it.
 func (m *machine) seen(d dim) dim {
 	if m.packet.outer || m.hook != hookPrerouting && m.hook != hookOutput || m.priority > prioNATDst {
 		return d
@@ -61,12 +62,12 @@ func (d dim) beforeNAT() dim {
 	return d
 }
 
-// masked says whether a field has the bits of want where mask has ones.
-func (m *machine) masked(d dim, want, mask []byte) truth {
+// masked asks whether a field has the bits of want where mask has ones.
+func masked(d dim, want, mask []byte) question {
 	if !isPrefix(mask) {
-		return maybe
+		return unsure
 	}
-	return m.is(d, ranges{maskSpan(want, mask)})
+	return in(d, ranges{maskSpan(want, mask)})
 }
 
 // srcLocal says whether the source is an address of this node, or, onOut, of the interface that the packet leaves by.

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// multipath are the interfaces of RTA_MULTIPATH's next hops: struct rtnexthop {u16 len; u8 flags, hops; s32 ifindex} with attributes
-// behind it, aligned to 4 (include/uapi/linux/rtnetlink.h). Several can be behind one interface.
+// multipath are the interfaces of RTA_MULTIPATH's next hops: struct rtnexthop {u16 len; u8 flags, hops; s32 ifindex}
+// with attributes behind it, aligned to 4 (include/uapi/linux/rtnetlink.h). Several can be behind one interface.
 func multipath(b []byte) ([]int, error) {
 	var all []int
 	for len(b) >= unix.SizeofRtNexthop {
@@ -41,8 +41,9 @@ type nexthop struct {
 	group   []uint32
 }
 
-// object: struct nhmsg {u8 family, scope, protocol, reserved; u32 flags}; groups have no family (include/uapi/linux/nexthop.h).
-// NHA_GROUP is an array of struct nexthop_grp {u32 id; u8 weight, weight_high; u16 reserved}.
+// object: struct nhmsg {u8 family, scope, protocol, reserved; u32 flags}; groups have no family
+// (include/uapi/linux/nexthop.h). NHA_GROUP is an array of struct nexthop_grp {u32 id; u8 weight, weight_high; u16
+// reserved}.
 func (g *gathering) object(b []byte) error {
 	n, ok, err := attributesOf(b, unix.SizeofNhmsg, unix.AF_UNSPEC, unix.AF_INET, unix.AF_INET6)
 	if !ok {
@@ -64,8 +65,8 @@ func (g *gathering) object(b []byte) error {
 	return g.keep(1 + len(h.group))
 }
 
-// each calls f with the next hops that an object stands for. It is errUntold where that cannot be told: the object has gone meanwhile,
-// the kernel has no such objects to list, or a group has groups in it, which no kernel allows.
+// each calls f with the next hops that an object stands for. It is errUntold where that cannot be told: the object has
+// gone meanwhile, the kernel has no such objects to list, or a group has groups in it, which no kernel allows.
 func (g *gathering) each(id uint32, f func(nexthop) error) error {
 	h, ok := g.objects[id]
 	if !ok {
@@ -86,8 +87,8 @@ func (g *gathering) each(id uint32, f func(nexthop) error) error {
 	return nil
 }
 
-// resolve puts what names a nexthop object where it belongs. If one of them cannot be told, or they are too many, the list that names
-// it tells nothing.
+// resolve puts what names a nexthop object where it belongs. If one of them cannot be told, or they are too many, the
+// list that names it tells nothing.
 func (g *gathering) resolve() {
 	g.kept = 0
 	for id, prefixes := range g.routesBy {

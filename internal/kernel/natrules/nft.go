@@ -27,9 +27,9 @@ const (
 
 // nftables is what is read of nf_tables in one go: base chains at once, rules and sets when a walk comes to them.
 type nftables struct {
-	conn    *nftConn
+	conn    *nfConn
 	dormant map[tableKey]bool
-	bases   []*nftBase
+	bases   []*base
 	chains  map[chainKey]*chain
 	sets    map[setKey]*nftSet
 	lookups lookups
@@ -49,11 +49,6 @@ type chainKey struct {
 type setKey struct {
 	tableKey
 	set string
-}
-
-type nftBase struct {
-	base
-	family uint8
 }
 
 // errNoNFTables: this kernel has no nf_tables.
@@ -89,63 +84,58 @@ func (t *nftables) listTables() error {
 		tableFlags   = 2
 		flagsDormant = 1 // NFT_TABLE_F_DORMANT: its chains are not hooked
 	)
-	return t.conn.dump(request{kind: msgGetTable}, func() { clear(t.dormant) }, func(family uint8, b []byte) bool {
+	return t.conn.dump(request{kind: msgGetTable}, func() { clear(t.dormant) }, func(family uint8, b []byte) error {
 		if n := parseNested(b); n.be32(tableFlags)&flagsDormant != 0 && len(t.dormant) < maxBases {
 			t.dormant[tableKey{family, n.text(tableName)}] = true
 		}
-		return true
+		return nil
 	})
 }
 
 func (t *nftables) listBases() error {
-	tooMany := false
-	err := t.conn.dump(request{kind: msgGetChain}, func() { t.bases = nil }, func(family uint8, b []byte) bool {
-		c := parseBase(family, b)
-		if c == nil || t.dormant[tableKey{family, c.table}] {
-			return true
+	return t.conn.dump(request{kind: msgGetChain}, func() { t.bases = nil }, func(family uint8, b []byte) error {
+		c, at := parseBase(family, b)
+		if c == nil || t.dormant[at.tableKey] {
+			return nil
 		}
-		if tooMany = len(t.bases) == maxBases; tooMany {
-			return false
+		if len(t.bases) == maxBases {
+			return fmt.Errorf("more than %d base chains", maxBases)
 		}
-		c.chain = t.chain(chainKey{tableKey{family, c.table}, c.name})
+		c.chain = t.chain(at)
 		t.bases = append(t.bases, c)
-		return true
+		return nil
 	})
-	if tooMany {
-		return fmt.Errorf("nftables: more than %d base chains", maxBases)
-	}
-	return err
 }
 
-// parseBase reads a chain; nil when it is no base chain on an IP packet's way out.
-func parseBase(family uint8, b []byte) *nftBase {
+// parseBase reads a chain, without its rules; nil when it is no base chain on an IP packet's way out.
+func parseBase(family uint8, b []byte) (c *base, at chainKey) {
 	const ( // NFTA_CHAIN_*, NFTA_HOOK_*
 		chainTable, chainHandle, chainName, chainHook, chainPolicy, chainType = 1, 2, 3, 4, 5, 7
 		hookNum, hookPriority                                                 = 1, 2
 		policyDrop                                                            = 0 // NF_DROP
 	)
-	if family != nfInet && family != nfIPv4 && family != nfIPv6 {
-		return nil
-	}
-	var hooked bool
+	hooked := false
 	for kind := range nl.Attrs(b) { // most chains are no base chains: see that before anything is kept
 		hooked = hooked || kind == chainHook
 	}
-	if !hooked {
-		return nil
+	if !hooked || familyName(family) == "" {
+		return nil, at
 	}
 	n := parseNested(b)
 	hook := parseNested(n[chainHook])
 	number := int(hook.be32(hookNum))
 	if number != hookPrerouting && number != hookForward && number != hookOutput && number != hookPostrouting {
-		return nil
+		return nil, at
 	}
-	return &nftBase{family: family, base: base{
-		chain: &chain{table: n.text(chainTable), name: n.text(chainName)}, // replaced by the shared one
-		hook:  number, priority: int32(hook.be32(hookPriority)),           //nolint:gosec // a signed field
+	return &base{
+		hook: number, priority: int32(hook.be32(hookPriority)), handle: n.be64(chainHandle), //nolint:gosec // a signed field
 		nat: n.text(chainType) == "nat", drop: n.has(chainPolicy) && n.be32(chainPolicy) == policyDrop,
-		handle: n.be64(chainHandle),
-	}}
+	}, chainKey{tableKey{family, n.text(chainTable)}, n.text(chainName)}
+}
+
+// familyName is that of tables that see IP packets; "" for others.
+func familyName(family uint8) string {
+	return map[uint8]string{nfInet: "inet", nfIPv4: "ip", nfIPv6: "ip6"}[family]
 }
 
 // chain is the one chain of that name, whoever jumps to it.
@@ -153,20 +143,19 @@ func (t *nftables) chain(k chainKey) *chain {
 	if c := t.chains[k]; c != nil {
 		return c
 	}
-	family := map[uint8]string{nfInet: "inet", nfIPv4: "ip", nfIPv6: "ip6"}[k.family]
-	c := &chain{backend: NFT, family: family, table: k.name, name: k.chain}
+	c := &chain{backend: NFT, family: familyName(k.family), table: k.name, name: k.chain}
 	c.load = func() ([]*rule, error) { return t.rules(k, c) }
 	t.chains[k] = c
 	return c
 }
 
-// rules dumps one chain. Old kernels ignore the names in the request and send every rule: those of other chains are skipped.
+// rules dumps one chain. Old kernels ignore the names in the request and send every rule: those of other chains are
+// skipped.
 func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
 	const ruleTable, ruleChain, ruleExpressions = 1, 2, 4 // NFTA_RULE_*
 	var rules []*rule
-	long := false
 	q := request{kind: msgGetRule, family: k.family, attrs: named(named(nil, ruleTable, k.name), ruleChain, k.chain)}
-	err := t.conn.dump(q, func() { rules = nil }, func(family uint8, b []byte) bool {
+	err := t.conn.dump(q, func() { rules = nil }, func(family uint8, b []byte) error {
 		var table, chain, expressions []byte
 		for kind, data := range nl.Attrs(b) {
 			switch kind {
@@ -179,32 +168,31 @@ func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
 			}
 		}
 		if family != k.family || cString(table) != k.name || cString(chain) != k.chain {
-			return true
+			return nil
 		}
-		t.parsed++
-		if long = len(rules) == maxChainRules || t.parsed > maxTableRules; long {
-			return false
+		if t.parsed++; len(rules) == maxChainRules || t.parsed > maxTableRules {
+			return fmt.Errorf("table %s chain %s: %w", k.name, k.chain, errLongChain)
 		}
 		rules = append(rules, t.rule(k, c, len(rules), expressions))
-		return true
+		return nil
 	})
-	if long {
-		return nil, fmt.Errorf("nftables: table %s chain %s: %w", k.name, k.chain, errLongChain)
-	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return rules, err
 }
 
-// rulesets gives the base chains of each family; a chain of an inet table is in both.
+// rulesets gives the base chains of each family: none, where nothing was read. A chain of an inet table is in both.
 func (t *nftables) rulesets() (ipv4, ipv6 *ruleset) {
 	ipv4 = &ruleset{family: familyIPv4, backend: NFT, status: statusNone}
 	ipv6 = &ruleset{family: familyIPv6, backend: NFT, status: statusNone}
+	if t == nil {
+		return ipv4, ipv6
+	}
 	for _, b := range t.bases {
 		for _, set := range []*ruleset{ipv4, ipv6} {
-			if b.family == nfInet || (b.family == nfIPv6) == (set == ipv6) {
-				set.bases = append(set.bases, &b.base)
+			if b.family == "inet" || (b.family == "ip6") == (set == ipv6) {
+				set.bases = append(set.bases, b)
 				set.status = statusOK
 			}
 		}

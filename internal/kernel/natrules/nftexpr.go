@@ -8,8 +8,8 @@ import (
 	"vxlan_exporter/internal/kernel/nl"
 )
 
-// exprs turns the expressions of one nf_tables rule into steps. Expressions work on 64 bytes of registers; what is loaded into
-// them may be unknown in part, and comparisons then answer maybe.
+// exprs turns the expressions of one nf_tables rule into steps. Expressions work on 64 bytes of registers; what is
+// loaded into them may be unknown in part, and comparisons then answer maybe.
 type exprs struct {
 	tables *nftables
 	key    chainKey
@@ -22,12 +22,11 @@ type exprs struct {
 
 // operand is what a person calls the content of a register.
 type operand struct {
-	text  string
-	kind  operandKind
-	mask  []byte // of a bitwise operation on it
-	xor   []byte
-	raw   []byte // an immediate
-	isRaw bool
+	text string
+	kind operandKind
+	mask []byte // of a bitwise operation on it
+	xor  []byte
+	raw  []byte // an immediate
 }
 
 type operandKind uint8
@@ -128,14 +127,15 @@ func (e *exprs) expression(name string, n nested) step {
 	e.say("("+name+")", "("+name+")")
 	switch name {
 	case "queue", "dup", "fwd", "objref", "dynset", "flow_offload", "synproxy", "tproxy":
-		// They change neither the mark nor the source; whether the packet goes on does not matter more than that it may.
+		// They change neither the mark nor the source; whether the packet goes on does not matter more than that it
+		// may.
 		return unclear
 	}
 	return func(*machine) effect { return effect{match: maybe, verdict: &verdict{kind: verdictUnknown}} }
 }
 
-// unknownLoad is an expression that loads a register from something that is not known here. Their DREG numbers differ, so every
-// register is taken for changed.
+// unknownLoad is an expression that loads a register from something that is not known here. Their DREG numbers differ,
+// so every register is taken for changed.
 func (e *exprs) unknownLoad(name string) step {
 	for r := range uint32(24) {
 		e.regs[r] = operand{text: name}
@@ -153,7 +153,7 @@ func (e *exprs) immediate(n nested) step {
 		return e.verdict(parseNested(v))
 	}
 	raw := bytes.Clone(data[1])
-	e.regs[dreg] = operand{raw: raw, isRaw: true}
+	e.regs[dreg] = operand{raw: raw}
 	return loads(dreg, func(*machine) content { return content{size: len(raw), values: [][]byte{raw}} })
 }
 
@@ -166,9 +166,13 @@ func (e *exprs) verdict(n nested) step {
 	return func(*machine) effect { return ends(v) }
 }
 
-// verdictOf parses a verdict: NF_DROP 0, NF_ACCEPT 1, NF_QUEUE 3, NFT_CONTINUE -1, BREAK -2, JUMP -3, GOTO -4, RETURN -5.
+// verdictOf parses a verdict: NF_DROP 0, NF_ACCEPT 1, NF_QUEUE 3, NFT_CONTINUE -1, BREAK -2, JUMP -3, GOTO -4, RETURN
+// -5.
 func (e *exprs) verdictOf(n nested) (v verdict, text, xt string) {
 	name := n.text(2)
+	chain := func(kind verdictKind) verdict {
+		return verdict{kind: kind, chain: e.tables.chain(chainKey{e.key.tableKey, name})}
+	}
 	switch code := int32(n.be32(1)); code { //nolint:gosec // a signed field
 	case 0, 3:
 		return verdict{kind: verdictDrop}, "drop", "-j DROP"
@@ -177,9 +181,9 @@ func (e *exprs) verdictOf(n nested) (v verdict, text, xt string) {
 	case -1, -2:
 		return verdict{kind: verdictContinue}, "continue", ""
 	case -3:
-		return verdict{kind: verdictJump, chain: e.tables.chain(chainKey{e.key.tableKey, name})}, "jump " + name, "-j " + name
+		return chain(verdictJump), "jump " + name, "-j " + name
 	case -4:
-		return verdict{kind: verdictGoto, chain: e.tables.chain(chainKey{e.key.tableKey, name})}, "goto " + name, "-g " + name
+		return chain(verdictGoto), "goto " + name, "-g " + name
 	case -5:
 		return verdict{kind: verdictReturn}, "return", "-j RETURN"
 	default:
@@ -260,7 +264,8 @@ func (e *exprs) rangeOf(n nested) step {
 // xtables: NFTA_MATCH_NAME 1, REV 2, INFO 3; NFTA_TARGET_* alike. The info is as in a legacy table.
 func (e *exprs) xtables(what string, n nested) step {
 	e.compat = true
-	i := info{b: n[3], name: n.text(1), revision: uint8(n.be32(2)), ipv6: e.key.family == nfIPv6, lookups: e.tables.lookups} //nolint:gosec // revisions fit a byte
+	i := info{b: n[3], name: n.text(1), ipv6: e.key.family == nfIPv6, lookups: e.tables.lookups}
+	i.revision = uint8(n.be32(2)) //nolint:gosec // revisions fit a byte
 	part := parseXT(map[string]string{"match": "-m", "target": "-j"}[what], i)
 	e.rule.asks |= part.asks
 	e.say(fmt.Sprintf("xt %s %q", what, i.name), part.text)

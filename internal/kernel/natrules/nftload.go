@@ -18,22 +18,26 @@ func (e *exprs) meta(n nested) step {
 	if n.has(3) {
 		return e.setMark("meta", key == 3, key, sreg)
 	}
-	var o operand
+	o, size := operand{}, 4
 	var load func(m *machine) content
+	values := func(f func(all []Interface) [][]byte, of func(m *machine) []Interface) func(m *machine) content {
+		return func(m *machine) content { return content{size: size, values: f(of(m))} }
+	}
 	switch key {
 	case 1: // NFT_META_PROTOCOL
-		o.text, load = "meta protocol", func(m *machine) content { return constantOf(m, []byte{0x08, 0x00}, []byte{0x86, 0xdd}) }
+		o.text = "meta protocol"
+		load = func(m *machine) content { return byFamily(m, []byte{0x08, 0x00}, []byte{0x86, 0xdd}) }
 	case 3: // NFT_META_MARK
-		o = operand{text: "meta mark", kind: kindMark}
+		o.text, o.kind = "meta mark", kindMark
 		load = func(m *machine) content { w := m.state.mark; return content{size: 4, number: &w} }
 	case 4: // NFT_META_IIF
-		o, load = operand{text: "iif", kind: kindMark}, func(m *machine) content { return content{size: 4, values: indexes(m.in())} }
+		o.text, o.kind, load = "iif", kindMark, values(indexes, (*machine).in)
 	case 5: // NFT_META_OIF
-		o, load = operand{text: "oif", kind: kindMark}, func(m *machine) content { return content{size: 4, values: indexes(m.out())} }
+		o.text, o.kind, load = "oif", kindMark, values(indexes, (*machine).out)
 	case 6: // NFT_META_IIFNAME
-		o, load = operand{text: "iifname", kind: kindName}, func(m *machine) content { return content{size: 16, values: names(m.in())} }
+		o.text, o.kind, load, size = "iifname", kindName, values(names, (*machine).in), 16
 	case 7: // NFT_META_OIFNAME
-		o, load = operand{text: "oifname", kind: kindName}, func(m *machine) content { return content{size: 16, values: names(m.out())} }
+		o.text, o.kind, load, size = "oifname", kindName, values(names, (*machine).out), 16
 	case 10, 11: // NFT_META_SKUID, _SKGID: without a socket the expression breaks off (nft_meta_get_eval_skugid)
 		e.regs[dreg] = operand{text: [...]string{"meta skuid", "meta skgid"}[key-10], kind: kindUser}
 		return func(m *machine) effect {
@@ -41,9 +45,10 @@ func (e *exprs) meta(n nested) step {
 			return matched(m.socket())
 		}
 	case 15: // NFT_META_NFPROTO
-		o, load = operand{text: "meta nfproto", kind: kindFamily}, func(m *machine) content { return constantOf(m, []byte{nfIPv4}, []byte{nfIPv6}) }
+		o.text, o.kind = "meta nfproto", kindFamily
+		load = func(m *machine) content { return byFamily(m, []byte{nfIPv4}, []byte{nfIPv6}) }
 	case 16: // NFT_META_L4PROTO
-		o = operand{text: "meta l4proto", kind: kindProto}
+		o.text, o.kind = "meta l4proto", kindProto
 		load = func(*machine) content { return content{size: 1, fields: []piece{{dim: dimProto, size: 1}}} }
 	case 25: // NFT_META_SECPATH
 		o.text, load = "meta ipsec", func(m *machine) content { return flag(e.tables.lookups.policies.apply(m, true)) }
@@ -54,8 +59,8 @@ func (e *exprs) meta(n nested) step {
 	return loads(dreg, load)
 }
 
-// constantOf is a constant that depends on the family of the packet.
-func constantOf(m *machine, ipv4, ipv6 []byte) content {
+// byFamily is a constant that depends on the family of the packet.
+func byFamily(m *machine, ipv4, ipv6 []byte) content {
 	if m.packet.ipv6 {
 		ipv4 = ipv6
 	}
@@ -142,8 +147,8 @@ func (e *exprs) field(base uint32, off, size int) operand {
 	return o
 }
 
-// NFTA_CT_DREG 1, KEY 2, DIRECTION 3, SREG 4; keys from enum nft_ct_keys. Without a flow the expression breaks off (nft_ct_get_eval), but
-// for the state.
+// NFTA_CT_DREG 1, KEY 2, DIRECTION 3, SREG 4; keys from enum nft_ct_keys. Without a flow the expression breaks off
+// (nft_ct_get_eval), but for the state.
 func (e *exprs) ct(n nested) step {
 	const keyMark = 3
 	dreg, key, sreg := n.be32(1), n.be32(2), n.be32(4)
@@ -164,7 +169,8 @@ func (e *exprs) ct(n nested) step {
 		e.regs[dreg] = operand{text: "ct state", kind: kindState}
 		return loads(dreg, func(m *machine) content {
 			s := ctState(m)
-			w := word{s.bits&^ctUntracked | s.bits&ctUntracked>>2, s.unknown&^(ctNAT|ctUntracked) | s.unknown&ctUntracked>>2}
+			nft := func(bits uint32) uint32 { return bits&^(ctNAT|ctUntracked) | bits&ctUntracked>>2 }
+			w := word{nft(s.bits), nft(s.unknown)}
 			return content{size: 4, number: &w}
 		})
 	case keyMark:

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// content is what the registers of nf_tables hold from one on: fields of the packet, a number in host order, or one of some values.
-// Where it is none of these, it is not known.
+// content is what the registers of nf_tables hold from one on: fields of the packet, a number in host order, or one of
+// some values. Where it is none of these, it is not known.
 type content struct {
 	at, size int // the first register of 4 bytes, and how many bytes
 	fields   []piece
@@ -41,7 +41,8 @@ func (m *machine) load(register uint32, c content) {
 		return
 	}
 	c.at = at
-	m.registers = append(slices.DeleteFunc(m.registers, func(o content) bool { return o.at < c.end() && c.at < o.end() }), c)
+	rest := slices.DeleteFunc(m.registers, func(o content) bool { return o.at < c.end() && c.at < o.end() })
+	m.registers = append(rest, c)
 }
 
 func (m *machine) loadNumber(register uint32, w word) { m.load(register, content{size: 4, number: &w}) }
@@ -98,8 +99,8 @@ func (c content) bitwise(mask, xor []byte) content {
 	}
 }
 
-// headerFields are the fields of a header from off on, as the payload expression reads it (RFC 791 section 3.1, RFC 8200 section 3; the
-// tunnel adds no extension header).
+// headerFields are the fields of a header from off on, as the payload expression reads it (RFC 791 section 3.1, RFC
+// 8200 section 3; the tunnel adds no extension header).
 func headerFields(transport, ipv6 bool, off, size int) []piece {
 	header := []piece{{dim: dimProto, off: 9, size: 1}, {dim: dimSrc, off: 12, size: 4}, {dim: dimDst, off: 16, size: 4}}
 	if ipv6 {
@@ -118,6 +119,15 @@ func headerFields(transport, ipv6 bool, off, size int) []piece {
 	return all
 }
 
+// wholeField is the one field that c holds, as it is.
+func (m *machine) wholeField(c content) (d dim, ok bool) {
+	if len(c.fields) != 1 || c.mask != nil || c.fields[0].native {
+		return 0, false
+	}
+	d = c.fields[0].dim
+	return d, c.size == m.packet.size(d)
+}
+
 // inRange: first <= register <= last.
 func (m *machine) inRange(c content, first, last []byte) truth {
 	n, same := len(first), bytes.Equal(first, last)
@@ -127,7 +137,9 @@ func (m *machine) inRange(c content, first, last []byte) truth {
 	case n > c.size:
 		return maybe
 	case c.values != nil:
-		return alike(c.values, func(v []byte) bool { return bytes.Compare(v[:n], first) >= 0 && bytes.Compare(v[:n], last) <= 0 })
+		return alike(c.values, func(v []byte) bool {
+			return bytes.Compare(v[:n], first) >= 0 && bytes.Compare(v[:n], last) <= 0
+		})
 	case !same && (c.number != nil || len(c.fields) > 1):
 		return maybe
 	case c.number != nil:

@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// saved puts a rule that iptables-nft wrote back into the form and order of iptables-save: it turns addresses, interfaces,
-// protocol, ports and marks into native expressions.
+// saved puts a rule that iptables-nft wrote back into the form and order of iptables-save: it turns addresses,
+// interfaces, protocol, ports and marks into native expressions.
 type saved struct {
 	src, dst, in, out, proto string
 	protoName                string

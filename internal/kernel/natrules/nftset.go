@@ -55,7 +55,9 @@ func (t *nftables) readSet(s *nftSet) error {
 		listTable, listSet, listElements     = 1, 2, 3
 		flagInterval                         = 4
 	)
-	n, err := t.conn.get(request{kind: msgGetSet, family: s.key.family, attrs: named(named(nil, setTable, s.key.name), setName, s.key.set)})
+	q := request{kind: msgGetSet, family: s.key.family}
+	q.attrs = named(named(nil, setTable, s.key.name), setName, s.key.set)
+	n, err := t.conn.get(q)
 	if err != nil {
 		return err
 	}
@@ -63,20 +65,17 @@ func (t *nftables) readSet(s *nftSet) error {
 	for _, field := range nl.Attrs(parseNested(n[setDesc])[2]) { // NFTA_SET_DESC_CONCAT, of NFTA_SET_FIELD_LEN
 		s.fields = append(s.fields, int(parseNested(field).be32(1)))
 	}
-	full := false
-	q := request{kind: msgGetSetElem, family: s.key.family, attrs: named(named(nil, listTable, s.key.name), listSet, s.key.set)}
-	err = t.conn.dump(q, func() { s.elements = nil }, func(_ uint8, b []byte) bool {
+	q = request{kind: msgGetSetElem, family: s.key.family}
+	q.attrs = named(named(nil, listTable, s.key.name), listSet, s.key.set)
+	err = t.conn.dump(q, func() { s.elements = nil }, func(_ uint8, b []byte) error {
 		for _, element := range nl.Attrs(parseNested(b)[listElements]) {
-			if full = len(s.elements) == maxElements; full {
-				return false
+			if len(s.elements) == maxElements {
+				return fmt.Errorf("set %s: more than %d elements", s.key.set, maxElements)
 			}
 			s.elements = append(s.elements, parseElement(element))
 		}
-		return true
+		return nil
 	})
-	if full {
-		return fmt.Errorf("set %s: more than %d elements", s.key.set, maxElements)
-	}
 	if s.interval && len(s.fields) < 2 {
 		s.pair()
 	}
@@ -148,7 +147,8 @@ func (s *nftSet) match(m *machine, register uint32, e *setElement) truth {
 	return t
 }
 
-// union is all elements of a set that has no concatenations, in network order; ok is false where they are not all of one size.
+// union is all elements of a set that has no concatenations, in network order; ok is false where they are not all of
+// one size.
 func (s *nftSet) union(size int) (r ranges, ok bool) {
 	if s.all == nil {
 		spans := make([]span, 0, len(s.elements))
@@ -198,26 +198,12 @@ func (e *exprs) lookup(n nested) step {
 			m.load(dreg, content{size: 16})
 			return matched(maybe)
 		}
-		if c := m.read(sreg); len(c.fields) == 1 && c.mask == nil && !isMap && !c.fields[0].native && c.size == m.packet.size(c.fields[0].dim) {
-			if all, ok := set.union(c.size); ok {
-				return matched(invertIf(m.is(c.fields[0].dim, all), invert))
+		if d, ok := m.wholeField(m.read(sreg)); ok && !isMap {
+			if all, ok := set.union(m.packet.size(d)); ok {
+				return matched(invertIf(m.is(d, all), invert))
 			}
 		}
-		found, hits := no, []*setElement{}
-		for i := range set.elements {
-			el := &set.elements[i]
-			if el.catchAll || len(el.key) == 0 {
-				continue
-			}
-			if t := set.match(m, sreg, el); t != no {
-				found = found.or(t)
-				hits = append(hits, el)
-			}
-		}
-		if i := slices.IndexFunc(set.elements, func(el setElement) bool { return el.catchAll }); i >= 0 && found != yes {
-			hits = append(hits, &set.elements[i])
-			found = yes
-		}
+		found, hits := set.hits(m, sreg)
 		switch {
 		case !isMap:
 			return matched(invertIf(found, invert))
@@ -230,18 +216,36 @@ func (e *exprs) lookup(n nested) step {
 			}
 			m.load(dreg, c)
 			return matched(found)
-		default:
-			var either []verdict
-			for _, el := range hits {
-				v, _, _ := e.verdictOf(parseNested(parseNested(el.data)[2]))
-				if !slices.Contains(either, v) {
-					either = append(either, v)
-				}
+		}
+		var either []verdict
+		for _, el := range hits {
+			v, _, _ := e.verdictOf(parseNested(parseNested(el.data)[2]))
+			if !slices.Contains(either, v) {
+				either = append(either, v)
 			}
-			if len(either) > maxStates {
-				either = []verdict{{kind: verdictUnknown}}
-			}
-			return effect{match: found, either: either}
+		}
+		if len(either) > maxStates {
+			either = []verdict{{kind: verdictUnknown}}
+		}
+		return effect{match: found, either: either}
+	}
+}
+
+// hits are the elements that may match, and whether one of them does for certain.
+func (s *nftSet) hits(m *machine, register uint32) (found truth, hits []*setElement) {
+	var rest *setElement
+	for i := range s.elements {
+		e := &s.elements[i]
+		if e.catchAll {
+			rest = e
+			continue
+		}
+		if t := s.match(m, register, e); len(e.key) > 0 && t != no {
+			found, hits = found.or(t), append(hits, e)
 		}
 	}
+	if rest != nil && found != yes {
+		found, hits = yes, append(hits, rest)
+	}
+	return found, hits
 }

@@ -2,7 +2,6 @@ package natrules
 
 import (
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -10,7 +9,7 @@ import (
 // value writes an operand that is assigned.
 func (o operand) value(kind operandKind) string {
 	switch {
-	case o.isRaw:
+	case o.raw != nil:
 		return constant(kind, o.raw)
 	case o.mask != nil && o.kind == kindMark:
 		mask, xor := native(o.mask), native(o.xor)
@@ -45,47 +44,29 @@ func (o operand) asks(data []byte) uint32 {
 
 // constant writes a value as nft does.
 func constant(kind operandKind, b []byte) string {
-	switch kind {
-	case kindMark:
-		if len(b) == 4 {
-			return fmt.Sprintf("0x%08x", native(b))
-		}
-	case kindPort:
-		if len(b) == 2 {
-			return strconv.Itoa(int(b[0])<<8 | int(b[1]))
-		}
-	case kindAddr:
-		if a, ok := netip.AddrFromSlice(b); ok {
-			return a.String()
-		}
-	case kindName:
+	switch size := len(b); {
+	case kind == kindMark && size == 4:
+		return fmt.Sprintf("0x%08x", native(b))
+	case kind == kindPort && size == 2:
+		return strconv.FormatUint(numberOf(b).low, 10)
+	case kind == kindAddr && (size == 4 || size == 16):
+		return numberOf(b).addr(size == 16).String()
+	case kind == kindName:
 		s := cString(b)
 		if len(s) == len(b) { // without its final zero it is compared as a prefix
 			s += "*"
 		}
 		return strconv.Quote(s)
-	case kindProto:
-		if len(b) == 1 {
-			return protoText(b[0])
-		}
-	case kindUser:
-		if len(b) == 4 {
-			return strconv.FormatUint(uint64(native(b)), 10)
-		}
-	case kindFamily:
-		if len(b) == 1 {
-			return map[byte]string{nfIPv4: "ipv4", nfIPv6: "ipv6"}[b[0]]
-		}
-	case kindAddrType:
-		if len(b) == 4 {
-			if n := native(b); int(n) < len(addrTypes()) {
-				return strings.ToLower(addrTypes()[n])
-			}
-		}
-	case kindState:
-		if len(b) == 4 {
-			return stateNames(native(b), "invalid", "established", "related", "new", "", "", "untracked")
-		}
+	case kind == kindProto && size == 1:
+		return protoText(b[0])
+	case kind == kindUser && size == 4:
+		return strconv.FormatUint(uint64(native(b)), 10)
+	case kind == kindFamily && size == 1:
+		return map[byte]string{nfIPv4: "ipv4", nfIPv6: "ipv6"}[b[0]]
+	case kind == kindAddrType && size == 4 && int(native(b)) < len(addrTypes()):
+		return strings.ToLower(addrTypes()[native(b)])
+	case kind == kindState && size == 4:
+		return stateNames(native(b), "invalid", "established", "related", "new", "", "", "untracked")
 	}
 	return fmt.Sprintf("0x%x", b)
 }

@@ -37,7 +37,7 @@ func TestOldNATHooks(t *testing.T) {
 		{"not a version", 101, PortChange, WhyBypassed},
 	} {
 		in := Input{Ports: []Port{{Port: vxlanPort, IPv4: true}}, Release: c.release}
-		s := judge(in, []*ruleset{masquerading(Legacy, prioNATSrc, true), masquerading(NFT, c.priority, false)})
+		s := judgeRules(in, []*ruleset{masquerading(Legacy, prioNATSrc, true), masquerading(NFT, c.priority, false)})
 		if o := s.Outer[0]; o.Change != c.want || o.Why != c.why {
 			t.Errorf("%s, priority %d: %s because of %s, want %s because of %s", c.release, c.priority, o.Change, o.Why, c.want, c.why)
 		}
@@ -50,7 +50,7 @@ func TestFullyRandomIgnored(t *testing.T) {
 		own := netip.MustParseAddr("192.0.2.1")
 		ways := func(bool, uint32) []Way { return []Way{{Source: own, Masquerade: own}} }
 		in := Input{Ports: []Port{{Port: vxlanPort, IPv4: true, Ways: ways}}, Release: release}
-		if o := judge(in, []*ruleset{masquerading(Legacy, prioNATSrc, false)}).Outer[0]; o.Change != want {
+		if o := judgeRules(in, []*ruleset{masquerading(Legacy, prioNATSrc, false)}).Outer[0]; o.Change != want {
 			t.Errorf("%s: %s because of %s, want %s", release, o.Change, o.Why, want)
 		}
 	}

@@ -18,18 +18,18 @@ func changeRank(c Change) int {
 	return slices.Index([]Change{NoChange, UnsureChange, PortChange, AddrChange}, c)
 }
 
-// summarise joins fates. Ways on which the packet is dropped do not count: it is not on the wire. The worst that happens to some
-// packets counts; what may happen to one and the same packet in two ways is not known.
+// summarise joins fates. Ways on which the packet is dropped do not count: it is not on the wire. The worst that
+// happens to some packets counts; what may happen to one and the same packet in two ways is not known.
 func summarise(fates []exit) outcome {
 	var all []outcome
 	for _, f := range fates {
 		o := outcome{change: NoChange, state: f.state, packet: f.packet}
 		switch f.kind {
-		case exitDrop:
+		case verdictDrop:
 			continue
-		case exitNAT:
+		case verdictNAT:
 			o.change, o.rule, o.nat = f.nat.change(f.packet), f.rule, true
-		case exitUnknown:
+		case verdictUnknown:
 			o.change, o.rule = UnsureChange, f.rule
 		}
 		all = append(all, o)
@@ -37,7 +37,8 @@ func summarise(fates []exit) outcome {
 	return worstOf(all, func() *rule { return firstDoubt(fates) })
 }
 
-// worstOf is the worst of what happens to packets. doubt names the rule that leaves open which of two things happens to one.
+// worstOf is the worst of what happens to packets. doubt names the rule that leaves open which of two things happens to
+// one.
 func worstOf(all []outcome, doubt func() *rule) outcome {
 	worst := outcome{change: NoChange}
 	for i, o := range all {
@@ -59,7 +60,7 @@ func worstOf(all []outcome, doubt func() *rule) outcome {
 
 func firstDoubt(fates []exit) *rule {
 	for _, f := range fates {
-		if f.kind == exitUnknown && f.rule != nil {
+		if f.kind == verdictUnknown && f.rule != nil {
 			return f.rule
 		}
 	}
@@ -71,12 +72,12 @@ func firstDoubt(fates []exit) *rule {
 	return nil
 }
 
-// outer judges the outer packets of one port and family: what every sender's inner packets make of them, marked for masquerade and
-// not. The worst counts.
-func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guarding) Outer {
-	o := j.outerOrdered(port, family, guards, false)
+// outer judges the outer packets of one port and family: what every sender's inner packets make of them, marked for
+// masquerade and not. The worst counts.
+func (j *judge) outer(port *Port, family string, treatments map[*ruleset]treatment) Outer {
+	o := j.outerOrdered(port, family, treatments, false)
 	if ambiguous(j.unordered(family)) {
-		if p := j.outerOrdered(port, family, guards, true); p.Change != o.Change {
+		if p := j.outerOrdered(port, family, treatments, true); p.Change != o.Change {
 			if changeRank(p.Change) > changeRank(o.Change) {
 				o, p = p, o
 			}
@@ -89,7 +90,7 @@ func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guardin
 	o.Family, o.Port, o.Local = family, port.Port, port.Local
 	if o.Change == NoChange && o.Why != WhyNotrack || o.Change == "" {
 		for _, r := range j.rulesets {
-			// Rules of the other family matter only where it is their guard that keeps the mark away.
+			// Rules of the other family matter only where they are what takes the mark away.
 			if !r.readable() && (r.family == family || o.Why == WhyCleared) {
 				o.Change, o.Why, o.Rule, o.Senders = UnsureChange, WhyUnread, nil, nil
 			}
@@ -98,9 +99,9 @@ func (j *judgement) outer(port *Port, family string, guards map[*ruleset]guardin
 	return o
 }
 
-// crossing is one judgement of the outer packets of a port: what happens to those with a mark is looked at once.
+// crossing judges the outer packets of a port: what happens to those with a mark is looked at once.
 type crossing struct {
-	*judgement
+	*judge
 	port   *Port
 	family string
 	bases  []*base
@@ -109,11 +110,11 @@ type crossing struct {
 	clears bool               // one of them takes it away
 }
 
-func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]guarding, other bool) Outer {
-	c := &crossing{judgement: j, port: port, family: family, bases: j.bases(family, other), known: map[uint32]outcome{}}
+func (j *judge) outerOrdered(port *Port, family string, treatments map[*ruleset]treatment, other bool) Outer {
+	c := &crossing{judge: j, port: port, family: family, bases: j.bases(family, other), known: map[uint32]outcome{}}
 	var knows []string // families whose rules masquerade the mark
 	for _, r := range j.rulesets {
-		if g := guards[r]; g.masquerade != nil {
+		if g := treatments[r]; g.masquerade != nil {
 			c.masq, c.clears = append(c.masq, g.masquerade), c.clears || g.cleared != nil
 			knows = append(knows, r.family)
 		}
@@ -156,7 +157,7 @@ func (j *judgement) outerOrdered(port *Port, family string, guards map[*ruleset]
 // of judges what one sender's packets make of the outer ones.
 func (c *crossing) of(s *Sender, family string, mark uint32, other bool) (Outer, string) {
 	six := family == familyIPv6
-	fates := c.leaving(c.port, s, c.judgement.bases(family, other), six, mark)
+	fates := c.leaving(c.port, s, c.judge.bases(family, other), six, mark)
 	var all []outcome
 	var outers []Outer
 	for _, f := range fates {
@@ -186,7 +187,7 @@ func (c *crossing) of(s *Sender, family string, mark uint32, other bool) (Outer,
 // outside judges the outer packet of an inner one that has left.
 func (c *crossing) outside(f exit, mark uint32) (outcome, Outer) {
 	plain := c.crossed(f.packet, word{})
-	if f.kind == exitUnknown { // with the mark or without
+	if f.kind == verdictUnknown { // with the mark or without
 		o := plain
 		if marked := c.crossed(f.packet, word{bits: mark}); marked.change != plain.change {
 			o = outcome{change: UnsureChange, rule: f.rule}
@@ -207,7 +208,7 @@ func (c *crossing) crossed(in *packet, mark word) outcome {
 		p := outerPacket(c.port, &way, c.family == familyIPv6)
 		p.socket, p.fields[dimUID], p.fields[dimGID] = in.socket, in.fields[dimUID], in.fields[dimGID]
 		w := c.newWalk(p)
-		o := summarise(w.travel(outgoing(c.bases), state{mark: mark}, 0))
+		o := summarise(w.through(outgoing(c.bases), state{mark: mark}, 0))
 		if worst.change == "" || changeRank(o.change) > changeRank(worst.change) {
 			worst = o
 		}
@@ -219,40 +220,38 @@ func (c *crossing) crossed(in *packet, mark word) outcome {
 	return worst
 }
 
-// explain says why an outer packet has its fate. plain is that of one without a mark, f what became of the inner packet.
+// explain says why an outer packet has its fate. plain is that of one without a mark, f what became of the inner
+// packet.
 func (c *crossing) explain(o, plain outcome, f exit) Outer {
-	lost := f.kind != exitUnknown && f.state.mark.masked(0, c.mark) == yes
-	switch o.change {
-	case UnsureChange:
-		return Outer{Change: UnsureChange, Why: WhyUnread, Rule: quoteOf(RoleNotUnderstood, o.rule)}
-	case PortChange, AddrChange:
-		switch {
-		case o.rule == plain.rule:
-			return Outer{Change: o.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, o.rule)}
-		case f.kind == exitNAT && !slices.Contains(c.masq, f.rule):
-			return Outer{Change: o.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, f.rule)}
-		case f.kind == exitAccept && f.left != nil && c.clears:
-			return Outer{Change: o.change, Why: WhyBypassed, Rule: quoteOf(RoleBypass, f.left)}
-		default:
-			return Outer{Change: o.change, Why: WhyKept, Rule: quoteOf(RoleMasquerade, o.rule)}
-		}
+	lost := f.kind != verdictUnknown && f.state.mark.masked(0, c.mark) == yes
+	s, nated := o.state, o.change == PortChange || o.change == AddrChange
+	because := func(why Why, role string, r *rule) Outer {
+		return Outer{Change: o.change, Why: why, Rule: quoteOf(role, r)}
 	}
-	e := Outer{Change: NoChange}
-	switch s := o.state; {
+	switch {
+	case o.change == UnsureChange:
+		return because(WhyUnread, RoleNotUnderstood, o.rule)
+	case nated && o.rule == plain.rule:
+		return because(WhyBypassed, RoleBypass, o.rule)
+	case nated && f.kind == verdictNAT && !slices.Contains(c.masq, f.rule):
+		return because(WhyBypassed, RoleBypass, f.rule)
+	case nated && f.kind == verdictAccept && f.left != nil && c.clears:
+		return because(WhyBypassed, RoleBypass, f.left)
+	case nated:
+		return because(WhyKept, RoleMasquerade, o.rule)
 	case s.untracked != nil:
-		e.Why, e.Rule = WhyNotrack, quoteOf(RoleNotrack, s.untracked)
+		return because(WhyNotrack, RoleNotrack, s.untracked)
 	case lost && f.state.resetEarly, !lost && s.cleared != nil && s.resetEarly:
-		e.Why, e.Rule = WhyMarkReset, quoteOf(RoleMarkReset, orRule(f.state.cleared, s.cleared))
+		return because(WhyMarkReset, RoleMarkReset, orRule(f.state.cleared, s.cleared))
 	case lost && f.state.cleared != nil:
-		e.Why, e.Rule = WhyCleared, quoteOf(RoleClears, f.state.cleared)
+		return because(WhyCleared, RoleClears, f.state.cleared)
 	case o.nat:
-		e.Why, e.Rule = WhyNotRandom, quoteOf(RoleMasquerade, o.rule)
+		return because(WhyNotRandom, RoleMasquerade, o.rule)
 	case s.cleared != nil:
-		e.Why, e.Rule = WhyCleared, quoteOf(RoleClears, s.cleared)
+		return because(WhyCleared, RoleClears, s.cleared)
 	default:
-		e.Why = WhyNoRule
+		return because(WhyNoRule, "", nil)
 	}
-	return e
 }
 
 func orRule(a, b *rule) *rule {

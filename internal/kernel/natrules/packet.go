@@ -46,8 +46,8 @@ type field struct {
 
 func knownField(r ranges) field { return field{r, true} }
 
-// packet is a kind of packet that leaves this node: every combination of its fields occurs. A rule that matches some of them splits
-// it. What is not known makes a rule that asks for it match maybe.
+// packet is a kind of packet that leaves this node: every combination of its fields occurs. A rule that matches some of
+// them splits it. What is not known makes a rule that asks for it match maybe.
 type packet struct {
 	ipv6        bool
 	outer       bool // the outer VXLAN packet; false: the inner one, on its way into the VXLAN device
@@ -140,10 +140,7 @@ func outerPacket(port *Port, way *Way, ipv6 bool) *packet {
 	peers := addrsOf(way.Peers, n)
 	if len(peers) > 0 {
 		p.fields[dimDst] = knownField(addrRanges(peers))
-		multicast := truthOf(peers[0].IsMulticast())
-		if p.dstUnicast = multicast.not(); slices.ContainsFunc(peers, func(a netip.Addr) bool { return truthOf(a.IsMulticast()) != multicast }) {
-			p.dstUnicast = maybe
-		}
+		p.dstUnicast = alike(peers, func(a netip.Addr) bool { return !a.IsMulticast() })
 	}
 	p.out = known(way.Out)
 	if len(port.Devices) > 0 {
@@ -165,14 +162,15 @@ func (p *packet) setOwn(all, onOut []netip.Addr) {
 	}
 }
 
-// innerPacket is a packet of a sender on its way into the VXLAN devices of the port. Those that matter are TCP, UDP or SCTP: their
-// checksums are what a device leaves unfinished.
+// innerPacket is a packet of a sender on its way into the VXLAN devices of the port. Those that matter are TCP, UDP or
+// SCTP: their checksums are what a device leaves unfinished.
 func innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
 	p := &packet{ipv6: ipv6, dstUnicast: yes, socket: truthOf(s.In == nil)}
 	n := p.addrLen()
 	p.setOwn(port.Own, s.Out.Addrs)
 	if sources := prefixesOf(s.Sources, n); len(sources) > 0 {
-		p.fields[dimSrc] = knownField(prefixRanges(sources)) // with the node's own address there, which its processes may use
+		// With the node's own address there, which its processes may use.
+		p.fields[dimSrc] = knownField(prefixRanges(sources))
 	}
 	if d := prefixesOf(s.Destinations, n); len(d) > 0 {
 		r := prefixRanges(d)
@@ -182,7 +180,9 @@ func innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
 		p.fields[dimDst] = knownField(r)
 	}
 	p.fields[dimProto] = knownField(numbers(protoTCP, protoUDP, protoSCTP))
-	p.fields[dimSport], p.fields[dimDport], p.fields[dimServicePort] = knownField(everyPort), knownField(everyPort), knownField(everyPort)
+	for _, d := range []dim{dimSport, dimDport, dimServicePort} {
+		p.fields[d] = knownField(everyPort)
+	}
 	p.fields[dimService] = knownField(rangesOf(span{number{}, numberOf(slices.Repeat([]byte{0xff}, n))}))
 	if s.In == nil {
 		p.fields[dimUID], p.fields[dimGID] = knownField(everyUser), knownField(everyUser)
@@ -205,7 +205,8 @@ func addrsOf(addrs []netip.Addr, n int) []netip.Addr {
 }
 
 func prefixesOf(prefixes []netip.Prefix, n int) []netip.Prefix {
-	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return !p.IsValid() || p.Addr().BitLen() != n*8 })
+	other := func(p netip.Prefix) bool { return !p.IsValid() || p.Addr().BitLen() != n*8 }
+	return slices.DeleteFunc(slices.Clone(prefixes), other)
 }
 
 // known are interfaces; nil where all that is known of them is that there is one.
@@ -222,7 +223,8 @@ func indexes(all []Interface) (values [][]byte) {
 		if i.Index == 0 && i.Name != "" {
 			return nil
 		}
-		values = append(values, binary.NativeEndian.AppendUint32(nil, uint32(i.Index))) //nolint:gosec // an interface index is a positive int32
+		index := uint32(i.Index) //nolint:gosec // an interface index is a positive int32
+		values = append(values, binary.NativeEndian.AppendUint32(nil, index))
 	}
 	return values
 }

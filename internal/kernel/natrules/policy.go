@@ -3,7 +3,9 @@ package natrules
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,7 +16,8 @@ import (
 	"vxlan_exporter/internal/kernel/nl"
 )
 
-// ipsecPolicies are the policies by which IPsec takes packets on their way out. They are read when a rule asks for the first time.
+// ipsecPolicies are the policies by which IPsec takes packets on their way out. They are read when a rule asks for the
+// first time.
 type ipsecPolicies struct {
 	ctx       context.Context
 	procNet   string
@@ -66,10 +69,13 @@ func (p *ipsecPolicies) apply(m *machine, inwards bool) truth {
 	return t.and(maybe) // what a policy is for may be narrower still
 }
 
-// load lists them by NETLINK_XFRM. Opening such a socket would load xfrm_user, so it is opened only where the kernel has one of its own;
-// without it there are no policies but those of PF_KEY.
+// load lists them by NETLINK_XFRM. Opening such a socket would load xfrm_user, so it is opened only where the kernel
+// has one of its own; without it there are no policies but those of PF_KEY.
 func (p *ipsecPolicies) load() error {
 	sockets, err := os.ReadFile(filepath.Join(p.procNet, "netlink"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -105,8 +111,9 @@ func (p *ipsecPolicies) load() error {
 	})
 }
 
-// parsePolicy reads struct xfrm_userpolicy_info, which begins with struct xfrm_selector {u8 daddr[16], saddr[16]; be16 ports and masks[4];
-// u16 family; u8 prefixlen_d, prefixlen_s, proto; …}. A policy without a template lets packets pass.
+// parsePolicy reads struct xfrm_userpolicy_info, which begins with struct xfrm_selector {u8 daddr[16], saddr[16]; be16
+// ports and masks[4]; u16 family; u8 prefixlen_d, prefixlen_s, proto; …}. A policy without a template lets packets
+// pass.
 func parsePolicy(b []byte) (s selector, err error) {
 	const dir, length, templates, out = 160, 168, 5, 1 // XFRMA_TMPL, XFRM_POLICY_OUT
 	if len(b) < length || !nl.WellFormed(b[length:]) {

@@ -84,21 +84,21 @@ func portsBetween(low, high uint16) ranges {
 	return between(number{0, uint64(low)}, number{0, uint64(high)})
 }
 
-func numbers(all ...uint64) ranges {
-	var r []span
-	for _, n := range all {
-		r = append(r, span{number{0, n}, number{0, n}})
+// union is the set of what each of several values stands for.
+func union[T any](all []T, of func(T) span) ranges {
+	spans := make([]span, len(all))
+	for i, v := range all {
+		spans[i] = of(v)
 	}
-	return rangesOf(r...)
+	return rangesOf(spans...)
+}
+
+func numbers(all ...uint64) ranges {
+	return union(all, func(n uint64) span { return span{number{0, n}, number{0, n}} })
 }
 
 func addrRanges(addrs []netip.Addr) ranges {
-	r := make([]span, len(addrs))
-	for i, a := range addrs {
-		n := addrNumber(a)
-		r[i] = span{n, n}
-	}
-	return rangesOf(r...)
+	return union(addrs, func(a netip.Addr) span { return span{addrNumber(a), addrNumber(a)} })
 }
 
 func prefixSpan(p netip.Prefix) span {
@@ -110,13 +110,7 @@ func prefixSpan(p netip.Prefix) span {
 	return maskSpan(addr, mask)
 }
 
-func prefixRanges(prefixes []netip.Prefix) ranges {
-	r := make([]span, len(prefixes))
-	for i, p := range prefixes {
-		r[i] = prefixSpan(p)
-	}
-	return rangesOf(r...)
-}
+func prefixRanges(prefixes []netip.Prefix) ranges { return union(prefixes, prefixSpan) }
 
 // maskSpan are the numbers whose bits in mask, which is a prefix, are those of addr.
 func maskSpan(addr, mask []byte) span {

@@ -56,12 +56,14 @@ func NewReader(c Config) *Reader {
 	return &Reader{
 		open: c.OpenNFTables, openLegacy: c.OpenLegacy, openIPSets: c.OpenIPSets, openXFRM: c.OpenXFRM,
 		procNet: cmp.Or(c.ProcNet, filepath.Join(proc, "net")),
-		gate:    gate{proc: proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules")},
+		gate: gate{
+			proc: proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules"),
+		},
 	}
 }
 
-// Read reads the rules of both families and backends and judges what they do to the packets of in. A backend that could not be
-// read is in the State with its status; the error joins those of all that failed.
+// Read reads the rules of both families and backends and judges what they do to the packets of in. A backend that could
+// not be read is in the State with its status; the error joins those of all that failed.
 func (r *Reader) Read(ctx context.Context, in Input) (s State, err error) {
 	if in.Release == "" {
 		in.Release, _ = r.gate.release()
@@ -104,13 +106,13 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 			errs = append(errs, fmt.Errorf("%s %s: %w", set.family, set.backend, set.err))
 		}
 	}
-	s = judge(in, rulesets)
+	s = judgeRules(in, rulesets)
 	torn = torn || sets.gone
 	if sets.failed != nil {
 		errs = append(errs, fmt.Errorf("ip sets: %w", sets.failed))
 	}
 	if err := look.policies.failed; err != nil {
-		errs = append(errs, fmt.Errorf("IPsec policies: %w", err))
+		errs = append(errs, fmt.Errorf("IPsec policies: %w", needsAdmin(err)))
 	}
 	for _, t := range open {
 		torn = torn || t.torn()
@@ -119,25 +121,19 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 }
 
 func (r *Reader) readNFT(ctx context.Context) (tables *nftables, ipv4, ipv6 *ruleset) {
-	ipv4 = &ruleset{family: familyIPv4, backend: NFT, status: statusNone}
-	ipv6 = &ruleset{family: familyIPv6, backend: NFT, status: statusNone}
 	available, err := r.gate.nftables()
 	if err == nil && available {
 		tables, err = openNFT(ctx, r.open)
 	}
-	switch {
-	case errors.Is(err, errNoNFTables):
-		return nil, ipv4, ipv6
-	case err != nil:
-		return nil, ipv4.failed(err), ipv6.failed(err)
-	case tables == nil:
-		return nil, ipv4, ipv6
-	}
 	ipv4, ipv6 = tables.rulesets()
+	if err != nil && !errors.Is(err, errNoNFTables) {
+		return nil, ipv4.failed(err), ipv6.failed(err)
+	}
 	return tables, ipv4, ipv6
 }
 
-// Generation is the number that every change of nf_tables rules in this namespace increments; ok is false when it cannot be had.
+// Generation is the number that every change of nf_tables rules in this namespace increments; ok is false when it
+// cannot be had.
 func (r *Reader) Generation(ctx context.Context) (id uint32, ok bool) {
 	if available, err := r.gate.nftables(); err != nil || !available {
 		return 0, false

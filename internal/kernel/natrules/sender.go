@@ -7,14 +7,14 @@ import (
 )
 
 // senders are whose packets enter the port's devices; one of which nothing is known, where nobody knows.
-func (j *judgement) senders(port *Port, ipv6 bool, mark uint32) []Sender {
+func (j *judge) senders(port *Port, ipv6 bool, mark uint32) []Sender {
 	if port.Senders == nil {
 		return []Sender{{}}
 	}
 	return port.Senders(ipv6, mark)
 }
 
-func (j *judgement) ways(port *Port, ipv6 bool, mark uint32) []Way {
+func (j *judge) ways(port *Port, ipv6 bool, mark uint32) []Way {
 	if port.Ways != nil {
 		if ways := port.Ways(ipv6, mark); len(ways) > 0 {
 			return ways
@@ -23,7 +23,7 @@ func (j *judgement) ways(port *Port, ipv6 bool, mark uint32) []Way {
 	return []Way{{}}
 }
 
-func (j *judgement) innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
+func (j *judge) innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
 	p := innerPacket(port, s, ipv6)
 	if j.in.test != nil {
 		j.in.test.inner(p)
@@ -32,14 +32,14 @@ func (j *judgement) innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
 }
 
 // leaving walks a sender's packets to the tunnel, and returns the fates of those that get there.
-func (j *judgement) leaving(port *Port, s *Sender, bases []*base, ipv6 bool, mark uint32) []exit {
+func (j *judge) leaving(port *Port, s *Sender, bases []*base, ipv6 bool, mark uint32) []exit {
 	p := j.innerPacket(port, s, ipv6)
 	start := state{}
 	if j.in.test != nil && j.in.test.socketMark {
 		start.mark.bits, mark = mark, 0
 	}
-	fates := j.newWalk(p).travel(at(bases, s.hooks()...), start, mark)
-	return slices.DeleteFunc(fates, func(e exit) bool { return e.kind == exitDrop })
+	fates := j.newWalk(p).through(at(bases, s.hooks()...), start, mark)
+	return slices.DeleteFunc(fates, func(e exit) bool { return e.kind == verdictDrop })
 }
 
 // hooks are the places that a sender's packets pass.
@@ -54,6 +54,9 @@ func (s *Sender) hooks() []int {
 func (s *Sender) describe(ipv6 bool) string {
 	if s.In == nil {
 		return "the node itself"
+	}
+	if len(s.Sources) == 0 {
+		return "pods or containers"
 	}
 	return "pods or containers in " + s.text(prefixRanges(prefixesOf(s.Sources, addrLen(ipv6))), ipv6)
 }
@@ -72,7 +75,7 @@ func (s *Sender) narrowed(all, p *packet) string {
 	case whole || len(src) == 0:
 		return s.describe(p.ipv6)
 	case s.In == nil || src.within(all.own.set) == yes:
-		return "the node itself from " + prefixText3(src, p.ipv6)
+		return "the node itself from " + prefixesText(src, p.ipv6)
 	default:
 		return "pods or containers in " + s.text(src, p.ipv6)
 	}
@@ -97,10 +100,10 @@ func (s *Sender) text(r ranges, ipv6 bool) string {
 	for _, i := range s.In {
 		names = append(names, i.Name)
 	}
-	return prefixText3(r, ipv6) + " (" + someOf(names) + ")"
+	return prefixesText(r, ipv6) + " (" + someOf(names) + ")"
 }
 
-func prefixText3(r ranges, ipv6 bool) string {
+func prefixesText(r ranges, ipv6 bool) string {
 	var all []string
 	for _, p := range r.prefixes(ipv6) {
 		if p.IsSingleIP() {

@@ -13,8 +13,8 @@ import (
 	"vxlan_exporter/internal/kernel/rtnl"
 )
 
-// maxSurroundings bounds how many entries of the forwarding database, routes and addresses are kept. A longer list is given up: what
-// it would tell is not known then, so that no rule is judged by half of the facts.
+// maxSurroundings bounds how many entries of the forwarding database, routes and addresses are kept. A longer list is
+// given up: what it would tell is not known then, so that no rule is judged by half of the facts.
 const maxSurroundings = 65536
 
 // Why a list is given up.
@@ -23,8 +23,8 @@ var (
 	errUntold  = errors.New("an entry does not tell where packets go")
 )
 
-// Surroundings are facts about packets that only this namespace's interfaces, addresses, routes and forwarding databases tell, by
-// interface index. The zero value knows nothing.
+// Surroundings are facts about packets that only this namespace's interfaces, addresses, routes and forwarding
+// databases tell, by interface index. The zero value knows nothing.
 type Surroundings struct {
 	links   map[int]link
 	addrs   map[int][]ifaddr
@@ -72,7 +72,8 @@ type ifroute struct {
 	static bool
 }
 
-// gathering is Surroundings under way: an entry that names a nexthop object tells where packets go only once those are read too.
+// gathering is Surroundings under way: an entry that names a nexthop object tells where packets go only once those are
+// read too.
 type gathering struct {
 	Surroundings
 	kept      int // of the list that is being read
@@ -83,7 +84,9 @@ type gathering struct {
 
 func newGathering() *gathering {
 	g := &gathering{}
-	for _, forget := range []func(){g.forgetLinks, g.forgetAddresses, g.forgetForwarding, g.forgetRoutes, g.forgetRules, g.forgetObjects} {
+	for _, forget := range []func(){
+		g.forgetLinks, g.forgetAddresses, g.forgetForwarding, g.forgetRoutes, g.forgetRules, g.forgetObjects,
+	} {
 		forget()
 	}
 	return g
@@ -98,8 +101,9 @@ type list struct {
 	each           func([]byte) error
 }
 
-// ReadSurroundings reads them over rtnetlink, which needs no privilege. Each list has a socket of its own, in the network namespace of
-// the calling thread. A list that cannot be read to its end is an error; of one that leaves open where some packets go nothing is kept.
+// ReadSurroundings reads them over rtnetlink, which needs no privilege. Each list has a socket of its own, in the
+// network namespace of the calling thread. A list that cannot be read to its end is an error; of one that leaves open
+// where some packets go nothing is kept.
 func ReadSurroundings(ctx context.Context, open nl.Opener) (*Surroundings, error) {
 	g := newGathering()
 	for _, l := range []list{
@@ -112,8 +116,8 @@ func ReadSurroundings(ctx context.Context, open nl.Opener) (*Surroundings, error
 			g.forgetAddresses, g.address,
 		},
 		{
-			"forwarding databases", unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, append([]byte{unix.AF_BRIDGE}, make([]byte, unix.SizeofNdMsg-1)...),
-			g.forgetForwarding, g.forwarding,
+			"forwarding databases", unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH,
+			append([]byte{unix.AF_BRIDGE}, make([]byte, unix.SizeofNdMsg-1)...), g.forgetForwarding, g.forwarding,
 		},
 		{
 			"routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, make([]byte, unix.SizeofRtMsg),
@@ -203,24 +207,6 @@ func (s *Surroundings) Addrs(index int) []netip.Addr {
 	var all []netip.Addr
 	for _, a := range s.addrs[index] {
 		all = append(all, a.Addr())
-	}
-	return all
-}
-
-// Remotes are the tunnel endpoints in the forwarding database of a VXLAN device.
-func (s *Surroundings) Remotes(index int) []netip.Addr {
-	var all []netip.Addr
-	for _, r := range s.remotes[index] {
-		all = append(all, r.Addr)
-	}
-	return all
-}
-
-// Overlay are the prefixes that are routed into an interface.
-func (s *Surroundings) Overlay(index int) []netip.Prefix {
-	var all []netip.Prefix
-	for _, r := range s.routes[index] {
-		all = append(all, r.Prefix)
 	}
 	return all
 }

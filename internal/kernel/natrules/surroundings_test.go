@@ -41,6 +41,24 @@ func TestSurroundings(t *testing.T) {
 	})
 }
 
+// Remotes are the tunnel endpoints in the forwarding database of a VXLAN device.
+func (s *Surroundings) Remotes(index int) []netip.Addr {
+	var all []netip.Addr
+	for _, r := range s.remotes[index] {
+		all = append(all, r.Addr)
+	}
+	return all
+}
+
+// Overlay are the prefixes that are routed into an interface.
+func (s *Surroundings) Overlay(index int) []netip.Prefix {
+	var all []netip.Prefix
+	for _, r := range s.routes[index] {
+		all = append(all, r.Prefix)
+	}
+	return all
+}
+
 func sorted(p []netip.Prefix) []netip.Prefix {
 	p = slices.Clone(p)
 	slices.SortFunc(p, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
@@ -131,5 +149,19 @@ func holdsTrue(t *testing.T, g *gathering, b []byte) {
 				t.Errorf("prefix %v from %x", o, b)
 			}
 		}
+	}
+}
+
+// TestUnknownRoutes: where routes are too many to be kept, packets of the node and of others may enter, from anywhere.
+func TestUnknownRoutes(t *testing.T) {
+	g := newGathering()
+	g.links[7], g.addrs[7] = link{name: "vx"}, []ifaddr{{Prefix: netip.MustParsePrefix("10.9.0.1/16")}}
+	g.routes = nil
+	senders := g.PortOf(vxlanPort, true, false, []Tunnel{{Name: "vx", Index: 7}}).Senders(false, 0)
+	if len(senders) != 2 || senders[0].In != nil || senders[1].In == nil || len(senders[0].Sources)+len(senders[1].Sources) != 0 {
+		t.Errorf("%+v", senders)
+	}
+	if s := senders[1].describe(false); s != "pods or containers" {
+		t.Errorf("described as %q", s)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributesOf are the attributes behind a header of so many bytes. ok is false for families other than IP, which lists of all
-// families have too (AF_MPLS, RTNL_FAMILY_IPMR, AF_MCTP): what they call an address is none.
+// attributesOf are the attributes behind a header of so many bytes. ok is false for families other than IP, which lists
+// of all families have too (AF_MPLS, RTNL_FAMILY_IPMR, AF_MCTP): what they call an address is none.
 func attributesOf(b []byte, header int, families ...byte) (n nested, ok bool, err error) {
 	if len(b) < header || !nl.WellFormed(b[header:]) {
 		return nil, false, nl.ErrMalformed
@@ -45,7 +45,8 @@ func (n nested) number(kind uint16) (v uint32, there bool, err error) {
 	return v, there, nil
 }
 
-// address: struct ifaddrmsg {u8 family, prefixlen, flags, scope; u32 index}; IFA_LOCAL, or IFA_ADDRESS where there is none.
+// address: struct ifaddrmsg {u8 family, prefixlen, flags, scope; u32 index}; IFA_LOCAL, or IFA_ADDRESS where there is
+// none.
 func (g *gathering) address(b []byte) error {
 	n, ok, err := attributesOf(b, unix.SizeofIfAddrmsg, unix.AF_INET, unix.AF_INET6)
 	if !ok {
@@ -72,8 +73,8 @@ func (g *gathering) address(b []byte) error {
 	return errors.Join(err, g.keep(1))
 }
 
-// forwarding: struct ndmsg {u8 family; pad; s32 ifindex; …}; NDA_DST is where the tunnel sends, NDA_PORT to which port if not to
-// the device's; or NDA_NH_ID names what tells.
+// forwarding: struct ndmsg {u8 family; pad; s32 ifindex; …}; NDA_DST is where the tunnel sends, NDA_PORT to which
+// port if not to the device's; or NDA_NH_ID names what tells.
 func (g *gathering) forwarding(b []byte) error {
 	const ndaNHID = 13 // NDA_NH_ID, include/uapi/linux/neighbour.h
 	n, ok, err := attributesOf(b, unix.SizeofNdMsg, unix.AF_BRIDGE)
@@ -91,15 +92,17 @@ func (g *gathering) forwarding(b []byte) error {
 	case by:
 		g.entriesBy[id] = append(g.entriesBy[id], index)
 	case a.IsValid() && !a.IsUnspecified():
-		g.remotes[index] = append(g.remotes[index], remote{a, int(out), uint16(numberOf(port).low)}) //nolint:gosec // two bytes
+		to := uint16(numberOf(port).low) //nolint:gosec // two bytes
+		g.remotes[index] = append(g.remotes[index], remote{a, int(out), to})
 	default: // an entry of a bridge, or of a device that is itself the end
 		return nil
 	}
 	return g.keep(1)
 }
 
-// route: struct rtmsg {u8 family, dst_len, …, table, protocol, scope, type; u32 flags}. One next hop stands in the message itself,
-// several in RTA_MULTIPATH; a nexthop object is named by RTA_NH_ID, beside what it says only where net.ipv4.nexthop_compat_mode is 1.
+// route: struct rtmsg {u8 family, dst_len, …, table, protocol, scope, type; u32 flags}. One next hop stands in the
+// message itself, several in RTA_MULTIPATH; a nexthop object is named by RTA_NH_ID, beside what it says only where
+// net.ipv4.nexthop_compat_mode is 1.
 func (g *gathering) route(b []byte) error {
 	const rtaNHID = 30 // RTA_NH_ID
 	n, ok, err := attributesOf(b, unix.SizeofRtMsg, unix.AF_INET, unix.AF_INET6)
@@ -166,13 +169,15 @@ func (g *gathering) routed(index int, r ifroute) error {
 // linkRequest asks for all interfaces, without statistics (RTEXT_FILTER_SKIP_STATS).
 func linkRequest() []byte {
 	const skipStats = 1 << 3
-	return nl.Append(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_EXT_MASK, binary.NativeEndian.AppendUint32(nil, skipStats))
+	mask := binary.NativeEndian.AppendUint32(nil, skipStats)
+	return nl.Append(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_EXT_MASK, mask)
 }
 
 // link: struct ifinfomsg {u8 family; pad; u16 type; s32 index; u32 flags, change}.
 func (g *gathering) link(b []byte) error {
-	const parentDevice, kind, data, slaveKind = 56, 1, 2, 4 // IFLA_PARENT_DEV_NAME, from 5.14; IFLA_INFO_KIND, _DATA, _SLAVE_KIND
-	const portRange = 16                                    // IFLA_VXLAN_PORT_RANGE: struct {be16 low, high}
+	const parentDevice = 56               // IFLA_PARENT_DEV_NAME, from 5.14
+	const kind, data, slaveKind = 1, 2, 4 // IFLA_INFO_KIND, _DATA, _SLAVE_KIND
+	const portRange = 16                  // IFLA_VXLAN_PORT_RANGE: struct {be16 low, high}
 	n, ok, err := attributesOf(b, unix.SizeofIfInfomsg, unix.AF_UNSPEC)
 	if !ok {
 		return err
@@ -199,8 +204,9 @@ func (g *gathering) link(b []byte) error {
 
 const sizeofRuleHdr = 12 // struct fib_rule_hdr
 
-// rule: struct fib_rule_hdr {u8 family, dst_len, src_len, tos, table, res1, res2, action; u32 flags}. The kernel's own rules are those
-// of the tables local, main and default, and one for all VRFs (net/ipv4/fib_rules.c, drivers/net/vrf.c).
+// rule: struct fib_rule_hdr {u8 family, dst_len, src_len, tos, table, res1, res2, action; u32 flags}. The kernel's own
+// rules are those of the tables local, main and default, and one for all VRFs (net/ipv4/fib_rules.c,
+// drivers/net/vrf.c).
 func (g *gathering) rule(b []byte) error {
 	const priority, fwmark, l3mdev = 6, 10, 19 // FRA_PRIORITY, FRA_FWMARK, FRA_L3MDEV
 	n, ok, err := attributesOf(b, sizeofRuleHdr, unix.AF_INET, unix.AF_INET6)

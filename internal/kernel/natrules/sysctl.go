@@ -10,7 +10,8 @@ import (
 // PortRange are ports from First to Last.
 type PortRange struct{ First, Last uint16 }
 
-// ReadSysctls reads, under a procfs, what the network namespace of the calling thread is set to. What cannot be read stays unknown.
+// ReadSysctls reads, under a procfs, what the network namespace of the calling thread is set to. What cannot be read
+// stays unknown.
 func (s *Surroundings) ReadSysctls(proc string) {
 	read := func(name string) string {
 		b, _ := os.ReadFile(filepath.Join(proc, "sys/net", name))

@@ -1,35 +1,10 @@
 package natrules
 
-import (
-	"errors"
-	"fmt"
-)
-
 // Bounds of one walk. The kernel's own are 16 jumps (NFT_JUMP_STACK_SIZE) and, for legacy tables, one per user chain.
 const (
 	maxDepth  = 64
-	maxSteps  = 300_000 // of all walks of one judgement: rules run and ways out followed
+	maxSteps  = 300_000 // of all walks of one reading: rules run and ways out followed
 	maxStates = 64
-)
-
-// Why a walk gave up. They end up in a Rule's Note.
-var (
-	errTooDeep  = errors.New("chains nest too deeply")
-	errTooLong  = errors.New("too many rules on the packet's way")
-	errLoop     = errors.New("chains loop")
-	errNoTarget = errors.New("jump to a chain that is not there")
-	errStates   = errors.New("too many possible ways through the rules")
-)
-
-// exitKind says how a packet left a chain.
-type exitKind uint8
-
-const (
-	exitFall    exitKind = iota // end of chain, or return
-	exitAccept                  // accepted: this base chain is done
-	exitDrop                    // dropped: the packet is not sent
-	exitNAT                     // its source is rewritten
-	exitUnknown                 // a rule, or the chain, could not be understood
 )
 
 // path is one way a kind of packet can go, and the first rule that it may or may not have matched on it.
@@ -42,11 +17,10 @@ type path struct {
 
 // exit is one way out of a chain.
 type exit struct {
-	kind exitKind
+	kind verdictKind // Return at the end of the chain, Accept, Drop, NAT or Unknown
 	path
 	rule *rule // that decided; nil at the end of the chain
 	nat  natRange
-	err  error // of exitUnknown: why
 }
 
 type visit struct {
@@ -55,7 +29,8 @@ type visit struct {
 	packet *packet
 }
 
-// walk takes one kind of packet through chains. A rule that matches some of them splits it; one that may match is followed both ways.
+// walk takes one kind of packet through chains. A rule that matches some of them splits it; one that may match is
+// followed both ways.
 type walk struct {
 	packets  []*packet // the first, and the kinds that it was split into
 	asked    bool      // a rule asked for the socket
@@ -79,7 +54,7 @@ type passed struct {
 	path
 }
 
-func (j *judgement) newWalk(p *packet) *walk {
+func (j *judge) newWalk(p *packet) *walk {
 	return &walk{packets: []*packet{p}, markBit: j.mark, steps: &j.steps, noFully: j.noFully}
 }
 
@@ -100,24 +75,25 @@ func (w *walk) enter(b *base, from path) []exit {
 	w.memo, w.open = map[visit][]exit{}, map[visit]bool{}
 	exits := w.run(b.chain, from, 0)
 	for i, e := range exits {
-		if e.kind != exitFall {
+		if e.kind != verdictReturn {
 			continue
 		}
-		exits[i].kind = exitAccept
+		exits[i].kind = verdictAccept
 		if b.drop {
-			exits[i].kind = exitDrop
+			exits[i].kind = verdictDrop
 		}
 	}
 	return exits
 }
 
-// run takes one path through a chain. Ways that meet in one state become one, so its cost is bounded by rules times states.
+// run takes one path through a chain. Ways that meet in one state become one, so its cost is bounded by rules times
+// states.
 func (w *walk) run(c *chain, from path, depth int) []exit {
 	at := visit{c, from.state, from.packet}
 	exits, known := w.memo[at]
 	if !known {
-		if err := w.refuse(at, depth); err != nil {
-			return []exit{{kind: exitUnknown, path: from, err: fmt.Errorf("chain %s: %w", c.name, err)}}
+		if depth > maxDepth || w.open[at] || *w.steps > maxSteps || c.read() != nil {
+			return []exit{{kind: verdictUnknown, path: from}}
 		}
 		w.open[at] = true
 		exits = w.rules(c, path{state: from.state, packet: from.packet}, depth)
@@ -135,18 +111,6 @@ func (w *walk) run(c *chain, from path, depth int) []exit {
 	return doubted
 }
 
-func (w *walk) refuse(at visit, depth int) error {
-	switch {
-	case depth > maxDepth:
-		return errTooDeep
-	case w.open[at]:
-		return errLoop
-	case *w.steps > maxSteps:
-		return errTooLong
-	}
-	return at.chain.read()
-}
-
 func (c *chain) read() error {
 	if !c.loaded {
 		c.rules, c.err = c.load()
@@ -162,20 +126,20 @@ func (w *walk) rules(c *chain, from path, depth int) []exit {
 		var next pathSet
 		for _, p := range live {
 			if *w.steps++; *w.steps > maxSteps {
-				return append(exits, exit{kind: exitUnknown, path: p, rule: r, err: errTooLong})
+				return append(exits, exit{kind: verdictUnknown, path: p, rule: r})
 			}
 			w.rule(r, p, depth, &next, &exits)
 		}
 		next = w.joined(next)
 		if len(next) > maxStates || len(exits) > 4*maxStates {
-			return append(exits, exit{kind: exitUnknown, path: live[0], rule: r, err: errStates})
+			return append(exits, exit{kind: verdictUnknown, path: live[0], rule: r})
 		}
 		if live = next; len(live) == 0 {
 			return exits
 		}
 	}
 	for _, p := range live {
-		exits.add(exit{kind: exitFall, path: p})
+		exits.add(exit{kind: verdictReturn, path: p})
 	}
 	return exits
 }
@@ -235,7 +199,7 @@ func (w *walk) divided(r *rule, p path, s *split, depth int, next *pathSet, exit
 	all := p.packet.fields[s.dim].set
 	for _, part := range []ranges{all.and(s.in), all.without(s.in)} {
 		if *w.steps++; *w.steps > maxSteps || len(*next) > 4*maxStates {
-			exits.add(exit{kind: exitUnknown, path: p, rule: r, err: errTooLong})
+			exits.add(exit{kind: verdictUnknown, path: p, rule: r})
 			return
 		}
 		w.rule(r, path{state: p.state, packet: w.intern(p.packet.with(s.dim, part)), doubt: p.doubt}, depth, next, exits)
@@ -243,52 +207,35 @@ func (w *walk) divided(r *rule, p path, s *split, depth int, next *pathSet, exit
 }
 
 func (w *walk) conclude(r *rule, v verdict, p path, depth int, next *pathSet, exits *exitSet) {
-	switch v.kind {
-	case verdictContinue:
+	if w.noFully {
+		v.nat.flags &^= rangeFullyRandom
+	}
+	jumps := v.kind == verdictJump || v.kind == verdictGoto
+	switch {
+	case v.kind == verdictContinue, jumps && v.chain != nil && serviceChain(v.chain):
 		next.add(p)
-	case verdictReturn:
-		exits.add(exit{kind: exitFall, path: p, rule: r})
-	case verdictAccept:
-		exits.add(exit{kind: exitAccept, path: p, rule: r})
-	case verdictDrop:
-		exits.add(exit{kind: exitDrop, path: p, rule: r})
-	case verdictNAT:
-		if w.noFully {
-			v.nat.flags &^= rangeFullyRandom
-		}
-		if !w.skipNAT {
-			exits.add(exit{kind: exitNAT, path: p, rule: r, nat: v.nat})
-			return
-		}
-		w.passed = append(w.passed, passed{r, v.nat, p})
-		next.add(p)
-	case verdictJump, verdictGoto:
-		if v.chain != nil && serviceChain(v.chain) {
-			next.add(p)
-			return
-		}
-		if v.chain == nil {
-			exits.add(exit{kind: exitUnknown, path: p, rule: r, err: errNoTarget})
-			return
-		}
+	case jumps && v.chain != nil:
 		for _, e := range w.run(v.chain, p, depth+1) {
 			*w.steps++
-			if e.rule == nil && e.kind == exitUnknown {
+			if e.rule == nil && e.kind == verdictUnknown {
 				e.rule = r
 			}
-			if e.kind == exitFall && v.kind == verdictJump {
+			if e.kind == verdictReturn && v.kind == verdictJump {
 				next.add(e.path)
 				continue
 			}
 			exits.add(e)
 		}
+	case jumps: // to a chain that is not there
+		exits.add(exit{kind: verdictUnknown, path: p, rule: r})
+	case w.skipNAT && v.kind == verdictUnknown:
+		v.nat.unsure = true
+		fallthrough
+	case w.skipNAT && v.kind == verdictNAT:
+		w.passed = append(w.passed, passed{r, v.nat, p})
+		next.add(p)
 	default:
-		if w.skipNAT {
-			w.passed = append(w.passed, passed{rule: r, nat: natRange{unsure: true}, path: p})
-			next.add(p)
-			return
-		}
-		exits.add(exit{kind: exitUnknown, path: p, rule: r})
+		exits.add(exit{kind: v.kind, path: p, rule: r, nat: v.nat})
 	}
 }
 

@@ -108,7 +108,8 @@ func (a *around) ways(ipv6 bool, mark uint32) []Way {
 	for _, t := range a.tunnels {
 		for _, w := range a.waysOf(t, ipv6, mark) {
 			i := slices.IndexFunc(all, func(v Way) bool {
-				return v.Out.Name == w.Out.Name && v.Source == w.Source && v.Masquerade == w.Masquerade && v.Port == w.Port && (v.Peers == nil) == (w.Peers == nil)
+				return v.Out.Name == w.Out.Name && v.Source == w.Source && v.Masquerade == w.Masquerade && v.Port == w.Port &&
+					(v.Peers == nil) == (w.Peers == nil)
 			})
 			if i < 0 {
 				all = append(all, w)
@@ -136,7 +137,8 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 	}
 	var all []Way
 	for _, group := range a.alike(peers) {
-		q := rtnl.RouteQuery{Destination: group[0].Addr, Source: local, Out: group[0].out, Mark: mark, UDPPort: cmp.Or(group[0].port, a.port)}
+		q := rtnl.RouteQuery{Destination: group[0].Addr, Source: local, Out: group[0].out, Mark: mark}
+		q.UDPPort = cmp.Or(group[0].port, a.port)
 		r, told, err := a.ask(q)
 		var w Way
 		switch {
@@ -161,13 +163,14 @@ func (a *around) way(r rtnl.Route, q rtnl.RouteQuery) Way {
 		source = r.Source
 	}
 	out := r.Index
-	if l := a.links[out]; l.vrf { // POSTROUTING is passed with the VRF first (drivers/net/vrf.c), and nat binds the flow there
+	if l := a.links[out]; l.vrf { // its POSTROUTING comes first (drivers/net/vrf.c), and nat binds the flow there
 		out = l.master
 	}
 	return Way{Out: a.interfaceOf(out), Source: source, Masquerade: a.masquerade(out, q, r)}
 }
 
-// unknownWay is the way of packets to peers that are not known: by the device that the tunnel is made on, or the only NIC there is.
+// unknownWay is the way of packets to peers that are not known: by the device that the tunnel is made on, or the only
+// NIC there is.
 func (a *around) unknownWay(t Tunnel, ipv6 bool) Way {
 	w := Way{Source: t.Local.Unmap()}
 	out := t.Link
@@ -191,9 +194,17 @@ func (a *around) unknownWay(t Tunnel, ipv6 bool) Way {
 
 // outside are the interfaces with a default route.
 func (a *around) outside(ipv6 bool) []int {
+	isDefault := func(r ifroute) bool { return r.Bits() == 0 && r.Addr().Is6() == ipv6 }
+	return those(a.routes, func(index int) bool {
+		return !a.isTunnel(index) && slices.ContainsFunc(a.routes[index], isDefault)
+	})
+}
+
+// those are the interfaces of a list that pass a test, by their indexes.
+func those[T any](list map[int]T, passes func(index int) bool) []int {
 	var all []int
-	for index, routes := range a.routes {
-		if slices.ContainsFunc(routes, func(r ifroute) bool { return r.Bits() == 0 && r.Addr().Is6() == ipv6 }) && !a.isTunnel(index) {
+	for index := range list {
+		if passes(index) {
 			all = append(all, index)
 		}
 	}
@@ -259,19 +270,8 @@ func (a *around) masquerade(out int, q rtnl.RouteQuery, r rtnl.Route) netip.Addr
 	}
 	// Without any, the first address of another interface, lo first; in a VRF, one of its own.
 	domain := a.domain(out)
-	var others []int
-	for index := range a.addrs {
-		if a.domain(index) == domain {
-			others = append(others, index)
-		}
-	}
-	slices.SortFunc(others, func(i, k int) int {
-		if domain != 0 && (i == domain) != (k == domain) {
-			return map[bool]int{true: -1, false: 1}[i == domain]
-		}
-		return cmp.Compare(i, k)
-	})
-	for _, index := range others {
+	inside := those(a.addrs, func(index int) bool { return a.domain(index) == domain })
+	for _, index := range append([]int{domain}, inside...) {
 		if p := a.primary(index, false); len(p) > 0 {
 			return p[0]
 		}

@@ -21,6 +21,9 @@ type entrance struct {
 // senders are the node itself and what is behind its local interfaces, as far as their packets get into a tunnel.
 func (a *around) senders(ipv6 bool, mark uint32) []Sender {
 	into := a.entrances(ipv6)
+	if a.routes == nil { // who sends is not known either
+		return []Sender{{}, {In: []Interface{{}}}}
+	}
 	if into == nil {
 		var own []netip.Prefix
 		for _, s := range a.nodeSources(ipv6, nil) {
@@ -43,16 +46,18 @@ func (a *around) senders(ipv6 bool, mark uint32) []Sender {
 	return all
 }
 
-// entrances are the interfaces that lead into the tunnels: the devices, the bridges that they are ports of, and VLANs on those. Where
-// none of them has a route, nothing gets in; but into an external device, or one that is a part of something, what the kernel's tables
-// do not show can bring packets, and what has routes that nobody else explains leads there. nil: not known.
+// entrances are the interfaces that lead into the tunnels: the devices, the bridges that they are ports of, and VLANs
+// on those. Where none of them has a route, nothing gets in; but into an external device, or one that is a part of
+// something, what the kernel's tables do not show can bring packets, and what has routes that nobody else explains
+// leads there. nil: not known.
 func (a *around) entrances(ipv6 bool) []entrance {
 	var all []entrance
 	every := func(ifroute) bool { return true }
 	for _, t := range a.tunnels {
 		over := a.above(t.Index)
 		own, others := a.routedInto(over, ipv6, every), a.routedInto(over, !ipv6, every)
-		if unseen := a.routes == nil || t.External || a.links[t.Index].master != 0; len(own) == 0 && (len(others) > 0 || !unseen) {
+		unseen := a.routes == nil || t.External || a.links[t.Index].master != 0
+		if len(own) == 0 && (len(others) > 0 || !unseen) {
 			continue // it carries the other family alone, or nothing
 		}
 		if len(own) == 0 {
@@ -62,7 +67,7 @@ func (a *around) entrances(ipv6 bool) []entrance {
 			return nil
 		}
 		for _, e := range own {
-			if !slices.ContainsFunc(all, func(f entrance) bool { return f.index == e.index }) {
+			if !isEntrance(all, e.index) {
 				all = append(all, e)
 			}
 		}
@@ -71,6 +76,10 @@ func (a *around) entrances(ipv6 bool) []entrance {
 		all = []entrance{}
 	}
 	return all
+}
+
+func isEntrance(into []entrance, index int) bool {
+	return slices.ContainsFunc(into, func(e entrance) bool { return e.index == index })
 }
 
 // source is what packets come from, and the interface that they come in by; 0: this node sends them.
@@ -120,17 +129,13 @@ func (a *around) above(index int) []int {
 
 // gateways are the interfaces that are neither the way out of outer packets nor lo.
 func (a *around) gateways() []int {
-	var all []int
-	for index := range a.routes {
-		if a.links[index].flags&unix.IFF_LOOPBACK == 0 && !a.leads(index) {
-			all = append(all, index)
-		}
-	}
-	slices.Sort(all)
-	return all
+	return those(a.routes, func(index int) bool {
+		return a.links[index].flags&unix.IFF_LOOPBACK == 0 && !a.leads(index)
+	})
 }
 
-// leads reports whether an interface leads out of the node: it has a default route, is a NIC or made of one, or outer packets leave by it.
+// leads reports whether an interface leads out of the node: it has a default route, is a NIC or made of one, or outer
+// packets leave by it.
 func (a *around) leads(index int) bool {
 	if a.outs == nil {
 		a.outs = map[int]bool{}
@@ -141,7 +146,8 @@ func (a *around) leads(index int) bool {
 			}
 		}
 	}
-	return a.outs[index] || a.isNIC(index, 0) || slices.ContainsFunc(a.routes[index], func(r ifroute) bool { return r.Bits() == 0 })
+	isDefault := func(r ifroute) bool { return r.Bits() == 0 }
+	return a.outs[index] || a.isNIC(index, 0) || slices.ContainsFunc(a.routes[index], isDefault)
 }
 
 func (a *around) isNIC(index, depth int) bool {
@@ -154,17 +160,14 @@ func (a *around) isNIC(index, depth int) bool {
 
 // ports are the interfaces that belong to another, VXLAN devices apart.
 func (a *around) ports(index int) []int {
-	var all []int
-	for port, l := range a.links {
-		if l.master == index && !l.vrf && !a.isTunnel(port) && l.flags&unix.IFF_LOWER_UP != 0 {
-			all = append(all, port)
-		}
-	}
-	return all
+	return those(a.links, func(port int) bool {
+		l := a.links[port]
+		return l.master == index && !l.vrf && !a.isTunnel(port) && l.flags&unix.IFF_LOWER_UP != 0
+	})
 }
 
-// local reports whether packets that come in by an interface can be unfinished: somebody on this node is behind it. What comes from
-// outside has crossed a wire, which nothing does unfinished.
+// local reports whether packets that come in by an interface can be unfinished: somebody on this node is behind it.
+// What comes from outside has crossed a wire, which nothing does unfinished.
 func (a *around) local(index int, into []entrance) bool {
 	l := a.links[index]
 	const up = unix.IFF_UP | unix.IFF_LOWER_UP
@@ -172,9 +175,10 @@ func (a *around) local(index int, into []entrance) bool {
 	case l.flags&up != up, l.flags&(unix.IFF_LOOPBACK|unix.IFF_NOARP|unix.IFF_POINTOPOINT) != 0, a.isTunnel(index),
 		l.bridge && len(a.ports(index)) == 0:
 		return false
-	case slices.ContainsFunc(into, func(e entrance) bool { return e.index == index }):
+	case isEntrance(into, index):
 		// A bridge with ports besides the tunnel, or a gateway that others use as well.
-		return len(a.ports(index)) > 0 || !slices.ContainsFunc(a.tunnels, func(t Tunnel) bool { return slices.Contains(a.above(t.Index), index) })
+		over := func(t Tunnel) bool { return slices.Contains(a.above(t.Index), index) }
+		return len(a.ports(index)) > 0 || !slices.ContainsFunc(a.tunnels, over)
 	case a.leads(index):
 		return len(a.ports(index)) > 1 // a bridge with ports besides the NIC
 	default:
@@ -188,23 +192,19 @@ type neighbors struct {
 	sources []source
 }
 
-// behind are the classes of senders behind local interfaces. Interfaces with routes to single addresses only are one class.
+// behind are the classes of senders behind local interfaces. Interfaces with routes to single addresses only are one
+// class.
 func (a *around) behind(ipv6 bool, into []entrance) []neighbors {
 	var all []neighbors
 	var single neighbors
-	var indexes []int
-	for index := range a.routes {
-		if a.local(index, into) && (!ipv6 || a.forwards6 == nil || a.forwards6(a.links[index].name)) {
-			indexes = append(indexes, index)
+	for _, index := range those(a.routes, func(index int) bool { return a.local(index, into) }) {
+		if ipv6 && a.forwards6 != nil && !a.forwards6(a.links[index].name) {
+			continue
 		}
-	}
-	slices.Sort(indexes)
-	for _, index := range indexes {
-		entrance := slices.ContainsFunc(into, func(e entrance) bool { return e.index == index })
 		n := neighbors{in: []Interface{a.interfaceOf(index)}}
 		hosts := true
 		for _, r := range a.routes[index] {
-			if r.Addr().Is6() != ipv6 || r.Bits() == 0 || entrance && r.static {
+			if r.Addr().Is6() != ipv6 || r.Bits() == 0 || r.static && isEntrance(into, index) {
 				continue
 			}
 			n.sources = append(n.sources, source{r.Prefix, index})
@@ -224,24 +224,15 @@ func (a *around) behind(ipv6 bool, into []entrance) []neighbors {
 	return all
 }
 
-// nodeSources are the addresses that processes of the node send from: not those that it has for somebody behind a local interface, nor
-// those of interfaces that are down.
+// nodeSources are the addresses that processes of the node send from: not those that it has for somebody behind a local
+// interface, nor those of interfaces that are down.
 func (a *around) nodeSources(ipv6 bool, into []entrance) []source {
 	var all []source
-	var indexes []int
-	for index := range a.addrs {
-		indexes = append(indexes, index)
-	}
-	slices.Sort(indexes)
-	for _, index := range indexes {
+	for _, index := range those(a.addrs, func(index int) bool {
 		l := a.links[index]
-		if l.flags&unix.IFF_UP == 0 || l.flags&(unix.IFF_LOWER_UP|unix.IFF_LOOPBACK) == 0 ||
-			l.bridge && len(a.ports(index)) == 0 || a.local(index, into) && !a.leads(index) {
-			continue
-		}
-		if slices.ContainsFunc(into, func(e entrance) bool { return e.index == index }) {
-			continue
-		}
+		return l.flags&unix.IFF_UP != 0 && l.flags&(unix.IFF_LOWER_UP|unix.IFF_LOOPBACK) != 0 &&
+			(!l.bridge || len(a.ports(index)) > 0) && (!a.local(index, into) || a.leads(index)) && !isEntrance(into, index)
+	}) {
 		for _, i := range a.addrs[index] {
 			if addr := i.Addr(); addr.Is6() == ipv6 && !addr.IsLinkLocalUnicast() && addr != netip.IPv6Loopback() {
 				all = append(all, source{netip.PrefixFrom(addr, addr.BitLen()), 0})

@@ -7,8 +7,9 @@ import (
 	"net/netip"
 )
 
-// xt matches and targets come as the kernel's own structures, in host byte order unless a field is a network one: in legacy tables
-// behind struct xt_entry_match, in nf_tables as the attributes of a "match" or "target" expression. Both are parsed here.
+// xt matches and targets come as the kernel's own structures, in host byte order unless a field is a network one: in
+// legacy tables behind struct xt_entry_match, in nf_tables as the attributes of a "match" or "target" expression. Both
+// are parsed here.
 
 // xtPart is one match or target that was parsed: what it does and how iptables-save writes it.
 type xtPart struct {
@@ -119,7 +120,8 @@ func bang(invert bool) string {
 // xtParser is the parser of a match or target.
 type xtParser func(i *info) xtPart
 
-// parseXT parses a match ("-m") or target ("-j"); one that is unknown or cut short may match, or, as a target, do anything.
+// parseXT parses a match ("-m") or target ("-j"); one that is unknown or cut short may match, or, as a target, do
+// anything.
 func parseXT(option string, i info) xtPart {
 	parser, otherwise := matchParser, step(unclear)
 	if option == "-j" {

@@ -9,7 +9,9 @@ import (
 func xtConnmark(i *info) xtPart {
 	mark, mask := i.u32(0), i.u32(4)
 	o := options{xtPart: xtPart{text: "-m connmark"}, questions: []question{tracked}}
-	o.add(i.u8(8) != 0, "--mark "+markText(mark, mask), func(m *machine) truth { return m.state.ctmark.masked(mark, mask) })
+	o.add(i.u8(8) != 0, "--mark "+markText(mark, mask), func(m *machine) truth {
+		return m.state.ctmark.masked(mark, mask)
+	})
 	return o.part()
 }
 
@@ -27,8 +29,8 @@ func tracked(m *machine) truth {
 	}
 }
 
-// States of a packet, as xtables' bits (include/uapi/linux/netfilter/xt_conntrack.h). nf_tables has the same but for those of NAT, and
-// untracked is nftUntracked there.
+// States of a packet, as xtables' bits (include/uapi/linux/netfilter/xt_conntrack.h). nf_tables has the same but for
+// those of NAT, and untracked is nftUntracked there.
 const (
 	ctInvalid     = 1 << 0
 	ctEstablished = 1 << 1
@@ -38,8 +40,8 @@ const (
 	nftUntracked  = 1 << 6
 )
 
-// ctState is the state of the packet. VXLAN flows get no replies, so outer packets stay new. An inner packet that meets a nat rule is
-// the first of its flow; whether its destination was rewritten depends.
+// ctState is the state of the packet. VXLAN flows get no replies, so outer packets stay new. An inner packet that meets
+// a nat rule is the first of its flow; whether its destination was rewritten depends.
 func ctState(m *machine) word {
 	switch t := tracked(m); {
 	case m.state.untracked != nil:
@@ -82,11 +84,11 @@ func xtState(i *info) xtPart {
 	return xtPart{text: "-m state --state " + stateText(mask), step: matchStep(inState(mask))}
 }
 
-// struct xt_conntrack_mtinfo1 to 3: origsrc, origdst, replsrc, repldst with their masks in 16 bytes each; u32 expires[2]; u16 l4proto,
-// ports of the four at 138, match_flags at 146, invert_flags, states of 8 bits in revision 1, 16 after; in revision 3, where ports are in
-// host order, the ends of their ranges at 154.
+// struct xt_conntrack_mtinfo1 to 3: origsrc, origdst, replsrc, repldst with their masks in 16 bytes each; u32
+// expires[2]; u16 l4proto, ports of the four at 138, match_flags at 146, invert_flags, states of 8 bits in revision 1,
+// 16 after; in revision 3, where ports are in host order, the ends of their ranges at 154.
 func xtConntrack(i *info) xtPart {
-	const wantState, wantProto, stateAlias = 1 << 0, 1 << 1, 1 << 13 // XT_CONNTRACK_*; STATE_ALIAS: written with "-m state"
+	const wantState, wantProto, stateAlias = 1 << 0, 1 << 1, 1 << 13 // XT_CONNTRACK_*; alias: "-m state"
 	flags, inverted := i.u16(146), i.u16(148)
 	mask := uint32(i.u8(150))
 	if i.revision >= 2 {
@@ -118,7 +120,9 @@ func xtConntrack(i *info) xtPart {
 	for k, end := range []string{"--ctorigsrc", "--ctorigdst", "--ctreplsrc", "--ctrepldst"} {
 		if is, not := given(1 << (2 + k)); is {
 			addr, mask := i.bytes(32*k, addrLen(i.ipv6)), i.bytes(32*k+16, addrLen(i.ipv6))
-			flow(not, end+" "+addrText(addr, mask), inTuple(k, dimSrc, dimDst, func(m *machine, d dim) truth { return m.masked(d, addr, mask) }))
+			flow(not, end+" "+addrText(addr, mask), inTuple(k, dimSrc, dimDst, func(m *machine, d dim) truth {
+				return masked(d, addr, mask)(m)
+			}))
 		}
 		if is, not := given(1 << (8 + k)); is {
 			low := i.be16(138 + 2*k)
@@ -136,8 +140,8 @@ func xtConntrack(i *info) xtPart {
 	return o.part()
 }
 
-// inTuple asks the field of a packet that is one of its flow's tuples: origsrc, origdst, replsrc, repldst. Replies come from where the
-// packet goes to, and go to where it came from, unless its source is rewritten.
+// inTuple asks the field of a packet that is one of its flow's tuples: origsrc, origdst, replsrc, repldst. Replies come
+// from where the packet goes to, and go to where it came from, unless its source is rewritten.
 func inTuple(which int, src, dst dim, q func(m *machine, d dim) truth) question {
 	return func(m *machine) truth {
 		switch {

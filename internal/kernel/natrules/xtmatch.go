@@ -51,7 +51,8 @@ func quoteWord(s string) string {
 	return strconv.Quote(s)
 }
 
-// struct xt_udp {u16 spts[2], dpts[2]; u8 invflags} and xt_tcp, which has flags between (include/uapi/linux/netfilter/xt_tcpudp.h).
+// struct xt_udp {u16 spts[2], dpts[2]; u8 invflags} and xt_tcp, which has flags between
+// (include/uapi/linux/netfilter/xt_tcpudp.h).
 func xtPorts(i *info) xtPart {
 	proto, invflags := uint64(protoUDP), 8
 	o := options{xtPart: xtPart{text: "-m " + i.name}}
@@ -113,11 +114,14 @@ func xtMultiport(i *info) xtPart {
 func xtMark(i *info) xtPart {
 	mark, mask := i.u32(0), i.u32(4)
 	o := options{xtPart: xtPart{text: "-m mark", asks: asked(mark, mask)}}
-	o.add(i.u8(8) != 0, "--mark "+markText(mark, mask), func(m *machine) truth { return m.state.mark.masked(mark, mask) })
+	o.add(i.u8(8) != 0, "--mark "+markText(mark, mask), func(m *machine) truth {
+		return m.state.mark.masked(mark, mask)
+	})
 	return o.part()
 }
 
-// asked are the bits of the mark that a comparison of mark & mask with value is about: the one bit of the mask, or those of the value.
+// asked are the bits of the mark that a comparison of mark & mask with value is about: the one bit of the mask, or
+// those of the value.
 func asked(value, mask uint32) uint32 {
 	if mask&(mask-1) == 0 {
 		return mask
@@ -135,7 +139,8 @@ func markText(mark, mask uint32) string {
 // addrTypes are those that 1 << RTN_* stand for (include/uapi/linux/rtnetlink.h).
 func addrTypes() []string {
 	return []string{
-		"UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE",
+		"UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE",
+		"PROHIBIT", "THROW", "NAT", "XRESOLVE",
 	}
 }
 
@@ -144,7 +149,8 @@ const (
 	typeLocal   = 1 << 2
 )
 
-// srcType: an own address is local; one that is not, or not on the interface asked about, counts as unicast (inet_dev_addr_type).
+// srcType: an own address is local; one that is not, or not on the interface asked about, counts as unicast
+// (inet_dev_addr_type).
 func srcType(m *machine, types uint16, onOut bool) truth {
 	local := m.srcLocal(onOut)
 	return local.and(truthOf(types&typeLocal != 0)).or(local.not().and(truthOf(types&typeUnicast != 0)))
@@ -178,7 +184,8 @@ func xtAddrtype(i *info) xtPart {
 			func(m *machine) truth { return srcType(m, src, limitOut) })
 	}
 	if dst != 0 {
-		o.add(flags&flagNotDst != 0, "--dst-type "+stateNames(uint32(dst), addrTypes()...), func(m *machine) truth { return dstType(m, dst) })
+		o.add(flags&flagNotDst != 0, "--dst-type "+stateNames(uint32(dst), addrTypes()...),
+			func(m *machine) truth { return dstType(m, dst) })
 	}
 	if flags&flagLimitIn != 0 {
 		o.add(false, "--limit-iface-in", unsure)
@@ -189,8 +196,8 @@ func xtAddrtype(i *info) xtPart {
 	return o.part()
 }
 
-// struct xt_physdev_info {char physindev[16], in_mask[16], physoutdev[16], out_mask[16]; u8 invert, bitmask}. A packet that was
-// routed here is not bridged: it matches only when every test is negated (net/netfilter/xt_physdev.c).
+// struct xt_physdev_info {char physindev[16], in_mask[16], physoutdev[16], out_mask[16]; u8 invert, bitmask}. A packet
+// that was routed here is not bridged: it matches only when every test is negated (net/netfilter/xt_physdev.c).
 func xtPhysdev(i *info) xtPart {
 	invert, tests := i.u8(64), i.u8(65)
 	return xtPart{step: func(*machine) effect { return matched(truthOf(tests&^invert == 0)) }}
@@ -203,7 +210,8 @@ func xtIPRange(i *info) xtPart {
 	for k, option := range []string{"--src-range", "--dst-range"} {
 		low, high := i.addr(32*k), i.addr(32*k+16)
 		if flags&(1<<k) != 0 {
-			o.add(flags&(16<<k) != 0, fmt.Sprintf("%s %s-%s", option, low, high), in(dim(k), between(addrNumber(low), addrNumber(high))))
+			text := fmt.Sprintf("%s %s-%s", option, low, high)
+			o.add(flags&(16<<k) != 0, text, in(dim(k), between(addrNumber(low), addrNumber(high))))
 		}
 	}
 	return o.part()
@@ -226,12 +234,15 @@ func xtSet(i *info) xtPart {
 		called = fmt.Sprintf("(index %d)", index)
 	}
 	o := options{xtPart: xtPart{text: "-m set"}}
-	o.add(flags&inverted != 0, "--match-set "+called+" "+strings.Join(words, ","), func(m *machine) truth { return sets.contains(name, m, dirs) })
+	o.add(flags&inverted != 0, "--match-set "+called+" "+strings.Join(words, ","), func(m *machine) truth {
+		return sets.contains(name, m, dirs)
+	})
 	return o.part()
 }
 
-// struct xt_owner_match_info {u32 uid_min, uid_max, gid_min, gid_max; u8 match, invert}. A packet that came in by an interface has no
-// socket here; an outer packet has that of the inner one (iptunnel_xmit keeps skb->sk, net/netfilter/xt_owner.c asks for it).
+// struct xt_owner_match_info {u32 uid_min, uid_max, gid_min, gid_max; u8 match, invert}. A packet that came in by an
+// interface has no socket here; an outer packet has that of the inner one (iptunnel_xmit keeps skb->sk,
+// net/netfilter/xt_owner.c asks for it).
 func xtOwner(i *info) xtPart {
 	const wantSocket, known = 4, 7 // XT_OWNER_SOCKET; 1 and 2 are UID and GID
 	match, invert := i.u8(16), i.u8(17)
@@ -266,8 +277,8 @@ func (m *machine) socket() truth {
 	return m.packet.socket
 }
 
-// struct xt_policy_info {struct xt_policy_elem pol[4], of 76 bytes; u16 flags, len}: what IPsec does to a packet on its way out, or did
-// on its way in, and, with elements, how (net/netfilter/xt_policy.c).
+// struct xt_policy_info {struct xt_policy_elem pol[4], of 76 bytes; u16 flags, len}: what IPsec does to a packet on its
+// way out, or did on its way in, and, with elements, how (net/netfilter/xt_policy.c).
 func xtPolicy(i *info) xtPart {
 	const inwards, none = 1, 4 // XT_POLICY_MATCH_IN, XT_POLICY_MATCH_NONE
 	flags, elements, policies := i.u16(304), i.u16(306), i.policies

@@ -19,8 +19,8 @@ func targetParser(name string) (parse xtParser, from uint8) {
 		return always(dropped), 0
 	case "DNAT", "REDIRECT": // in nat OUTPUT and PREROUTING only: the destination changes, the source does not
 		return always(accepted), 0
-	case "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "TCPMSS", "TCPOPTSTRIP", "CLASSIFY", "CHECKSUM", "DSCP", "TOS", "ECN", "TTL", "HL",
-		"SET", "IDLETIMER", "LED", "RATEEST", "TEE", "SECMARK", "CONNSECMARK":
+	case "LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "TCPMSS", "TCPOPTSTRIP", "CLASSIFY", "CHECKSUM", "DSCP", "TOS", "ECN",
+		"TTL", "HL", "SET", "IDLETIMER", "LED", "RATEEST", "TEE", "SECMARK", "CONNSECMARK":
 		return always(proceed), 0
 	}
 	return nil, 0
@@ -54,9 +54,9 @@ func natStep(n natRange) step {
 	return func(*machine) effect { return ends(verdict{kind: verdictNAT, nat: n}) }
 }
 
-// xtSNAT reads struct nf_nat_ipv4_multi_range_compat {u32 rangesize; struct nf_nat_ipv4_range {u32 flags; be32 min_ip, max_ip; be16 min,
-// max}} in revision 0 of IPv4, and struct nf_nat_range {u32 flags; addr min, max; be16 min, max} otherwise; revision 2 has more behind
-// it. NETMAP rewrites the network part of the source.
+// xtSNAT reads struct nf_nat_ipv4_multi_range_compat {u32 rangesize; struct nf_nat_ipv4_range {u32 flags; be32 min_ip,
+// max_ip; be16 min, max}} in revision 0 of IPv4, and struct nf_nat_range {u32 flags; addr min, max; be16 min, max}
+// otherwise; revision 2 has more behind it. NETMAP rewrites the network part of the source.
 func xtSNAT(i *info) xtPart {
 	at, gap := 0, 16
 	if !i.ipv6 && i.revision == 0 {
