@@ -59,6 +59,7 @@ type budget struct {
 	mu       sync.Mutex
 	resident int
 	scans    map[float64]float64 // longest receive, by when the scan ended
+	filtered map[float64]bool    // the kernel filtered
 	pace     []float64
 	noticed  time.Time
 }
@@ -67,7 +68,7 @@ func (b *budget) run(t *testing.T, duration time.Duration) {
 	trackUpTo(t, b.entries+b.entries/4)
 	rig := labtest.NewRig(t, lab.LiveFailure())
 	b.fill(t, rig)
-	b.scans = map[float64]float64{}
+	b.scans, b.filtered = map[float64]float64{}, map[float64]bool{}
 	e := labtest.StartExporter(t, rig.A, labtest.Binary(t))
 
 	ctx, cancel := context.WithTimeout(t.Context(), duration)
@@ -106,9 +107,9 @@ func (b *budget) run(t *testing.T, duration time.Duration) {
 		}
 	})
 	hold := time.Duration(holds[len(holds)/2] * float64(time.Second))
-	t.Logf("%.2f %% of a CPU (%.2f %% with the first %s), %.1f MB resident at most, %d scans, %.0f to %.0f s apart; softirqs held off for %v in the "+
+	t.Logf("%.2f %% of a CPU (%.2f %% with the first %s), %.1f MB resident at most, %d scans, %d filtered, %.0f to %.0f s apart; softirqs held off for %v in the "+
 		"median of their longest receives, %v in the worst; the failure noticed after %v", 100*cpu, 100*after/duration.Seconds(), warm,
-		float64(b.resident)/1e6, len(holds), slices.Min(b.pace), slices.Max(b.pace), hold, time.Duration(holds[len(holds)-1]*float64(time.Second)),
+		float64(b.resident)/1e6, len(holds), len(b.filtered), slices.Min(b.pace), slices.Max(b.pace), hold, time.Duration(holds[len(holds)-1]*float64(time.Second)),
 		b.noticed.Sub(began).Round(100*time.Millisecond))
 	if cpu > b.cpu {
 		t.Errorf("%.2f %% of a CPU, the budget is %.2f %%", 100*cpu, 100*b.cpu)
@@ -246,7 +247,11 @@ func (b *budget) saw(t *testing.T, m scrape.Metrics, resident int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.resident = max(b.resident, resident)
-	b.scans[m["vxlan_conntrack_scan_timestamp_seconds"]] = m["vxlan_conntrack_scan_longest_receive_seconds"]
+	scan := m["vxlan_conntrack_scan_timestamp_seconds"]
+	b.scans[scan] = m["vxlan_conntrack_scan_longest_receive_seconds"]
+	if m["vxlan_conntrack_scan_filtered"] == 1 {
+		b.filtered[scan] = true
+	}
 	b.pace = append(b.pace, m["vxlan_conntrack_scan_interval_seconds"])
 	labels := map[string]string{"device": lab.Device, "variant": "offloaded_checksum", "state": "active"}
 	if m[scrape.Series("vxlan_device_exposure", labels)] == 1 && b.noticed.IsZero() {

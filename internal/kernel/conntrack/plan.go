@@ -16,20 +16,16 @@ const (
 )
 
 const (
-	// MaxHold is the longest that one receive may hold softirqs off: well under the 2.5 ms that net.core.netdev_budget_usecs
-	// (2 jiffies) and a busy CPU's backlog absorb without loss.
-	MaxHold = 2 * time.Millisecond
-
-	// plannedHold is the longest receive that a filter may be expected to need. The margin below MaxHold is for what changes
-	// between two scans: UDP entries live 30 s, and a filter that finds a quarter of them gone still keeps MaxHold.
+	// plannedHold is the longest receive that a filter may be expected to need: well under the 2.5 ms that net.core.netdev_budget_usecs
+	// (2 jiffies) and a busy CPU's backlog absorb without loss. The margin is for what changes between two scans: UDP entries live 30 s,
+	// and a filter that finds a quarter of them gone still keeps 2 ms.
 	plannedHold = 500 * time.Microsecond
 
 	// knowledgeLife is how long a count of UDP entries is trusted: from one scan to the next at the slowest pace, a minute, and on.
 	knowledgeLife = 2 * time.Minute
 
-	slowScans = 3 // filtered scans in succession with a slow receive after which no filter is used
-
-	// filterBreak is how long no filter is used after one has held softirqs off too long.
+	// slowHold is the average receive of a filtered scan above which no filter is used for filterBreak.
+	slowHold    = time.Millisecond
 	filterBreak = 10 * time.Minute
 )
 
@@ -40,7 +36,6 @@ type planner struct {
 
 	noFilter   bool // the kernel refuses filters or ignores them
 	honored    bool // a filtered dump carried the flag
-	slow       int  // filtered scans in succession that held softirqs longer than wanted
 	breakUntil time.Time
 
 	at         [2]time.Time // when udp was counted, by family index
@@ -166,19 +161,10 @@ func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, coun
 	case t.flagged:
 		p.honored = true
 	}
-	// The hash spreads entries evenly over the buckets, so where a filter matches too little every receive is slow. A single slow
-	// one among quick ones is an interrupt, or a virtual CPU that was taken away; three scans in a row with one are believed all
-	// the same.
-	switch {
-	case t.longest <= MaxHold:
-		p.slow = 0
-	case t.cpu/time.Duration(max(1, t.receives)) > plannedHold:
-		p.slow = slowScans
-	default:
-		p.slow++
-	}
-	if p.slow >= slowScans {
-		p.slow, p.breakUntil = 0, now.Add(filterBreak)
+	// The hash spreads entries evenly over the buckets, so where a filter matches too little every receive is slow. Single slow ones
+	// among quick ones are interrupts, softirqs that were due, or a virtual CPU that was taken away: a busy node has one in every scan.
+	if t.cpu/time.Duration(max(1, t.receives)) > slowHold {
+		p.breakUntil = now.Add(filterBreak)
 	}
 	return p.honored
 }

@@ -66,7 +66,7 @@ func TestChoiceBoundsTheHold(t *testing.T) {
 							sent = p.all[familyIndex(d.family)]
 						}
 						hold := p.hold(walk, sent)
-						if hold > MaxHold && hold > p.hold(walk, entries) {
+						if hold > plannedHold && hold > p.hold(walk, entries) {
 							t.Errorf("%d buckets, %d entries, %d UDP: %+v holds %v", buckets, entries, udp, d, hold)
 						}
 					}
@@ -91,22 +91,18 @@ func TestFirstScanAndOldKnowledgeStreamEverything(t *testing.T) {
 func TestSlowFilterRests(t *testing.T) {
 	now := time.Now()
 	fams := []uint8{unix.AF_INET}
-	const slow, quick = 3 * time.Millisecond, time.Millisecond
 	for name, c := range map[string]struct {
-		mean    time.Duration
-		longest []time.Duration
-		rests   bool
+		mean, longest time.Duration
+		rests         bool
 	}{
-		"all receives slow":         {slow, []time.Duration{slow}, true},
-		"one slow, of many":         {quick / 10, []time.Duration{slow}, false},
-		"one slow, again and again": {quick / 10, []time.Duration{slow, slow, slow}, true},
-		"one slow, now and then":    {quick / 10, []time.Duration{slow, slow, quick, slow, slow}, false},
-		"quick":                     {quick, []time.Duration{quick, quick, quick}, false},
+		"all receives slow": {3 * time.Millisecond, 4 * time.Millisecond, true},
+		"one slow, of many": {slowHold / 10, 4 * time.Millisecond, false},
+		"quick":             {slowHold / 2, slowHold, false},
 	} {
 		p := scanned(Auto, 262144, 1000000, 100000, now)
-		for _, l := range c.longest {
+		for range 3 {
 			_, dumps := p.choose(fams, 262144, 1000000, now)
-			tally := &tally{longest: l, cpu: 1000 * c.mean, receives: 1000, flagged: true, udp: [2]uint64{100000}}
+			tally := &tally{longest: c.longest, cpu: 1000 * c.mean, receives: 1000, flagged: true, udp: [2]uint64{100000}}
 			p.learn(Filter, dumps, tally, 262144, 1000000, now)
 		}
 		s, _ := p.choose(fams, 262144, 1000000, now)
