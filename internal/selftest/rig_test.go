@@ -85,7 +85,8 @@ func TestNothingComesOut(t *testing.T) {
 	}
 }
 
-// TestLegacyNAT has both variants and families with the rule in ip_tables, as where there is no nf_tables.
+// TestLegacyNAT has both variants and families with the rule in ip_tables, as where there is no nf_tables. That ip_tables
+// is loaded then is up to who uses it: iptables(8).
 func TestLegacyNAT(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
@@ -96,6 +97,11 @@ func TestLegacyNAT(t *testing.T) {
 			return err
 		}
 		defer r.close()
+		for _, iptables := range []string{"iptables-legacy", "ip6tables-legacy"} {
+			if out, err := exec.CommandContext(ctx, iptables, "-t", "nat", "-nL").CombinedOutput(); err != nil {
+				return fmt.Errorf("%s: %w: %s", iptables, err, out)
+			}
+		}
 		r.legacy = true
 		for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
 			for _, family := range []string{node.IPv4, node.IPv6} {
