@@ -41,7 +41,7 @@ func TestHostileNames(t *testing.T) {
 	if _, err := ns.NS.Run("ip", "link", "add", "name", "new\nline", "type", "dummy"); err == nil {
 		t.Error("the kernel allows line feeds in names now: add one to the list")
 	}
-	ns.RunInput("*nat\n:<u>&x\x1b - [0:0]\n-A POSTROUTING -j <u>&x\x1b\n-A <u>&x\x1b -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully\nCOMMIT\n", "iptables-nft-restore")
+	ns.RunInput("*nat\n:<u>&x\x1b - [0:0]\n-A OUTPUT -j MARK --or-mark 0x4000\n-A POSTROUTING -j <u>&x\x1b\n-A <u>&x\x1b -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully\nCOMMIT\n", "iptables-nft-restore")
 	e := labtest.StartExporter(t, ns.NS, labtest.Binary(t), "--collector.wire", "--log.level=debug")
 
 	t.Run("metrics", func(t *testing.T) {
