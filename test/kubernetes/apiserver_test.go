@@ -161,8 +161,13 @@ func TestAPIServer(t *testing.T) {
 		c.kubectl("wait", "--for=condition=Established", "crd/"+name+".monitoring.coreos.com", "--timeout=60s")
 	}
 	prometheus := filepath.Join(t.TempDir(), "prometheus.yaml")
-	c.write(prometheus, `{apiVersion: monitoring.coreos.com/v1, kind: Prometheus, metadata: {name: p, namespace: default}, spec: {
-podMonitorSelector: {matchLabels: {release: stack}}, ruleSelector: {matchLabels: {release: stack, role: rules}}}}`)
+	c.write(prometheus, `apiVersion: monitoring.coreos.com/v1
+kind: Prometheus
+metadata: {name: p, namespace: default}
+spec:
+  podMonitorSelector: {matchLabels: {release: stack}}
+  ruleSelector: {matchLabels: {release: stack, role: rules}}
+`)
 	c.kubectl("apply", "-f", prometheus)
 	for _, part := range []string{"plain", "monitoring"} {
 		manifests, err := execute(t, "env", "HELM="+program, root+"/packaging/manifests", chart, part)
@@ -182,7 +187,7 @@ podMonitorSelector: {matchLabels: {release: stack}}, ruleSelector: {matchLabels:
 	if at(monitor, "metadata", "labels", "release") != "stack" {
 		t.Errorf("the operator's Prometheus does not select %v", monitor)
 	}
-	for _, part := range []string{"alerts", "recording"} {
+	for part := range ruleFiles(t) {
 		rule := c.get("prometheusrule", name+"-"+part, "--namespace=vxlan-exporter")
 		if at(rule, "metadata", "labels", "release") != "stack" || at(rule, "metadata", "labels", "role") != "rules" {
 			t.Errorf("the operator's Prometheus does not select %v", rule["metadata"])
@@ -198,7 +203,10 @@ podMonitorSelector: {matchLabels: {release: stack}}, ruleSelector: {matchLabels:
 		"--values="+testdata+"everything.values.yaml")
 
 	// The pod itself, as the DaemonSet's controller would make it.
-	pod := at(c.get("daemonset", name, "--namespace=vxlan-exporter"), "spec", "template").(object)
+	pod, ok := at(c.get("daemonset", name, "--namespace=vxlan-exporter"), "spec", "template").(object)
+	if !ok {
+		t.FailNow()
+	}
 	pod["apiVersion"], pod["kind"] = "v1", "Pod"
 	pod["metadata"].(object)["name"] = "pod"
 	text, err := yaml.Marshal(pod)
@@ -211,6 +219,7 @@ podMonitorSelector: {matchLabels: {release: stack}}, ruleSelector: {matchLabels:
 	// A namespace of another level refuses it: that is why the manifests bring one.
 	c.kubectl("create", "namespace", "strict")
 	c.kubectl("label", "namespace", "strict", "pod-security.kubernetes.io/enforce=baseline")
+	c.kubectl("create", "serviceaccount", name, "--namespace=strict")
 	_, err = c.ns.NS.Run(c.kubectlProgram, "--kubeconfig="+c.kubeconf, "create", "--namespace=strict", "-f", file)
 	if err == nil || !strings.Contains(err.Error(), "violates PodSecurity") {
 		t.Errorf("baseline: %v", err)

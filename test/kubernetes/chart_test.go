@@ -99,17 +99,31 @@ func TestRenders(t *testing.T) {
 	}
 }
 
+// ruleFiles are the files of prometheus/rules, by what a PrometheusRule's name ends with.
+func ruleFiles(t *testing.T) map[string]string {
+	t.Helper()
+	found, err := filepath.Glob(root + "/prometheus/rules/*.yml")
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no rules: %v", err)
+	}
+	files := map[string]string{}
+	for _, file := range found {
+		files[strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "vxlan."), ".yml")] = file
+	}
+	return files
+}
+
 // The rules and dashboards that the chart brings are the shipped ones.
 func TestRulesAndDashboards(t *testing.T) {
 	all := objects(t, render(t))
-	for _, part := range []string{"alerts", "recording"} {
+	for part, file := range ruleFiles(t) {
 		var want object
-		if err := yaml.Unmarshal([]byte(read(t, root+"/prometheus/rules/vxlan."+part+".yml")), &want); err != nil {
+		if err := yaml.Unmarshal([]byte(read(t, file)), &want); err != nil {
 			t.Fatal(err)
 		}
 		got := all["PrometheusRule/vxlan-exporter-"+part]
 		if !reflect.DeepEqual(got["spec"], any(want)) || len(want) == 0 {
-			t.Errorf("the PrometheusRule is not prometheus/rules/vxlan.%s.yml", part)
+			t.Errorf("the PrometheusRule is not %s", file)
 		}
 	}
 	for _, part := range []string{"fleet", "node"} {
