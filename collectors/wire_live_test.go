@@ -123,7 +123,7 @@ func wireNamesTheSender(t *testing.T, r *lab.Rig, variant string) {
 			t.Fatalf("the failure is not there: %d answers, %v", answered, err)
 		}
 	}
-	flows, err := r.OuterNAT(t.Context())
+	flows, err := r.OuterNAT()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package prometheus_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -22,8 +23,8 @@ func TestMixin(t *testing.T) {
 		{ groups: m.prometheusAlerts.groups, dashboards: m.grafanaDashboards }`)
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	out, err := cmd.Output()
-	if exit := (*exec.ExitError)(nil); err != nil && len(out) == 0 {
-		if exit, _ = err.(*exec.ExitError); exit != nil && !strings.Contains(string(exit.Stderr), "RUNTIME ERROR") {
+	if err != nil && len(out) == 0 {
+		if exit, is := errors.AsType[*exec.ExitError](err); is && !strings.Contains(string(exit.Stderr), "RUNTIME ERROR") {
 			labtest.Lacks(t, "go run "+jsonnet+": "+string(exit.Stderr))
 		}
 		t.Fatal(err)

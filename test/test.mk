@@ -91,8 +91,8 @@ FUZZTIME ?= 10m
 stress: deps build ## every kind of load for LOAD (5s), CHURNS (1500) devices with the race detector too (needs a C compiler), the budgets for BUDGET (10m)
 	$(TESTED) $(GO) test -tags load -count=1 -timeout 80m -v ./test/load -args -load $(LOAD) -churns $(CHURNS) -budget $(BUDGET)
 
-test-costs: deps ## what readers may allocate and compute
-	$(GO) test -tags load -count=1 -v -run Cost ./internal/... ./collectors ./test/e2e
+test-costs: deps build ## what readers may allocate and compute
+	$(TESTED) $(GO) test -tags load -count=1 -v -run Cost ./internal/... ./collectors ./test/e2e
 
 soak: deps build ## memory, goroutines and files stay flat under churn (SOAK=5m)
 	$(TESTED) $(GO) test -tags load -count=1 -v -timeout 0 -run TestSoak ./test/load -args -soak $(SOAK)

@@ -172,7 +172,7 @@ func TestLiveFailure(t *testing.T) {
 				series("vxlan_socket_drops_total", family, port):      0, // connection tracking has judged them before
 				series("vxlan_host_tcp_in_csum_errors_total"):         0,
 			})
-			flows, err := n.OuterNAT(t.Context())
+			flows, err := n.OuterNAT()
 			if err != nil || len(flows) != 2 {
 				t.Fatalf("conntrack(8) lists %v, %v; want the flow of the queries and that of the request", flows, err)
 			}

@@ -191,7 +191,7 @@ func TestKindsOfNodes(t *testing.T) {
 			k.requested(t, n, k.stalls)
 			k.judged(t, n, "during", during)
 			if k.says == "" { // else the guard needs the flows to know
-				if err := n.FlushOuterFlows(t.Context()); err != nil {
+				if err := n.FlushOuterFlows(); err != nil {
 					t.Fatal(err)
 				}
 				k.judged(t, n, "after", before)
@@ -325,7 +325,7 @@ func (n *nodes) rested(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	if err := errors.Join(c.(*net.TCPConn).SetLinger(0), n.FlushOuterFlows(ctx), c.SetDeadline(time.Now().Add(limit))); err != nil {
+	if err := errors.Join(c.(*net.TCPConn).SetLinger(0), n.FlushOuterFlows(), c.SetDeadline(time.Now().Add(limit))); err != nil {
 		return err
 	}
 	_, wrote := c.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
@@ -485,7 +485,7 @@ func TestRulesJudgedCleanWrongly(t *testing.T) {
 			t.Errorf("a rule is quoted as the culprit: %+v", f.Evidence)
 		}
 	}
-	if err := n.FlushOuterFlows(t.Context()); err != nil {
+	if err := n.FlushOuterFlows(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, n.sender, map[string]float64{exposure("offloaded_checksum", "unknown"): 1})

@@ -68,7 +68,7 @@ func (n *nodes) verdict(t *testing.T, name string, c combination) (stalled bool)
 	t.Run(name, func(t *testing.T) {
 		if err := errors.Join(
 			n.SetRules(c.rules, c.random), n.SetUDPChecksum(c.udp), n.SetTxChecksum(c.tx), n.SetNotrack(c.notrack), n.SetMarkReset(c.reset),
-			n.FlushOuterFlows(t.Context()),
+			n.FlushOuterFlows(),
 		); err != nil {
 			t.Fatal(err)
 		}

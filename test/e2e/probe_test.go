@@ -141,7 +141,7 @@ func (p *probed) set(ctx context.Context, c bridged) error {
 			p.B.IP("addr add "+podIPv6.String()+"/128 dev "+lab.Device+" nodad", "neigh add fd00:10:244::a lladdr 02:76:78:00:00:0a dev "+lab.Device+" nud permanent",
 				"route add fd00:10:244::/64 via fd00:10:244::a dev "+lab.Device+" onlink"))
 	}
-	return errors.Join(err, p.FlushOuterFlows(ctx))
+	return errors.Join(err, p.FlushOuterFlows())
 }
 
 // compare holds the probe's verdict on the node's own address against a real request, and reports whether that stalled.
@@ -151,7 +151,7 @@ func (p *probed) compare(t *testing.T, name string, c bridged) (stalled bool) {
 			t.Fatal(err)
 		}
 		state, status := p.ask(t)
-		if err := p.FlushOuterFlows(t.Context()); err != nil {
+		if err := p.FlushOuterFlows(); err != nil {
 			t.Fatal(err)
 		}
 		stalled = p.stalls(t)
@@ -175,7 +175,7 @@ func TestProbeAndRemedies(t *testing.T) {
 			t.Parallel()
 			p := &probed{Rig: labtest.NewRig(t, f.options()), overlay: lab.IPv4}
 			says := func(when string, stalls bool) {
-				if err := p.FlushOuterFlows(t.Context()); err != nil {
+				if err := p.FlushOuterFlows(); err != nil {
 					t.Fatal(err)
 				}
 				want := map[bool]node.PathState{true: node.PathNAT, false: node.PathOK}[stalls]

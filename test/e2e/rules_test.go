@@ -40,7 +40,7 @@ func TestRulesAndReality(t *testing.T) {
 					if err := n.SetRules(c.rules, true); err != nil {
 						t.Fatal(err)
 					}
-					if err := n.FlushOuterFlows(t.Context()); err != nil {
+					if err := n.FlushOuterFlows(); err != nil {
 						t.Fatal(err)
 					}
 					before := n.sender.Scrape()

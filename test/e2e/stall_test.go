@@ -295,7 +295,7 @@ func TestRemediesOfBothVariants(t *testing.T) {
 // meets makes a new connection and checks whether it stalls, and what the sender's exporter said before and says after it.
 func (n *nodes) meets(f failure, when string, stalls bool, before, after string) {
 	n.t.Helper()
-	if err := n.FlushOuterFlows(n.t.Context()); err != nil {
+	if err := n.FlushOuterFlows(); err != nil {
 		n.t.Fatal(err)
 	}
 	if !f.happens() {
@@ -335,7 +335,7 @@ func TestSelfTestAndReality(t *testing.T) {
 	exporter := labtest.StartExporter(t, n.A, labtest.Binary(t), "--selftest.file="+stored, "--conntrack.min-interval=0s")
 	for variant, family := range map[string]lab.Family{node.ZeroChecksum: lab.IPv4, node.OffloadedChecksum: lab.IPv4} {
 		f := failure{variant, family, lab.NFT}
-		if err := errors.Join(n.SetUDPChecksum(variant == node.OffloadedChecksum), n.FlushOuterFlows(t.Context())); err != nil {
+		if err := errors.Join(n.SetUDPChecksum(variant == node.OffloadedChecksum), n.FlushOuterFlows()); err != nil {
 			t.Fatal(err)
 		}
 		verdict := map[bool]string{true: "affected", false: "fixed"}[n.stalls()]

@@ -3,6 +3,7 @@
 package kubernetes_test
 
 import (
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -31,7 +32,7 @@ func objects(t *testing.T, rendered string) map[string]object {
 	all := map[string]object{}
 	for d := yaml.NewDecoder(strings.NewReader(rendered)); ; {
 		var o object
-		if err := d.Decode(&o); err == io.EOF {
+		if err := d.Decode(&o); errors.Is(err, io.EOF) {
 			return all
 		} else if err != nil {
 			t.Fatalf("%v:\n%s", err, rendered)

@@ -45,7 +45,7 @@ func TestReceivers(t *testing.T) {
 				if len(seen.Bad) != bad || seen.Packets != bad {
 					t.Fatalf("on the wire: %+v; want %d bad packets", seen, bad)
 				}
-				flows, err := r.OuterNAT(t.Context())
+				flows, err := r.OuterNAT()
 				must(t, err)
 				if len(flows) != 1 {
 					t.Fatalf("NATed flows: %v; want one", flows)

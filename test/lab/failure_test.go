@@ -31,9 +31,9 @@ func request(t *testing.T, r *lab.Rig) (stalled bool) {
 // natedFlows makes a fresh request and returns whether it stalled and how many VXLAN flows of it were NATed.
 func natedFlows(t *testing.T, r *lab.Rig) (stalled bool, nated int) {
 	t.Helper()
-	must(t, r.FlushOuterFlows(t.Context()))
+	must(t, r.FlushOuterFlows())
 	stalled = request(t, r)
-	flows, err := r.OuterNAT(t.Context())
+	flows, err := r.OuterNAT()
 	must(t, err)
 	return stalled, len(flows)
 }
@@ -161,7 +161,7 @@ func TestNotrackLeavesNoFlow(t *testing.T) {
 	if request(t, r) {
 		t.Error("stalled")
 	}
-	if flows, err := r.OuterFlows(t.Context()); err != nil || len(flows) != 0 {
+	if flows, err := r.OuterFlows(); err != nil || len(flows) != 0 {
 		t.Errorf("VXLAN flows are tracked in spite of NOTRACK: %v, %v", flows, err)
 	}
 }
@@ -206,7 +206,7 @@ func TestStalledConnection(t *testing.T) {
 					t.Fatalf("ended at the first retransmit, before the flow was deleted: %v", err)
 				case <-time.After(1200 * time.Millisecond):
 				}
-				must(t, r.FlushOuterFlows(t.Context())) // cured by the second retransmit, after 3 s
+				must(t, r.FlushOuterFlows()) // cured by the second retransmit, after 3 s
 			}
 			must(t, <-done)
 		})

@@ -20,8 +20,8 @@ type Flow struct {
 func (f Flow) SourceNATed() bool { return f.Source != f.ReplyDestination }
 
 // OuterNAT lists the sender's VXLAN flows whose source was rewritten: what conntrack(8) says of the outer packet.
-func (r *Rig) OuterNAT(ctx context.Context) ([]Flow, error) {
-	flows, err := r.OuterFlows(ctx)
+func (r *Rig) OuterNAT() ([]Flow, error) {
+	flows, err := r.OuterFlows()
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (r *Rig) OuterNAT(ctx context.Context) ([]Flow, error) {
 }
 
 // OuterFlows lists the sender's tracked VXLAN flows, those towards it included.
-func (r *Rig) OuterFlows(ctx context.Context) ([]Flow, error) {
+func (r *Rig) OuterFlows() ([]Flow, error) {
 	out, err := r.A.Configure("", "conntrack", "-L", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
 		fmt.Sprint(r.opts.Port))
 	if err != nil {

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -146,14 +145,14 @@ func (r *Rig) set(change func(*Options), steps ...func() error) error {
 
 // FlushOuterFlows forgets the sender's tracked VXLAN flows (conntrack -D), so that a stalled connection meets the
 // present rules.
-func (r *Rig) FlushOuterFlows(ctx context.Context) error {
-	flows, err := r.OuterFlows(ctx)
+func (r *Rig) FlushOuterFlows() error {
+	flows, err := r.OuterFlows()
 	if err != nil || len(flows) == 0 { // conntrack -D fails when there is nothing to delete
 		return err
 	}
 	_, err = r.A.Configure("", "conntrack", "-D", "-f", string(r.opts.Family), "-p", "udp", "--orig-port-dst",
 		fmt.Sprint(r.opts.Port))
-	if left, listErr := r.OuterFlows(ctx); listErr == nil && len(left) == 0 {
+	if left, listErr := r.OuterFlows(); listErr == nil && len(left) == 0 {
 		return nil // they ended meanwhile
 	}
 	return err

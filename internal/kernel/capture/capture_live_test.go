@@ -333,7 +333,7 @@ func TestSampleInTheKernel(t *testing.T) {
 		v, _ := read(t, p, sent, aWhile)
 		got += len(v)
 		// 1000 ± 27; more than six of those off happens once in a billion runs.
-		if got < 830 || got > 1170 || p.State().Stats.Lost != 0 || p.State().Ratio != 0.25 {
+		if got < 830 || got > 1170 || p.State().Lost != 0 || p.State().Ratio != 0.25 {
 			t.Errorf("without random numbers %v: %d of %d at ratio %v, %+v", noRandom, got, sent, p.State().Ratio, p.State().Stats)
 		}
 	}

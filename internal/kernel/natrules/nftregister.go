@@ -41,8 +41,8 @@ func (m *machine) load(register uint32, c content) {
 		return
 	}
 	c.at = at
-	rest := slices.DeleteFunc(m.registers, func(o content) bool { return o.at < c.end() && c.at < o.end() })
-	m.registers = append(rest, c)
+	m.registers = slices.DeleteFunc(m.registers, func(o content) bool { return o.at < c.end() && c.at < o.end() })
+	m.registers = append(m.registers, c)
 }
 
 func (m *machine) loadNumber(register uint32, w word) { m.load(register, content{size: 4, number: &w}) }

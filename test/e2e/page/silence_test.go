@@ -123,7 +123,7 @@ func withoutTracking(t *testing.T, c *site) string {
 	})
 	seen, err := c.wire.Count()
 	must(t, err)
-	flows, err := c.OuterFlows(t.Context())
+	flows, err := c.OuterFlows()
 	must(t, err)
 	if packets := seen.Packets - before.Packets; packets < 4*asked || len(flows) != 0 { // SYN, ACK, request, FIN
 		t.Errorf("%d requests made %d packets and %d tracked flows; want 4 packets each and no flow", asked, packets,
@@ -139,7 +139,7 @@ func withFixedRules(t *testing.T, c *site) string {
 		c.ask(t)
 		asked++
 	})
-	flows, err := c.OuterFlows(t.Context())
+	flows, err := c.OuterFlows()
 	must(t, err)
 	if len(flows) == 0 {
 		t.Error("no flow is tracked: nothing was tested")

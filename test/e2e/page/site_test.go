@@ -146,7 +146,7 @@ func (c *site) counters(t *testing.T) lab.Counters {
 // outerNAT checks that outer packets are NATed now, by conntrack(8).
 func (c *site) outerNAT(t *testing.T) {
 	t.Helper()
-	if flows, err := c.OuterNAT(t.Context()); err != nil || len(flows) == 0 {
+	if flows, err := c.OuterNAT(); err != nil || len(flows) == 0 {
 		t.Errorf("outer flows that are NATed: %v, %v; want some, or nothing was tested", flows, err)
 	}
 }
@@ -154,7 +154,7 @@ func (c *site) outerNAT(t *testing.T) {
 // noOuterNAT checks that they are not.
 func (c *site) noOuterNAT(t *testing.T) {
 	t.Helper()
-	if flows, err := c.OuterNAT(t.Context()); err != nil || len(flows) != 0 {
+	if flows, err := c.OuterNAT(); err != nil || len(flows) != 0 {
 		t.Errorf("outer flows that are NATed: %v, %v; want none", flows, err)
 	}
 }
