@@ -56,7 +56,7 @@ golden: ## regenerate the golden exposition
 	$(GO) test ./cmd/vxlan_exporter -run "TestGolden|TestMetricsAreDocumented" -update
 	$(GO) test ./test/faults -run TestImitatedLinux310$$ -update
 
-rules: ## the alert rules for a site, in dist/rules: make rules RUNBOOK_URL=https://… GRAFANA_URL=https://…
+rules: ## rules and dashboards for a site, in dist/rules: make rules RUNBOOK_URL=https://… GRAFANA_URL=https://…
 	RUNBOOK_URL='$(RUNBOOK_URL)' GRAFANA_URL='$(GRAFANA_URL)' ./prometheus/render $(DIST)/rules
 
 grafana: ## generate the dashboards anew

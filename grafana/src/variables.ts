@@ -36,6 +36,6 @@ export const oneInstance = () => query("instance", "Node", instances);
 export const device = () =>
   all(query("device", "Device", `label_values(${sel("vxlan_device_info")}, device)`));
 
-/** Where this site serves the project's docs/ folder. */
+/** Where this site serves the project's docs/ folder. `make rules RUNBOOK_URL=…` puts the site's own here. */
 export const runbook = () =>
-  new ConstantVariableBuilder("runbook").label("URL of the docs folder").value("/public/vxlan_exporter/docs");
+  new ConstantVariableBuilder("runbook").label("URL of the docs folder").value("https://example.org/vxlan_exporter/docs");

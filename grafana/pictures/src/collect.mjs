@@ -28,7 +28,7 @@ for (const file of readdirSync(folder).filter((f) => f.endsWith(".json"))) {
   const node = dashboard.uid === "vxlan-node" ? escape(instance) : ".*";
   const fill = (expr, step) => expr
     .replaceAll("$__rate_interval", `${Math.max(4 * scrape, step + scrape)}s`).replaceAll("$__interval", `${step}s`).replaceAll("$__range", `${to - from}s`)
-    .replaceAll("$cluster", ".*").replaceAll("$instance", node).replaceAll("$device", ".*");
+    .replaceAll("$job", ".+").replaceAll("$cluster", ".*").replaceAll("$instance", node).replaceAll("$device", ".*");
   const results = {};
   for (const panel of dashboard.panels) {
     const step = interval((to - from) / (panel.maxDataPoints ?? panel.gridPos.w * 78));

@@ -44,7 +44,7 @@ const command =
   ` or ${typed(`${rows} == 1`, "vxlan_exporter check")} or ${typed(`${rows} == 0`, "nothing")}`;
 
 const todo = table({
-  title: "Devices, and what to type here", unit: "short", width: 14, height: 6, why: "No VXLAN device was judged: there is none, or the device collector fails.",
+  title: "Devices, and what to type here", unit: "short", width: 14, height: 7, why: "No VXLAN device was judged: there is none, or the device collector fails.",
   description: "State of each device for each variant. active and exposed: type the command as root; it cures until the CNI makes the device anew. " +
     "clear: a condition is known to be absent; `vxlan_exporter check` says which.",
 }, [[command]], { device: "device", variant: "variant", Value: "exposure", command: "type here, as root" })
@@ -58,7 +58,7 @@ function neutral<M>(m: M): M {
   return JSON.parse(JSON.stringify(m).replace(/"color":"\w+"/g, '"color":"text"')) as M;
 }
 
-const what = text({ title: "What to do on $instance", width: 10, height: 6, description: "The short form of the runbook." },
+const what = text({ title: "What to do on $instance", width: 10, height: 7, description: "The short form of the runbook." },
   `1. \`vxlan_exporter check\` names the variant, the deciding rule and the remedy.
 2. \`ethtool -K DEVICE tx-checksum-ip-generic off\` cures new and stalled connections; costs overlay throughput.
 3. \`systemctl enable --now vxlan_exporter-guard\` keeps it when the CNI makes the device anew.
