@@ -121,7 +121,8 @@ func TestPathLoss(t *testing.T) {
 			}
 			t.Logf("%v, %d of %d packets answered", tally.states, tally.packets.Answered, tally.packets.Sent)
 			if c.rules == lab.RulesOld {
-				if tally.states[nodes.PathOK] > 0 || tally.states[nodes.PathNAT] < *pathRounds*3/4 {
+				// A marked packet whose outer source port is that of a tracked flow is not NATed, and arrives.
+				if tally.states[nodes.PathOK] > *pathRounds/1000 || tally.states[nodes.PathNAT] < *pathRounds*3/4 {
 					t.Errorf("a fault was missed: %v", tally.states)
 				}
 			} else if len(tally.faults) > 0 {
