@@ -329,7 +329,7 @@ func TestHealthyFleet(t *testing.T) {
 		"Bad packets on the wire: who sent them to whom", "Exposed or unknown now, the first 100",
 		"Exporters that went away in the shown time, the first 100", "Collectors that fail, the first 100",
 		"Devices that differ from their cluster's majority, the first 100",
-		"Nodes whose kube-proxy does not guard, the first 100",
+		"Nodes that keep the masquerade mark, the first 100",
 	} {
 		if got, err := s.ask(s.at("vxlan-fleet", title, "A"), ""); err != nil || len(got) > 0 {
 			t.Errorf("%q lists %v, %v", title, got, err)

@@ -53,8 +53,8 @@ export function exposure(by: string): string {
   return `sum by (${by}) (3 * ${state("active")} or 2 * ${state("exposed")} or ${state("unknown")})`;
 }
 
-/** State of kube-proxy's guard as a number: 0 not understood, 1 cleared, 2 absent, 3 bypassed, 4 kept. */
-export function guard(by: string): string {
+/** State of kube-proxy's masquerade mark as a number: 0 not understood, 1 cleared, 2 absent, 3 bypassed, 4 kept. */
+export function markState(by: string): string {
   const state = (s: string): string => sel("vxlan_nat_masquerade_mark_state", `state="${s}"`);
   return `sum by (${by}) (${state("cleared")} or 2 * ${state("absent")} or 3 * ${state("bypassed")} or 4 * ${state("kept")})`;
 }

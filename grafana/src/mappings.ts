@@ -40,7 +40,7 @@ export const NODE = words({
   0: ["clear", "green"],
 });
 
-export const GUARD = words({
+export const MARK = words({
   4: ["kept", "red"],
   3: ["bypassed", "red"],
   2: ["no mark rule", "blue"],

@@ -65,12 +65,12 @@ const culprits = table({
   .withOverride(column("node", { ...toNode("node"), "custom.width": 140 }))
   .withOverride(column("cluster", { "custom.width": 90 }))
   .withOverride(column("device", { "custom.width": 85 }))
-  .withOverride(column("variant", { mappings: [...VARIANT, ...nothing("unknown", "purple")], "custom.width": 165, "custom.cellOptions": { type: "color-text" } }))
+  .withOverride(column("variant", { mappings: [...VARIANT, ...nothing("unknown", "purple")], "custom.width": 185, "custom.cellOptions": { type: "color-text" } }))
   .withOverride(column("now", { mappings: [...EXPOSURE, ...nothing("not judged")], ...coloredCell, "custom.width": 75 }))
   .withOverride(column("since", { unit: "dateTimeAsIsoNoDateIfToday", "custom.width": 85 }))
   .withOverride(column("flows", { decimals: 0, "custom.width": 65 }))
   .withOverride(column("port", { "custom.width": 60 }))
-  .withOverride(column("type there, as root", { mappings: nothing("vxlan_exporter check"), "custom.width": 350, "custom.inspect": true }));
+  .withOverride(column("type there, as root", { mappings: nothing("vxlan_exporter check"), "custom.width": 340, "custom.inspect": true }));
 
 const what = text({
   title: "What to do now", width: 7, height: 9,

@@ -41,6 +41,7 @@ const blind = series({
     "harmless reasons: it matters where it jumps while senders NAT. Nodes that counted a bad checksum in the shown time are left out. Do: run the packet capture there (--collector.wire), or `vxlan_exporter check`.",
 }, [[perMinuteOf(invalid, hidden), "{{cluster}} {{instance}}"]])
   .maxDataPoints(POINTS)
+  .colorScheme(shades("orange"))
   .withOverride(matching(".*", { "custom.fillOpacity": 0 }));
 
 export function correlation(d: DashboardBuilder): void {

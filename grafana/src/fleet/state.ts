@@ -34,15 +34,15 @@ const exposed = table({
   .withOverride(column("node", toNode("node")))
   .withOverride(column("variant", { mappings: VARIANT }));
 
-const guards = table({
-  title: "Nodes whose kube-proxy does not guard, the first 100", unit: "short", width: 8, height,
+const marks = table({
+  title: "Nodes that keep the masquerade mark, the first 100", unit: "short", width: 8, height,
   why: "Every kube-proxy clears its mark, or no NAT rules could be read (CAP_NET_ADMIN).",
   description: "The mark is not cleared before MASQUERADE. kept: the old form; upgrade kube-proxy. bypassed: another MASQUERADE runs ahead; " +
     "reorder it. A row for each family and backend. Since when: the node's dashboard.",
 }, [[`topk(100, max by (cluster, instance, family, backend, state) (${sel("vxlan_nat_masquerade_mark_state", 'state=~"kept|bypassed"')} == 1))`]],
 { instance: "node", state: "masquerade mark", family: "family", backend: "backend", cluster: "cluster" }, ["Value"])
   .withOverride(column("node", toNode("node")))
-  .withOverride(matching("guard|family|backend", { "custom.width": 90 }));
+  .withOverride(matching("mark|family|backend", { "custom.width": 90 }));
 
 const feature = dev("vxlan_device_feature_active", 'feature="tx-checksum-ip-generic"');
 const offload = series({
@@ -76,7 +76,7 @@ const kernels = table({
 
 export function fleetState(d: DashboardBuilder): void {
   d.withRow(row("Exposure, rules, offload, kernels"));
-  for (const panel of [exposures, exposed, guards, offload, drift, paths, kernels]) {
+  for (const panel of [exposures, exposed, marks, offload, drift, paths, kernels]) {
     d.withPanel(panel);
   }
 }

@@ -37,7 +37,7 @@ const info = table({
   description: "As rtnetlink tells. external: each packet brings its own settings (Cilium), and udpcsum says nothing. An empty cell: not set, or the kernel does not tell.",
 }, [[`max by (device, family, vni, port, local, underlay, external) (${dev("vxlan_device_info")})`]],
 { device: "device", family: "family", vni: "VNI", port: "port", local: "local address", underlay: "underlay", external: "external" }, ["Value"])
-  .withOverride(matching("VNI|port", { "custom.width": 80 })).withOverride(matching("device|underlay|external", { "custom.width": 105 }));
+  .withOverride(matching("family|VNI|port", { "custom.width": 70 })).withOverride(matching("device|underlay|external", { "custom.width": 105 }));
 
 const nics = table({
   title: "Underlay NICs", unit: "short", width: 12, height: 4, why: "No underlay NIC was found.",

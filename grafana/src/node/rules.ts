@@ -1,17 +1,17 @@
 // NAT rules and kernel.
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
-import { guard, sel } from "../expr.js";
-import { GUARD, YESNO } from "../mappings.js";
+import { markState, sel } from "../expr.js";
+import { MARK, YESNO } from "../mappings.js";
 import { row, table, timeline } from "../panels.js";
 
 const height = 6;
 const why = "no data: no NAT rules here, or not readable (CAP_NET_ADMIN; legacy iptables also CAP_DAC_READ_SEARCH)";
 
-const guards = timeline({
-  title: "kube-proxy's guard over time", unit: "short", width: 10, height, why,
+const marks = timeline({
+  title: "Masquerade mark over time", unit: "short", width: 10, height, why,
   description: "By family of the inner packet and by backend. cleared: the mark is cleared before MASQUERADE. kept: kube-proxy's old rules. " +
     "bypassed: another MASQUERADE or SNAT runs ahead. Do: `vxlan_exporter check` quotes the rule that decides.",
-}, [[guard("family, backend"), "{{family}} {{backend}}"]], GUARD);
+}, [[markState("family, backend"), "{{family}} {{backend}}"]], MARK);
 
 const random = timeline({
   title: "MASQUERADE --random-fully", unit: "short", width: 7, height, why,
@@ -26,7 +26,7 @@ const kernel = table({
 
 export function rules(d: DashboardBuilder): void {
   d.withRow(row("NAT rules and kernel"));
-  for (const panel of [guards, random, kernel]) {
+  for (const panel of [marks, random, kernel]) {
     d.withPanel(panel);
   }
 }

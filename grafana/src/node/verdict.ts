@@ -1,7 +1,7 @@
 // First row: does this node send or receive bad packets, by which variant and device, what to type.
 import type { DashboardBuilder } from "@grafana/grafana-foundation-sdk/dashboard";
-import { NOW, csumErrors, dev, exposure, guard, perMinute, rise, snatNow, snatSeen, wireBadIn } from "../expr.js";
-import { EXPOSURE, GUARD, NODE, VARIANT } from "../mappings.js";
+import { NOW, csumErrors, dev, exposure, markState, perMinute, rise, snatNow, snatSeen, wireBadIn } from "../expr.js";
+import { EXPOSURE, MARK, NODE, VARIANT } from "../mappings.js";
 import { SENDS, SUFFERS, coloredCell, column, fixed, rightAxis, series, stat, steps, table, text, timeline } from "../panels.js";
 
 const height = 5;
@@ -30,10 +30,10 @@ const stats = [
     description: "zero_checksum (A): outer checksum off, kernel without the fix of 5.7. offloaded_checksum (B): outer checksum on, every kernel.",
   }, [[`sum by (variant) (${dev("vxlan_device_exposure", 'state="active"')})`, "{{variant}}"]]).thresholds(steps("green", [1, "red"])),
   stat({
-    title: "kube-proxy's guard", unit: "short", width: 4, height, why: "no data: NAT rules not readable (CAP_NET_ADMIN), or there are none",
+    title: "Masquerade mark", unit: "short", width: 4, height, why: "no data: NAT rules not readable (CAP_NET_ADMIN), or there are none",
     description: "The worst over families and backends. kept: kube-proxy's old rules keep the mark. bypassed: another MASQUERADE or SNAT " +
-      "runs ahead of the guard. Do: upgrade kube-proxy, or reorder the rules.",
-  }, [[`max(${guard("family, backend")})`]], GUARD),
+      "runs ahead of kube-proxy's. Do: upgrade kube-proxy, or reorder the rules.",
+  }, [[`max(${markState("family, backend")})`]], MARK),
 ];
 
 // Only plain device names go into a command: others need quotes, and `check` prints those.
