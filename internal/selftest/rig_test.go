@@ -88,6 +88,7 @@ func TestNothingComesOut(t *testing.T) {
 // TestLegacyNAT has both variants and families with the rule in ip_tables, as where there is no nf_tables. That ip_tables
 // is loaded then is up to who uses it: iptables(8).
 func TestLegacyNAT(t *testing.T) {
+	labtest.Need(t, "iptables-legacy")
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	got := node.SelfTest{}
