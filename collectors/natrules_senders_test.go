@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"vxlan_exporter/internal/kernel/natrules"
-	"vxlan_exporter/test/lab"
+	"vxlan_exporter/test/lab/labtest"
 )
 
 // TestNATRulesSenders: whose packets enter the tunnel, and how they and the outer ones leave, decides which rules they
@@ -149,6 +149,9 @@ func TestNATRulesSenders(t *testing.T) {
 		},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			if strings.Contains(c.rules, "--uid-owner") {
+				labtest.NeedRoot(t, "a rule of another user")
+			}
 			ns, n := natNode(t)
 			ns.Run("sysctl", "-qw", "net.ipv4.ip_forward=1")
 			ns.RunInput(c.links, "ip", "-batch", "-")
@@ -167,7 +170,7 @@ func TestNATRulesSenders(t *testing.T) {
 			}
 			ns.RunInput(strings.Replace(natFixed, "-A POSTROUTING", "-A POSTROUTING "+c.rules+"\n-A POSTROUTING", 1),
 				"iptables-nft-restore")
-			observeNAT(t, ns, NewNATRules(NATRulesConfig{ProcNet: lab.ThreadProc() + "/net"}), n)
+			observeNAT(t, ns, NewNATRules(NATRulesConfig{ProcNet: "/proc/thread-self/net"}), n)
 			o := n.NATRules.Outer[0]
 			if o.Change != c.change {
 				t.Errorf("%s (%s, %+v), want %s; %+v", o.Change, o.Why, o.Rule, c.change, o.Senders)

@@ -176,6 +176,9 @@ func TestKindsOfNodes(t *testing.T) {
 	for _, k := range kinds() {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
+			if strings.Contains(k.setUp, "--uid-owner 4242") {
+				labtest.NeedRoot(t, "a rule of another user")
+			}
 			n := k.build(t)
 			before, during := diagnosis.Healthy, diagnosis.Healthy
 			if k.stalls != "" {
