@@ -188,7 +188,12 @@ func (s *stage) allHaveData() {
 	for _, d := range dashboards(s.t) {
 		missing = append(missing, d.Queries()...)
 	}
-	for deadline := time.Now().Add(patience); len(missing) > 0 && time.Now().Before(deadline); {
+	// These packets are sent where others are lost, and the probes of this fleet look from receivers, which lose none.
+	missing = slices.DeleteFunc(missing, func(q grafana.Query) bool {
+		return strings.Contains(q.Expr, `mark="masquerade",checksum="software"`)
+	})
+	// Alerts of single nodes are looked at each minute, and fire after another.
+	for deadline := time.Now().Add(4 * patience); len(missing) > 0 && time.Now().Before(deadline); {
 		s.hurt(1)
 		missing = slices.DeleteFunc(missing, func(q grafana.Query) bool {
 			instances := []string{""}
@@ -283,7 +288,7 @@ func (s *stage) culprits(hurtAt time.Time) {
 }
 
 // peers holds the table of bad packets on the wire against what was done: the receivers' probes accuse the senders,
-// each once, and no probe accuses a receiver. Both pairs have the same addresses, so nobody can tell which node it was.
+// each once, and no probe accuses a receiver.
 func (s *stage) peers() {
 	s.t.Helper()
 	got, err := s.ask(s.at("vxlan-fleet", "Bad packets on the wire: who sent them to whom", "A"), "")
@@ -297,8 +302,8 @@ func (s *stage) peers() {
 	}
 	slices.Sort(rows)
 	want := []string{
-		receiver + " 192.168.77.1 offloaded_checksum several nodes true",
-		"node-4:10059 192.168.77.1 offloaded_checksum several nodes true",
+		receiver + " 192.168.77.1 offloaded_checksum " + sender + " true",
+		"node-4:10059 192.168.77.3 offloaded_checksum node-3:10059 true",
 	}
 	if !slices.Equal(rows, want) {
 		s.t.Errorf("bad packets on the wire: %q; want %q", rows, want)
