@@ -158,7 +158,9 @@ func TestAPIServer(t *testing.T) {
 	}
 	for _, name := range []string{"podmonitors", "prometheusrules", "prometheuses"} {
 		c.kubectl("apply", "--server-side", "-f", filepath.Join(*operator, "monitoring.coreos.com_"+name+".yaml"))
-		c.kubectl("wait", "--for=condition=Established", "crd/"+name+".monitoring.coreos.com", "--timeout=60s")
+		crd := "crd/" + name + ".monitoring.coreos.com"
+		c.kubectl("wait", "--for=jsonpath={.status.conditions[0].type}", crd, "--timeout=60s") // else the next fails at once
+		c.kubectl("wait", "--for=condition=Established", crd, "--timeout=60s")
 	}
 	prometheus := filepath.Join(t.TempDir(), "prometheus.yaml")
 	c.write(prometheus, `apiVersion: monitoring.coreos.com/v1
