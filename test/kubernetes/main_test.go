@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 func given(t *testing.T, what *string) string {
 	t.Helper()
 	if *what == "" {
-		t.Skip("make test-image, test-chart and test-kubernetes run this")
+		labtest.Lacks(t, "make test-image, test-chart and test-kubernetes run this")
 	}
 	return *what
 }
