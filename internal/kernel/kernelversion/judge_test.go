@@ -1,6 +1,9 @@
 package kernelversion
 
 import (
+	"bytes"
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -300,53 +303,64 @@ func TestOffloadedChecksum(t *testing.T) {
 // TestNewerIsNeverWorse walks each row of builds upwards: once fixed, it stays so, and the bound itself is where it
 // turns.
 func TestNewerIsNeverWorse(t *testing.T) {
-	for _, row := range distributionBuilds() {
-		if row.fixedFrom == nil {
-			continue
-		}
-		at := row.fixedFrom
-		last := append([]int(nil), at...)
-		last[len(last)-1]--
-		if v := row.judge(kernel{base: row.base, build: last}); v.Verdict == Fixed {
-			t.Errorf("%s: %v is %s", row.name, last, v.Verdict)
-		}
-		if v := row.judge(kernel{base: row.base, build: at}); v.Verdict != Fixed {
-			t.Errorf("%s: %v is %s", row.name, at, v.Verdict)
+	for _, row := range table().Builds {
+		for _, s := range row.Streams {
+			if s.FixedFrom == nil {
+				continue
+			}
+			last := slices.Clone(s.FixedFrom)
+			last[len(last)-1]--
+			if v := row.judge(s, kernel{base: row.Base, build: last}); v.Verdict == Fixed {
+				t.Errorf("%s: %v is %s", row.Name, last, v.Verdict)
+			}
+			if v := row.judge(s, kernel{base: row.Base, build: s.FixedFrom}); v.Verdict != Fixed {
+				t.Errorf("%s: %v is %s", row.Name, s.FixedFrom, v.Verdict)
+			}
 		}
 	}
 }
 
 func TestTableIsSourced(t *testing.T) {
-	seen := map[[2]int]bool{}
-	for _, s := range stableSeries() {
-		key := [2]int{s.major, s.minor}
-		if s.source == "" || seen[key] || s.early > s.unfixed || s.fixed != 0 && s.fixed != s.unfixed+1 {
-			t.Errorf("series %v: %+v", key, s)
+	// A field that is misspelled would be passed over.
+	strict := json.NewDecoder(bytes.NewReader(tableJSON))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(new(tables)); err != nil {
+		t.Error(err)
+	}
+	seen := map[version]bool{}
+	for _, s := range table().Stable {
+		if s.Source == "" || seen[s.Series] || s.Early > s.Unfixed || s.Fixed != 0 && s.Fixed != s.Unfixed+1 {
+			t.Errorf("%+v", s)
 		}
-		seen[key] = true
+		seen[s.Series] = true
 	}
 	for minor := 7; minor <= 19; minor++ {
-		if !seen[[2]int{3, minor}] {
+		if !seen[version{3, minor}] {
 			t.Errorf("no row for 3.%d", minor)
 		}
 	}
 	for minor := 0; minor <= 20; minor++ {
-		if !seen[[2]int{4, minor}] {
+		if !seen[version{4, minor}] {
 			t.Errorf("no row for 4.%d", minor)
 		}
 	}
 	for minor := 0; minor <= 6; minor++ {
-		if !seen[[2]int{5, minor}] {
+		if !seen[version{5, minor}] {
 			t.Errorf("no row for 5.%d", minor)
 		}
 	}
-	for _, b := range distributionBuilds() {
-		if b.source == "" || b.name == "" || len(b.affectedBelow) == 0 {
+	for _, b := range table().Builds {
+		if b.Source == "" || b.Name == "" || len(b.Streams) == 0 {
 			t.Errorf("%+v", b)
 		}
+		for _, s := range b.Streams {
+			if len(s.AffectedBelow) == 0 {
+				t.Errorf("%s: %+v", b.Name, s)
+			}
+		}
 	}
-	for _, f := range followers() {
-		if f.source == "" || f.name == "" || f.part == "" && f.end == "" {
+	for _, f := range table().Followers {
+		if f.Source == "" || f.Name == "" || f.Part == "" && f.End == "" {
 			t.Errorf("%+v", f)
 		}
 	}

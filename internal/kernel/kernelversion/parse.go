@@ -1,6 +1,7 @@
 package kernelversion
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -9,11 +10,9 @@ import (
 // version is VERSION.PATCHLEVEL.SUBLEVEL of the kernel's Makefile.
 type version [3]int
 
-func (v version) less(w version) bool { return compare(v[:], w[:]) < 0 }
-
-func (v version) String() string {
-	return strconv.Itoa(v[0]) + "." + strconv.Itoa(v[1]) + "." + strconv.Itoa(v[2])
-}
+func (v version) less(w version) bool { return slices.Compare(v[:], w[:]) < 0 }
+func (v version) series() version     { return version{v[0], v[1]} }
+func (v version) String() string      { return dotted(v[:]) }
 
 // kernel is a release string taken apart: 4.18.0-193.10.1.el8_2.x86_64 is base 4.18.0, build 193.10.1, tag
 // el8_2.x86_64.
@@ -57,27 +56,20 @@ func parse(info Info) (kernel, bool) {
 // numbers reads up to limit numbers that are joined by single dots from the front of s, and returns the rest of s. A
 // number that is followed by a letter belongs to the rest ("7a").
 func numbers(s string, limit int) (found []int, rest string) {
-	for rest = s; len(found) < limit; {
-		next := rest
-		if len(found) > 0 {
-			var ok bool
-			if next, ok = strings.CutPrefix(rest, "."); !ok {
-				break
-			}
-		}
-		end := 0
-		for end < len(next) && next[end] >= '0' && next[end] <= '9' {
-			end++
-		}
-		// Nine digits are more than any kernel's number has, and fit an int.
-		if end == 0 || end > 9 || end < len(next) && isLetter(next[end]) {
+	rest = s
+	for next := s; len(found) < limit; {
+		after := strings.TrimLeft(next, "0123456789")
+		digits := next[:len(next)-len(after)]
+		n, err := strconv.Atoi(digits)
+		// Nine digits are more than any kernel's number has.
+		if err != nil || len(digits) > 9 || after != "" && isLetter(after[0]) {
 			break
 		}
-		n, err := strconv.Atoi(next[:end])
-		if err != nil {
+		found, rest = append(found, n), after
+		var more bool
+		if next, more = strings.CutPrefix(after, "."); !more {
 			break
 		}
-		found, rest = append(found, n), next[end:]
 	}
 	return found, rest
 }
@@ -85,23 +77,13 @@ func numbers(s string, limit int) (found []int, rest string) {
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
 
 // compare orders two lists of numbers; a list that ends first counts as filled with zeros.
-func compare(a, b []int) int {
-	for i := range max(len(a), len(b)) {
-		x, y := 0, 0
-		if i < len(a) {
-			x = a[i]
-		}
-		if i < len(b) {
-			y = b[i]
-		}
-		if x != y {
-			if x < y {
-				return -1
-			}
-			return 1
-		}
+func compare(a, b []int) int { return slices.Compare(withoutZeros(a), withoutZeros(b)) }
+
+func withoutZeros(n []int) []int {
+	for len(n) > 0 && n[len(n)-1] == 0 {
+		n = n[:len(n)-1]
 	}
-	return 0
+	return n
 }
 
 // hasTag reports whether the release's tag is t or begins with it: el8 covers el8, el8_2.x86_64 and el8.x86_64, not
@@ -113,21 +95,15 @@ func (k kernel) hasTag(t string) bool {
 
 // debianVersion finds the upstream part of a Debian package version in uname -v: "#1 SMP Debian 4.19.118-2+deb10u1
 // (2020-06-07)".
-func (k kernel) debianVersion() (version, bool) {
+func (k kernel) debianVersion() (v version, ok bool) {
 	words := strings.Fields(k.Version)
-	for i, word := range words {
-		if word != "Debian" || i+1 == len(words) {
-			continue
-		}
-		n, rest := numbers(words[i+1], 3)
-		if len(n) < 2 || !strings.HasPrefix(rest, "-") {
-			return version{}, false
-		}
-		var v version
-		copy(v[:], n)
-		return v, true
+	i := slices.Index(words, "Debian")
+	if i < 0 || i+1 == len(words) {
+		return v, false
 	}
-	return version{}, false
+	n, rest := numbers(words[i+1], 3)
+	copy(v[:], n)
+	return v, len(n) >= 2 && strings.HasPrefix(rest, "-")
 }
 
 // built finds the build's date in uname -v: "Thu Jun 4 11:29:14 UTC 2020", Debian's "(2020-06-07)", or Proxmox's

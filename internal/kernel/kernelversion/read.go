@@ -1,7 +1,6 @@
 package kernelversion
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +40,11 @@ func Read(proc, osRelease string) (Info, error) {
 		return info, fmt.Errorf("release: uname: %w", err)
 	}
 	info.Machine = unix.ByteSliceToString(uts.Machine[:])
-	info.OS, err = readOSRelease(osRelease)
+	b, err := readLimited(osRelease, maxOSRelease)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	info.OS = parseOSRelease(string(b))
 	return info, err
 }
 
@@ -70,36 +73,19 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-func readOSRelease(path string) (map[string]string, error) {
-	b, err := readLimited(path, maxOSRelease)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return parseOSRelease(string(b)), nil
-}
-
 // parseOSRelease keeps the three fields that say which distribution this is. Lines are VARIABLE=value with shell
 // quoting (os-release(5)); what does not look like that is passed over.
 func parseOSRelease(text string) map[string]string {
-	kept := map[string]string{}
-	lines := bufio.NewScanner(strings.NewReader(text))
-	lines.Buffer(nil, maxOSRelease+1)
-	for lines.Scan() {
-		name, value, ok := strings.Cut(strings.TrimSpace(lines.Text()), "=")
-		if !ok || (name != "ID" && name != "VERSION_ID" && name != "PRETTY_NAME") {
-			continue
-		}
+	var kept map[string]string
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		value = unquote(value)
-		if value == "" || len(value) > maxOSValue {
-			continue
+		if (name == "ID" || name == "VERSION_ID" || name == "PRETTY_NAME") && value != "" && len(value) <= maxOSValue {
+			if kept == nil {
+				kept = map[string]string{}
+			}
+			kept[name] = printable(value)
 		}
-		kept[name] = printable(value)
-	}
-	if len(kept) == 0 {
-		return nil
 	}
 	return kept
 }
