@@ -78,7 +78,7 @@ const loopbackIndex = 1 // include/linux/netdevice.h, LOOPBACK_IFINDEX
 
 // wayOut is the interface by which packets to a peer of the device leave; 0: not known.
 func (c *Device) wayOut(ctx context.Context, conn *rtnl.Conn, d node.Device) (int, error) {
-	peer, known := rtnl.Remote{Addr: d.Remote, Out: d.UnderlayIndex}, d.Remote.IsValid() && !d.Remote.IsMulticast()
+	peer, known := rtnl.Neighbor{Addr: d.Remote, Out: d.UnderlayIndex}, d.Remote.IsValid() && !d.Remote.IsMulticast()
 	if !known && !d.IsExternal() {
 		var err error
 		if peer, known, err = rtnl.FirstRemote(ctx, c.cfg.OpenRoute, d.Index); err != nil {

@@ -64,7 +64,7 @@ type finder struct {
 	*rtnl.Conn
 	found     Found
 	addresses []rtnl.Address
-	nics      map[int]rtnl.NIC
+	nics      map[int]rtnl.Link
 	routed    map[way]bool // whether it is taken
 }
 
@@ -83,7 +83,7 @@ func Find(ctx context.Context, c Config) (Found, error) {
 	}
 	defer func() { _ = conn.Close() }()
 	f := &finder{
-		Config: c, Conn: conn, nics: map[int]rtnl.NIC{}, routed: map[way]bool{},
+		Config: c, Conn: conn, nics: map[int]rtnl.Link{}, routed: map[way]bool{},
 		found: Found{Mark: c.Mark, Own: map[netip.Addr]bool{}},
 	}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
@@ -327,7 +327,7 @@ func (f *finder) senders(d *node.Device, peer netip.Addr, route rtnl.Route) ([]S
 	return all[:min(len(all), maxSenders)], nil
 }
 
-func (f *finder) nic(index int) (rtnl.NIC, error) {
+func (f *finder) nic(index int) (rtnl.Link, error) {
 	if nic, ok := f.nics[index]; ok {
 		return nic, nil
 	}

@@ -115,6 +115,14 @@ func Address(b []byte, size int) (netip.Addr, error) {
 	if len(b) != size {
 		return netip.Addr{}, ErrMalformed
 	}
-	a, _ := netip.AddrFromSlice(b)
+	return AnyAddress(b)
+}
+
+// AnyAddress is an attribute that holds an address of either family.
+func AnyAddress(b []byte) (netip.Addr, error) {
+	a, ok := netip.AddrFromSlice(b)
+	if !ok {
+		return a, ErrMalformed
+	}
 	return a, nil
 }

@@ -10,8 +10,6 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-
-	"vxlan_exporter/internal/kernel/nl"
 )
 
 // Events is a source of link notifications; *netlink.Conn is one.
@@ -109,15 +107,6 @@ func concerns(m netlink.Message) bool {
 	if m.Header.Type != unix.RTM_NEWLINK || len(m.Data) < unix.SizeofIfInfomsg {
 		return false
 	}
-	isVXLAN := false
-	err := nl.Each(m.Data[unix.SizeofIfInfomsg:], func(typ uint16, info []byte) error {
-		if typ != unix.IFLA_LINKINFO {
-			return nil
-		}
-		return nl.Each(info, func(typ uint16, v []byte) error {
-			isVXLAN = isVXLAN || typ == unix.IFLA_INFO_KIND && nl.Text(v) == kind
-			return nil
-		})
-	})
-	return err != nil || isVXLAN
+	var l Link
+	return l.parse(m.Data) != nil || l.Kind == kind
 }

@@ -1,10 +1,12 @@
 package rtnl
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -19,8 +21,7 @@ type Neighbor struct {
 	State   uint16     // NUD_*
 	Flags   uint8      // NTF_*
 	Forward bool       // of a forwarding database
-
-	out int // NDA_IFINDEX: the interface by which packets to a tunnel endpoint must leave; 0: any
+	Out     int        // NDA_IFINDEX: the interface by which packets to a tunnel endpoint must leave; 0: any
 }
 
 // Usable reports whether packets are sent to the neighbor without asking for its link-layer address first, or with one
@@ -42,31 +43,39 @@ func (c *Conn) Forwarding(index int) ([]Neighbor, error) {
 func (c *Conn) neighbors(family byte, index int) ([]Neighbor, error) {
 	// NDA_IFINDEX has the kernel send those of one interface (4.4; for AF_BRIDGE the field of the header); older ones send
 	// all.
-	request := make([]byte, unix.SizeofNdMsg, 32)
-	request[0] = family
-	number := binary.NativeEndian.AppendUint32(nil, uint32(index)) //nolint:gosec // an interface index is a positive int32
-	if family == unix.AF_BRIDGE {
-		copy(request[4:], number)
-	} else {
-		request = nl.Append(request, unix.NDA_IFINDEX, number)
+	request := header(unix.SizeofNdMsg, family, index)
+	if family != unix.AF_BRIDGE {
+		request = nl.Append(header(unix.SizeofNdMsg, family, 0), unix.NDA_IFINDEX, number(index))
 	}
-	var all []Neighbor
-	var bad error
-	err := c.Dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, func() { all, bad = all[:0], nil },
-		func(data []byte) error {
-			n, err := parseNeighbor(data)
-			switch {
-			case err != nil:
-				bad = err
-			case n.Index == index:
-				all = append(all, n)
-			}
-			return nil
-		})
-	if err = errors.Join(err, bad); err != nil {
-		return nil, fmt.Errorf("rtnetlink: dump neighbors of link %d: %w", index, err)
+	what := fmt.Sprint("neighbors of link ", index)
+	all, err := dump(c, what, unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, parseNeighbor)
+	return slices.DeleteFunc(all, func(n Neighbor) bool { return n.Index != index }), err
+}
+
+var errFound = errors.New("found")
+
+// FirstRemote is one endpoint that a VXLAN device sends to; ok is false where it has none. It needs a socket of its
+// own, since the rest of the answer is not read.
+func FirstRemote(ctx context.Context, open nl.Opener, index int) (first Neighbor, ok bool, err error) {
+	c, err := Dial(ctx, open)
+	if err != nil {
+		return first, false, err
 	}
-	return all, nil
+	defer func() { _ = c.Close() }()
+	// struct ifinfomsg, not ndmsg: it names the device (net/core/rtnetlink.c, valid_fdb_dump_legacy).
+	request := header(unix.SizeofIfInfomsg, unix.AF_BRIDGE, index)
+	err = c.Dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, func() {}, func(b []byte) error {
+		first, err = parseNeighbor(b)
+		a := first.Addr
+		if err != nil || first.Index != index || !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
+			return err
+		}
+		return errFound
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return first, false, fmt.Errorf("rtnetlink: forwarding database of index %d: %w", index, err)
+	}
+	return first, err != nil, nil
 }
 
 func parseNeighbor(data []byte) (n Neighbor, err error) {
@@ -79,15 +88,11 @@ func parseNeighbor(data []byte) (n Neighbor, err error) {
 	err = nl.Each(data[unix.SizeofNdMsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.NDA_DST:
-			a, ok := netip.AddrFromSlice(v)
-			if !ok {
-				return nl.ErrMalformed
-			}
-			n.Addr = a
+			n.Addr, err = nl.AnyAddress(v)
 		case unix.NDA_LLADDR:
 			n.LLAddr = string(v)
 		case unix.NDA_IFINDEX:
-			n.out, err = nl.Index(v)
+			n.Out, err = nl.Index(v)
 		}
 		return err
 	})

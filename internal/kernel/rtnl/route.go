@@ -43,40 +43,40 @@ func (c *Conn) Route(destination, source netip.Addr, mark uint32) (Route, error)
 
 // RouteOf asks for the way of one packet (RTM_GETROUTE): policy rules, marks and source validation count. Kernels
 // before 4.18 pass over the protocol and the port.
-func (c *Conn) RouteOf(q RouteQuery) (Route, error) {
-	const ipProto, dport = 27, 29 // RTA_IP_PROTO, RTA_DPORT
+func (c *Conn) RouteOf(q RouteQuery) (r Route, err error) {
 	dst := q.Destination.Unmap()
 	family, bits := byte(unix.AF_INET), byte(32)
 	if dst.Is6() {
 		family, bits = unix.AF_INET6, 128
 	}
-	b := make([]byte, unix.SizeofRtMsg, 96)
-	b[0], b[1] = family, bits
+	b := header(unix.SizeofRtMsg, family, 0)
+	b[1] = bits
 	b = nl.Append(b, unix.RTA_DST, dst.AsSlice())
 	if src := q.Source.Unmap().WithZone(""); src.IsValid() {
 		b[2] = bits
 		b = nl.Append(b, unix.RTA_SRC, src.AsSlice())
 	}
-	u32 := func(kind uint16, v uint32) {
-		if v != 0 {
-			b = nl.Append(b, kind, binary.NativeEndian.AppendUint32(nil, v))
-		}
+	if q.In != 0 {
+		b = nl.Append(b, unix.RTA_IIF, number(q.In))
 	}
-	u32(unix.RTA_IIF, uint32(q.In))  //nolint:gosec // an interface index is a positive int32
-	u32(unix.RTA_OIF, uint32(q.Out)) //nolint:gosec // an interface index is a positive int32
-	u32(unix.RTA_MARK, q.Mark)
+	if q.Out != 0 {
+		b = nl.Append(b, unix.RTA_OIF, number(q.Out))
+	}
+	if q.Mark != 0 {
+		b = nl.Append(b, unix.RTA_MARK, number(q.Mark))
+	}
 	if q.UDPPort != 0 {
-		b = nl.Append(b, ipProto, []byte{unix.IPPROTO_UDP})
-		b = nl.Append(b, dport, binary.BigEndian.AppendUint16(nil, q.UDPPort))
+		b = nl.Append(b, unix.RTA_IP_PROTO, []byte{unix.IPPROTO_UDP})
+		b = nl.Append(b, unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, q.UDPPort))
 	}
 	answer, err := c.Get(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, b)
 	// net/ipv4/fib_semantics.c, fib_props
 	for _, no := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EXDEV} {
 		if errors.Is(err, no) {
-			return Route{}, fmt.Errorf("rtnetlink: route to %v: %w: %w", dst, err, ErrNoRoute)
+			err = fmt.Errorf("%w: %w", err, ErrNoRoute)
+			break
 		}
 	}
-	var r Route
 	if err == nil {
 		r, err = parseRoute(answer)
 	}
@@ -93,25 +93,16 @@ func parseRoute(b []byte) (r Route, err error) {
 		return r, nl.ErrMalformed
 	}
 	r.Local = b[7] == unix.RTN_LOCAL
-	size := 4
-	if b[0] == unix.AF_INET6 {
-		size = 16
-	}
 	err = nl.Each(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) (err error) {
-		var n uint32
 		switch typ {
 		case unix.RTA_OIF:
-			n, err = nl.Uint32(v)
-			r.Index = int(n)
+			r.Index, err = nl.Index(v)
 		case unix.RTA_GATEWAY:
-			r.NextHop, err = nl.Address(v, size)
+			r.NextHop, err = nl.Address(v, addressSize(b[0]))
 		case unix.RTA_VIA: // struct rtvia {u16 family; u8 addr[]}
-			a, ok := netip.AddrFromSlice(v[min(2, len(v)):])
-			if r.NextHop = a; !ok {
-				err = nl.ErrMalformed
-			}
+			r.NextHop, err = nl.AnyAddress(v[min(2, len(v)):])
 		case unix.RTA_PREFSRC:
-			r.Source, err = nl.Address(v, size)
+			r.Source, err = nl.Address(v, addressSize(b[0]))
 		}
 		return err
 	})
