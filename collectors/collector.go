@@ -5,6 +5,9 @@ package collectors
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,3 +32,66 @@ type Collector interface {
 
 // Fill stores a collector's part of an observation.
 type Fill func(*node.Node)
+
+// errDevicesUnknown is the failure of a collector that observes the underlays of the devices.
+var errDevicesUnknown = errors.New("which VXLAN devices there are could not be read (see the collector \"device\")")
+
+// devicesUnknown distinguishes "no device" from "not read", for collectors that would otherwise take both for "none".
+func devicesUnknown(known *node.Node) error {
+	if r, ok := known.Results["device"]; ok && !r.Succeeded() && len(known.Devices) == 0 {
+		return errDevicesUnknown
+	}
+	return nil
+}
+
+// ifThere takes "no such file" for an answer.
+func ifThere(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// failure joins the errors of a collector whose sources must all be there: that one is missing is a failure, not an
+// absence.
+func failure(errs ...error) error {
+	for i, err := range errs {
+		if errors.Is(err, fs.ErrNotExist) {
+			errs[i] = &missingError{err}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// missingError hides that an error is "no such file", which would be taken to say that the node has no such thing.
+type missingError struct{ err error }
+
+func (e *missingError) Error() string { return e.err.Error() + " (is --path.procfs right?)" }
+
+// maxFailures is how many of many errors of one kind are quoted in full: 200 devices that fail alike need not say it
+// 200 times.
+const maxFailures = 3
+
+// failures gathers the errors of many devices.
+type failures struct {
+	errs []error
+	more int
+}
+
+func (f *failures) add(err error) {
+	switch {
+	case err == nil:
+	case len(f.errs) < maxFailures:
+		f.errs = append(f.errs, err)
+	default:
+		f.more++
+	}
+}
+
+func (f *failures) join() error {
+	err := errors.Join(f.errs...)
+	if f.more > 0 {
+		return fmt.Errorf("%w\nand %d more", err, f.more)
+	}
+	return err
+}

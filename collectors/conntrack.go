@@ -20,7 +20,7 @@ import (
 // Values that suit ConntrackConfig. MinInterval and MaxCPU have no defaults of their own.
 const (
 	DefaultConntrackMinInterval = 10 * time.Second
-	DefaultConntrackMaxCPU      = 0.01
+	DefaultConntrackMaxCPU      = 1
 	DefaultConntrackTimeout     = 5 * time.Second
 	DefaultConntrackIdleAfter   = 10 * time.Minute
 )
@@ -30,7 +30,7 @@ type ConntrackConfig struct {
 	Proc        string               // where procfs is mounted; empty: /proc
 	Strategy    conntrack.Strategy   // empty: conntrack.Auto
 	MinInterval time.Duration        // from one scan to the next, at least; 0: every Observe scans
-	MaxCPU      float64              // share of one CPU that this process may take before scans become rarer; 0: no bound
+	MaxCPU      float64              // percent of one CPU that this process may take before scans become rarer; 0: no bound
 	Timeout     time.Duration        // of one scan
 	IdleAfter   time.Duration        // Run rests when nothing has observed for so long
 	Open        conntrack.Opener     // nil: conntrack.Open
@@ -42,20 +42,19 @@ type ConntrackConfig struct {
 // scan is due: scanNeed.interval after the last one. Run makes those scans for which nobody asks in time.
 type Conntrack struct {
 	Metrics
-	conf    ConntrackConfig
-	sysctls conntrack.Sysctls
-	observe chan struct{} // tells Run that somebody is looking again
+	conf       ConntrackConfig
+	sysctls    conntrack.Sysctls
+	background background
 
 	turn    chan struct{} // held by whoever scans
 	scanner *conntrack.Scanner
 	tally   conntrackTally
 	seen    *seenFlows
 
-	mu       sync.Mutex // guards what follows
-	ports    []node.Port
-	observed time.Time // last Observe
-	lessons  scanLessons
-	result   conntrackResult
+	mu      sync.Mutex // guards what follows
+	ports   []node.Port
+	lessons scanLessons
+	result  conntrackResult
 }
 
 // conntrackResult is what the last complete scan found, and how the last scan at all went. The slices are never written
@@ -71,31 +70,23 @@ type conntrackResult struct {
 
 // NewConntrack makes the collector. Nothing is opened before the first Observe.
 func NewConntrack(c ConntrackConfig) *Conntrack {
-	if c.Proc == "" {
-		c.Proc = "/proc"
-	}
-	if c.Timeout <= 0 {
-		c.Timeout = DefaultConntrackTimeout
-	}
-	if c.IdleAfter <= 0 {
-		c.IdleAfter = DefaultConntrackIdleAfter
-	}
+	c.Proc = cmp.Or(c.Proc, "/proc")
+	c.Timeout = cmp.Or(c.Timeout, DefaultConntrackTimeout)
+	c.IdleAfter = cmp.Or(c.IdleAfter, DefaultConntrackIdleAfter)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Spent == nil {
 		c.Spent = processCPU
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
 	seen := newSeenFlows()
 	return &Conntrack{
-		Metrics: conntrackMetrics(),
-		conf:    c,
-		sysctls: conntrack.NewSysctls(c.Proc),
-		observe: make(chan struct{}, 1),
-		turn:    make(chan struct{}, 1),
-		scanner: conntrack.NewScanner(conntrack.Config{Open: c.Open, Proc: c.Proc, Strategy: c.Strategy}),
-		tally:   conntrackTally{seed: seen.seed},
-		seen:    seen,
+		Metrics:    conntrackMetrics(),
+		conf:       c,
+		sysctls:    conntrack.NewSysctls(c.Proc),
+		background: newBackground(),
+		turn:       make(chan struct{}, 1),
+		scanner:    conntrack.NewScanner(conntrack.Config{Open: c.Open, Proc: c.Proc, Strategy: c.Strategy}),
+		tally:      conntrackTally{seed: seen.seed},
+		seen:       seen,
 	}
 }
 
@@ -108,76 +99,79 @@ func (*Conntrack) Name() string { return "conntrack" }
 // is filled in whatever happens: reading it takes no privilege.
 func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
-	c.ports, c.observed = slices.Clone(known.Ports), time.Now()
-	c.lessons.learn(known, c.observed)
+	c.ports = slices.Clone(known.Ports)
+	c.lessons.learn(known, time.Now())
 	c.mu.Unlock()
-	select {
-	case c.observe <- struct{}{}:
-	default:
-	}
+	c.background.observed()
 
-	var table node.Conntrack
-	err := c.readTable(&table)
-	if table.Entries == nil {
-		return nil, fmt.Errorf("conntrack: %w", err)
-	}
-	result, scanErr := c.freshResult(ctx)
-	c.mu.Lock()
-	interval := c.interval()
-	c.mu.Unlock()
-	return func(n *node.Node) {
-		n.Conntrack = result.found
-		n.Conntrack.ScanInterval = interval
-		n.Conntrack.Entries, n.Conntrack.Limit = table.Entries, table.Limit
-		n.Conntrack.Buckets, n.Conntrack.UDPTimeout = table.Buckets, table.UDPTimeout
-		if scan := result.found.Scan; scan != nil {
-			n.Conntrack.Scan = &node.Scan{Time: scan.Time, Stats: scan.Stats, Stale: scanErr != nil}
-		}
-	}, errors.Join(scanErr, err)
-}
-
-// readTable reads the sysctls. Apart from the number of entries, one that this kernel or namespace does not show stays
-// nil.
-func (c *Conntrack) readTable(t *node.Conntrack) error {
 	entries, err := c.sysctls.Count()
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("conntrack: %w", err)
 	}
-	t.Entries = &entries
-	limit, errLimit := c.sysctls.Limit()
-	if errLimit == nil {
-		t.Limit = &limit
+	r := c.freshResult(ctx, false)
+	found := r.found
+	found.Entries = &entries
+	var limitErr, bucketsErr, timeoutErr error
+	found.Limit, limitErr = shown(c.sysctls.Limit)
+	found.Buckets, bucketsErr = shown(c.sysctls.Buckets)
+	found.UDPTimeout, timeoutErr = shown(c.sysctls.UDPTimeout)
+	_, _, found.ScanInterval = c.state()
+	if found.Scan != nil {
+		scan := *found.Scan
+		scan.Stale = r.err != nil
+		found.Scan = &scan
 	}
-	buckets, errBuckets := c.sysctls.Buckets()
-	if errBuckets == nil {
-		t.Buckets = &buckets
-	}
-	timeout, errTimeout := c.sysctls.UDPTimeout()
-	if errTimeout == nil {
-		t.UDPTimeout = &timeout
-	}
-	return errors.Join(ifThere(errLimit), ifThere(errBuckets), ifThere(errTimeout))
+	return func(n *node.Node) { n.Conntrack = found }, errors.Join(r.err, limitErr, bucketsErr, timeoutErr)
 }
 
-// freshResult waits for its turn, then scans unless the result is fresh.
-func (c *Conntrack) freshResult(ctx context.Context) (conntrackResult, error) {
+// shown is what a sysctl says; nil where this kernel or namespace does not show it.
+func shown[T any](read func() (T, error)) (*T, error) {
+	v, err := read()
+	if err != nil {
+		return nil, ifThere(err)
+	}
+	return &v, nil
+}
+
+// Run makes the scans that are due, until ctx ends. A flow that VXLAN makes never gets an answer, so the kernel forgets
+// it nf_conntrack_udp_timeout after its last packet: with scrapes alone, 60 s apart, half of the short NATed flows
+// would come and go unseen. It rests while nothing observes, from the start and after IdleAfter.
+func (c *Conntrack) Run(ctx context.Context) {
+	c.background.run(ctx, c.conf.IdleAfter, func() time.Time {
+		r, _, interval := c.state()
+		if r.tried.IsZero() {
+			return time.Now().Add(time.Second) // the Observe that woke us is about to make the first scan
+		}
+		return r.tried.Add(interval)
+	}, func(ctx context.Context) { c.freshResult(ctx, true) })
+}
+
+// freshResult waits for its turn, then scans unless the result is fresh. In the background, where nobody reports it, a
+// change of the outcome is logged.
+func (c *Conntrack) freshResult(ctx context.Context, background bool) conntrackResult {
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.result, fmt.Errorf("conntrack: another scan is still under way: %w", ctx.Err())
+		r, _, _ := c.state()
+		r.err = fmt.Errorf("conntrack: another scan is still under way: %w", ctx.Err())
+		return r
 	}
-	c.mu.Lock()
-	r, targets, interval := c.result, conntrackTargets(c.ports), c.interval()
-	c.mu.Unlock()
-	fresh := c.conf.MinInterval > 0 && !r.tried.IsZero() && time.Since(r.tried) < interval
-	if fresh && slices.Equal(targets, r.targets) {
-		return r, r.err
+	last, ports, interval := c.state()
+	targets := conntrackTargets(ports)
+	if time.Since(last.tried) < interval &&
+		(background || c.conf.MinInterval > 0 && slices.Equal(targets, last.targets)) {
+		return last
 	}
-	r = c.scan(ctx, targets, r)
-	return r, r.err
+	r := c.scan(ctx, targets, last)
+	if status := node.Classify(r.err); background && ctx.Err() == nil && status != node.Classify(last.err) {
+		if r.err != nil {
+			c.conf.Logger.Warn("background conntrack scan failed", "status", string(status), "err", r.err)
+		} else {
+			c.conf.Logger.Info("background conntrack scan works again", "strategy", string(r.found.Scan.Strategy))
+		}
+	}
+	return r
 }
 
 // scan makes one scan, in its turn, and keeps the result.
@@ -205,21 +199,24 @@ func (c *Conntrack) scan(ctx context.Context, targets []conntrack.Target, last c
 	return r
 }
 
-// interval is how long after the last scan the next one is due. c.mu is held.
-func (c *Conntrack) interval() time.Duration {
+// state is the last result, the ports to look for now, and how long after the last scan the next one is due.
+func (c *Conntrack) state() (r conntrackResult, ports []node.Port, interval time.Duration) {
 	timeout, err := c.sysctls.UDPTimeout()
 	if err != nil {
 		timeout = defaultUDPTimeout
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	need := scanNeed{
 		cost: c.result.cost, udpTimeout: timeout, exposed: c.lessons.exposed, settled: c.lessons.settled,
 		alarm: !c.lessons.alarmed.IsZero() && time.Since(c.lessons.alarmed) < alarmMemory,
 	}
 	// Where every Observe scans, those between are for flows that come and go between two scrapes.
-	return need.interval(cmp.Or(c.conf.MinInterval, timeout/3*2), c.conf.MaxCPU)
+	interval = need.interval(cmp.Or(c.conf.MinInterval, timeout/3*2), c.conf.MaxCPU/100)
+	return c.result, c.ports, interval
 }
 
-// conntrackTargets are the flows to look for: each port on the families its underlay uses.
+// conntrackTargets are the flows to look for, sorted: each port on the families its underlay uses.
 func conntrackTargets(ports []node.Port) []conntrack.Target {
 	var targets []conntrack.Target
 	for _, p := range ports {
@@ -235,10 +232,7 @@ func conntrackTargets(ports []node.Port) []conntrack.Target {
 }
 
 func compareTargets(a, b conntrack.Target) int {
-	if a.Family != b.Family {
-		return int(a.Family) - int(b.Family)
-	}
-	return int(a.Port) - int(b.Port)
+	return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Port, b.Port))
 }
 
 func familyLabel(family uint8) string {

@@ -71,27 +71,21 @@ func (l *scanLessons) learn(n *node.Node, now time.Time) {
 		l.exposed = l.exposed || e.State == diagnosis.Exposed || e.State == diagnosis.Active
 		l.settled = l.settled && e.Settled
 	}
-	bad := badChecksums(n)
-	if bad != nil && l.bad != nil && *bad > *l.bad {
-		l.alarmed = now
-	}
-	if bad != nil {
+	if bad := badChecksums(n); bad != nil {
+		if l.bad != nil && *bad > *l.bad {
+			l.alarmed = now
+		}
 		l.bad = bad
 	}
 }
 
 // badChecksums sums the UDP datagrams with a bad checksum and the bad packets captured; nil when no counter was read.
 func badChecksums(n *node.Node) *float64 {
-	var sum float64
-	var known bool
-	for _, v := range []*uint64{n.Host.UDP4.InCsumErrors, n.Host.UDP6.InCsumErrors} {
-		if v != nil {
-			sum, known = sum+float64(*v), true
-		}
-	}
+	errors, known := csumErrors(n.Host.UDP4, n.Host.UDP6)
 	if !known {
 		return nil
 	}
+	sum := float64(errors)
 	if n.Wire != nil {
 		for _, b := range n.Wire.Bad {
 			sum += b.Packets

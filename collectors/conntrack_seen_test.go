@@ -35,7 +35,7 @@ func TestSeenCountsAFlowOnce(t *testing.T) {
 		{seenTally(8472, 4, 4), 5},
 	} {
 		s.commit(step.tally, time.Time{})
-		if got := s.count(target).snat; got != step.want {
+		if got := s.counts[target].snat; got != step.want {
 			t.Errorf("step %d: %d seen, want %d", i, got, step.want)
 		}
 	}
@@ -58,7 +58,7 @@ func TestSeenIsBoundedAndCountsNothingTwice(t *testing.T) {
 	full.natOverflow = 10 // the tally itself is bounded too
 	for scan := uint64(1); scan <= 3; scan++ {
 		s.commit(full, time.Time{})
-		if c := s.count(target).snat; c != maxSeenFlows || s.overflow != 10*scan || len(s.flows) != maxSeenFlows {
+		if c := s.counts[target].snat; c != maxSeenFlows || s.overflow != 10*scan || len(s.flows) != maxSeenFlows {
 			t.Errorf("scan %d: %d seen, %d overflow, %d remembered", scan, c, s.overflow, len(s.flows))
 		}
 	}
@@ -68,7 +68,7 @@ func TestSeenIsBoundedAndCountsNothingTwice(t *testing.T) {
 	}
 	full.natOverflow = 0
 	s.commit(full, time.Time{})
-	if c := s.count(target).snat; c != maxSeenFlows+1000 || s.overflow != 30 {
+	if c := s.counts[target].snat; c != maxSeenFlows+1000 || s.overflow != 30 {
 		t.Errorf("%d seen, %d overflow", c, s.overflow)
 	}
 }

@@ -145,7 +145,7 @@ func TestDeviceNamesStayApart(t *testing.T) {
 		seen[label] = name
 	}
 	deviceExposition(t, NewDevice(DeviceConfig{}), &n) // fails on a duplicate and on what is not UTF-8
-	deviceExposition(t, NewUnderlay(UnderlayConfig{}), &n)
+	deviceExposition(t, NewUnderlay(DeviceConfig{}), &n)
 	if got := DeviceLabel("flannel.1"); got != "flannel.1" {
 		t.Errorf("label %q", got)
 	}

@@ -144,6 +144,16 @@ func (c *Host) remember(h *node.Host, now time.Time) {
 	}
 }
 
+// csumErrors sums the datagrams dropped for a bad checksum; known is false when the counter of neither family was read.
+func csumErrors(four, six procnet.UDPCounters) (sum uint64, known bool) {
+	for _, v := range []*uint64{four.InCsumErrors, six.InCsumErrors} {
+		if v != nil {
+			sum, known = sum+*v, true
+		}
+	}
+	return sum, known
+}
+
 // uptime is the time since boot; 0 where it cannot be read.
 func (c *Host) uptime() time.Duration {
 	var seconds float64
@@ -199,27 +209,3 @@ func (c *Host) invalidByNetlink(ctx context.Context) (*uint64, error) {
 	}
 	return nil, err
 }
-
-// ifThere takes "no such file" for an answer.
-func ifThere(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// failure joins the errors of a collector whose sources must all be there: that one is missing is a failure, not an
-// absence.
-func failure(errs ...error) error {
-	for i, err := range errs {
-		if errors.Is(err, fs.ErrNotExist) {
-			errs[i] = &missingError{err}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// missingError hides that an error is "no such file", which would be taken to say that the node has no such thing.
-type missingError struct{ err error }
-
-func (e *missingError) Error() string { return e.err.Error() + " (is --path.procfs right?)" }

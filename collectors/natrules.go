@@ -1,9 +1,11 @@
 package collectors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -55,7 +57,8 @@ type NATRules struct {
 	// Observe is never called twice at the same time, so these need no lock.
 	read       time.Time
 	generation uint32
-	devices    []deviceKey
+	ports      []node.Port // what was known then
+	devices    []node.Device
 	state      natrules.State
 	err        error
 }
@@ -77,8 +80,7 @@ func (*NATRules) Name() string { return "natrules" }
 // Observe implements Collector. An error of one backend leaves the judgment of the other in place. Without the
 // addresses, routes or forwarding databases the rules are judged all the same; those that ask for them cannot be.
 func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) {
-	devices := deviceKeys(known)
-	if generation, ok := c.conf.Reader.Generation(ctx); c.due(devices, generation, ok) {
+	if generation, ok := c.conf.Reader.Generation(ctx); c.due(known, generation, ok) {
 		in, around, inErr := c.inputOf(ctx, known)
 		var state natrules.State
 		state, c.err = c.conf.Reader.Read(ctx, in)
@@ -89,7 +91,7 @@ func (c *NATRules) Observe(ctx context.Context, known *node.Node) (Fill, error) 
 		if c.err = errors.Join(inErr, c.err); c.err != nil {
 			c.err = fmt.Errorf("natrules: %w", c.err)
 		}
-		c.read, c.generation, c.devices = c.conf.Now(), generation, devices
+		c.read, c.generation, c.ports, c.devices = c.conf.Now(), generation, known.Ports, slices.Clone(known.Devices)
 		if ctx.Err() != nil {
 			c.read = time.Time{} // cut short: the next one tries again
 		}
@@ -120,14 +122,90 @@ func sinceWhen(now, before []natrules.Outer, at time.Time) []natrules.Outer {
 
 // due reports whether the rules are to be read again: after MinInterval, at once for other devices, sooner for other
 // rules.
-func (c *NATRules) due(devices []deviceKey, generation uint32, known bool) bool {
+func (c *NATRules) due(known *node.Node, generation uint32, ok bool) bool {
 	age := c.conf.Now().Sub(c.read)
-	switch {
-	case c.read.IsZero(), age < 0, age >= c.conf.MinInterval, !slices.Equal(devices, c.devices):
-		return true
-	default:
-		return known && generation != c.generation && age >= c.conf.MinInterval/generationShare
+	return c.read.IsZero() || age < 0 || age >= c.conf.MinInterval ||
+		ok && generation != c.generation && age >= c.conf.MinInterval/generationShare ||
+		!slices.Equal(known.Ports, c.ports) || !slices.EqualFunc(known.Devices, c.devices, sameForRules)
+}
+
+// sameForRules compares what the judgment of a port's rules depends on.
+func sameForRules(a, b node.Device) bool {
+	return a.Port == b.Port && a.Index == b.Index && a.Local == b.Local && a.Underlay == b.Underlay
+}
+
+// inputOf says what is known of the packets of every VXLAN port. What cannot be read stays unknown, and the error says
+// why. The ways of packets can be asked for until around is closed.
+func (c *NATRules) inputOf(
+	ctx context.Context, known *node.Node,
+) (in natrules.Input, around *natrules.Surroundings, err error) {
+	around, err = c.surroundings(ctx, known)
+	in = natrules.Input{MasqueradeBit: c.conf.MasqueradeBit}
+	for _, p := range known.Ports {
+		for _, tunnels := range tunnelsOn(p.Port, known.Devices) {
+			if len(tunnels) == 0 && known.Devices != nil {
+				in.Ports = append(in.Ports, around.PortElsewhere(p.Port, p.IPv4, p.IPv6))
+				continue
+			}
+			ipv4, ipv6, local := p.IPv4, p.IPv6, netip.Addr{}
+			if len(tunnels) > 0 && tunnels[0].Local.IsValid() {
+				local = tunnels[0].Local.Unmap()
+				ipv4, ipv6 = local.Is4(), local.Is6()
+			}
+			port := around.PortOf(p.Port, ipv4, ipv6, tunnels)
+			port.Local = local
+			in.Ports = append(in.Ports, port)
+		}
 	}
+	return in, around, err
+}
+
+// tunnelsOn are the devices on a port, those that send from one address together: by it their packets are told apart.
+// One that was moved here sends from another namespace. Without any there is one group, of none.
+func tunnelsOn(port uint16, devices []node.Device) [][]natrules.Tunnel {
+	var groups [][]natrules.Tunnel
+	index := map[netip.Addr]int{}
+	for i := range devices {
+		d := &devices[i]
+		if d.Port != port || d.LinkNetns != nil {
+			continue
+		}
+		at, ok := index[d.Local]
+		if !ok {
+			at = len(groups)
+			index[d.Local], groups = at, append(groups, nil)
+		}
+		groups[at] = append(groups[at], natrules.Tunnel{
+			Name: d.Name, Index: d.Index, Local: d.Local, Link: d.UnderlayIndex, Underlay: d.Underlay, External: d.IsExternal(),
+		})
+	}
+	if groups == nil {
+		return [][]natrules.Tunnel{nil}
+	}
+	return groups
+}
+
+// surroundings are those of the devices; nothing is read where it is not known which there are. Half of the time is
+// left for the rules.
+func (c *NATRules) surroundings(ctx context.Context, known *node.Node) (*natrules.Surroundings, error) {
+	if known.Devices == nil {
+		return &natrules.Surroundings{}, nil
+	}
+	half := ctx
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		half, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
+	around, err := natrules.ReadSurroundings(half, c.conf.OpenRoute)
+	if err == nil {
+		around.ReadSysctls(cmp.Or(c.conf.Proc, "/proc"))
+		err = around.Ask(ctx, c.conf.OpenRoute)
+	}
+	if err != nil {
+		return &natrules.Surroundings{}, fmt.Errorf("what rules may ask for is not known: %w", err)
+	}
+	return around, nil
 }
 
 // natRulesMetrics cover both families, whatever the underlay's: the rules act on the inner packet, and an IPv6 underlay

@@ -1,16 +1,17 @@
 package collectors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"reflect"
 	"slices"
 	"sync"
 	"time"
 
+	"vxlan_exporter/internal/diagnosis"
 	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/internal/node"
 	"vxlan_exporter/internal/probe"
@@ -44,23 +45,21 @@ type PathConfig struct {
 	Peers    int           // drawn of each device and round; 0: DefaultPathPeers
 	Mark     func() uint32 // kube-proxy's masquerade mark; nil, or 0: its default
 	Open     nl.Opener     // of an rtnetlink socket; nil: the running kernel's
-	Logger   *slog.Logger
 }
 
 // Path probes the path to other nodes in the background. It sends packets; everything else in this package only reads.
 type Path struct {
 	Metrics
-	conf    PathConfig
-	observe chan struct{} // an Observe has come
+	conf       PathConfig
+	background background
 
-	mu       sync.Mutex
-	observed time.Time // last
-	known    []node.Device
-	unknown  error // why the devices are not known
-	tried    time.Time
-	path     *node.Path // of the last round that could be made
-	err      error      // of the last round
-	totals   []node.PathTotal
+	mu      sync.Mutex
+	known   []node.Device
+	unknown error // why the devices are not known
+	tried   time.Time
+	path    *node.Path // of the last round that could be made
+	err     error      // of the last round
+	totals  []node.PathTotal
 
 	// Of Run alone.
 	found probe.Found
@@ -70,16 +69,9 @@ type Path struct {
 
 // NewPath makes the collector called "path". Nothing is sent before Run and the first Observe.
 func NewPath(c PathConfig) *Path {
-	if c.Interval <= 0 {
-		c.Interval = DefaultPathInterval
-	}
-	if c.Peers <= 0 {
-		c.Peers = DefaultPathPeers
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	return &Path{Metrics: pathMetrics(), conf: c, observe: make(chan struct{}, 1)}
+	c.Interval = cmp.Or(c.Interval, DefaultPathInterval)
+	c.Peers = cmp.Or(c.Peers, DefaultPathPeers)
+	return &Path{Metrics: pathMetrics(), conf: c, background: newBackground()}
 }
 
 // Name is "path".
@@ -89,11 +81,8 @@ func (*Path) Name() string { return "path" }
 func (c *Path) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.observed, c.known, c.unknown = time.Now(), known.Devices, devicesUnknown(known)
-	select {
-	case c.observe <- struct{}{}:
-	default:
-	}
+	c.known, c.unknown = known.Devices, devicesUnknown(known)
+	c.background.observed()
 	if c.path == nil && c.err == nil {
 		return func(*node.Node) {}, nil // the first round is under way
 	}
@@ -107,36 +96,11 @@ func (c *Path) Observe(_ context.Context, known *node.Node) (Fill, error) {
 
 // Run makes rounds until ctx ends, as long as somebody observes.
 func (c *Path) Run(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		case <-c.observe:
-		}
-		wait, due := c.due(time.Now())
-		if due {
-			c.round(ctx)
-			wait = c.conf.Interval
-		}
-		timer.Reset(wait)
-	}
-}
-
-// due reports whether a round is to be made now, and when to look again if not.
-func (c *Path) due(now time.Time) (wait time.Duration, due bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch left := c.tried.Add(c.conf.Interval).Sub(now); {
-	case c.observed.IsZero(), now.Sub(c.observed) > pathIdle:
-		return pathIdle, false // the next Observe wakes
-	case !c.tried.IsZero() && left > 0:
-		return left, false
-	default:
-		return 0, true
-	}
+	c.background.run(ctx, pathIdle, func() time.Time {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.tried.Add(c.conf.Interval)
+	}, c.round)
 }
 
 // round makes one round. What it could not find out is the error of the next Observe.
@@ -238,5 +202,83 @@ func (c *Path) add(path *node.Path, devices []node.Device) {
 		c.totals[i].RoundTrips = slices.Clone(c.totals[i].RoundTrips) // an observation may have it
 		c.totals[i].Add(p)
 		c.totals[i].Time = path.Time
+	}
+}
+
+func pathMetrics() Metrics {
+	packets := func(count func(c node.PathCount) int) func(n *node.Node, emit Emit) {
+		return func(n *node.Node, emit Emit) {
+			eachPath(n, func(t *node.PathTotal, device string) {
+				emit(float64(count(t.Plain)), device, t.Family, "none", "offloaded")
+				emit(float64(count(t.PlainSoftware)), device, t.Family, "none", "software")
+				emit(float64(count(t.Marked)), device, t.Family, "masquerade", "offloaded")
+				emit(float64(count(t.MarkedSoftware)), device, t.Family, "masquerade", "software")
+			})
+		}
+	}
+	labels := []string{"device", "family", "mark=none,masquerade", "checksum=offloaded,software"}
+	return NewMetrics(
+		Metric{
+			Name: "path_packets_sent_total", Labels: labels,
+			Help: "Small packets that the probe sent to peers, by mark (SO_MARK) and by who finishes their checksum.",
+			Notes: "Packets that fill the MTU are not counted. More are sent of what is lost, so the share of answers is no " +
+				"loss rate.",
+			Samples: packets(func(c node.PathCount) int { return c.Sent }),
+		},
+		Metric{
+			Name: "path_packets_answered_total", Labels: labels,
+			Help:    "Small packets of the probe that a peer's kernel answered.",
+			Samples: packets(func(c node.PathCount) int { return c.Answered }),
+		},
+		Metric{
+			Name: "path_state", Labels: []string{"device", "family", "state=nat,offload,mtu,ok,unknown,unreachable"},
+			Help: "What the last probe found on the way to its peers: ok (marked packets with unfinished checksums arrive), " +
+				"nat (these alone are lost), offload (unfinished checksums are lost, marked or not), mtu (packets that fill the " +
+				"MTU are lost), unreachable (nothing is answered), unknown.",
+			Notes: "Of several peers and senders the first state in this order that any has. See [PROBE.md](PROBE.md).",
+			Samples: func(n *node.Node, emit Emit) {
+				for _, v := range diagnosis.PathStates(n) {
+					for _, state := range node.PathStates() {
+						emit.Bool(v.State == state, DeviceLabel(v.Device), v.Family, string(state))
+					}
+				}
+			},
+		},
+		Metric{
+			Name: "path_last_probe_timestamp_seconds", Labels: []string{"device", "family"},
+			Help: "When the last round of the probe that asked a peer of the device began, in seconds since the epoch.",
+			Samples: func(n *node.Node, emit Emit) {
+				eachPath(n, func(t *node.PathTotal, device string) {
+					emit(float64(t.Time.UnixMilli())/1000, device, t.Family)
+				})
+			},
+		},
+		Metric{
+			Name: "path_round_trip_seconds", Labels: []string{"device", "family"},
+			Help:  "Time from a packet of the probe to its answer, of all kinds of packets.",
+			Notes: "Sent in a burst: up to a millisecond more than a single packet takes.",
+			Histograms: func(n *node.Node, emit EmitHistogram) {
+				eachPath(n, func(t *node.PathTotal, device string) {
+					bounds := node.PathRoundTripBuckets()
+					if len(t.RoundTrips) != len(bounds)+1 {
+						return
+					}
+					buckets := map[float64]uint64{}
+					for i, b := range bounds {
+						buckets[b.Seconds()] = t.RoundTrips[i]
+					}
+					emit(t.RoundTrips[len(bounds)], t.Waited.Seconds(), buckets, device, t.Family)
+				})
+			},
+		},
+	)
+}
+
+func eachPath(n *node.Node, f func(t *node.PathTotal, device string)) {
+	if n.Path == nil {
+		return
+	}
+	for i := range n.Path.Totals {
+		f(&n.Path.Totals[i], DeviceLabel(n.Path.Totals[i].Device))
 	}
 }

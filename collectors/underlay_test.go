@@ -41,8 +41,8 @@ vxlan_underlay_private_flag{device="eth0",flag="checksum�ff"} 0
 vxlan_underlay_private_flag{device="eth0",flag="rx_no_csum_complete"} 1
 vxlan_underlay_up{device="eth0"} 1
 `
-	wantDeviceSeries(t, deviceExposition(t, NewUnderlay(UnderlayConfig{}), n), want)
-	wide := deviceExposition(t, NewUnderlay(UnderlayConfig{FeatureInclude: regexp.MustCompile("^tx-scatter-gather$")}), n)
+	wantDeviceSeries(t, deviceExposition(t, NewUnderlay(DeviceConfig{}), n), want)
+	wide := deviceExposition(t, NewUnderlay(DeviceConfig{FeatureInclude: regexp.MustCompile("^tx-scatter-gather$")}), n)
 	if !strings.Contains(wide, `vxlan_underlay_feature_active{device="eth0",feature="tx-scatter-gather"} 1`) {
 		t.Error("the flag has no effect")
 	}

@@ -1,10 +1,9 @@
 package collectors
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -25,20 +24,11 @@ type WireConfig struct {
 	Interfaces          []string // NICs to capture on beside those that VXLAN devices name
 	Proc                string   // where procfs is mounted; "": /proc
 	Logger              *slog.Logger
-	Now                 func() time.Time // nil: time.Now
 	// Devices finds the VXLAN devices after a link event; nil: they are found by Observe alone.
 	Devices Collector
 	Listen  func() (rtnl.Events, error) // nil: rtnetlink, in the network namespace of the thread that calls Observe first
 	Open    capture.Opener              // nil: capture.Open, in the network namespace of the thread that calls Observe
 }
-
-const (
-	// wireGather is how long packets are queued before they are read: 10 wake-ups a second.
-	wireGather = 100 * time.Millisecond
-	// wireQueue bounds the packets queued meanwhile. About 180 of 1500 bytes fit into a queue of the default
-	// net.core.rmem_max.
-	wireQueue = 100
-)
 
 // Defaults of WireConfig.
 const (
@@ -67,41 +57,29 @@ type Wire struct {
 	eventTime time.Time // start of the newest device observation that a link event caused
 	watches   map[string]*wireWatch
 	past      capture.Stats // of watches that have ended
-	stopped   bool
 }
 
 // NewWire returns the collector called "wire".
 func NewWire(cfg WireConfig) *Wire {
-	if cfg.MaxPeers <= 0 {
-		cfg.MaxPeers = DefaultWireMaxPeers
-	}
-	if cfg.SampleRate <= 0 || cfg.SampleRate > 1 {
-		cfg.SampleRate = DefaultWireSampleRate
-	}
-	if cfg.MaxPacketsPerSecond <= 0 {
-		cfg.MaxPacketsPerSecond = DefaultWireMaxPacketsPerSecond
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Proc == "" {
-		cfg.Proc = "/proc"
-	}
+	cfg.MaxPeers = cmp.Or(cfg.MaxPeers, DefaultWireMaxPeers)
+	cfg.SampleRate = cmp.Or(cfg.SampleRate, DefaultWireSampleRate)
+	cfg.MaxPacketsPerSecond = cmp.Or(cfg.MaxPacketsPerSecond, DefaultWireMaxPacketsPerSecond)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	cfg.Proc = cmp.Or(cfg.Proc, "/proc")
 	if cfg.Listen == nil {
 		cfg.Listen = rtnl.ListenLinks
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Wire{
+	c := &Wire{
 		cfg: cfg, ctx: ctx, stop: stop,
 		suspicion: &wireSuspicion{errors: func() (uint64, error) { return udpChecksumErrors(cfg.Proc) }},
-		sampler:   newWireSampler(cfg.MaxPacketsPerSecond, cfg.SampleRate, cfg.Now),
-		tally:     newWireTally(cfg.MaxPeers, cfg.Now),
+		sampler:   newWireSampler(cfg.MaxPacketsPerSecond, cfg.SampleRate, time.Now()),
+		tally:     newWireTally(cfg.MaxPeers),
 		watches:   map[string]*wireWatch{},
 		Metrics:   wireMetrics(),
 	}
+	c.ports.Store(&[]uint16{})
+	return c
 }
 
 // Name is "wire".
@@ -113,7 +91,6 @@ func (c *Wire) Run(ctx context.Context) {
 	c.stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stopped = true
 	for name := range c.watches {
 		if err := c.drop(name); err != nil {
 			c.cfg.Logger.Warn("wire: close", "interface", name, "err", err)
@@ -126,7 +103,7 @@ func (c *Wire) Run(ctx context.Context) {
 func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped {
+	if c.ctx.Err() != nil {
 		return nil, errors.New("wire: the collector has been stopped")
 	}
 	c.listen()
@@ -136,103 +113,6 @@ func (c *Wire) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	}
 	w := c.counts(slices.Sorted(maps.Keys(families)))
 	return func(n *node.Node) { n.Wire = w }, err
-}
-
-// wireTargets lists the interfaces to capture on. The error names devices whose underlay is not known.
-func wireTargets(known *node.Node, named []string) ([]string, error) {
-	if err := devicesUnknown(known); err != nil {
-		return named, fmt.Errorf("wire: %w", err)
-	}
-	if len(known.Devices) == 0 && len(named) == 0 {
-		return nil, fmt.Errorf("wire: no VXLAN device whose underlay to capture on: %w", fs.ErrNotExist)
-	}
-	names := slices.Clone(named)
-	var errs []error
-	for _, d := range known.Devices {
-		switch {
-		case d.Underlay != "":
-			names = append(names, d.Underlay)
-		case d.LinkNetns != nil:
-			errs = append(errs, fmt.Errorf("wire: %s: its underlay is in another network namespace: %w",
-				DeviceLabel(d.Name), errors.ErrUnsupported))
-		case len(named) == 0:
-			errs = append(errs, fmt.Errorf("wire: %s: its underlay is not known (neither dev nor local is set): "+
-				"name it with --wire.interface: %w", DeviceLabel(d.Name), errors.ErrUnsupported))
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names), errors.Join(errs...)
-}
-
-// follow starts and stops watches, so that they are those of the targets.
-func (c *Wire) follow(targets []string) error {
-	var errs, gone []error
-	for name := range c.watches {
-		if !slices.Contains(targets, name) {
-			errs = append(errs, c.drop(name))
-		}
-	}
-	for _, name := range targets {
-		w := c.watches[name]
-		if w != nil {
-			err := w.failed()
-			if err == nil {
-				err = w.capture.Update(c.currentPorts())
-			}
-			if err == nil || errors.Is(err, capture.ErrDown) {
-				continue // down: one interface less, no failure
-			}
-			errs = append(errs, fmt.Errorf("wire: %w (restarted)", err), c.drop(name))
-		}
-		err := c.watch(name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			gone = append(gone, fmt.Errorf("wire: %w", err))
-		case err != nil:
-			errs = append(errs, fmt.Errorf("wire: %w", err))
-		}
-		if errors.Is(err, fs.ErrPermission) {
-			break // it is the same for all
-		}
-	}
-	// An interface that is gone is one interface less. It must not turn the failure of another into "none".
-	if len(errs) == 0 && len(c.watches) == 0 {
-		return errors.Join(gone...)
-	}
-	return errors.Join(errs...)
-}
-
-// watch starts the capture on an interface.
-func (c *Wire) watch(name string) error {
-	capture, err := capture.NewCapture(capture.Config{
-		Interface: name, Ports: c.currentPorts(), Ratio: c.sampler.current(), Open: c.cfg.Open,
-		Gather: min(wireGather, wireQueue*time.Second/time.Duration(c.cfg.MaxPacketsPerSecond)),
-	})
-	if err != nil {
-		return err
-	}
-	w := &wireWatch{
-		name: name, capture: capture, ports: c.currentPorts, closed: make(chan struct{}), done: make(chan struct{}),
-	}
-	c.watches[name] = w
-	go w.run(c)
-	return nil
-}
-
-// drop ends the watch of an interface.
-func (c *Wire) drop(name string) error {
-	w := c.watches[name]
-	delete(c.watches, name)
-	err := w.close()
-	c.past.Add(w.capture.State().Stats)
-	return err
-}
-
-func (c *Wire) currentPorts() []uint16 {
-	if p := c.ports.Load(); p != nil {
-		return *p
-	}
-	return nil
 }
 
 func (c *Wire) counts(families []string) *node.Wire {
@@ -250,4 +130,67 @@ func (c *Wire) counts(families []string) *node.Wire {
 	w.Captured, w.Lost = total.Captured, total.Lost+total.Unreadable
 	c.tally.store(w, families)
 	return w
+}
+
+func wireMetrics() Metrics {
+	each := func(samples func(w *node.Wire, emit Emit)) func(*node.Node, Emit) {
+		return func(n *node.Node, emit Emit) {
+			if n.Wire != nil {
+				samples(n.Wire, emit)
+			}
+		}
+	}
+	return NewMetrics(
+		Metric{
+			Name: "wire_packets_total", Labels: []string{"family", "direction=in,out", "verdict"},
+			Help: "VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, " +
+				"each counted for as many as it stands for (AF_PACKET). A GSO packet counts once.",
+			Notes: "`ok`; `completed_ok`: right once the inner sum is finished; `partial`: to be finished by the NIC; " +
+				"`unjudgeable`; `bad`.",
+			Samples: each(func(w *node.Wire, emit Emit) {
+				for _, p := range w.Packets {
+					emit(p.Packets, p.Family, p.Direction, p.Verdict)
+				}
+			}),
+		},
+		Metric{
+			Name: "wire_bad_packets_total", Labels: []string{"direction=in,out", "peer", "variant"},
+			Help: "VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each " +
+				"counted for as many as it stands for.",
+			Notes: "At most `--wire.max-peers` peers, then `other`. Variants: `zero_checksum`, `offloaded_checksum`, " +
+				"`unfinished_checksum` (a NIC or hypervisor left the pseudo-header's sum), `unknown`.",
+			Samples: each(func(w *node.Wire, emit Emit) {
+				for _, b := range w.Bad {
+					emit(b.Packets, b.Direction, b.Peer, b.Variant)
+				}
+			}),
+		},
+		Metric{
+			Name: "wire_sample_ratio", Labels: []string{"direction=in,out"},
+			Help: "Share of the VXLAN packets with a checksum that is judged now; 1 is all of them. Picked at random " +
+				"(SKF_AD_RANDOM), and a busy NIC is captured on part of the time; of several NICs, the least.",
+			Notes: "Picked at random above `--wire.max-packets-per-second`; a NIC that carries more than 100,000 packets a " +
+				"second in a direction is captured on part of the time. Below 1, a single bad packet may be missed.",
+			Samples: each(func(w *node.Wire, emit Emit) {
+				emit(w.SampleRatio, "in")
+				emit(w.SampleRatioOut, "out")
+			}),
+		},
+		Metric{
+			Name:    "wire_captured_packets_total",
+			Help:    "VXLAN packets that were judged, not scaled up.",
+			Samples: each(func(w *node.Wire, emit Emit) { emit(float64(w.Captured)) }),
+		},
+		Metric{
+			Name: "wire_lost_packets_total",
+			Help: "VXLAN packets that were picked but not judged: the socket's queue was full (tp_drops of " +
+				"PACKET_STATISTICS) or the kernel could not describe them.",
+			Samples: each(func(w *node.Wire, emit Emit) { emit(float64(w.Lost)) }),
+		},
+		Metric{
+			Name:    "wire_interfaces",
+			Help:    "Underlay NICs that are captured on and up.",
+			Samples: each(func(w *node.Wire, emit Emit) { emit(float64(len(w.Interfaces))) }),
+		},
+	)
 }

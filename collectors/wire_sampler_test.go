@@ -20,7 +20,7 @@ func flood(s *wireSampler, clock *time.Time, rate float64, d time.Duration) floa
 		if t >= d/2 {
 			reached += float64(whole)
 		}
-		s.passed(whole, step)
+		s.passed(*clock, whole, step)
 	}
 	return reached / (d / 2).Seconds()
 }
@@ -29,7 +29,7 @@ func TestWireSampler(t *testing.T) {
 	for _, limit := range []int{10, 1000, 100000} {
 		for _, rate := range []float64{1, 100, 900, 1100, 5000, 1e5, 1e6, 1e8} {
 			clock := time.Unix(1000, 0)
-			s := newWireSampler(limit, 1, func() time.Time { return clock })
+			s := newWireSampler(limit, 1, clock)
 			reached := flood(s, &clock, rate, 30*time.Second)
 			if reached > float64(limit) {
 				t.Errorf("limit %d, %v packets/s: %v a second reach us", limit, rate, reached)
@@ -48,7 +48,7 @@ func TestWireSampler(t *testing.T) {
 func TestWireSamplerRecovers(t *testing.T) {
 	for _, rate := range []float64{0, 10} {
 		clock := time.Unix(1000, 0)
-		s := newWireSampler(1000, 0.5, func() time.Time { return clock })
+		s := newWireSampler(1000, 0.5, clock)
 		flood(s, &clock, 1e6, 5*time.Second)
 		if s.current() > 0.01 {
 			t.Fatalf("ratio %v in the flood", s.current())
@@ -63,15 +63,15 @@ func TestWireSamplerRecovers(t *testing.T) {
 // TestWireSamplerIdle: a long silence saves up no more than the burst.
 func TestWireSamplerIdle(t *testing.T) {
 	clock := time.Unix(1000, 0)
-	s := newWireSampler(1000, 1, func() time.Time { return clock })
+	s := newWireSampler(1000, 1, clock)
 	clock = clock.Add(time.Hour)
-	if r := s.passed(5000, 50*time.Millisecond); r > 0.01 {
+	if r := s.passed(clock, 5000, 50*time.Millisecond); r > 0.01 {
 		t.Errorf("ratio %v after 5000 packets in 50 ms", r)
 	}
 	// A clock set back raises nothing and breaks nothing.
 	before := s.current()
 	clock = clock.Add(-24 * time.Hour)
-	if r := s.passed(0, 0); r <= 0 || r > 4*before {
+	if r := s.passed(clock, 0, 0); r <= 0 || r > 4*before {
 		t.Errorf("ratio %v after the clock went back, before %v", r, before)
 	}
 }

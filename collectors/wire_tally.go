@@ -19,28 +19,22 @@ const (
 	wireSamples = 16
 )
 
-type (
-	wireKey struct{ family, direction, verdict string }
-	badKey  struct{ direction, peer, variant string }
-)
-
 // wireTally counts verdicts. Each packet weighs as many as it stands for.
 type wireTally struct {
 	maxPeers int
-	now      func() time.Time
 
 	mu      sync.Mutex
-	packets map[wireKey]float64
+	packets map[node.WireCount]float64 // by the labels, without a number
+	bad     map[node.WirePeer]float64
 	peers   map[string]bool
-	bad     map[badKey]float64
 	samples []node.BadPacket // a ring
 	oldest  int              // where the next one goes once it is full
 }
 
-func newWireTally(maxPeers int, now func() time.Time) *wireTally {
+func newWireTally(maxPeers int) *wireTally {
 	return &wireTally{
-		maxPeers: maxPeers, now: now,
-		packets: map[wireKey]float64{}, peers: map[string]bool{}, bad: map[badKey]float64{},
+		maxPeers: maxPeers, packets: map[node.WireCount]float64{}, bad: map[node.WirePeer]float64{},
+		peers: map[string]bool{},
 	}
 }
 
@@ -60,13 +54,13 @@ func (t *wireTally) add(iface string, p capture.Packet) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.packets[wireKey{node.Family(peer), direction, string(v.Kind)}] += weight
+	t.packets[node.WireCount{Family: node.Family(peer), Direction: direction, Verdict: string(v.Kind)}] += weight
 	if v.Kind != capture.Bad {
 		return false
 	}
-	t.bad[badKey{direction, t.peer(peer), string(v.Variant)}] += weight
+	t.bad[node.WirePeer{Direction: direction, Peer: t.peer(peer), Variant: string(v.Variant)}] += weight
 	t.remember(node.BadPacket{
-		Time:        t.now(),
+		Time:        time.Now(),
 		Interface:   iface,
 		Direction:   direction,
 		Source:      v.Source,
@@ -112,24 +106,23 @@ func (t *wireTally) store(w *node.Wire, families []string) {
 			for _, k := range capture.Kinds() {
 				// The filter keeps packets without a checksum from us, so they are not counted.
 				if k != capture.Zero {
-					t.packets[wireKey{family, direction, string(k)}] += 0
+					t.packets[node.WireCount{Family: family, Direction: direction, Verdict: string(k)}] += 0
 				}
 			}
 		}
 	}
-	for k, n := range t.packets {
-		w.Packets = append(
-			w.Packets,
-			node.WireCount{Family: k.family, Direction: k.direction, Verdict: k.verdict, Packets: n},
-		)
+	for c, n := range t.packets {
+		c.Packets = n
+		w.Packets = append(w.Packets, c)
 	}
 	sort.Slice(w.Packets, func(i, j int) bool {
 		a, b := &w.Packets[i], &w.Packets[j]
 		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.Direction, b.Direction),
 			cmp.Compare(a.Verdict, b.Verdict)) < 0
 	})
-	for k, n := range t.bad {
-		w.Bad = append(w.Bad, node.WirePeer{Direction: k.direction, Peer: k.peer, Variant: k.variant, Packets: n})
+	for p, n := range t.bad {
+		p.Packets = n
+		w.Bad = append(w.Bad, p)
 	}
 	sort.Slice(w.Bad, func(i, j int) bool {
 		a, b := &w.Bad[i], &w.Bad[j]

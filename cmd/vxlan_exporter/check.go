@@ -79,7 +79,7 @@ func (c *checkConfig) observe(ctx context.Context, s *sources) (*node.Node, erro
 	if c.interval < 0 {
 		return nil, fmt.Errorf("--interval=%s: must not be negative", c.interval)
 	}
-	s.ConntrackMinInterval = 0                         // both observations scan
+	s.Conntrack.MinInterval = 0                        // both observations scan
 	set, err := s.build(slog.New(slog.DiscardHandler)) // the report itself says what could not be read
 	if err != nil {
 		return nil, err

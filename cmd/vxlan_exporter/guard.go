@@ -30,7 +30,7 @@ func addGuard(app *kingpin.Application, s *sources, commands map[string]command)
 	cmd.Flag("dry-run", "Log what would be done, and do nothing.").BoolVar(&c.DryRun)
 	cmd.Flag("restore", "Turn the feature on again at the end, where the guard turned it off.").BoolVar(&c.Restore)
 	commands[cmd.FullCommand()] = func(ctx context.Context, logger *slog.Logger) (int, error) {
-		s.NATRulesMinInterval = min(s.NATRulesMinInterval, guardRulesInterval)
+		s.NATRules.MinInterval = min(s.NATRules.MinInterval, guardRulesInterval)
 		set, err := s.build(logger)
 		if err != nil {
 			return 0, err

@@ -81,7 +81,7 @@ func probeStatus(s node.PathState) int {
 
 // run observes the node, asks, and observes it again: flows that are NATed now were made by the probe too.
 func (c *probeConfig) run(ctx context.Context, s *sources) (*node.Node, error) {
-	s.ConntrackMinInterval = 0
+	s.Conntrack.MinInterval = 0
 	set, err := s.build(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err

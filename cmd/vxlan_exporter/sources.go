@@ -22,30 +22,30 @@ type sources struct {
 func addSourceFlags(app *kingpin.Application) *sources {
 	s := &sources{enabled: map[string]*bool{}}
 	app.Flag("path.procfs", "Where procfs is mounted.").Default("/proc").StringVar(&s.Proc)
-	app.Flag("path.os-release", "The os-release file.").Default("/etc/os-release").StringVar(&s.OSRelease)
+	app.Flag("path.os-release", "The os-release file.").Default("/etc/os-release").StringVar(&s.Kernel.OSRelease)
 	app.Flag("vxlan.port", "UDP port to look for, beside those that devices use. Repeatable. Without it: 8472, and 4789 "+
 		"where no device is in sight or the kernel "+
 		"has a VXLAN socket on it.").StringsVar(&s.Ports)
 	app.Flag("device.feature-include", "Regular expression (anchored) of device features to publish beside the usual "+
 		"ones.").StringVar(&s.FeatureInclude)
 	app.Flag("conntrack.strategy", "How to read connection tracking: auto, full or filter.").Default("auto").
-		EnumVar((*string)(&s.ConntrackStrategy), "auto", "full", "filter")
+		EnumVar((*string)(&s.Conntrack.Strategy), "auto", "full", "filter")
 	app.Flag("conntrack.min-interval", "Minimum interval between two scans of connection tracking; 0s scans for "+
 		"every scrape.").
-		Default(collectors.DefaultConntrackMinInterval.String()).DurationVar(&s.ConntrackMinInterval)
+		Default(collectors.DefaultConntrackMinInterval.String()).DurationVar(&s.Conntrack.MinInterval)
 	app.Flag("conntrack.max-cpu", "Percent of one CPU that the exporter may take before scans of connection tracking "+
 		"become rarer, down to one a minute; "+
-		"0 for no bound.").Default("1").FloatVar(&s.ConntrackMaxCPU)
+		"0 for no bound.").Default("1").FloatVar(&s.Conntrack.MaxCPU)
 	app.Flag("conntrack.timeout", "Timeout of one scan of connection tracking.").
-		Default(collectors.DefaultConntrackTimeout.String()).DurationVar(&s.ConntrackTimeout)
+		Default(collectors.DefaultConntrackTimeout.String()).DurationVar(&s.Conntrack.Timeout)
 	app.Flag("natrules.min-interval", "Minimum interval between two readings of the NAT rules.").
-		Default(collectors.DefaultNATRulesMinInterval.String()).DurationVar(&s.NATRulesMinInterval)
+		Default(collectors.DefaultNATRulesMinInterval.String()).DurationVar(&s.NATRules.MinInterval)
 	app.Flag("kube.masquerade-bit", "Bit of kube-proxy's masquerade mark, 0 to 31 (iptables.masqueradeBit of its "+
 		"configuration); found from the rules when not given.").
 		StringVar(&s.MasqueradeBit)
 	app.Flag("selftest.file", "Result of the self-test to publish, as written by selftest --write.").
 		Default("/run/vxlan_exporter/selftest.json").
-		StringVar(&s.SelfTestFile)
+		StringVar(&s.Kernel.SelfTestFile)
 	app.Flag("wire.max-peers", "Peers of bad packets with a label of their own.").Default("64").IntVar(&s.Wire.MaxPeers)
 	app.Flag("wire.sample-rate", "Maximum share of the packets with a checksum to capture, above 0 and at most 1.").
 		Default("1").FloatVar(&s.Wire.SampleRate)

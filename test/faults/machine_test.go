@@ -55,21 +55,23 @@ func newMachine(t *testing.T, k *kerneltest.Kernel, fixture string) *machine {
 	m.storeSelfTest()
 	logger := slog.New(slog.NewTextHandler(m.log, nil))
 	o := collectors.Options{
-		Proc: m.proc.Root, OSRelease: m.proc.Path("os-release"), SelfTestFile: m.proc.Path("selftest.json"),
-		Ports: []string{"8472", "4789"}, ConntrackStrategy: conntrack.Auto,
-		ConntrackTimeout: collectors.DefaultConntrackTimeout,
+		Proc: m.proc.Root, Ports: []string{"8472", "4789"}, Logger: logger, Enabled: map[string]bool{},
+		Kernel:   collectors.KernelConfig{OSRelease: m.proc.Path("os-release"), SelfTestFile: m.proc.Path("selftest.json")},
+		Device:   collectors.DeviceConfig{OpenRoute: k.OpenRoute, OpenIoctl: k.OpenIoctl, OpenLinks: k.OpenLinks},
+		Counters: k.OpenCounters,
+		Conntrack: collectors.ConntrackConfig{
+			Strategy: conntrack.Auto, Timeout: collectors.DefaultConntrackTimeout, Open: k.OpenConntrack,
+		},
 		Wire: collectors.WireConfig{
 			MaxPeers: 64, SampleRate: 1, MaxPacketsPerSecond: 1000, Open: k.OpenPacket,
 			Listen: silent,
 		},
-		Enabled: map[string]bool{}, Logger: logger,
-		Open: collectors.Openers{
-			Route: k.OpenRoute, Ioctl: k.OpenIoctl, Links: k.OpenLinks, Conntrack: k.OpenConntrack, Counters: k.OpenCounters,
-			Rules: natrules.NewReader(natrules.Config{
+		NATRules: collectors.NATRulesConfig{
+			Reader: natrules.NewReader(natrules.Config{
 				Proc: m.proc.Root, Sys: m.proc.Root, Boot: m.proc.Root, Modules: m.proc.Root,
 				OpenNFTables: k.OpenNFTables, OpenLegacy: k.OpenLegacy, OpenIPSets: k.OpenIPSets,
 			}),
-			Surroundings: k.OpenSurroundings,
+			OpenRoute: k.OpenSurroundings,
 		},
 	}
 	for _, kind := range collectors.Kinds() {

@@ -86,7 +86,7 @@ func TestObserveDevices(t *testing.T) {
 	var n node.Node
 	ns.Do(func() (err error) {
 		n, err = observe(context.Background(), NewDevice(DeviceConfig{Ports: []uint16{8472, 9000}}),
-			NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
+			NewUnderlay(DeviceConfig{OpenLinks: openLinks(ns)}))
 		return err
 	})
 	underlays := make(map[string]string)
@@ -143,7 +143,7 @@ func TestObserveMovedDevice(t *testing.T) {
 	ns.Run("ip", "link", "set", "flannel.1", "netns", pod.Name)
 	pod.Do(func() error {
 		n, err := observe(context.Background(), NewDevice(DeviceConfig{}),
-			NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
+			NewUnderlay(DeviceConfig{OpenLinks: openLinks(ns)}))
 		if len(n.Devices) != 1 || n.Devices[0].Underlay != "" || n.Devices[0].LinkNetns == nil || len(n.Underlays) != 0 {
 			t.Errorf("devices %+v, underlays %+v", n.Devices, n.Underlays)
 		}
@@ -153,7 +153,7 @@ func TestObserveMovedDevice(t *testing.T) {
 
 func TestObserveNoDevices(t *testing.T) {
 	labtest.New(t, "device").Do(func() error {
-		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{}))
+		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(DeviceConfig{}))
 		if len(n.Devices)+len(n.Underlays) != 0 || fmt.Sprint(n.Ports) != "[{4789 true true false} {8472 true true false}]" {
 			t.Errorf("devices %v, underlays %v, ports %v", n.Devices, n.Underlays, n.Ports)
 		}
@@ -171,7 +171,7 @@ func TestObserveUnprivileged(t *testing.T) {
 			return errno
 		}
 		n, err := observe(context.Background(), NewDevice(DeviceConfig{}),
-			NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}))
+			NewUnderlay(DeviceConfig{OpenLinks: openLinks(ns)}))
 		if len(n.Devices) != 5 || len(n.Underlays) != 1 || len(n.Underlays[0].Features) == 0 ||
 			n.Underlays[0].Driver.Name != "veth" {
 			t.Errorf("devices %+v, underlays %+v", n.Devices, n.Underlays)
@@ -223,7 +223,7 @@ func TestFeaturesOfOneDeviceFail(t *testing.T) {
 			!strings.Contains(text, `feature_active{device="byaddr"`) {
 			t.Error(text)
 		}
-		fill, err := NewUnderlay(UnderlayConfig{OpenIoctl: failingIoctl("nic", unix.EIO), OpenLinks: openLinks(ns)}).
+		fill, err := NewUnderlay(DeviceConfig{OpenIoctl: failingIoctl("nic", unix.EIO), OpenLinks: openLinks(ns)}).
 			Observe(context.Background(), &n)
 		if !errors.Is(err, unix.EIO) || fill == nil {
 			return fmt.Errorf("underlay: %w", err)
@@ -245,7 +245,7 @@ func TestVanishingIsNoFailure(t *testing.T) {
 		for i := range n.Devices {
 			n.Devices[i].Underlay = "gone"
 		}
-		fill, underlayErr := NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)}).Observe(context.Background(), &n)
+		fill, underlayErr := NewUnderlay(DeviceConfig{OpenLinks: openLinks(ns)}).Observe(context.Background(), &n)
 		if fill(&n); len(n.Underlays) != 0 {
 			t.Errorf("underlays %+v", n.Underlays)
 		}
@@ -262,7 +262,7 @@ func TestKernelBeforeGenericNetlink(t *testing.T) {
 			ns.Run("ip", "link", "set", "far", "down")
 		}
 		ns.Do(func() error {
-			n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: none}))
+			n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(DeviceConfig{OpenLinks: none}))
 			if len(n.Underlays) != 1 || n.Underlays[0].LinkUp == nil || *n.Underlays[0].LinkUp != up ||
 				len(n.Underlays[0].Features) == 0 {
 				t.Errorf("underlays %+v", n.Underlays)
@@ -272,7 +272,7 @@ func TestKernelBeforeGenericNetlink(t *testing.T) {
 	}
 	ns.Do(func() error {
 		broken := func() (ethtool.LinkClient, error) { return nil, unix.EMFILE }
-		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(UnderlayConfig{OpenLinks: broken}))
+		n, err := observe(context.Background(), NewDevice(DeviceConfig{}), NewUnderlay(DeviceConfig{OpenLinks: broken}))
 		if !errors.Is(err, unix.EMFILE) || len(n.Underlays) != 1 || len(n.Underlays[0].Features) == 0 {
 			t.Errorf("underlays %+v, %v", n.Underlays, err)
 		}
@@ -288,7 +288,7 @@ func TestManyDevicesTakeFewSockets(t *testing.T) {
 		OpenRoute: func() (nl.Socket, error) { route++; return nl.Route() },
 		OpenIoctl: func() (ethtool.IoctlSocket, error) { ioctl++; return ethtool.OpenIoctl() },
 	})
-	u := NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)})
+	u := NewUnderlay(DeviceConfig{OpenLinks: openLinks(ns)})
 	ns.Do(func() error {
 		var before int
 		for i := range 6 {

@@ -19,7 +19,7 @@ func BenchmarkDevices(b *testing.B) {
 			ns := manyDevices(b, count)
 			ns.Do(func() error {
 				d := NewDevice(DeviceConfig{})
-				u := NewUnderlay(UnderlayConfig{OpenLinks: openLinks(ns)})
+				u := NewUnderlay(DeviceConfig{OpenLinks: openLinks(ns)})
 				b.ReportAllocs()
 				before := cpuTime(b)
 				for b.Loop() {

@@ -1,6 +1,7 @@
 package collectors
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -77,4 +78,24 @@ func vxlanPorts(devices []node.Device, configured []uint16) []node.Port {
 	}
 	sortPorts(list)
 	return list
+}
+
+// Port stands in for Device when that is switched off: the ports that flags name, or the usual ones, are then all that
+// is known, on both families.
+type Port struct {
+	Metrics // none: there are no metrics of ports alone
+	ports   []node.Port
+}
+
+// NewPort makes a collector that finds nothing but the given ports.
+func NewPort(ports []uint16) *Port {
+	return &Port{ports: vxlanPorts(nil, orUsual(ports))}
+}
+
+// Name is "port".
+func (c *Port) Name() string { return "port" }
+
+// Observe fills node.Ports.
+func (c *Port) Observe(context.Context, *node.Node) (Fill, error) {
+	return func(n *node.Node) { n.Ports = c.ports }, nil
 }
