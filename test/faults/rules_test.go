@@ -143,7 +143,7 @@ func ipSetFaults() []fault {
 		{kerneltest.IPSets, "no answer at all", kerneltest.Fault{Empty: true}, node.Failed},
 		{kerneltest.IPSets, "a size of less than its header", kerneltest.Fault{Size: 3}, node.Failed},
 		{kerneltest.IPSets, "a size larger than the message", kerneltest.Fault{Size: 1<<16 - 1}, node.Failed},
-		{kerneltest.IPSets, "a size that swallows the type", kerneltest.Fault{Size: 48}, node.Failed},
+		{kerneltest.IPSets, "a size that swallows the type", kerneltest.Fault{Size: 68}, node.Failed},
 		{kerneltest.IPSetNames, "EPERM, refused", kerneltest.Fault{Refuse: unix.EPERM}, node.NotPermitted},
 		{kerneltest.IPSetNames, "EINTR, refused", kerneltest.Fault{Refuse: unix.EINTR}, node.Failed},
 		{kerneltest.IPSetNames, "no set of that number", kerneltest.Fault{Empty: true}, ""}, // an answer

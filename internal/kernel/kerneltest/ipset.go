@@ -25,35 +25,26 @@ func (k *Kernel) OpenIPSets() (nl.Socket, error) {
 	return s, nil
 }
 
-// ipSets answers IPSET_CMD_LIST, IPSET_CMD_TEST and IPSET_CMD_HEADER. There is one set, of addresses, with Remote in it
+// ipSets answers IPSET_CMD_LIST. There is one set, of addresses, with Remote in it
 // (include/uapi/linux/netfilter/ipset/ip_set.h).
 func (k *Kernel) ipSets(m netlink.Message) ([]netlink.Message, error) {
-	const list, test, header = 7, 11, 12
-	if !bytes.Contains(m.Data, []byte(setName+"\x00")) {
+	const list = 7
+	switch {
+	case !bytes.Contains(m.Data, []byte(setName+"\x00")):
 		return nil, unix.ENOENT
+	case uint16(m.Header.Type)&0xff != list:
+		return nil, unix.EINVAL
 	}
-	switch uint16(m.Header.Type) & 0xff {
-	case list: // IPSET_ATTR_ADT {IPSET_ATTR_DATA {IPSET_ATTR_IP {IPSET_ATTR_IPADDR_IPV4}}}
-		b := nl.Append(nl.Append([]byte{unix.AF_INET, 0, 0, 0}, 1, []byte{6}), 2, setName+"\x00")
-		address := nested(nil, 1, nl.Append(nil, 1|unix.NLA_F_NET_BYTEORDER, Remote().AsSlice()))
-		b = nested(b, 8, nested(nil, 7, address))
-		return []netlink.Message{{Header: netlink.Header{Type: m.Header.Type}, Data: b}}, nil
-	case test:
-		const notIn = unix.Errno(4103) // IPSET_ERR_EXIST
-		if !bytes.Contains(m.Data, nl.Append(nil, 1|unix.NLA_F_NET_BYTEORDER, Remote().AsSlice())) {
-			return nil, notIn
-		}
-		return []netlink.Message{{Header: netlink.Header{Type: netlink.Error}, Data: make([]byte, 20)}}, nil
-	case header:
-		b := nl.Append(nl.Append([]byte{unix.AF_INET, 0, 0, 0}, 1, []byte{6}), 2, setName+"\x00")
-		// The type comes last, where the kernel has padding: a message that is cut off shall lack something.
-		b = nl.Append(nl.Append(nl.Append(b, 5, []byte{unix.AF_INET}), 4, []byte{4}), 3, "hash:ip\x00")
-		if f, _ := k.fault(IPSets); f.Size != 0 { // of the first attribute
-			binary.NativeEndian.PutUint16(b[4:], uint16(f.Size)) //nolint:gosec // a fault's
-		}
-		return []netlink.Message{{Header: netlink.Header{Type: m.Header.Type}, Data: b}}, nil
+	b := nl.Append(nl.Append([]byte{unix.AF_INET, 0, 0, 0}, 1, []byte{6}), 2, setName+"\x00")
+	// IPSET_ATTR_ADT {IPSET_ATTR_DATA {IPSET_ATTR_IP {IPSET_ATTR_IPADDR_IPV4}}}
+	address := nested(nil, 1, nl.Append(nil, 1|unix.NLA_F_NET_BYTEORDER, Remote().AsSlice()))
+	b = nested(b, 8, nested(nil, 7, address))
+	// The type comes last, where the kernel has padding: a message that is cut off shall lack something.
+	b = nl.Append(nl.Append(nl.Append(b, 5, []byte{unix.AF_INET}), 4, []byte{4}), 3, "hash:ip\x00")
+	if f, _ := k.fault(IPSets); f.Size != 0 { // of the first attribute
+		binary.NativeEndian.PutUint16(b[4:], uint16(f.Size)) //nolint:gosec // a fault's
 	}
-	return nil, unix.EINVAL
+	return []netlink.Message{{Header: netlink.Header{Type: m.Header.Type}, Data: b}}, nil
 }
 
 // ipSetName answers getsockopt(SO_IP_SET): struct ip_set_req_get_set {unsigned op, version; union {char name[32]; u16

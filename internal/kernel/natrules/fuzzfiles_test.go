@@ -28,12 +28,12 @@ func FuzzIPSet(f *testing.F) {
 		bound.Read(t, len(b), 256, 0, func() {
 			s := newIPSets(t.Context(), func() (nl.Socket, error) { return &sameAnswer{answer: b}, nil }, nil)
 			defer s.close()
-			kind, ok := s.typeOf("a")
-			if ok != (kind.name != "") || ok == (s.failed != nil) || !bytes.Contains(b, []byte(kind.name)) {
-				t.Errorf("type %q, %v, of %x", kind.name, s.failed, b)
+			set := s.set("a")
+			if !bytes.Contains(b, []byte(set.kind)) || set.kind != "" && s.failed != nil {
+				t.Errorf("type %q, %v, of %x", set.kind, s.failed, b)
 			}
 			// What is in the set stands in the answer.
-			if got := s.contains("a", &machine{packet: outer, hook: hookPostrouting}, []bool{false}); got == yes && !bytes.Contains(b, []byte("hash:")) {
+			if got := s.contains("a", &machine{packet: outer, hook: hookPostrouting}, []string{"dst"}); got == yes && !bytes.Contains(b, []byte("hash:")) {
 				t.Errorf("in the set: %v, of %x", got, b)
 			}
 		})

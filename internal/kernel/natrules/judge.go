@@ -322,7 +322,7 @@ const (
 )
 
 func (r *rule) quote(role string) *Rule {
-	return &Rule{Role: role, Table: r.chain.tableName(), Chain: r.chain.name, Text: r.text()}
+	return &Rule{Role: role, Table: r.chain.tableName(), Chain: r.chain.name, Text: r.text}
 }
 
 // tableName is the table as a person writes it: "nat", or "ip kube-proxy" in nftables.

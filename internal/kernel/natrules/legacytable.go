@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // layout holds what differs between struct ipt_entry and struct ip6t_entry
@@ -78,7 +80,7 @@ func (t *legacyTable) torn() bool { return t.bad || t.blob.torn() }
 // size}.
 func parseLegacyInfo(b []byte) (t legacyTable, err error) {
 	i := &info{b: b}
-	t = legacyTable{name: cString(i.bytes(0, 32)), validHooks: i.u32(32), chains: map[int]*chain{}}
+	t = legacyTable{name: nl.Text(i.bytes(0, 32)), validHooks: i.u32(32), chains: map[int]*chain{}}
 	for h := range t.hookEntry {
 		t.hookEntry[h], t.underflow[h] = i.u32(36+4*h), i.u32(56+4*h)
 	}
@@ -181,7 +183,7 @@ func (e *entry) xt(off, end int) (name string, revision uint8, data []byte, next
 	if size < xtHeader || off+size > end {
 		return "", 0, nil, 0, false
 	}
-	return cString(e.b[off+2 : off+31]), e.b[off+31], e.b[off+xtHeader : off+size], off + size, true
+	return nl.Text(e.b[off+2 : off+31]), e.b[off+31], e.b[off+xtHeader : off+size], off + size, true
 }
 
 // standard returns the verdict of a standard target.
@@ -199,7 +201,7 @@ func (e *entry) head() (string, bool) {
 	if !ok || name != "ERROR" {
 		return "", false
 	}
-	return cString(data), true
+	return nl.Text(data), true
 }
 
 // rules parses the rules of c: from off to the next chain's head, or to end.
@@ -223,7 +225,7 @@ func (t *legacyTable) rules(c *chain, off, end int) ([]*rule, error) {
 }
 
 func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
-	r := &rule{chain: c, index: index}
+	r := &rule{chain: c}
 	head := t.header(e)
 	r.steps = append(r.steps, head.step)
 	words := []string{"-A " + c.name + head.text}
@@ -245,8 +247,7 @@ func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
 	if word != "" {
 		words = append(words, word)
 	}
-	line := strings.Join(words, " ")
-	r.text = func() string { return line }
+	r.text = strings.Join(words, " ")
 	return r
 }
 
@@ -256,7 +257,7 @@ func (t *legacyTable) header(e *entry) xtPart {
 	l := &t.layout
 	n, inv := l.addr, e.b[l.invflags]
 	field := func(off, n int) []byte { return bytes.Clone(e.b[off : off+n]) }
-	var o options
+	var o info
 	for k, option := range []string{"-s ", "-d "} {
 		addr, mask := field(k*n, n), field((2+k)*n, n)
 		if !allZero(mask) || !allZero(addr) {
@@ -274,7 +275,11 @@ func (t *legacyTable) header(e *entry) xtPart {
 		name := maskedBytes(field(i.name, 16), mask)
 		if !allZero(mask) {
 			o.add(inv&i.inverted != 0, i.option+ifaceText(name, mask), func(m *machine) truth {
-				return alike(names(i.of(m)), func(b []byte) bool { return bytes.Equal(maskedBytes(b, mask), name) })
+				all := names(i.of(m))
+				if len(all) == 0 || !isPrefix(mask) {
+					return maybe
+				}
+				return all.within(ranges{maskSpan(name, mask)})
 			})
 		}
 	}
@@ -311,7 +316,7 @@ func addrText(addr, mask []byte) string {
 }
 
 func ifaceText(name, mask []byte) string {
-	s := cString(name)
+	s := nl.Text(name)
 	if len(s) < len(mask) && mask[len(s)] == 0 {
 		s += "+"
 	}

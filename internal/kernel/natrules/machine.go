@@ -2,15 +2,14 @@ package natrules
 
 // machine runs the steps of one rule.
 type machine struct {
-	packet    *packet
-	state     state
-	hook      int
-	priority  int32
-	registers []content // of nf_tables
-	notrack   bool      // the rule takes the packet out of connection tracking
-	split     *split    // the first question whose answer depends on the packet
-	asked     bool      // a match asked for the socket
-	later     bool      // the packet is not the first of its connection
+	packet   *packet
+	state    state
+	hook     int
+	priority int32
+	notrack  bool   // the rule takes the packet out of connection tracking
+	split    *split // the first question whose answer depends on the packet
+	asked    bool   // a match asked for the socket
+	later    bool   // the packet is not the first of its connection
 }
 
 // split is a set that holds a field of some packets of a kind, and not of the others.

@@ -167,13 +167,13 @@ func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
 				expressions = data
 			}
 		}
-		if family != k.family || cString(table) != k.name || cString(chain) != k.chain {
+		if family != k.family || nl.Text(table) != k.name || nl.Text(chain) != k.chain {
 			return nil
 		}
 		if t.parsed++; len(rules) == maxChainRules || t.parsed > maxTableRules {
 			return fmt.Errorf("table %s chain %s: %w", k.name, k.chain, errLongChain)
 		}
-		rules = append(rules, t.rule(k, c, len(rules), expressions))
+		rules = append(rules, t.rule(k, c, expressions))
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {

@@ -31,7 +31,7 @@ func (n nested) be64(kind uint16) uint64 {
 	return 0
 }
 
-func (n nested) text(kind uint16) string { return cString(n[kind]) }
+func (n nested) text(kind uint16) string { return nl.Text(n[kind]) }
 
 func (n nested) has(kind uint16) bool { _, ok := n[kind]; return ok }
 

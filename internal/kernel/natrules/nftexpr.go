@@ -2,67 +2,46 @@ package natrules
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"vxlan_exporter/internal/kernel/nl"
 )
 
-// exprs turns the expressions of one nf_tables rule into steps. Expressions work on 64 bytes of registers; what is
-// loaded into them may be unknown in part, and comparisons then answer maybe.
+// exprs turns the expressions of one nf_tables rule into steps. What they load into registers is followed here, so that
+// steps only compare and act.
 type exprs struct {
 	tables *nftables
 	key    chainKey
 	rule   *rule
-	regs   map[uint32]operand // what a register holds, as text
-	words  []string           // nft syntax
-	xt     saved              // iptables-save syntax, for rules of iptables-nft
+	regs   map[int]operand // by the first of the registers of 4 bytes that it takes
+	words  []string        // nft syntax
+	xt     saved           // iptables-save syntax, for rules of iptables-nft
 	compat bool
 }
 
-// operand is what a person calls the content of a register.
-type operand struct {
-	text string
-	kind operandKind
-	mask []byte // of a bitwise operation on it
-	xor  []byte
-	raw  []byte // an immediate
-}
-
-type operandKind uint8
-
-const (
-	kindHex operandKind = iota
-	kindMark
-	kindPort
-	kindAddr
-	kindName
-	kindProto
-	kindState
-	kindFamily
-	kindAddrType
-	kindUser
-)
-
-func (t *nftables) rule(k chainKey, c *chain, index int, list []byte) *rule {
-	r := &rule{chain: c, index: index}
-	e := &exprs{tables: t, key: k, rule: r, regs: map[uint32]operand{}}
-	if !nl.WellFormed(list) {
-		r.steps = append(r.steps, unclear, unknownVerdict)
-	}
+func (t *nftables) rule(k chainKey, c *chain, list []byte) *rule {
+	r := &rule{chain: c}
+	e := &exprs{tables: t, key: k, rule: r, regs: map[int]operand{}}
+	whole := nl.WellFormed(list)
 	for _, expression := range nl.Attrs(list) {
-		if len(r.steps) >= maxExpressions || !nl.WellFormed(expression) {
-			r.steps = append(r.steps, unclear, unknownVerdict)
+		if whole = whole && nl.WellFormed(expression) && len(r.steps) < maxExpressions; !whole {
 			break
 		}
 		n := parseNested(expression) // NFTA_EXPR_NAME 1, NFTA_EXPR_DATA 2
 		r.steps = append(r.steps, e.expression(n.text(1), parseNested(n[2])))
 	}
-	line := strings.Join(e.words, " ")
-	if e.compat || compatTable(c) && strings.ToUpper(c.name) == c.name {
-		line = "-A " + c.name + e.xt.String()
+	if !whole {
+		r.steps = append(r.steps, doubtful)
 	}
-	r.text = func() string { return line }
+	r.text = strings.Join(e.words, " ")
+	if e.compat || compatTable(c) && strings.ToUpper(c.name) == c.name {
+		r.text = "-A " + c.name + e.xt.String()
+	}
 	return r
 }
 
@@ -98,17 +77,20 @@ func (e *exprs) expression(name string, n nested) step {
 		return e.masquerade(n)
 	case "nat":
 		return e.nat(n)
-	case "notrack":
-		e.say("notrack", "")
-		return notrack
 	case "match", "target":
 		return e.xtables(name, n)
-	case "counter", "log", "last":
-		if name == "counter" {
-			e.say(name, "")
-		} else {
-			e.say(name, "-j "+strings.ToUpper(name))
-		}
+	case "rt":
+		return e.route(n)
+	case "byteorder", "numgen", "hash", "socket", "osf", "xfrm", "tunnel", "exthdr", "inner":
+		return e.unknownLoad(name)
+	case "notrack":
+		e.say(name, "")
+		return notrack
+	case "counter":
+		e.say(name, "")
+		return proceed
+	case "log", "last":
+		e.say(name, "-j "+strings.ToUpper(name))
 		return proceed
 	case "reject":
 		e.say(name, "-j REJECT")
@@ -116,10 +98,6 @@ func (e *exprs) expression(name string, n nested) step {
 	case "redir":
 		e.say("redirect", "-j REDIRECT")
 		return accepted
-	case "rt":
-		return e.route(n)
-	case "byteorder", "numgen", "hash", "socket", "osf", "xfrm", "tunnel", "exthdr", "inner":
-		return e.unknownLoad(name)
 	case "limit", "quota", "connlimit":
 		e.say(name, "-m "+name)
 		return unclear
@@ -131,39 +109,65 @@ func (e *exprs) expression(name string, n nested) step {
 		// may.
 		return unclear
 	}
-	return func(*machine) effect { return effect{match: maybe, verdict: &verdict{kind: verdictUnknown}} }
+	return doubtful
+}
+
+// registerAt finds a register: NFT_REG_1 to 4 are 16 bytes each, NFT_REG32_00 (8) to 15 are 4 bytes, in the same place.
+// It is negative, and stays so, where there is none.
+func registerAt(number uint32) int {
+	switch {
+	case number >= 1 && number <= 4:
+		return int(number-1) * 4
+	case number >= 8 && number <= 23:
+		return int(number - 8)
+	}
+	return -1 << 16
+}
+
+// load puts o into a register, and forgets what it overlaps.
+func (e *exprs) load(register uint32, o operand) step {
+	at := registerAt(register)
+	words := func(size int) int { return (size + 3) / 4 }
+	for other, p := range e.regs {
+		if other < at+words(o.size) && at < other+words(p.size) {
+			delete(e.regs, other)
+		}
+	}
+	if at >= 0 {
+		e.regs[at] = o
+	}
+	return proceed
+}
+
+// reg is what is in a register.
+func (e *exprs) reg(register uint32) operand { return e.regs[registerAt(register)] }
+
+// from gives the registers from one on, as they are now, by the 4 bytes of a concatenation.
+func (e *exprs) from(register uint32) func(words int) operand {
+	at, regs := registerAt(register), maps.Clone(e.regs)
+	return func(words int) operand { return regs[at+words] }
 }
 
 // unknownLoad is an expression that loads a register from something that is not known here. Their DREG numbers differ,
 // so every register is taken for changed.
 func (e *exprs) unknownLoad(name string) step {
-	for r := range uint32(24) {
-		e.regs[r] = operand{text: name}
+	for at := range 16 {
+		e.regs[at] = operand{text: name}
 	}
-	return func(m *machine) effect {
-		m.registers = nil
-		return goOn
-	}
+	return proceed
 }
 
 // NFTA_IMMEDIATE_DREG 1, DATA 2 {NFTA_DATA_VALUE 1, NFTA_DATA_VERDICT 2 {CODE 1, CHAIN 2}}.
 func (e *exprs) immediate(n nested) step {
-	dreg, data := n.be32(1), parseNested(n[2])
+	data := parseNested(n[2])
 	if v, ok := data[2]; ok {
-		return e.verdict(parseNested(v))
+		verdict, text, xt := e.verdictOf(parseNested(v))
+		e.say(text, xt)
+		e.rule.to = verdict.chain
+		return always(ends(verdict))
 	}
 	raw := bytes.Clone(data[1])
-	e.regs[dreg] = operand{raw: raw}
-	return loads(dreg, func(*machine) content { return content{size: len(raw), values: [][]byte{raw}} })
-}
-
-func (e *exprs) verdict(n nested) step {
-	v, text, xt := e.verdictOf(n)
-	e.say(text, xt)
-	if v.kind == verdictJump || v.kind == verdictGoto {
-		e.rule.to = v.chain
-	}
-	return func(*machine) effect { return ends(v) }
+	return e.load(n.be32(1), operand{raw: raw, size: len(raw), load: func(*machine) content { return constantContent(raw) }})
 }
 
 // verdictOf parses a verdict: NF_DROP 0, NF_ACCEPT 1, NF_QUEUE 3, NFT_CONTINUE -1, BREAK -2, JUMP -3, GOTO -4, RETURN
@@ -187,78 +191,106 @@ func (e *exprs) verdictOf(n nested) (v verdict, text, xt string) {
 	case -5:
 		return verdict{kind: verdictReturn}, "return", "-j RETURN"
 	default:
-		return verdict{kind: verdictUnknown}, fmt.Sprintf("(verdict %d)", code), fmt.Sprintf("-j (verdict %d)", code)
+		text = fmt.Sprintf("(verdict %d)", code)
+		return verdict{kind: verdictUnknown}, text, "-j " + text
 	}
 }
 
 // NFTA_BITWISE_SREG 1, DREG 2, LEN 3, MASK 4, XOR 5, OP 6: (sreg & mask) ^ xor; other operations are not followed.
 func (e *exprs) bitwise(n nested) step {
-	sreg, dreg, size, op := n.be32(1), n.be32(2), int(n.be32(3)), n.be32(6)
-	mask, xor := bytes.Clone(n.value(4)), bytes.Clone(n.value(5))
-	o := e.regs[sreg]
-	o.mask, o.xor = mask, xor
-	e.regs[dreg] = o
-	known := op == 0 && len(mask) == size && len(xor) == size && size <= 64
-	return loads(dreg, func(m *machine) content {
-		c := m.read(sreg)
-		if !known || c.size != size {
-			return content{size: max(0, min(size, 64))}
-		}
-		return c.bitwise(mask, xor)
-	})
+	o, size := e.reg(n.be32(1)), int(n.be32(3))
+	from := o
+	o.mask, o.xor = bytes.Clone(n.value(4)), bytes.Clone(n.value(5))
+	o.size, o.raw, o.load = min(size, 64), nil, nil
+	if n.be32(6) == 0 && len(o.mask) == size && len(o.xor) == size && from.load != nil {
+		o.load = func(m *machine) content { return from.content(m).bitwise(o.mask, o.xor) }
+	}
+	return e.load(n.be32(2), o)
 }
-
-var cmpNames = [...]string{"==", "!=", "<", "<=", ">", ">="}
 
 // NFTA_CMP_SREG 1, OP 2, DATA 3; EQ 0, NEQ 1, LT 2, LTE 3, GT 4, GTE 5.
 func (e *exprs) cmp(n nested) step {
-	sreg, op, data := n.be32(1), n.be32(2), bytes.Clone(n.value(3))
-	if int(op) >= len(cmpNames) || len(data) == 0 {
+	o, op, data := e.reg(n.be32(1)), n.be32(2), bytes.Clone(n.value(3))
+	if op > 5 || len(data) == 0 {
 		e.say("(cmp)", "")
 		return unclear
 	}
-	e.compare(e.regs[sreg], op, data)
-	e.rule.asks |= e.regs[sreg].asks(data)
-	return matchStep(func(m *machine) truth {
-		c := m.read(sreg)
-		switch op {
-		case 0:
-			return m.equal(c, data)
-		case 1:
-			return m.equal(c, data).not()
-		case 2:
-			return m.atLeast(c, data).not()
-		case 3:
-			return m.atMost(c, data)
-		case 4:
-			return m.atMost(c, data).not()
-		default:
-			return m.atLeast(c, data)
-		}
-	})
+	e.compare(o, op, data, constant(o.kind, data))
+	e.rule.asks |= o.asks(data)
+	least, most := make([]byte, len(data)), bytes.Repeat([]byte{0xff}, len(data))
+	switch op {
+	case 2, 5:
+		return o.inRange(data, most, op == 2)
+	case 3, 4:
+		return o.inRange(least, data, op == 4)
+	default:
+		return o.inRange(data, data, op == 1)
+	}
 }
 
 // NFTA_RANGE_SREG 1, OP 2, FROM_DATA 3, TO_DATA 4.
 func (e *exprs) rangeOf(n nested) step {
-	sreg, op := n.be32(1), n.be32(2)
-	from, to := bytes.Clone(n.value(3)), bytes.Clone(n.value(4))
+	o, op, from, to := e.reg(n.be32(1)), n.be32(2), bytes.Clone(n.value(3)), bytes.Clone(n.value(4))
 	if len(from) == 0 || len(from) != len(to) {
 		return unclear
 	}
-	o := e.regs[sreg]
-	sign := ""
-	if op == 1 {
-		sign = "!= "
+	e.compare(o, min(op, 1), nil, constant(o.kind, from)+"-"+constant(o.kind, to))
+	return o.inRange(from, to, op == 1)
+}
+
+func (o operand) inRange(from, to []byte, invert bool) step {
+	return matchStep(func(m *machine) truth { return invertIf(m.inRange(o.content(m), from, to), invert) })
+}
+
+// NFTA_MASQ_FLAGS 1, REG_PROTO_MIN 2, REG_PROTO_MAX 3.
+func (e *exprs) masquerade(n nested) step {
+	r := natRange{masquerade: true, flags: n.be32(1)}
+	e.ports(&r, n, 2)
+	return e.source(r)
+}
+
+// NFTA_NAT_TYPE 1 (0 source), FAMILY 2, REG_ADDR_MIN 3, ADDR_MAX 4, PROTO_MIN 5, PROTO_MAX 6, FLAGS 7.
+func (e *exprs) nat(n nested) step {
+	if n.be32(1) != 0 {
+		e.say("dnat", "-j DNAT")
+		return accepted
 	}
-	text := fmt.Sprintf("%s %s%s-%s", o.text, sign, constant(o.kind, from), constant(o.kind, to))
-	e.words = append(e.words, text)
-	if o.kind == kindPort && e.xt.port(o, op, constant(kindPort, from)+":"+constant(kindPort, to)) {
-		text = ""
+	r := natRange{flags: n.be32(7)}
+	if first, last, ok := e.ends(n, 3); ok {
+		r.flags |= rangeMapIPs
+		r.min, _ = netip.AddrFromSlice(first)
+		r.max, _ = netip.AddrFromSlice(last)
+		r.unsure = !r.min.IsValid() || !r.max.IsValid()
 	}
-	if text != "" {
-		e.xt.rest = append(e.xt.rest, "("+text+")")
+	e.ports(&r, n, 5)
+	return e.source(r)
+}
+
+func (e *exprs) source(r natRange) step {
+	e.say(r.native(), r.saved())
+	return natStep(r)
+}
+
+// ends are the constants in the registers that the attribute low and the one behind it name; ok is false without them.
+func (e *exprs) ends(n nested, low uint16) (first, last []byte, ok bool) {
+	first = e.reg(n.be32(low)).raw
+	if last = first; n.has(low + 1) {
+		last = e.reg(n.be32(low + 1)).raw
 	}
-	return matchStep(func(m *machine) truth { return invertIf(m.inRange(m.read(sreg), from, to), op == 1) })
+	return first, last, n.has(low)
+}
+
+func (e *exprs) ports(r *natRange, n nested, low uint16) {
+	first, last, ok := e.ends(n, low)
+	switch {
+	case !ok:
+		return
+	case len(first) < 2 || len(last) < 2:
+		r.unsure = true
+	default:
+		r.minPort, r.maxPort = binary.BigEndian.Uint16(first), binary.BigEndian.Uint16(last)
+	}
+	r.flags |= rangeProtoSpec
 }
 
 // xtables: NFTA_MATCH_NAME 1, REV 2, INFO 3; NFTA_TARGET_* alike. The info is as in a legacy table.
@@ -272,13 +304,7 @@ func (e *exprs) xtables(what string, n nested) step {
 	return part.step
 }
 
+// compatTable reports whether a table is one of those that iptables-nft keeps.
 func compatTable(c *chain) bool {
-	if c.family == "inet" {
-		return false
-	}
-	switch c.table {
-	case "raw", "mangle", "nat", "filter", "security":
-		return true
-	}
-	return false
+	return c.family != "inet" && slices.Contains([]string{"raw", "mangle", "nat", "filter", "security"}, c.table)
 }

@@ -51,7 +51,7 @@ func TestNativeQuotes(t *testing.T) {
 			return err
 		}
 		for _, r := range c.rules {
-			quoted = append(quoted, r.text())
+			quoted = append(quoted, r.text)
 		}
 		return nil
 	})

@@ -11,7 +11,7 @@ func masquerading(backend string, priority int32, empty bool) *ruleset {
 	c := &chain{backend: backend, table: "nat", name: "POSTROUTING", loaded: true}
 	if !empty {
 		nat := verdict{kind: verdictNAT, nat: natRange{masquerade: true, flags: rangeFullyRandom}}
-		c.rules = []*rule{{chain: c, steps: []step{func(*machine) effect { return ends(nat) }}, text: func() string { return backend }}}
+		c.rules = []*rule{{chain: c, steps: []step{func(*machine) effect { return ends(nat) }}, text: backend}}
 	}
 	b := &base{chain: c, hook: hookPostrouting, priority: priority, nat: true}
 	return &ruleset{family: familyIPv4, backend: backend, status: statusOK, bases: []*base{b}}

@@ -2,7 +2,6 @@ package natrules
 
 import (
 	"cmp"
-	"encoding/binary"
 	"math"
 	"net/netip"
 	"slices"
@@ -217,24 +216,20 @@ func known(all ...Interface) []Interface {
 	return all
 }
 
-// indexes are those of interfaces in host order; nil where one is not known.
-func indexes(all []Interface) (values [][]byte) {
-	for _, i := range all {
-		if i.Index == 0 && i.Name != "" {
-			return nil
-		}
-		index := uint32(i.Index) //nolint:gosec // an interface index is a positive int32
-		values = append(values, binary.NativeEndian.AppendUint32(nil, index))
+// indexes are those of interfaces as nf_tables compares them; nil where one is not known.
+func indexes(all []Interface) ranges {
+	if slices.ContainsFunc(all, func(i Interface) bool { return i.Index == 0 && i.Name != "" }) {
+		return nil
 	}
-	return values
+	//nolint:gosec // an interface index is a positive int32
+	return union(all, func(i Interface) span { return one(inHostOrder(uint32(i.Index))) })
 }
 
 // names are those of interfaces as the kernel compares them: padded with zeros to IFNAMSIZ.
-func names(all []Interface) (values [][]byte) {
-	for _, i := range all {
-		b := make([]byte, 16)
+func names(all []Interface) ranges {
+	return union(all, func(i Interface) span {
+		var b [16]byte
 		copy(b[:15], i.Name)
-		values = append(values, b)
-	}
-	return values
+		return one(numberOf(b[:]))
+	})
 }

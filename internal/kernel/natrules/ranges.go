@@ -50,8 +50,13 @@ func (n number) addr(ipv6 bool) netip.Addr {
 	return a
 }
 
+// inHostOrder is a number of 4 bytes as it stands in a register of nf_tables.
+func inHostOrder(n uint32) number { return numberOf(binary.NativeEndian.AppendUint32(nil, n)) }
+
 // span is the numbers from first to last.
 type span struct{ first, last number }
+
+func one(n number) span { return span{n, n} }
 
 // ranges is a set of numbers: spans in their order that do not touch. nil is the empty set too.
 type ranges []span
@@ -94,11 +99,11 @@ func union[T any](all []T, of func(T) span) ranges {
 }
 
 func numbers(all ...uint64) ranges {
-	return union(all, func(n uint64) span { return span{number{0, n}, number{0, n}} })
+	return union(all, func(n uint64) span { return one(number{0, n}) })
 }
 
 func addrRanges(addrs []netip.Addr) ranges {
-	return union(addrs, func(a netip.Addr) span { return span{addrNumber(a), addrNumber(a)} })
+	return union(addrs, func(a netip.Addr) span { return one(addrNumber(a)) })
 }
 
 func prefixSpan(p netip.Prefix) span {

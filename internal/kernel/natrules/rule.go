@@ -33,28 +33,49 @@ type base struct {
 // rule is a rule of either backend: steps that run in order until one does not match.
 type rule struct {
 	chain *chain
-	index int // position in the chain, for telling rules apart
 	steps []step
-	to    *chain        // of a rule that always jumps or goes to the same chain
-	asks  uint32        // bits of the mark that a match looks at
-	text  func() string // in iptables-save or nft syntax
+	to    *chain // of a rule that always jumps or goes to the same chain
+	asks  uint32 // bits of the mark that a match looks at
+	text  string // in iptables-save or nft syntax
 }
 
 // step is one match, statement or target. It may change the machine's registers and marks.
 type step func(m *machine) effect
 
-// effect is what a step did: whether the rule goes on, or how it ends.
+// effect is what a step did: whether the rule goes on, and if it ends, in which ways it may.
 type effect struct {
-	match   truth
-	verdict *verdict
-	either  []verdict // the rule ends in one of these
+	match truth
+	ends  []verdict
 }
 
 func matched(t truth) effect { return effect{match: t} }
 
-var goOn = effect{match: yes}
+func ends(v verdict) effect { return effect{yes, []verdict{v}} }
 
-func ends(v verdict) effect { return effect{match: yes, verdict: &v} }
+func always(e effect) step { return func(*machine) effect { return e } }
+
+func natStep(n natRange) step { return always(ends(verdict{kind: verdictNAT, nat: n})) }
+
+// Steps and effects that many matches, targets and expressions have.
+var (
+	goOn           = matched(yes)
+	proceed        = always(goOn)
+	unclear        = always(matched(maybe))
+	accepted       = always(ends(verdict{kind: verdictAccept}))
+	dropped        = always(ends(verdict{kind: verdictDrop}))
+	unknownVerdict = always(ends(verdict{kind: verdictUnknown}))
+	doubtful       = always(effect{maybe, []verdict{{kind: verdictUnknown}}})
+)
+
+// notrack takes a packet out of connection tracking, if that has not seen it yet (net/netfilter/xt_CT.c, xt_ct_target).
+func notrack(m *machine) effect {
+	t := tracked(m)
+	m.notrack = t != yes
+	if t == maybe {
+		return matched(maybe)
+	}
+	return goOn
+}
 
 // verdictKind says how a rule ends.
 type verdictKind uint8

@@ -229,7 +229,7 @@ func TestQuotes(t *testing.T) {
 						t.Error(err)
 					}
 					for _, r := range c.rules {
-						quoted = append(quoted, r.text())
+						quoted = append(quoted, r.text)
 						quote(r.to)
 					}
 				}

@@ -156,12 +156,8 @@ func (w *walk) rule(r *rule, p path, depth int, next *pathSet, exits *exitSet) {
 			next.add(p)
 			return
 		}
-		if e.verdict != nil {
-			ends[0] = *e.verdict
-			break
-		}
-		if e.either != nil {
-			ends = e.either
+		if e.ends != nil {
+			ends = e.ends
 			break
 		}
 	}

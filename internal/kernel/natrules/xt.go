@@ -5,11 +5,66 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 )
 
 // xt matches and targets come as the kernel's own structures, in host byte order unless a field is a network one: in
 // legacy tables behind struct xt_entry_match, in nf_tables as the attributes of a "match" or "target" expression. Both
 // are parsed here.
+
+// xtParsers know the matches ("-m") whose outcome can be told and the targets ("-j"), from a revision on.
+var xtParsers = [...]struct {
+	option string
+	names  []string
+	from   uint8
+	parse  func(i *info)
+}{
+	{"-m", []string{"comment"}, 0, xtComment},
+	{"-m", []string{"udp", "tcp"}, 0, xtPorts},
+	{"-m", []string{"multiport"}, 0, xtMultiport},
+	{"-m", []string{"mark"}, 1, xtMark},
+	{"-m", []string{"connmark"}, 1, xtConnmark},
+	{"-m", []string{"conntrack"}, 1, xtConntrack},
+	{"-m", []string{"state"}, 0, xtState},
+	{"-m", []string{"addrtype"}, 0, xtAddrtype},
+	{"-m", []string{"physdev"}, 0, xtPhysdev},
+	{"-m", []string{"iprange"}, 1, xtIPRange},
+	{"-m", []string{"set"}, 1, xtSet},
+	{"-m", []string{"owner"}, 1, xtOwner},
+	{"-m", []string{"policy"}, 0, xtPolicy},
+
+	{"-j", []string{"MASQUERADE", "SNAT", "NETMAP"}, 0, xtSNAT},
+	{"-j", []string{"MARK"}, 2, xtSetMark},
+	{"-j", []string{"CONNMARK"}, 1, xtSetConnmark},
+	{"-j", []string{"CT", "NOTRACK"}, 0, xtNotrack},
+	{"-j", []string{"REJECT", "TPROXY"}, 0, func(i *info) { i.step = dropped }},
+	// In nat OUTPUT and PREROUTING only: the destination changes, the source does not.
+	{"-j", []string{"DNAT", "REDIRECT"}, 0, func(i *info) { i.step = accepted }},
+	{"-j", []string{
+		"LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "TCPMSS", "TCPOPTSTRIP", "CLASSIFY", "CHECKSUM", "DSCP", "TOS", "ECN",
+		"TTL", "HL", "SET", "IDLETIMER", "LED", "RATEEST", "TEE", "SECMARK", "CONNSECMARK",
+	}, 0, func(i *info) { i.step = proceed }},
+}
+
+// parseXT parses the match or target in i; one that is unknown or cut short may match, or, as a target, do anything.
+func parseXT(option string, i info) xtPart {
+	i.b = bytes.Clone(i.b)
+	i.text = option + " " + i.name
+	for _, p := range xtParsers {
+		if p.option != option || i.revision < p.from || !slices.Contains(p.names, i.name) {
+			continue
+		}
+		if p.parse(&i); i.bad {
+			break
+		}
+		return i.part()
+	}
+	otherwise := unclear
+	if option == "-j" {
+		otherwise = unknownVerdict
+	}
+	return xtPart{step: otherwise, text: option + " " + i.name}
+}
 
 // xtPart is one match or target that was parsed: what it does and how iptables-save writes it.
 type xtPart struct {
@@ -18,15 +73,13 @@ type xtPart struct {
 	asks uint32 // bits of the mark that it compares
 }
 
-var errShort = errors.New("structure cut short")
-
 // lookups are what rules ask for besides the packet.
 type lookups struct {
 	sets     *ipSets
 	policies *ipsecPolicies
 }
 
-// info is the structure of a match or target; reading past its end sets bad and gives zeros.
+// info is the structure of a match or target, and what was parsed of it; reading past its end sets bad and gives zeros.
 type info struct {
 	b        []byte
 	bad      bool
@@ -34,7 +87,12 @@ type info struct {
 	revision uint8
 	ipv6     bool
 	lookups
+
+	xtPart
+	questions []question // all must hold; where there is a step, that asks them
 }
+
+var errShort = errors.New("structure cut short")
 
 func (i *info) bytes(off, n int) []byte {
 	if off < 0 || n < 0 || off+n > len(i.b) {
@@ -54,59 +112,17 @@ func (i *info) addr(off int) netip.Addr {
 	return a
 }
 
-func cString(b []byte) string {
-	if n := bytes.IndexByte(b, 0); n >= 0 {
-		b = b[:n]
+// add takes an option of a match, with its text as iptables-save writes it.
+func (i *info) add(invert bool, text string, q question) {
+	i.text += " " + bang(invert) + text
+	i.questions = append(i.questions, func(m *machine) truth { return invertIf(q(m), invert) })
+}
+
+func (i *info) part() xtPart {
+	if i.step == nil {
+		i.step = matchStep(allOf(i.questions))
 	}
-	return string(b)
-}
-
-// question asks a packet something.
-type question func(m *machine) truth
-
-func matchStep(q question) step {
-	return func(m *machine) effect { return matched(q(m)) }
-}
-
-// in asks whether a field is one of a set.
-func in(d dim, r ranges) question {
-	return func(m *machine) truth { return m.is(d, r) }
-}
-
-func unsure(*machine) truth { return maybe }
-
-func unclear(*machine) effect { return matched(maybe) }
-
-func invertIf(t truth, invert bool) truth {
-	if invert {
-		return t.not()
-	}
-	return t
-}
-
-// options are those that a match was given: all must hold.
-type options struct {
-	xtPart
-	questions []question
-}
-
-// add takes an option, with its text as iptables-save writes it.
-func (o *options) add(invert bool, text string, q question) {
-	o.text += " " + bang(invert) + text
-	o.questions = append(o.questions, func(m *machine) truth { return invertIf(q(m), invert) })
-}
-
-func (o *options) part() xtPart {
-	o.step = matchStep(func(m *machine) truth {
-		t := yes
-		for _, q := range o.questions {
-			if t = t.and(q(m)); t == no {
-				break
-			}
-		}
-		return t
-	})
-	return o.xtPart
+	return i.xtPart
 }
 
 // bang is iptables' negation in front of an option.
@@ -117,26 +133,31 @@ func bang(invert bool) string {
 	return ""
 }
 
-// xtParser is the parser of a match or target.
-type xtParser func(i *info) xtPart
+// question asks a packet something.
+type question func(m *machine) truth
 
-// parseXT parses a match ("-m") or target ("-j"); one that is unknown or cut short may match, or, as a target, do
-// anything.
-func parseXT(option string, i info) xtPart {
-	parser, otherwise := matchParser, step(unclear)
-	if option == "-j" {
-		parser, otherwise = targetParser, unknownVerdict
+func matchStep(q question) step { return func(m *machine) effect { return matched(q(m)) } }
+
+func allOf(questions []question) question {
+	return func(m *machine) truth {
+		t := yes
+		for _, q := range questions {
+			if t = t.and(q(m)); t == no {
+				break
+			}
+		}
+		return t
 	}
-	i.b = bytes.Clone(i.b)
-	part := xtPart{}
-	if parse, from := parser(i.name); parse != nil && i.revision >= from {
-		part = parse(&i)
+}
+
+// in asks whether a field is one of a set.
+func in(d dim, r ranges) question { return func(m *machine) truth { return m.is(d, r) } }
+
+func unsure(*machine) truth { return maybe }
+
+func invertIf(t truth, invert bool) truth {
+	if invert {
+		return t.not()
 	}
-	if i.bad || part.step == nil {
-		part = xtPart{step: otherwise}
-	}
-	if part.text == "" {
-		part.text = option + " " + i.name
-	}
-	return part
+	return t
 }

@@ -6,13 +6,12 @@ import (
 )
 
 // struct xt_connmark_mtinfo1 {u32 mark, mask; u8 invert}; no flow, no match (net/netfilter/xt_connmark.c).
-func xtConnmark(i *info) xtPart {
+func xtConnmark(i *info) {
 	mark, mask := i.u32(0), i.u32(4)
-	o := options{xtPart: xtPart{text: "-m connmark"}, questions: []question{tracked}}
-	o.add(i.u8(8) != 0, "--mark "+markText(mark, mask), func(m *machine) truth {
+	i.questions = []question{tracked}
+	i.add(i.u8(8) != 0, "--mark "+markText(mark, mask), func(m *machine) truth {
 		return m.state.ctmark.masked(mark, mask)
 	})
-	return o.part()
 }
 
 // tracked says whether the packet has a conntrack entry where the machine stands.
@@ -79,22 +78,21 @@ func stateNames(mask uint32, names ...string) string {
 }
 
 // struct xt_state_info {u32 statemask}: as conntrack's, but UNTRACKED is bit 6, as nf_tables has it.
-func xtState(i *info) xtPart {
+func xtState(i *info) {
 	mask := i.u32(0)&0xf | i.u32(0)&nftUntracked<<2
-	return xtPart{text: "-m state --state " + stateText(mask), step: matchStep(inState(mask))}
+	i.add(false, "--state "+stateText(mask), inState(mask))
 }
 
 // struct xt_conntrack_mtinfo1 to 3: origsrc, origdst, replsrc, repldst with their masks in 16 bytes each; u32
 // expires[2]; u16 l4proto, ports of the four at 138, match_flags at 146, invert_flags, states of 8 bits in revision 1,
 // 16 after; in revision 3, where ports are in host order, the ends of their ranges at 154.
-func xtConntrack(i *info) xtPart {
+func xtConntrack(i *info) {
 	const wantState, wantProto, stateAlias = 1 << 0, 1 << 1, 1 << 13 // XT_CONNTRACK_*; alias: "-m state"
 	flags, inverted := i.u16(146), i.u16(148)
 	mask := uint32(i.u8(150))
 	if i.revision >= 2 {
 		mask = uint32(i.u16(150))
 	}
-	o := options{xtPart: xtPart{text: "-m conntrack"}}
 	given := func(flag uint16) (is, not bool) {
 		is, not = flags&flag != 0, inverted&flag != 0
 		flags &^= flag
@@ -102,14 +100,14 @@ func xtConntrack(i *info) xtPart {
 	}
 	option := "--ctstate "
 	if alias, _ := given(stateAlias); alias {
-		o.text, option = "-m state", "--state "
+		i.text, option = "-m state", "--state "
 	}
 	withState, not := given(wantState)
 	if withState {
-		o.add(not, option+stateText(mask), inState(mask))
+		i.add(not, option+stateText(mask), inState(mask))
 	}
 	flow := func(not bool, text string, q question) { // without a flow only the state is looked at
-		o.add(false, bang(not)+text, func(m *machine) truth {
+		i.add(false, bang(not)+text, func(m *machine) truth {
 			t := tracked(m)
 			return t.and(invertIf(q(m), not)).or(t.not().and(truthOf(withState)))
 		})
@@ -137,7 +135,6 @@ func xtConntrack(i *info) xtPart {
 	if flags != 0 {
 		flow(false, fmt.Sprintf("(other conntrack matches 0x%x)", flags), unsure)
 	}
-	return o.part()
 }
 
 // inTuple asks the field of a packet that is one of its flow's tuples: origsrc, origdst, replsrc, repldst. Replies come
