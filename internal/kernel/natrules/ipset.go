@@ -134,8 +134,8 @@ func setName(open func(ipv6 bool) (LegacySocket, error), index uint16) (string, 
 	return nl.Text(b[8:]), nil
 }
 
-// contains says whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the source
-// ("src") or the destination.
+// contains says whether a packet's fields are in a set. dirs says for each dimension of the set whether it is the
+// source ("src") or the destination.
 func (s *ipSets) contains(name string, m *machine, dirs []string) truth {
 	// kube-proxy's set of endpoints that reach themselves through a service: destination and source are one address,
 	// and such a packet does not leave by a tunnel (pkg/proxy/ipvs).
@@ -220,6 +220,9 @@ func (s *ipSets) set(name string) *ipSet {
 		}
 		return nil
 	})
+	if err == nil && set.kind == "" { // no answer at all
+		err = nl.ErrMalformed
+	}
 	s.fail(name, err)
 	if err != nil || !set.join(all) {
 		set.kind = ""

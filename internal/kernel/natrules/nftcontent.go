@@ -4,8 +4,8 @@ import (
 	"bytes"
 )
 
-// operand is what a register of nf_tables holds while a rule is parsed: what it is of the packet that runs the rule, and
-// what a person calls it. The zero operand is not known.
+// operand is what a register of nf_tables holds while a rule is parsed: what it is of the packet that runs the rule,
+// and what a person calls it. The zero operand is not known.
 type operand struct {
 	text string
 	kind operandKind
@@ -68,7 +68,9 @@ func oneOf(size int, values ranges) content {
 
 func numbered(w word) content { return content{number: &w} }
 
-func fieldContent(d dim, size int) content { return content{size: size, pieces: []piece{{dim: d, size: size}}} }
+func fieldContent(d dim, size int) content {
+	return content{size: size, pieces: []piece{{dim: d, size: size}}}
+}
 
 // constantContent is a constant: it is compared as a number.
 func constantContent(b []byte) content {
@@ -99,8 +101,8 @@ func (c content) bitwise(mask, xor []byte) content {
 	}
 }
 
-// headerPieces are the fields of a header from off on, as the payload expression reads it (RFC 791 section 3.1, RFC 8200
-// section 3; the tunnel adds no extension header).
+// headerPieces are the fields of a header from off on, as the payload expression reads it (RFC 791 section 3.1, RFC
+// 8200 section 3; the tunnel adds no extension header).
 func headerPieces(transport, ipv6 bool, off, size int) []piece {
 	header := []piece{{dim: dimProto, off: 9, size: 1}, {dim: dimSrc, off: 12, size: 4}, {dim: dimDst, off: 16, size: 4}}
 	if ipv6 {
@@ -187,6 +189,8 @@ func (m *machine) spanned(p piece, mask, first, last []byte) (r ranges, ok bool)
 	for i := range mask {
 		high[i] |= ^mask[i]
 	}
-	rest := max(0, m.width(p)-len(first))
-	return between(numberOf(append(low, make([]byte, rest)...)), numberOf(append(high, bytes.Repeat([]byte{0xff}, rest)...))), true
+	for range m.width(p) - len(first) {
+		low, high = append(low, 0), append(high, 0xff)
+	}
+	return between(numberOf(low), numberOf(high)), true
 }

@@ -167,7 +167,7 @@ func (e *exprs) immediate(n nested) step {
 		return always(ends(verdict))
 	}
 	raw := bytes.Clone(data[1])
-	return e.load(n.be32(1), operand{raw: raw, size: len(raw), load: func(*machine) content { return constantContent(raw) }})
+	return e.load(n.be32(1), operand{raw: raw, size: len(raw), load: constantly(constantContent(raw))})
 }
 
 // verdictOf parses a verdict: NF_DROP 0, NF_ACCEPT 1, NF_QUEUE 3, NFT_CONTINUE -1, BREAK -2, JUMP -3, GOTO -4, RETURN

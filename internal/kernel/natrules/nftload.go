@@ -106,8 +106,8 @@ func (e *exprs) payload(n nested) step {
 		off, size int
 	}
 	at := place{base, off, size}
-	if e.key.family == nfIPv4 && base == baseNetwork && size < 4 && (off == 12 || off == 16) { // a prefix on a byte boundary
-		at.size = 4
+	if e.key.family == nfIPv4 && base == baseNetwork && size < 4 && (off == 12 || off == 16) {
+		at.size = 4 // a prefix on a byte boundary
 	}
 	if named, ok := map[place]operand{
 		{1, 12, 4}:  {text: "ip saddr", kind: kindAddr},
@@ -148,7 +148,8 @@ func (e *exprs) ct(n nested) step {
 	}
 	o := operand{text: fmt.Sprintf("ct (key %d)", key), size: 16}
 	if key == mark {
-		o = operand{text: "ct mark", kind: kindMark, size: 4, load: func(m *machine) content { return numbered(m.state.ctmark) }}
+		o = operand{text: "ct mark", kind: kindMark, size: 4}
+		o.load = func(m *machine) content { return numbered(m.state.ctmark) }
 	} else if direction := n[3]; len(direction) == 1 && direction[0] == 0 { // IP_CT_DIR_ORIGINAL
 		var field dim
 		if o.text, o.kind, field = ctField(key, o.text); field != dimensions {

@@ -91,8 +91,9 @@ func (s *nftSet) prepare() {
 			}
 			if size := len(b.key); b.keyEnd == nil && !b.catchAll && size <= 16 {
 				b.keyEnd = bytes.Repeat([]byte{0xff}, size)
-				if k := slices.IndexFunc(borders[i+1:], func(after setElement) bool { return !bytes.Equal(after.key, b.key) }); k >= 0 {
-					b.keyEnd = numberOf(borders[i+1+k].key).before().bytes(size)
+				differs := func(after setElement) bool { return !bytes.Equal(after.key, b.key) }
+				if k := slices.IndexFunc(borders[i:], differs); k >= 0 {
+					b.keyEnd = numberOf(borders[i+k].key).before().bytes(size)
 				}
 			}
 			s.elements = append(s.elements, b)
@@ -129,8 +130,8 @@ func (s *nftSet) match(m *machine, reg func(words int) operand, e *setElement) t
 	return t
 }
 
-// hits are the elements that may match, and whether one of them does for certain. A set that could not be read has none,
-// and may hold the packet.
+// hits are the elements that may match, and whether one of them does for certain. A set that could not be read has
+// none, and may hold the packet.
 func (s *nftSet) hits(m *machine, reg func(words int) operand) (found truth, hits []*setElement) {
 	if s.err != nil {
 		return maybe, nil

@@ -104,8 +104,8 @@ func prefixText(data, mask []byte, n int) string {
 	if mask == nil {
 		mask = slices.Repeat([]byte{0xff}, len(data))
 	}
-	rest := make([]byte, n)
-	return addrText(append(slices.Clone(data), rest...)[:max(n, len(data))], append(slices.Clone(mask), rest...)[:max(n, len(mask))])
+	whole := func(b []byte) []byte { return append(slices.Clone(b), make([]byte, max(0, n-len(b)))...) }
+	return addrText(whole(data), whole(mask))
 }
 
 // saved puts a rule that iptables-nft wrote back into the form and order of iptables-save: it turns addresses,
