@@ -137,7 +137,7 @@ func KernelBugs(k node.Kernel) []KernelBug {
 	if t == nil {
 		return bugs
 	}
-	for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+	for _, v := range variants {
 		bug := KernelBug{v, kernelversion.Unknown, FromSelfTest, "it did not test this"}
 		for _, r := range t.Results {
 			if r.Variant == v && (r.Verdict == kernelversion.Affected || bug.Verdict == kernelversion.Unknown) {

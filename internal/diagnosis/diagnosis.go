@@ -3,7 +3,11 @@
 // plain data: no kernel, no clock, no input or output but the saved observation's reader and writer.
 package diagnosis
 
-import "vxlan_exporter/internal/node"
+import (
+	"slices"
+
+	"vxlan_exporter/internal/node"
+)
 
 // State is the verdict on a node, or on one device and variant.
 type State string
@@ -25,16 +29,10 @@ const (
 
 // ExitStatus is the exit status of the check command for a verdict on a node.
 func (s State) ExitStatus() int {
-	switch s {
-	case Healthy:
-		return 0
-	case Exposed:
-		return 1
-	case Failing:
-		return 2
-	default:
-		return 3
+	if i := slices.Index([]State{Healthy, Exposed, Failing}, s); i >= 0 {
+		return i
 	}
+	return 3
 }
 
 // Severity ranks findings.
@@ -49,18 +47,7 @@ const (
 )
 
 // Rank orders severities, the worst first.
-func (s Severity) Rank() int {
-	switch s {
-	case Critical:
-		return 0
-	case Warning:
-		return 1
-	case Info:
-		return 2
-	default:
-		return 3
-	}
-}
+func (s Severity) Rank() int { return slices.Index([]Severity{Critical, Warning, Info, Good}, s) }
 
 // Variants of the failure that are not a condition of one VXLAN device; node.ZeroChecksum and node.OffloadedChecksum
 // are.
@@ -128,6 +115,7 @@ func Judge(n *node.Node) Diagnosis {
 		return Diagnosis{State: Unknown, Headline: "Nothing was observed: there is no node to judge."}
 	}
 	j := newJudge(n)
+	j.devices()
 	j.results()
 	j.senders()
 	j.moved()
@@ -137,13 +125,12 @@ func Judge(n *node.Node) Diagnosis {
 	j.underlays()
 	j.wire()
 	j.path()
-	return j.verdict()
+	return j.diagnosis()
 }
 
 // Exposures judges each device of n for each variant: the sending half of the failure.
 func Exposures(n *node.Node) []Exposure {
-	if n == nil {
-		return nil
-	}
-	return newJudge(n).exposures()
+	j := newJudge(n)
+	j.devices()
+	return j.exposures()
 }

@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"vxlan_exporter/internal/kernel/natrules"
@@ -23,19 +24,21 @@ type verdict struct {
 	model  State // what the conditions alone say
 }
 
-// device judges one device for both variants. Of the two families of an external device the worse one speaks.
-func (j *judge) device(d node.Device) []verdict {
-	verdicts := make([]verdict, 0, 2)
-	for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
-		var worst verdict
-		for i, family := range underlayFamilies(d) {
-			if v := j.over(d, family, variant); i == 0 || worse(v.state, worst.state) {
-				worst = v
+// devices judges each device for both variants. Of the two families of an external device the worse one speaks.
+func (j *judge) devices() {
+	order := []State{Clear, Unknown, Exposed, Active}
+	for _, d := range j.now.Devices {
+		for _, variant := range variants {
+			var worst verdict
+			for _, family := range underlayFamilies(d) {
+				v := j.over(d, family, variant)
+				if slices.Index(order, v.state) > slices.Index(order, worst.state) {
+					worst = v
+				}
 			}
+			j.verdicts = append(j.verdicts, worst)
 		}
-		verdicts = append(verdicts, worst)
 	}
-	return verdicts
 }
 
 // over judges one device for one variant over one underlay family.
@@ -49,11 +52,10 @@ func (j *judge) over(d node.Device, family, variant string) verdict {
 	if d.LinkNetns != nil {
 		v.nat = elsewhere(d)
 	} else {
-		v.natted = j.ports.of(d, v.key)
-		v.nat = j.natCondition(v.key, d.Local, v.natted)
+		v.natted = j.ports.at(v.key).of(sentFrom(d, family))
+		v.nat = j.natCondition(v)
 	}
-	v.state, v.reason = j.decide(v)
-	v.model = v.state
+	v.model, v.reason = j.decide(v)
 	v.state, v.reason = j.probed(v)
 	return v
 }
@@ -69,11 +71,6 @@ func elsewhere(d node.Device) natCondition {
 	why := "the device was moved here: its outer packets leave through another network namespace (link-netnsid " + netns +
 		"), whose rules and flows are not seen from here"
 	return natCondition{condition: condition{unsure, why, Evidence{"link-netnsid", netns}}}
-}
-
-func worse(a, b State) bool {
-	rank := map[State]int{Clear: 0, Unknown: 1, Exposed: 2, Active: 3}
-	return rank[a] > rank[b]
 }
 
 // conditions in the order in which they are explained.
@@ -95,6 +92,7 @@ func (j *judge) decide(v verdict) (State, string) {
 			hold = append(hold, c.why)
 		}
 	}
+	flows := func() string { return j.flowText(v.key, v.natted.flows) }
 	switch {
 	case v.checksum.holds == no:
 		return Clear, v.checksum.why
@@ -106,32 +104,32 @@ func (j *judge) decide(v verdict) (State, string) {
 	case len(open) > 0:
 		reason := strings.Join(open, "; ")
 		if v.nat.flows {
-			reason += "; NATed flows to its port are there now: " + j.flowText(v)
+			reason += "; NATed flows to its port are there now: " + flows()
 		}
 		return Unknown, reason
 	case v.nat.flows:
-		if v.nat.against || v.nat.reason == natrules.WhyUnread {
+		if v.nat.against || v.nat.rules.Why == natrules.WhyUnread {
 			hold = hold[:len(hold)-1]
 		}
-		reason := strings.Join(hold, ", ") + ", and NATed flows are there now: " + j.flowText(v)
+		reason := strings.Join(hold, ", ") + ", and NATed flows are there now: " + flows()
 		if v.nat.against {
-			reason += "; the rules say otherwise (" + keepsClear(v.nat.reason) + "), but what is seen counts"
+			reason += "; the rules say otherwise (" + keepsClear(v.nat.rules.Why) + "), but what is seen counts"
 		}
-		return Active, reason + j.shared(v)
+		if n := len(j.sharing(v)); n > 1 {
+			reason += fmt.Sprintf(" (%d devices use this port, and conntrack does not tell whose flows these are)", n)
+		}
+		return Active, reason
 	case v.nat.unread:
 		return Exposed, "exposed because " + v.nat.why + "; the other conditions hold: " +
-			strings.Join(hold[:len(hold)-1], ", ") + "; " + j.flowText(v)
+			strings.Join(hold[:len(hold)-1], ", ") + "; " + flows()
 	default:
-		return Exposed, strings.Join(hold, ", ") + "; " + j.flowText(v)
+		return Exposed, strings.Join(hold, ", ") + "; " + flows()
 	}
 }
 
-// count writes a number of things; their plural is what with an s where it is not given.
-func count(n uint64, what string, plural ...string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %s", n, append(plural, what+"s")[0])
+// sharing names the devices whose flows cannot be told from those of v's.
+func (j *judge) sharing(v verdict) []string {
+	return j.ports.at(v.key).sharing(sentFrom(v.device, v.key.family))
 }
 
 func (j *judge) exposures() []Exposure {

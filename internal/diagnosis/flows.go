@@ -6,14 +6,17 @@ import (
 	"slices"
 	"time"
 
+	"vxlan_exporter/internal/kernel/natrules"
 	"vxlan_exporter/internal/node"
 )
 
-// sourceKey names the flows to one port that are sent from one address.
-type sourceKey struct {
-	portKey
-	address netip.Addr
+// portKey names the flows to one VXLAN port over one underlay family.
+type portKey struct {
+	family string
+	port   uint16
 }
+
+func (k portKey) String() string { return fmt.Sprintf("%s port %d", k.family, k.port) }
 
 // natted is what is known of source-NATed flows: those of a device, or a part of a port's.
 type natted struct {
@@ -39,42 +42,46 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// ports sorts what conntrack has of the VXLAN ports, and the devices that use them. The original source of a flow is
-// the address that its device sends from; a device of which that is not known may have sent any flow that no other
-// device has.
-type ports struct {
-	flows    map[portKey]node.ConntrackPort
-	natted   map[portKey]natted // of all sources
-	sources  map[sourceKey]natted
-	loose    map[portKey]natted     // of sources that no device is known to send from
-	senders  map[sourceKey][]string // names of the devices that send from an address
-	anywhere map[portKey][]string   // names of the devices of which the address is not known
-	devices  map[portKey][]string   // names of all whose outer packets pass this namespace
+// port is what is known of one VXLAN port over one underlay family. The original source of a flow is the address that
+// its device sends from; a device of which that is not known may have sent any flow that no other device has.
+type port struct {
+	scanned  bool // the ConntrackPort is what conntrack has
+	tracked  node.ConntrackPort
+	natted   natted                        // of all sources
+	loose    natted                        // of sources that no device is known to send from
+	sources  map[netip.Addr]natted         // not valid: of all that are not listed
+	senders  map[netip.Addr][]string       // names of the devices that send from an address
+	anywhere []string                      // names of the devices of which the address is not known
+	devices  []string                      // names of all whose outer packets pass this namespace
+	rules    map[netip.Addr]natrules.Outer // by the address that devices name; not valid: of those that name none
+}
+
+// ports sorts what was observed by port: a saved observation may hold a hundred thousand of anything, so nothing is
+// searched once per device.
+type ports map[portKey]*port
+
+func (p ports) at(k portKey) *port {
+	if p[k] == nil {
+		p[k] = &port{
+			sources: map[netip.Addr]natted{}, senders: map[netip.Addr][]string{}, rules: map[netip.Addr]natrules.Outer{},
+		}
+	}
+	return p[k]
 }
 
 func sortPorts(n *node.Node) ports {
-	p := ports{
-		map[portKey]node.ConntrackPort{},
-		map[portKey]natted{},
-		map[sourceKey]natted{},
-		map[portKey]natted{},
-		map[sourceKey][]string{},
-		map[portKey][]string{},
-		map[portKey][]string{},
-	}
+	all := ports{}
 	for _, d := range n.Devices {
 		if d.LinkNetns != nil {
 			continue
 		}
 		for _, f := range underlayFamilies(d) {
-			k := portKey{f, d.Port}
-			p.devices[k] = append(p.devices[k], d.Name)
-			from := sentFrom(d, f)
-			if len(from) == 0 {
-				p.anywhere[k] = append(p.anywhere[k], d.Name)
-			}
-			for _, a := range from {
-				p.senders[sourceKey{k, a}] = append(p.senders[sourceKey{k, a}], d.Name)
+			p := all.at(portKey{f, d.Port})
+			p.devices = append(p.devices, d.Name)
+			if a := sentFrom(d, f); a.IsValid() {
+				p.senders[a] = append(p.senders[a], d.Name)
+			} else {
+				p.anywhere = append(p.anywhere, d.Name)
 			}
 		}
 	}
@@ -82,100 +89,97 @@ func sortPorts(n *node.Node) ports {
 	for _, s := range n.Conntrack.Sources {
 		k := portKey{s.Family, s.Port}
 		listed[k] += s.Flows
-		p.add(sourceKey{k, s.Address.Unmap()}, natted{
-			flows: s.Flows, remaining: s.Remaining, seen: s.Seen, born: s.Born,
-			used: s.Used,
-		})
+		all.at(k).add(s.Address.Unmap(), natted{s.Flows, s.Remaining, s.Seen, s.Born, s.Used, nil})
 	}
 	for _, f := range n.Conntrack.NATFlows {
-		k := portKey{node.Family(f.Destination.Addr()), f.Destination.Port()}
 		text := fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource, f.NATDestination)
-		p.add(sourceKey{k, f.Source.Addr().Unmap()}, natted{quotes: []Evidence{{"NATed flow", text}}})
+		all.at(portKey{node.Family(f.Destination.Addr()), f.Destination.Port()}).
+			add(f.Source.Addr().Unmap(), natted{quotes: []Evidence{{"NATed flow", text}}})
 	}
 	for _, c := range n.Conntrack.Ports {
 		k := portKey{c.Family, c.Port}
-		p.flows[k] = c
+		p := all.at(k)
+		p.scanned, p.tracked = true, c
 		if c.SNAT > listed[k] { // of more addresses than are listed, or of an observation that lists none
-			p.add(sourceKey{k, netip.Addr{}}, natted{flows: c.SNAT - listed[k]})
+			p.add(netip.Addr{}, natted{flows: c.SNAT - listed[k]})
 		}
 	}
-	return p
+	for _, o := range n.NATRules.Outer {
+		all.at(portKey{o.Family, o.Port}).rules[o.Local.Unmap()] = o
+	}
+	return all
 }
 
-func (p *ports) add(k sourceKey, n natted) {
-	p.natted[k.portKey] = p.natted[k.portKey].plus(n)
-	p.sources[k] = p.sources[k].plus(n)
-	if len(p.senders[k]) == 0 {
-		p.loose[k.portKey] = p.loose[k.portKey].plus(n)
+func (p *port) add(source netip.Addr, n natted) {
+	p.natted = p.natted.plus(n)
+	p.sources[source] = p.sources[source].plus(n)
+	if len(p.senders[source]) == 0 {
+		p.loose = p.loose.plus(n)
 	}
 }
 
-// sentFrom are the addresses that a device's outer packets have as source, as far as they are known. An external device
-// takes them from each packet.
-func sentFrom(d node.Device, family string) []netip.Addr {
-	if a := d.Local.Unmap(); !d.IsExternal() && a.IsValid() && !a.IsUnspecified() && a.Is4() == (family == node.IPv4) {
-		return []netip.Addr{a}
+// sentFrom is the source address of a device's outer packets, not valid where it is not known. An external device takes
+// it from each packet.
+func sentFrom(d node.Device, family string) netip.Addr {
+	if a := d.Local.Unmap(); !d.IsExternal() && a.IsValid() && !a.IsUnspecified() && node.Family(a) == family {
+		return a
 	}
-	return nil
+	return netip.Addr{}
 }
 
-// of are the NATed flows that d can have sent. Those of sources that are not listed can be anybody's.
-func (p *ports) of(d node.Device, k portKey) natted {
-	from := sentFrom(d, k.family)
-	if len(from) == 0 {
-		return p.loose[k]
+// of are the NATed flows that a device can have sent from an address. Those of sources that are not listed can be
+// anybody's.
+func (p *port) of(from netip.Addr) natted {
+	if !from.IsValid() {
+		return p.loose
 	}
-	n := p.sources[sourceKey{k, netip.Addr{}}]
-	for _, a := range from {
-		n = n.plus(p.sources[sourceKey{k, a}])
-	}
-	return n
+	return p.sources[netip.Addr{}].plus(p.sources[from])
 }
 
-// looseOf are the NATed flows that no device here is charged with.
-func (j *judge) looseOf(k portKey) natted {
-	loose := j.ports.loose[k]
-	if len(j.ports.devices[k]) > 0 { // what is not listed is charged to each of them
-		loose.flows -= j.ports.sources[sourceKey{k, netip.Addr{}}].flows
+// ofNobody are the NATed flows that no device here is charged with.
+func (p *port) ofNobody() natted {
+	loose := p.loose
+	if len(p.devices) > 0 { // what is not listed is charged to each of them
+		loose.flows -= p.sources[netip.Addr{}].flows
 	}
 	return loose
 }
 
-// sharing names the devices whose flows cannot be told from d's: those on its port that send from the same address.
-func (p *ports) sharing(d node.Device, k portKey) []string {
-	from := sentFrom(d, k.family)
-	if len(from) == 0 {
-		return p.anywhere[k]
+// sharing names the devices whose flows cannot be told from each other's: those that send from the same address.
+func (p *port) sharing(from netip.Addr) []string {
+	if !from.IsValid() {
+		return p.anywhere
 	}
-	return p.senders[sourceKey{k, from[0]}]
+	return p.senders[from]
 }
 
-// shared says that a device's flows cannot be told from those of others.
-func (j *judge) shared(v verdict) string {
-	if n := len(j.ports.sharing(v.device, v.key)); n > 1 {
-		return fmt.Sprintf(" (%d devices use this port, and conntrack does not tell whose flows these are)", n)
+// outer is what the rules do to the outer packets of devices with a local address.
+func (p *port) outer(local netip.Addr) (natrules.Outer, bool) {
+	if o, ok := p.rules[local.Unmap()]; ok {
+		return o, true
 	}
-	return ""
+	o, ok := p.rules[netip.Addr{}]
+	return o, ok
 }
 
-// flowText says what conntrack has of one device's port. Zero NATed flows, no tracked flow, and "could not look" are
-// different answers.
-func (j *judge) flowText(v verdict) string {
-	p, ok := j.ports.flows[v.key]
+// flowText says what conntrack has of a port, and of its NATed flows those of one device. Zero NATed flows, no tracked
+// flow, and "could not look" are different answers.
+func (j *judge) flowText(k portKey, natted uint64) string {
+	p := j.ports.at(k)
 	var s string
 	switch {
 	case j.noConntrack():
 		return "no connection tracking on this node"
-	case !ok:
+	case !p.scanned:
 		return "flows not seen (" + j.because(readConntrack) + ")"
-	case v.natted.flows > 0:
-		s = fmt.Sprintf("%d of %s with a rewritten source", v.natted.flows, count(p.Flows, "flow"))
-	case p.Flows == 0:
+	case natted > 0:
+		s = fmt.Sprintf("%d of %s with a rewritten source", natted, count(p.tracked.Flows, "flow"))
+	case p.tracked.Flows == 0:
 		s = "no flow tracked"
-	case p.SNAT > 0:
-		s = count(p.Flows, "flow") + " tracked, none of the device's NATed"
+	case p.tracked.SNAT > 0:
+		s = count(p.tracked.Flows, "flow") + " tracked, none of the device's NATed"
 	default:
-		s = count(p.Flows, "flow") + " tracked, none NATed"
+		s = count(p.tracked.Flows, "flow") + " tracked, none NATed"
 	}
 	if j.now.Conntrack.Scan != nil && j.now.Conntrack.Scan.Stale {
 		s += ", as of an earlier scan"
@@ -183,40 +187,34 @@ func (j *judge) flowText(v verdict) string {
 	return s
 }
 
-func (j *judge) flowEvidence(key portKey) Evidence {
-	e := Evidence{Name: fmt.Sprintf("conntrack flows to %s port %d", key.family, key.port)}
-	if p, ok := j.ports.flows[key]; ok {
-		e.Value = fmt.Sprintf("%d tracked, %d source-NATed, %d destination-NATed", p.Flows, p.SNAT, p.DNAT)
-	} else {
-		e.Value = j.flowText(verdict{key: key})
+// flowEvidence is what conntrack has of a port, with quotes of NATed flows.
+func (j *judge) flowEvidence(k portKey, quotes []Evidence) []Evidence {
+	e := Evidence{"conntrack flows to " + k.String(), j.flowText(k, 0)}
+	if p := j.ports.at(k); p.scanned {
+		t := p.tracked
+		e.Value = fmt.Sprintf("%d tracked, %d source-NATed, %d destination-NATed", t.Flows, t.SNAT, t.DNAT)
 	}
-	return e
+	return append([]Evidence{e}, quotes...)
 }
 
 // looseFlows looks at NATed flows from the port's side: those no device here accounts for, and rewritten destinations.
 func (j *judge) looseFlows() {
 	away := j.movedAway()
-	for _, p := range j.now.Conntrack.Ports {
-		key := portKey{p.Family, p.Port}
-		port := fmt.Sprintf("%s port %d", p.Family, p.Port)
-		evidence := append([]Evidence{j.flowEvidence(key)}, j.ports.natted[key].quotes...)
-		loose := j.looseOf(key)
-		if loose.flows > 0 && len(j.ports.anywhere[key]) == 0 && !slices.Contains(away, key) && j.succeeded(readDevices) {
+	for _, t := range j.now.Conntrack.Ports {
+		k := portKey{t.Family, t.Port}
+		p := j.ports.at(k)
+		f := Finding{Severity: Warning, Port: t.Port, Family: t.Family, Evidence: j.flowEvidence(k, p.natted.quotes)}
+		if p.ofNobody().flows > 0 && len(p.anywhere) == 0 && !slices.Contains(away, k) && j.succeeded(readDevices) {
 			j.raise(Unknown)
-			j.add(Finding{
-				Code: CodeFlowsNoDevice, Severity: Warning, Port: p.Port, Family: p.Family, Evidence: evidence,
-				Summary: "Flows to " + port + " are NATed, and no VXLAN device here sends them: they are forwarded, or the " +
-					"device was moved to another network namespace. Whether their checksums suffer is decided by the device that " +
-					"sends them.",
-			})
+			f.Code, f.Summary = CodeFlowsNoDevice, "Flows to "+k.String()+" are NATed, and no VXLAN device here sends them: "+
+				"they are forwarded, or the device was moved to another network namespace. Whether their checksums suffer is "+
+				"decided by the device that sends them."
+			j.add(f)
 		}
-		if p.DNAT > 0 {
-			j.add(Finding{
-				Code: CodeDNAT, Severity: Warning, Port: p.Port, Family: p.Family, Evidence: evidence,
-				Summary: fmt.Sprintf("%s to %s have their destination rewritten. Tunnel packets are not meant to be: a DNAT "+
-					"rule, a host port or an IPVS service takes this port.",
-					count(p.DNAT, "flow"), port),
-			})
+		if t.DNAT > 0 {
+			f.Code, f.Summary = CodeDNAT, count(t.DNAT, "flow")+" to "+k.String()+" have their destination rewritten. Tunnel "+
+				"packets are not meant to be: a DNAT rule, a host port or an IPVS service takes this port."
+			j.add(f)
 		}
 	}
 }

@@ -16,20 +16,20 @@ func (j *judge) headline() string {
 	case Unknown:
 		return j.firstOpen()
 	}
-	tail := ""
+	says := "No device here can send spoiled checksums, and none were seen to arrive as VXLAN."
+	_, _, compared := Interval(j.now)
+	switch {
+	case !j.carriesVXLAN():
+		says = "Nothing here sends or receives VXLAN."
+	case !compared && j.found(CodeNoErrors) != nil:
+		says = "No device here can send spoiled checksums, and no bad one has arrived since boot."
+	case !compared:
+		says = "No device here can send spoiled checksums. One observation cannot tell whether bad ones arrive."
+	}
 	if slices.ContainsFunc(j.findings, func(f Finding) bool { return f.Severity == Warning }) {
-		tail = " There are warnings below."
+		says += " There are warnings below."
 	}
-	if !j.carriesVXLAN() {
-		return "Nothing here sends or receives VXLAN." + tail
-	}
-	if _, _, ok := Interval(j.now); !ok {
-		if slices.ContainsFunc(j.findings, func(f Finding) bool { return f.Code == CodeNoErrors }) {
-			return "No device here can send spoiled checksums, and no bad one has arrived since boot." + tail
-		}
-		return "No device here can send spoiled checksums. One observation cannot tell whether bad ones arrive." + tail
-	}
-	return "No device here can send spoiled checksums, and none were seen to arrive as VXLAN." + tail
+	return says
 }
 
 func (j *judge) failing() string {
@@ -46,8 +46,6 @@ func (j *judge) failing() string {
 				f.Evidence[0].Value + ")."
 		case CodeWireBad, CodePathNAT, CodePathOffload:
 			s += " " + f.Summary
-		default:
-			continue
 		}
 	}
 	return strings.TrimSpace(s)
@@ -59,14 +57,15 @@ func (j *judge) exposed() string {
 		return j.movedHeadline(Warning) + " No NATed flow is there now."
 	}
 	s := "Every condition of the stall holds for " + list(names)
-	unread := slices.ContainsFunc(j.verdicts, func(v verdict) bool { return v.state == Exposed && v.nat.unread })
-	if unread {
-		s = "The NAT rules could not be judged, and every other condition of the stall holds for " + list(names)
+	seen := false
+	for _, v := range j.verdicts {
+		if v.state == Exposed {
+			seen = seen || j.ports.at(v.key).scanned
+			if v.nat.unread {
+				s = "The NAT rules could not be judged, and every other condition of the stall holds for " + list(names)
+			}
+		}
 	}
-	seen := slices.ContainsFunc(j.verdicts, func(v verdict) bool {
-		_, ok := j.ports.flows[v.key]
-		return v.state == Exposed && ok
-	})
 	if !seen {
 		return s + ". Whether NATed flows are there could not be seen."
 	}
@@ -76,10 +75,10 @@ func (j *judge) exposed() string {
 // named lists the devices with a verdict, each once.
 func (j *judge) named(s State) []string {
 	var names []string
-	seen := map[string]bool{}
+	listed := map[string]bool{}
 	for _, v := range j.verdicts {
-		if v.state == s && !seen[v.device.Name] {
-			seen[v.device.Name] = true
+		if v.state == s && !listed[v.device.Name] {
+			listed[v.device.Name] = true
 			names = append(names, v.device.Name)
 		}
 	}
@@ -95,11 +94,9 @@ func (j *judge) firstOpen() string {
 	if !j.succeeded(readDevices) {
 		return "The VXLAN devices could not be read (" + j.because(readDevices) + ")."
 	}
-	for _, f := range j.findings {
-		switch f.Code {
-		case CodeErrorsUnclear, CodeInnerTCP, CodeFlowsNoDevice, CodeMovedUnknown, CodeResultMissing:
-			return f.Summary
-		}
+	f := j.found(CodeErrorsUnclear, CodeInnerTCP, CodeFlowsNoDevice, CodeMovedUnknown, CodeResultMissing)
+	if f == nil {
+		return fmt.Sprintf("%d findings below.", len(j.findings))
 	}
-	return fmt.Sprintf("%d findings below.", len(j.findings))
+	return f.Summary
 }

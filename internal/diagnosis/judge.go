@@ -1,11 +1,12 @@
 package diagnosis
 
 import (
+	"cmp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 
-	"vxlan_exporter/internal/kernel/natrules"
 	"vxlan_exporter/internal/node"
 )
 
@@ -13,58 +14,53 @@ import (
 type judge struct {
 	now *node.Node
 
-	// Indexes: a saved observation may hold a hundred thousand of anything, so nothing is searched once per device.
 	ports    ports
-	kernels  map[[2]string]condition      // by variant and family
-	marks    map[string]uint32            // the masquerade mark of a family
-	unread   map[string]string            // why NAT rules of a family were not read
-	outer    map[sourceKey]natrules.Outer // by the address that devices name; none: of those that name none
-	carries  map[string]bool              // families that VXLAN is received over here
+	kernels  map[[2]string]condition // by variant and family
+	marks    map[string]uint32       // the masquerade mark of a family
+	unread   map[string]string       // why NAT rules of a family were not read
+	carries  map[string]bool         // families that VXLAN is received over here
 	counters []Counter
-	verdicts []verdict
 	paths    []PathVerdict
+	verdicts []verdict // two per device; see devices
 
 	state    State
 	findings []Finding
 }
 
+// families of the underlay, in the order of reports.
+var families = [...]string{node.IPv4, node.IPv6}
+
+// variants that a device can be exposed to, in the order of reports.
+var variants = [...]string{node.ZeroChecksum, node.OffloadedChecksum}
+
+// newJudge sorts what was observed. nil is nothing observed.
 func newJudge(n *node.Node) *judge {
-	j := &judge{
-		now: n, state: Healthy,
-		ports: sortPorts(n), outer: map[sourceKey]natrules.Outer{}, carries: map[string]bool{},
-		counters: Counters(n),
+	if n == nil {
+		n = new(node.Node)
 	}
-	j.marks = map[string]uint32{}
+	j := &judge{
+		now: n, state: Healthy, ports: sortPorts(n), counters: Counters(n), unread: unreadRulesets(n.NATRules.Rulesets),
+		kernels: map[[2]string]condition{}, marks: map[string]uint32{}, carries: map[string]bool{},
+	}
 	for _, r := range n.NATRules.Rulesets {
 		if r.Mark != 0 {
 			j.marks[r.Family] = r.Mark
 		}
 	}
-	j.unread = unreadRulesets(n.NATRules.Rulesets)
-	j.kernels = map[[2]string]condition{}
-	for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+	for _, v := range variants {
 		for _, f := range families {
 			j.kernels[[2]string{v, f}] = kernelCondition(n.Kernel, f, v)
 		}
 	}
-	for _, o := range n.NATRules.Outer {
-		j.outer[sourceKey{portKey{o.Family, o.Port}, o.Local.Unmap()}] = o
-	}
 	for _, d := range n.Devices {
-		if d.LinkNetns != nil {
-			continue
-		}
 		for _, f := range underlayFamilies(d) {
-			j.carries[f] = j.carries[f] || d.Up
+			j.carries[f] = j.carries[f] || d.Up && d.LinkNetns == nil
 		}
 	}
 	for _, s := range n.Sockets {
 		j.carries[s.Family] = true
 	}
 	j.paths = j.judgePaths()
-	for _, d := range n.Devices {
-		j.verdicts = append(j.verdicts, j.device(d)...)
-	}
 	return j
 }
 
@@ -76,53 +72,48 @@ func underlayFamilies(d node.Device) []string {
 // carriesVXLAN reports whether outer VXLAN packets are sent or received in this namespace, over any family.
 func (j *judge) carriesVXLAN() bool { return j.carries[node.IPv4] || j.carries[node.IPv6] }
 
-// result finds how a collector fared.
-func (j *judge) result(name string) (node.Result, bool) {
-	r, ok := j.now.Results[name]
-	return r, ok
-}
-
 // succeeded reports whether a collector answered and its answer can be relied on.
-func (j *judge) succeeded(name string) bool {
-	r, ok := j.result(name)
-	return ok && r.Succeeded()
-}
+func (j *judge) succeeded(name string) bool { return j.now.Results[name].Succeeded() }
 
 // because says why a collector gave nothing, as the end of a sentence.
 func (j *judge) because(name string) string {
-	r, ok := j.result(name)
-	switch {
+	switch r, ok := j.now.Results[name]; {
 	case !ok:
 		return "not looked at"
-	case r.Error != "":
-		return r.Error
-	case r.Status == node.Disabled:
+	case r.Error == "" && r.Status == node.Disabled:
 		return "switched off"
 	default:
-		return string(r.Status)
+		return cmp.Or(r.Error, string(r.Status))
 	}
 }
 
 func (j *judge) counter(key string) Counter {
-	for _, c := range j.counters {
-		if c.key == key {
-			return c
-		}
+	if i := slices.IndexFunc(j.counters, func(c Counter) bool { return c.key == key }); i >= 0 {
+		return j.counters[i]
 	}
 	return Counter{}
 }
 
 func (j *judge) add(f Finding) { j.findings = append(j.findings, f) }
 
-// raise makes the node's state at least as bad as s: failing, exposed, unknown, healthy.
+// found returns the first finding of one of the codes; nil where there is none.
+func (j *judge) found(codes ...Code) *Finding {
+	i := slices.IndexFunc(j.findings, func(f Finding) bool { return slices.Contains(codes, f.Code) })
+	if i < 0 {
+		return nil
+	}
+	return &j.findings[i]
+}
+
+// raise makes the node's state at least as bad as s.
 func (j *judge) raise(s State) {
-	rank := map[State]int{Healthy: 0, Unknown: 1, Exposed: 2, Failing: 3}
-	if rank[s] > rank[j.state] {
+	order := []State{Healthy, Unknown, Exposed, Failing}
+	if slices.Index(order, s) > slices.Index(order, j.state) {
 		j.state = s
 	}
 }
 
-func (j *judge) verdict() Diagnosis {
+func (j *judge) diagnosis() Diagnosis {
 	sort.SliceStable(j.findings,
 		func(a, b int) bool { return j.findings[a].Severity.Rank() < j.findings[b].Severity.Rank() })
 	return Diagnosis{State: j.state, Headline: j.headline(), Exposures: j.exposures(), Findings: j.findings}
@@ -132,13 +123,19 @@ func (j *judge) verdict() Diagnosis {
 func list(names []string) string {
 	const most = 3
 	switch n := len(names); {
-	case n == 0:
-		return ""
-	case n == 1:
-		return names[0]
+	case n < 2:
+		return strings.Join(names, "")
 	case n > most:
 		return strings.Join(names[:most-1], ", ") + " and " + strconv.Itoa(n-most+1) + " more"
 	default:
 		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
 	}
+}
+
+// count writes a number of things; their plural is what with an s where it is not given.
+func count(n uint64, what string, plural ...string) string {
+	if n != 1 {
+		what = append(plural, what+"s")[0]
+	}
+	return strconv.FormatUint(n, 10) + " " + what
 }

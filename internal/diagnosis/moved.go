@@ -2,10 +2,8 @@ package diagnosis
 
 import (
 	"fmt"
-	"net/netip"
 
 	"vxlan_exporter/internal/kernel/natrules"
-	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/internal/node"
 )
 
@@ -20,7 +18,7 @@ func (j *judge) movedAway() []portKey {
 	var keys []portKey
 	listed := map[portKey]bool{}
 	for _, s := range j.now.Sockets {
-		if k := (portKey{s.Family, s.Port}); len(j.ports.devices[k]) == 0 && !listed[k] {
+		if k := (portKey{s.Family, s.Port}); len(j.ports.at(k).devices) == 0 && !listed[k] {
 			listed[k] = true
 			keys = append(keys, k)
 		}
@@ -31,77 +29,55 @@ func (j *judge) movedAway() []portKey {
 // moved judges the outer packets of devices that were moved away. Their checksum and offload settings are only to be
 // seen where they are; they are taken to be as the kernel makes them.
 func (j *judge) moved() {
+	const unless = "their checksum unless the moved device has " + txChecksum + " off or, on a kernel that is fixed for " +
+		node.ZeroChecksum + ", sends none."
 	for _, k := range j.movedAway() {
-		v := verdict{
-			device: node.Device{Link: rtnl.Link{Name: "the moved device", Port: k.port}}, key: k,
-			natted: j.ports.loose[k],
-		}
-		v.nat = j.natCondition(k, netip.Addr{}, v.natted)
+		v := verdict{key: k, natted: j.ports.at(k).loose}
+		v.nat = j.natCondition(v)
 		f := Finding{
-			Code: CodeMovedAway, Severity: Info, Port: k.port, Family: k.family,
-			Evidence: []Evidence{v.nat.evidence, j.flowEvidence(k)},
+			Code: CodeMovedUnknown, Severity: Warning, Port: k.port, Family: k.family,
+			Evidence: append([]Evidence{v.nat.evidence}, j.flowEvidence(k, v.natted.quotes)...),
+			Remedies: []Remedy{remedy("find_moved_device")},
 		}
-		f.Evidence = append(f.Evidence, v.natted.quotes...)
-		f.Summary = "The kernel has a VXLAN socket on " + v.port() +
-			", and no device here uses it: the device was moved to another network namespace, as Docker Swarm " +
-			"moves its own. Its outer packets leave through this one: "
+		says, state := "", Healthy
 		switch {
 		case v.nat.holds == no:
-			f.Summary += v.nat.why + ", so they keep their checksum."
+			f.Code, f.Severity = CodeMovedAway, Info
+			says = v.nat.why + ", so they keep their checksum."
 		case v.nat.flows:
-			f.Code, f.Severity = CodeMovedNATed, Critical
-			f.Summary += "NAT rewrites them (" + j.flowText(v) + "), and spoils their checksum unless the moved device has " +
-				txChecksum + " off or, on a kernel " +
-				"that is fixed for " + node.ZeroChecksum + ", sends none."
-			j.raise(Failing)
+			f.Code, f.Severity, state = CodeMovedNATed, Critical, Failing
+			says = "NAT rewrites them (" + j.flowText(k, v.natted.flows) + "), and spoils " + unless
 		case v.nat.holds == yes && !v.nat.unread:
-			f.Code, f.Severity = CodeMovedNATed, Warning
-			f.Summary += v.nat.why + ", which spoils their checksum unless the moved device has " + txChecksum +
-				" off or, on a kernel that is fixed for " +
-				node.ZeroChecksum + ", sends none. No NATed flow is there now."
-			j.raise(Exposed)
+			f.Code, state = CodeMovedNATed, Exposed
+			says = v.nat.why + ", which spoils " + unless + " No NATed flow is there now."
 		default:
-			f.Code, f.Severity = CodeMovedUnknown, Warning
-			f.Summary += "whether NAT rewrites them could not be told, since " + v.nat.why + "."
-			j.raise(Unknown)
+			state = Unknown
+			says = "whether NAT rewrites them could not be told, since " + v.nat.why + "."
 		}
-		f.Remedies = j.movedRemedies(v)
+		j.raise(state)
+		f.Summary = "The kernel has a VXLAN socket on " + k.String() + ", and no device here uses it: the device was moved " +
+			"to another network namespace, as Docker Swarm moves its own. Its outer packets leave through this one: " + says
+		if f.Code == CodeMovedNATed {
+			f.Remedies = append(f.Remedies, remedy("offload_off_elsewhere"))
+			if v.nat.rules.Why == natrules.WhyBypassed {
+				f.Remedies = append(f.Remedies, j.moveRule(v))
+			}
+			f.Remedies = append(f.Remedies, j.remedy(v, "notrack"))
+		}
 		j.add(f)
 	}
 }
 
-func (j *judge) movedRemedies(v verdict) []Remedy {
-	look := Remedy{
-		Title: "Look in the namespace of the device",
-		Commands: []string{
-			"lsns -t net -o NS,PID,NSFS,COMMAND", "nsenter --net=NAMESPACE vxlan_exporter check",
-		},
-		Effect: "the first command lists the namespaces (Docker's are below /run/docker/netns); the second shows the " +
-			"device, its checksum and its offload",
-		Cost: "none", Diagnostic: true,
-	}
-	if v.nat.holds != yes || v.nat.unread && !v.nat.flows {
-		return []Remedy{look}
-	}
-	off := offloadOff("DEVICE")
-	off.Commands[0] = "nsenter --net=NAMESPACE " + off.Commands[0]
-	r := []Remedy{look, off}
-	if v.nat.reason == natrules.WhyBypassed {
-		r = append(r, bypassing(v))
-	}
-	return append(r, notrack(v, v.nat.rule))
-}
-
 // movedHeadline says what devices that were moved away do; empty when they do no harm.
 func (j *judge) movedHeadline(s Severity) string {
+	verb := "would be NATed"
+	if s == Critical {
+		verb = "are NATed"
+	}
 	for _, f := range j.findings {
 		if f.Code == CodeMovedNATed && f.Severity == s {
-			verb := "would be NATed"
-			if s == Critical {
-				verb = "are NATed"
-			}
-			return fmt.Sprintf("Outer packets to %s port %d, of a device that was moved to another network namespace, %s here.",
-				f.Family, f.Port, verb)
+			return fmt.Sprintf("Outer packets to %s, of a device that was moved to another network namespace, %s here.",
+				portKey{f.Family, f.Port}, verb)
 		}
 	}
 	return ""

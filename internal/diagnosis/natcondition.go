@@ -1,8 +1,8 @@
 package diagnosis
 
 import (
+	"cmp"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -13,116 +13,82 @@ import (
 // natCondition: would NAT change the outer packet's source?
 type natCondition struct {
 	condition
-	rule    *natrules.Rule
-	other   *natrules.Rule // of natrules.WhyOrder
-	reason  natrules.Why
-	change  natrules.Change
-	unread  bool      // nobody knows, so it is taken to hold
-	flows   bool      // NATed flows decide, whatever the rules say
-	against bool      // and the rules say otherwise
-	left    bool      // NATed flows are there that no packet can meet
-	since   time.Time // see natrules.Outer
+	rules   natrules.Outer // what it is concluded from
+	unread  bool           // nobody knows, so it is taken to hold
+	flows   bool           // NATed flows decide, whatever the rules say
+	against bool           // and the rules say otherwise
+	left    bool           // NATed flows are there that no packet can meet
 }
 
-func (j *judge) natCondition(key portKey, local netip.Addr, flows natted) natCondition {
-	c := j.ruleCondition(key, local)
+// doubtFor is how long rules that NATed flows contradicted are not believed.
+const doubtFor = time.Hour
+
+func (j *judge) natCondition(v verdict) natCondition {
+	c, flows := j.ruleCondition(v), v.natted
 	// NATed flows contradict the rules if one was made since these hold; where the port is not tracked, if a packet has
 	// met one.
-	contradicted := c.holds == no && !flows.born.Before(c.since)
-	if c.reason == natrules.WhyNotrack {
-		contradicted = c.holds == no && !flows.used.IsZero() && !flows.used.Before(c.since)
+	contradicted := c.holds == no && !flows.born.Before(c.rules.Since)
+	if c.rules.Why == natrules.WhyNotrack {
+		contradicted = c.holds == no && !flows.used.IsZero() && !flows.used.Before(c.rules.Since)
 	}
 	switch {
-	case flows.flows > 0 && c.reason == natrules.WhyNotrack && !contradicted:
+	case flows.flows > 0 && c.rules.Why == natrules.WhyNotrack && !contradicted:
 		c.left = true
 	case flows.flows > 0:
-		if c.against = c.holds == no; c.against && c.rule != nil {
+		if c.against = c.holds == no; c.against && c.rules.Rule != nil {
 			c.evidence.Name = "rule that should prevent it"
 		}
 		c.holds, c.flows, c.unread = yes, true, false
 	case contradicted && j.now.Time.Sub(flows.seen) < doubtFor:
 		c.holds = unsure
 		c.why = fmt.Sprintf("the rules say that NAT does not touch its packets (%s), but %s ago some were NATed, and the "+
-			"rules were the same before: "+
-			"what NATed them is not known", c.why, j.now.Time.Sub(flows.seen).Round(time.Second))
+			"rules were the same before: what NATed them is not known", c.why, j.now.Time.Sub(flows.seen).Round(time.Second))
 	}
 	return c
 }
 
-// doubtFor is how long rules that NATed flows contradicted are not believed.
-const doubtFor = time.Hour
-
-// outerOf is what the rules do to the outer packets that devices with a local address send to a port.
-func (j *judge) outerOf(key portKey, local netip.Addr) (natrules.Outer, bool) {
-	if o, ok := j.outer[sourceKey{key, local.Unmap()}]; ok {
-		return o, true
+// ruleCondition is what the rules alone say.
+func (j *judge) ruleCondition(v verdict) natCondition {
+	o, ok := j.ports.at(v.key).outer(v.device.Local)
+	conclude := func(holds truth, why string, e Evidence) natCondition {
+		return natCondition{condition: condition{holds, why, e}, rules: o}
 	}
-	o, ok := j.outer[sourceKey{portKey: key}]
-	return o, ok
+	unread := j.unread[v.key.family]
+	switch {
+	case !ok && j.now.Results[readRules].Status == node.None:
+		o.Why = natrules.WhyNoRule
+		return conclude(no, "there are no NAT rules", Evidence{"NAT rules", "none"})
+	case !ok && j.noConntrack():
+		o.Why = natrules.WhyNoRule
+		return conclude(no, "connection tracking is not loaded, so nothing can be NATed", Evidence{"conntrack", "none"})
+	case o.Change == natrules.NoChange && (unread == "" || o.Why == natrules.WhyNotrack):
+		return conclude(no, keepsClear(o.Why), ruleEvidence(o))
+	case changesSource(o.Change):
+		return conclude(yes, natWhy(o)+whose(o.Senders), ruleEvidence(o))
+	case o.Why == natrules.WhyOrder && o.Other != nil:
+		return conclude(unsure, chainOrder(o), ruleEvidence(o))
+	case o.Why == natrules.WhyOrder:
+		return conclude(unsure, orderUnknown, Evidence{"NAT rules", orderUnknown})
+	case ok && unread == "" && o.Rule != nil:
+		unread = "a rule could not be understood: " + o.Rule.Text
+	case !ok || unread == "":
+		unread = j.because(readRules)
+	}
+	o.Why, o.Change = natrules.WhyUnread, natrules.UnsureChange
+	c := conclude(yes, "the NAT rules could not be judged ("+unread+")", Evidence{"NAT rules", "not judged: " + unread})
+	c.unread = true
+	return c
 }
 
-func (j *judge) ruleCondition(key portKey, local netip.Addr) natCondition {
-	o, ok := j.outerOf(key, local)
-	if !ok {
-		if r, read := j.result(readRules); read && r.Status == node.None {
-			return natCondition{
-				condition: condition{no, "there are no NAT rules", Evidence{"NAT rules", "none"}},
-				reason:    natrules.WhyNoRule, change: natrules.NoChange,
-			}
-		}
-		if j.noConntrack() {
-			why := "connection tracking is not loaded, so nothing can be NATed"
-			return natCondition{
-				condition: condition{no, why, Evidence{"conntrack", "none"}}, reason: natrules.WhyNoRule,
-				change: natrules.NoChange,
-			}
-		}
-		return unreadRules(j.because(readRules), nil)
-	}
-	switch o.Change {
-	case natrules.NoChange:
-		if why := j.unread[key.family]; why != "" && o.Why != natrules.WhyNotrack {
-			return unreadRules(why, o.Rule)
-		}
-		return natCondition{
-			condition: condition{no, keepsClear(o.Why), ruleEvidence(o)}, rule: o.Rule, reason: o.Why, change: o.Change,
-			since: o.Since,
-		}
-	case natrules.PortChange, natrules.AddrChange:
-		return natCondition{
-			condition: condition{yes, natWhy(o) + whose(o.Senders), ruleEvidence(o)}, rule: o.Rule, reason: o.Why,
-			change: o.Change,
-		}
-	default:
-		if o.Why == natrules.WhyOrder && o.Other != nil {
-			return natCondition{
-				condition: condition{unsure, chainOrder(o), ruleEvidence(o)}, rule: o.Rule, other: o.Other,
-				reason: o.Why, change: o.Change,
-			}
-		}
-		if o.Why == natrules.WhyOrder {
-			return natCondition{
-				condition: condition{unsure, orderUnknown, Evidence{"NAT rules", orderUnknown}}, rule: o.Rule,
-				reason: o.Why, change: o.Change,
-			}
-		}
-		why := j.unread[key.family]
-		switch {
-		case why != "":
-		case o.Rule != nil:
-			why = "a rule could not be understood: " + o.Rule.Text
-		default:
-			why = j.because(readRules)
-		}
-		return unreadRules(why, o.Rule)
-	}
+func changesSource(c natrules.Change) bool {
+	return c == natrules.PortChange || c == natrules.AddrChange
 }
 
 // chainOrder says what depends on the order of two chains.
 func chainOrder(o natrules.Outer) string {
 	return fmt.Sprintf("two chains have one hook and priority, so that they run in the order of their registration, the "+
-		"later one first, and that order is "+
-		"not known: %s decides if its chain runs first, %s if not", quoteChain(o.Rule), quoteChain(o.Other))
+		"later one first, and that order is not known: %s decides if its chain runs first, %s if not",
+		quoteChain(o.Rule), quoteChain(o.Other))
 }
 
 // quoteChain quotes a rule with its chain.
@@ -136,28 +102,13 @@ func quoteChain(r *natrules.Rule) string {
 const orderUnknown = "before Linux 4.18 the first NAT chain decides for all, and nothing tells which of two chains " +
 	"of one priority that is"
 
-func unreadRules(why string, rule *natrules.Rule) natCondition {
-	return natCondition{
-		condition: condition{
-			yes, "the NAT rules could not be judged (" + why + ")",
-			Evidence{"NAT rules", "not judged: " + why},
-		},
-		rule: rule, reason: natrules.WhyUnread, change: natrules.UnsureChange, unread: true,
-	}
-}
-
 // unreadRulesets says by family which backend's rules were refused or failed.
 func unreadRulesets(all []natrules.Ruleset) map[string]string {
 	unread := map[string]string{}
 	for _, r := range all {
-		if s := r.Status; unread[r.Family] != "" || (s != node.NotPermitted && s != node.Failed) {
-			continue
+		if unread[r.Family] == "" && (r.Status == node.NotPermitted || r.Status == node.Failed) {
+			unread[r.Family] = r.Backend + " rules: " + cmp.Or(r.Error, string(r.Status))
 		}
-		why := r.Error
-		if why == "" {
-			why = string(r.Status)
-		}
-		unread[r.Family] = r.Backend + " rules: " + why
 	}
 	return unread
 }
@@ -165,8 +116,8 @@ func unreadRulesets(all []natrules.Ruleset) map[string]string {
 // noConntrack reports whether the node is known to have no connection tracking. A /proc with parts hidden looks alike,
 // so the counters must have been read and must not know it either.
 func (j *judge) noConntrack() bool {
-	r, ok := j.result(readConntrack)
-	return ok && r.Status == node.None && j.now.Host.UDP4.InDatagrams != nil && j.now.Host.ConntrackInvalid == nil
+	h := j.now.Host
+	return j.now.Results[readConntrack].Status == node.None && h.UDP4.InDatagrams != nil && h.ConntrackInvalid == nil
 }
 
 func keepsClear(why natrules.Why) string {
@@ -187,23 +138,21 @@ func keepsClear(why natrules.Why) string {
 }
 
 func natWhy(o natrules.Outer) string {
-	what := "source port"
+	what := "(source port)"
 	if o.Change == natrules.AddrChange {
-		what = "source address"
+		what = "(source address)"
 	}
 	switch o.Why {
 	case natrules.WhyBypassed:
-		return "a rule that runs before the mark is cleared, or that needs no mark, has the outer packets NATed (" + what +
-			")"
+		return "a rule that runs before the mark is cleared, or that needs no mark, has the outer packets NATed " + what
 	case natrules.WhyRestored:
 		return "a rule gives the mark to later packets of a connection, which do not see the nat table again: after a " +
 			"pause longer than nf_conntrack_udp_timeout (30 s unless set) the next packet makes a new outer flow, which is " +
-			"NATed (" + what + ") and stalls the connection; " +
-			"new connections work"
+			"NATed " + what + " and stalls the connection; new connections work"
 	case natrules.WhyKept:
-		return "the mark set for the inner packet makes the outer one be masqueraded (" + what + ")"
+		return "the mark set for the inner packet makes the outer one be masqueraded " + what
 	default:
-		return "the rules NAT the outer packets (" + what + ")"
+		return "the rules NAT the outer packets " + what
 	}
 }
 
@@ -220,7 +169,7 @@ func whose(senders []natrules.SenderFate) string {
 	switch {
 	case len(stall) == 0:
 		return ""
-	case len(work) == 0 && len(senders) == 1 && strings.HasPrefix(stall[0], "the node"): // nobody else sends
+	case len(senders) == 1 && strings.HasPrefix(stall[0], "the node"): // nobody else sends
 		return ""
 	case len(work) == 0:
 		return ": connections of " + list(stall) + " stall"

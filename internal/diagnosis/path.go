@@ -28,19 +28,13 @@ const PathStandsFor = "packets of the node itself from these addresses; not forw
 
 // Paths judges the last round of the probe.
 func Paths(n *node.Node) []PathVerdict {
-	if n == nil {
-		return nil
-	}
-	return newJudge(n).withRemedies()
+	j := newJudge(n)
+	j.devices()
+	return j.withRemedies()
 }
 
 // PathStates is Paths without remedies.
-func PathStates(n *node.Node) []PathVerdict {
-	if n == nil || n.Path == nil {
-		return nil
-	}
-	return newJudge(n).paths
-}
+func PathStates(n *node.Node) []PathVerdict { return newJudge(n).paths }
 
 // PathState is the state that counts most of several verdicts.
 func PathState(all []PathVerdict) node.PathState {
@@ -64,17 +58,16 @@ func (j *judge) judgePaths() []PathVerdict {
 		if !ok {
 			i, at[key] = len(all), len(all)
 			all = append(all, PathVerdict{
-				Device: p.Device, Family: p.Family, State: node.PathUnreachable,
-				Reason: "no peer was asked",
+				Device: p.Device, Family: p.Family, State: node.PathUnreachable, Reason: "no peer was asked",
 			})
 		}
-		j.count(&all[i], p, !ok)
+		j.count(&all[i], p)
 	}
 	return all
 }
 
 // count adds one peer to the verdict on its device.
-func (j *judge) count(v *PathVerdict, p node.PathPeer, first bool) {
+func (j *judge) count(v *PathVerdict, p node.PathPeer) {
 	d, _ := j.now.Device(p.Device)
 	for _, s := range p.Senders {
 		state, reason := s.State, s.Reason
@@ -83,9 +76,9 @@ func (j *judge) count(v *PathVerdict, p node.PathPeer, first bool) {
 		}
 		from := s.Source.String()
 		switch {
-		case first && len(v.Senders) == 0, state != v.State && node.WorstPath(state, v.State) == state:
-			v.State, v.Reason, v.Senders, first = state, fmt.Sprintf("to %s from %s: %s", p.Peer, from, reason),
-				[]string{from}, false
+		case len(v.Senders) == 0, state != v.State && node.WorstPath(state, v.State) == state:
+			v.State, v.Senders = state, []string{from}
+			v.Reason = fmt.Sprintf("to %s from %s: %s", p.Peer, from, reason)
 		case state == v.State && !slices.Contains(v.Senders, from):
 			v.Senders = append(v.Senders, from)
 		}
@@ -104,10 +97,9 @@ func (j *judge) count(v *PathVerdict, p node.PathPeer, first bool) {
 // for it.
 func (j *judge) natted(d node.Device) bool {
 	for _, f := range underlayFamilies(d) {
-		k := portKey{f, d.Port}
-		o, _ := j.outerOf(k, d.Local)
-		if j.ports.of(d, k).flows > 0 ||
-			(o.Why == natrules.WhyBypassed && (o.Change == natrules.PortChange || o.Change == natrules.AddrChange)) {
+		p := j.ports.at(portKey{f, d.Port})
+		o, _ := p.outer(d.Local)
+		if p.of(sentFrom(d, f)).flows > 0 || o.Why == natrules.WhyBypassed && changesSource(o.Change) {
 			return true
 		}
 	}
@@ -118,7 +110,7 @@ func (j *judge) natted(d node.Device) bool {
 func variantOf(d node.Device, release string) string {
 	found := ""
 	for _, f := range underlayFamilies(d) {
-		for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+		for _, variant := range variants {
 			switch c := checksumCondition(d, f, variant, release); {
 			case c.holds == unsure, c.holds == yes && found != "" && found != variant:
 				return ""
@@ -149,31 +141,31 @@ func (j *judge) pathOf(device string) (PathVerdict, bool) {
 // conditions say. What arrives clears only where the conditions are of every marked packet: NAT takes place then, and
 // does no harm.
 func (j *judge) probed(v verdict) (State, string) {
-	p, ok := j.pathOf(v.device.Name)
-	switch {
+	switch p, ok := j.pathOf(v.device.Name); {
 	case !ok:
 	case p.State == node.PathNAT && v.checksum.holds != no:
 		return Active, "proven by the probe " + p.Reason
-	case p.State == node.PathOK && v.state != Clear && j.everyMarkNATed(v):
+	case p.State == node.PathOK && v.model != Clear && j.everyMarkNATed(v):
 		return Clear, "refuted by the probe: every marked packet is NATed, and arrives all the same " + p.Reason
 	}
-	return v.state, v.reason
+	return v.model, v.reason
 }
 
 // everyMarkNATed: the rules NAT every marked packet, or at least those of the node itself, which the probe's are. Over
 // which of its underlay's families an external device sent the probe is not known: the other one must NAT nothing.
 func (j *judge) everyMarkNATed(v verdict) bool {
 	for _, f := range underlayFamilies(v.device) {
-		if f != v.key.family && j.ruleCondition(portKey{f, v.key.port}, v.device.Local).holds != no {
+		other := verdict{device: v.device, key: portKey{f, v.key.port}}
+		if f != v.key.family && j.ruleCondition(other).holds != no {
 			return false
 		}
 	}
-	if v.nat.holds != yes || v.nat.reason != natrules.WhyKept || v.nat.unread {
+	if v.nat.holds != yes || v.nat.rules.Why != natrules.WhyKept || v.nat.unread {
 		return false
 	}
-	o, _ := j.outerOf(v.key, v.device.Local)
-	return len(o.Senders) == 0 || slices.ContainsFunc(o.Senders, func(f natrules.SenderFate) bool {
-		return f.Sender == "the node itself" && (f.Change == natrules.PortChange || f.Change == natrules.AddrChange)
+	senders := v.nat.rules.Senders
+	return len(senders) == 0 || slices.ContainsFunc(senders, func(f natrules.SenderFate) bool {
+		return f.Sender == "the node itself" && changesSource(f.Change)
 	})
 }
 
@@ -185,7 +177,6 @@ func (j *judge) withRemedies() []PathVerdict {
 }
 
 func (j *judge) pathRemedies(p PathVerdict) []Remedy {
-	d, _ := j.now.Device(p.Device)
 	switch p.State {
 	case node.PathNAT:
 		for _, v := range j.verdicts {
@@ -196,14 +187,8 @@ func (j *judge) pathRemedies(p PathVerdict) []Remedy {
 		return []Remedy{offloadOff(p.Device)}
 	case node.PathOffload:
 		r := []Remedy{offloadOff(p.Device)}
-		if d.Underlay != "" {
-			r = append(r, Remedy{
-				Title: "See the NIC's tunnel offloads",
-				Commands: []string{"ethtool -k " + shellWord(d.Underlay) + " | grep udp_tnl", "ethtool -i " +
-					shellWord(d.Underlay)},
-				Effect: "what is on and not fixed can be switched off with ethtool -K; the driver and firmware are what to " +
-					"report", Cost: "none", Diagnostic: true,
-			})
+		if d, _ := j.now.Device(p.Device); d.Underlay != "" {
+			r = append(r, remedy("look_at_nic", "{underlay}", shellWord(d.Underlay)))
 		}
 		return r
 	case node.PathMTU:
@@ -213,22 +198,9 @@ func (j *judge) pathRemedies(p PathVerdict) []Remedy {
 				peer = q.Peer.String()
 			}
 		}
-		return []Remedy{{
-			Title:    "Find the MTU that fits",
-			Commands: []string{"ip -d link show " + shellWord(p.Device)},
-			Effect: "shows the device's MTU; ping -M do -s SIZE " + peer +
-				" finds the largest that is answered: with 28 bytes more (48 for IPv6) it is the MTU " +
-				"that the device can have, and the underlay needs 50 more than that (70 over IPv6)",
-			Cost: "none", Diagnostic: true,
-		}}
+		return []Remedy{remedy("find_mtu", "{device}", shellWord(p.Device), "{peer}", peer)}
 	case node.PathUnreachable:
-		return []Remedy{{
-			Title: "See whether the peers are there", Commands: []string{
-				"ip neigh show dev " + shellWord(p.Device),
-				"bridge fdb show dev " + shellWord(p.Device),
-			},
-			Effect: "shows the peers and their underlay addresses: ping these", Cost: "none", Diagnostic: true,
-		}}
+		return []Remedy{remedy("look_at_peers", "{device}", shellWord(p.Device))}
 	default:
 		return nil
 	}
@@ -238,8 +210,9 @@ func (j *judge) pathRemedies(p PathVerdict) []Remedy {
 func (j *judge) path() {
 	for _, p := range j.withRemedies() {
 		f := Finding{
-			Device: p.Device, Family: p.Family, Variant: p.Variant, Remedies: p.Remedies,
-			Evidence: j.pathEvidence(p),
+			Code: CodePathUnknown, Severity: Info, Device: p.Device, Family: p.Family, Variant: p.Variant,
+			Summary:  "The probe through " + p.Device + " gives no verdict " + p.Reason + ".",
+			Evidence: j.pathEvidence(p), Remedies: p.Remedies,
 		}
 		switch p.State {
 		case node.PathNAT:
@@ -247,31 +220,28 @@ func (j *judge) path() {
 			f.Code, f.Severity = CodePathNAT, Critical
 			f.Summary = "Proven on the path through " + p.Device + ": NAT spoils the checksums of marked packets " +
 				p.Reason + "."
-			j.add(f)
-			j.contradicted(p)
-			continue
 		case node.PathOffload:
 			j.raise(Failing)
 			f.Code, f.Severity = CodePathOffload, Critical
-			f.Summary = "Packets through " + p.Device +
-				" whose checksum is left to offload are lost, marked or not: the NIC below, a hypervisor or a middlebox spoils " +
-				"them " + p.Reason + "."
+			f.Summary = "Packets through " + p.Device + " whose checksum is left to offload are lost, marked or not: the NIC " +
+				"below, a hypervisor or a middlebox spoils them " + p.Reason + "."
 		case node.PathMTU:
 			f.Code, f.Severity = CodePathMTU, Warning
 			f.Summary = "The path through " + p.Device + " loses packets as long as its MTU allows " + p.Reason + "."
 		case node.PathOK:
-			f.Code, f.Severity = CodePathOK, Good
-			f.Summary = "The probe through " + p.Device + " was answered: " + strings.Join(p.Senders, ", ") +
-				" can send what could be spoiled. It stands for " + PathStandsFor + "."
 			if refuted := j.refuted(p.Device); refuted != "" {
-				f.Code, f.Severity, f.Summary = CodePathRefutes, Info,
-					refuted+" What was sent arrived "+p.Reason+". The probe stands for "+PathStandsFor+"."
+				f.Code = CodePathRefutes
+				f.Summary = refuted + " What was sent arrived " + p.Reason + ". The probe stands for " + PathStandsFor + "."
+			} else {
+				f.Code, f.Severity = CodePathOK, Good
+				f.Summary = "The probe through " + p.Device + " was answered: " + strings.Join(p.Senders, ", ") +
+					" can send what could be spoiled. It stands for " + PathStandsFor + "."
 			}
-		default:
-			f.Code, f.Severity = CodePathUnknown, Info
-			f.Summary = "The probe through " + p.Device + " gives no verdict " + p.Reason + "."
 		}
 		j.add(f)
+		if p.State == node.PathNAT {
+			j.contradicted(p)
+		}
 	}
 }
 
@@ -281,28 +251,19 @@ func (j *judge) contradicted(p PathVerdict) {
 		if v.device.Name != p.Device || (v.model != Clear && !v.nat.against) || v.checksum.holds == no {
 			continue
 		}
-		why := keepsWhy(v)
+		var why []string // the conditions that the model takes to be absent
+		for _, c := range v.conditions() {
+			if c.holds == no {
+				why = append(why, c.why)
+			}
+		}
 		if v.nat.against {
-			why = keepsClear(v.nat.reason)
+			why = []string{keepsClear(v.nat.rules.Why)}
 		}
-		f := v.finding(CodePathContradicted, Critical,
-			"The model is WRONG about "+p.Device+": by rules, features and kernel it is clear ("+why+
-				"), and the probe proves that packets are lost. Believe the probe, and please report the output of check --probe "+
-				"--output=json.")
-		f.Evidence = j.evidence(v)
-		j.add(f)
+		j.add(j.finding(v, CodePathContradicted, Critical, "The model is WRONG about "+p.Device+": by rules, features and "+
+			"kernel it is clear ("+strings.Join(why, "; ")+"), and the probe proves that packets are lost. Believe the probe, "+
+			"and please report the output of check --probe --output=json."))
 	}
-}
-
-// keepsWhy names the conditions that the model takes to be absent.
-func keepsWhy(v verdict) string {
-	var why []string
-	for _, c := range v.conditions() {
-		if c.holds == no {
-			why = append(why, c.why)
-		}
-	}
-	return strings.Join(why, "; ")
 }
 
 // refuted says what an answered probe means for a device that the model takes to be exposed; empty for others.
@@ -328,17 +289,11 @@ func (j *judge) pathEvidence(p PathVerdict) []Evidence {
 		if q.Device != p.Device || q.Family != p.Family {
 			continue
 		}
-		for _, s := range q.Senders {
-			if len(list) < most {
-				list = append(list,
-					Evidence{
-						"probe",
-						fmt.Sprintf("%s to %s: answered %d of %d plain, %d of %d plain finished, %d of %d marked, %d of %d "+
-							"marked finished",
-							s.Source, q.Peer, s.Plain.Answered, s.Plain.Sent, s.PlainSoftware.Answered, s.PlainSoftware.Sent,
-							s.Marked.Answered, s.Marked.Sent, s.MarkedSoftware.Answered, s.MarkedSoftware.Sent),
-					})
-			}
+		for _, s := range q.Senders[:min(len(q.Senders), most-len(list))] {
+			list = append(list, Evidence{"probe", fmt.Sprintf("%s to %s: answered %d of %d plain, %d of %d plain finished, "+
+				"%d of %d marked, %d of %d marked finished", s.Source, q.Peer,
+				s.Plain.Answered, s.Plain.Sent, s.PlainSoftware.Answered, s.PlainSoftware.Sent,
+				s.Marked.Answered, s.Marked.Sent, s.MarkedSoftware.Answered, s.MarkedSoftware.Sent)})
 		}
 	}
 	return list

@@ -3,6 +3,7 @@ package diagnosis
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"vxlan_exporter/internal/kernel/kernelversion"
@@ -39,61 +40,61 @@ func (j *judge) receivers() {
 			quiet = quiet && c.still()
 			j.add(Finding{
 				Code: CodeErrorsEarlier, Severity: Info, Family: family,
-				Summary: "Bad UDP checksums have arrived since boot, but none were seen to arrive now. A stalled " +
-					"connection sends one every 1 to 32 s, so a longer interval may show them.",
-				Evidence: []Evidence{c.evidence()},
-				Remedies: []Remedy{{
-					Title: "Observe for longer", Commands: []string{"vxlan_exporter check --interval=60s"},
-					Effect: "long enough for every retransmit but the last", Cost: "none", Diagnostic: true,
-				}},
+				Summary: "Bad UDP checksums have arrived since boot, but none were seen to arrive now. A stalled connection " +
+					"sends one every 1 to 32 s, so a longer interval may show them.",
+				Evidence: []Evidence{c.evidence()}, Remedies: []Remedy{remedy("observe_longer")},
 			})
 		}
 	}
+	if j.carriesVXLAN() && quiet {
+		j.withoutBad()
+	}
+}
+
+// withoutBad judges what connection tracking calls invalid where no bad UDP checksum was counted.
+func (j *judge) withoutBad() {
 	inv := j.counter(keyInvalid)
+	f := Finding{Code: CodeNoErrors, Severity: Good}
+	_, _, compared := Interval(j.now)
 	switch {
-	case !j.carriesVXLAN() || !quiet:
-	case inv.rises() && !j.countsDiscovery():
-		j.invalidOnly(inv)
+	case inv.rises() && j.countsDiscovery():
+		f.Summary = "No bad UDP checksum was counted between the two observations. Connection tracking called " +
+			count(inv.delta(), "packet") + " invalid, as kernels before 4.20 do with IPv6's neighbor discovery, so that " +
+			"alone says nothing."
 	case inv.rises():
-		j.add(Finding{
-			Code: CodeNoErrors, Severity: Good, Summary: "No bad UDP checksum was counted between the two observations. " +
-				"Connection tracking called " +
-				count(inv.delta(), "packet") + " invalid, as kernels before 4.20 do with IPv6's neighbor discovery, so that " +
-				"alone says nothing.",
-		})
+		f.Code, f.Severity = CodeInvalidOnly, Warning
+		f.Summary = "Connection tracking calls packets invalid while no bad UDP checksum is counted. On a node whose " +
+			"firewall drops INVALID packets, as firewalld does, this is the only trace that bad VXLAN checksums leave; it " +
+			"rises for other reasons too."
+		f.Evidence = []Evidence{
+			inv.evidence(), j.counter(keyUDPCsum + node.IPv4).evidence(), j.counter(keyUDPCsum + node.IPv6).evidence(),
+		}
+		f.Remedies = []Remedy{remedy("log_invalid")}
 	case inv.Total == nil && !j.noConntrack():
 		j.raise(Unknown)
-		j.add(Finding{
-			Code: CodeResultMissing, Severity: Warning,
-			Summary: "No bad UDP checksum was counted, but what connection tracking calls invalid could not be read: where a " +
-				"firewall drops such packets, as firewalld does, that counter alone shows bad checksums. Whether any arrive " +
-				"cannot be told.",
-			Evidence: []Evidence{inv.evidence()},
-			Remedies: []Remedy{{
-				Title: "Read it with CAP_NET_ADMIN", Commands: []string{"sudo vxlan_exporter check"},
-				Effect: "kernels without /proc/net/stat/nf_conntrack tell it over netlink, to a process with this capability",
-				Cost:   "none", Diagnostic: true,
-			}},
-		})
+		f.Code, f.Severity = CodeResultMissing, Warning
+		f.Summary = "No bad UDP checksum was counted, but what connection tracking calls invalid could not be read: where a " +
+			"firewall drops such packets, as firewalld does, that counter alone shows bad checksums. Whether any arrive " +
+			"cannot be told."
+		f.Evidence = []Evidence{inv.evidence()}
+		f.Remedies = []Remedy{remedy("more_rights_for_invalid")}
+	case compared:
+		f.Summary = "No bad UDP checksum arrived between the two observations."
 	default:
-		summary := "No bad UDP checksum arrived between the two observations."
-		if _, _, ok := Interval(j.now); !ok {
-			summary = "No bad UDP checksum has arrived since boot."
-		}
-		j.add(Finding{Code: CodeNoErrors, Severity: Good, Summary: summary})
+		f.Summary = "No bad UDP checksum has arrived since boot."
 	}
+	j.add(f)
 }
 
 func (j *judge) badChecksums(family string, c Counter) {
 	var drops uint64
 	still, evidence := true, []Evidence{c.evidence()}
 	for _, s := range j.counters {
-		if s.key != keyDrops+family {
-			continue
+		if s.key == keyDrops+family {
+			drops += s.delta()
+			still = still && s.still()
+			evidence = append(evidence, s.evidence())
 		}
-		drops += s.delta()
-		still = still && s.still()
-		evidence = append(evidence, s.evidence())
 	}
 	inv := j.counter(keyInvalid)
 	if inv.Total != nil {
@@ -106,49 +107,53 @@ func (j *judge) badChecksums(family string, c Counter) {
 	if tracked {
 		evidence = append(evidence, Evidence{"tracked VXLAN flows (" + family + ")", fmt.Sprint(flows)})
 	}
-	bad := count(c.delta(), "UDP packet") + " with a bad checksum arrived over " + family
 	f := Finding{Family: family, Evidence: evidence}
+	f.Summary = count(c.delta(), "UDP packet") + " with a bad checksum arrived over " + family
 	switch {
 	case !j.carries[family] && j.succeeded(readDevices) && j.succeeded(readSockets):
 		f.Code, f.Severity = CodeErrorsElsewhere, Warning
-		f.Summary = bad + ", and nothing here receives VXLAN over " + family + j.lookedFor(family) +
+		f.Summary += ", and nothing here receives VXLAN over " + family + j.lookedFor(family) +
 			": they are most likely not VXLAN's."
 	case j.carries[family] && drops > 0:
 		j.raise(Failing)
 		f.Code, f.Severity = CodeVXLANErrors, Critical
-		f.Summary = bad + ", and the VXLAN socket dropped " + fmt.Sprint(drops) +
+		f.Summary += ", and the VXLAN socket dropped " + fmt.Sprint(drops) +
 			": they are VXLAN's. Some sender spoils them; this node only sees the damage."
 		f.Remedies = j.askSenders(family)
 	case j.carries[family] && inv.delta()*10 >= c.delta()*8 && flows > 0:
 		// Connection tracking drops the packet's state before the socket could count it, so the port is not known.
 		j.raise(Failing)
 		f.Code, f.Severity = CodeVXLANErrorsLikely, Critical
-		f.Summary = bad + ", connection tracking called " + fmt.Sprint(inv.delta()) +
-			" packets invalid, and this node carries VXLAN: most likely they are VXLAN's. " +
-			"This node cannot prove it, since with connection tracking no counter knows the port: look at the senders."
+		f.Summary += ", connection tracking called " + fmt.Sprint(inv.delta()) + " packets invalid, and this node carries " +
+			"VXLAN: most likely they are VXLAN's. This node cannot prove it, since with connection tracking no counter knows " +
+			"the port: look at the senders."
 		f.Remedies = j.askSenders(family)
 	case j.carries[family] && still && len(j.now.Sockets) > 0 && (inv.still() || j.noConntrack()):
 		f.Code, f.Severity = CodeErrorsElsewhere, Warning
-		f.Summary = bad + ", but neither the VXLAN socket nor connection tracking counted any: they went to another port " +
-			"(or were tunnel packets of less than 77 bytes, which the socket does not count)."
+		f.Summary += ", but neither the VXLAN socket nor connection tracking counted any: they went to another port (or " +
+			"were tunnel packets of less than 77 bytes, which the socket does not count)."
 	default:
 		j.raise(Unknown)
 		f.Code, f.Severity = CodeErrorsUnclear, Warning
-		f.Summary = bad + ". This node cannot tell whose they are: " + j.unclear(tracked, flows, inv) +
-			". Look at the senders."
+		f.Summary += ". This node cannot tell whose they are: " + j.unclear(tracked, flows, inv) + ". Look at the senders."
 		f.Remedies = j.askSenders(family)
 	}
 	j.add(f)
 }
 
-// lookedFor names the ports that no device and no kernel socket uses.
-func (j *judge) lookedFor(family string) string {
-	var ports []string
+// portsOver are the VXLAN ports, of devices or named by a flag, over a family, each behind a word.
+func (j *judge) portsOver(family, word string) (ports []string) {
 	for _, p := range j.now.Ports {
 		if slices.Contains(p.Families(), family) {
-			ports = append(ports, fmt.Sprint(p.Port))
+			ports = append(ports, word+strconv.Itoa(int(p.Port)))
 		}
 	}
+	return ports
+}
+
+// lookedFor names the ports that no device and no kernel socket uses.
+func (j *judge) lookedFor(family string) string {
+	ports := j.portsOver(family, "")
 	if len(ports) == 0 {
 		return ""
 	}
@@ -175,9 +180,9 @@ func (j *judge) unclear(tracked bool, flows uint64, inv Counter) string {
 
 // tracked sums the tracked flows to VXLAN ports of one family; ok is false when none of them could be looked at.
 func (j *judge) tracked(family string) (ok bool, flows uint64) {
-	for key, p := range j.ports.flows {
-		if key.family == family {
-			ok, flows = true, flows+p.Flows
+	for key, p := range j.ports {
+		if key.family == family && p.scanned {
+			ok, flows = true, flows+p.tracked.Flows
 		}
 	}
 	return ok, flows
@@ -185,31 +190,16 @@ func (j *judge) tracked(family string) (ok bool, flows uint64) {
 
 // askSenders: the cause is on the nodes that send. A capture here shows which ones, since a received checksum is final.
 func (j *judge) askSenders(family string) []Remedy {
-	r := []Remedy{{
-		Title: "Look at the nodes that send", Commands: []string{"sudo vxlan_exporter check"},
-		Effect: "run it on the other nodes: the one that is exposed with NATed flows says what to do", Cost: "none",
-		Diagnostic: true,
-	}}
-	var ports []string
-	for _, p := range j.now.Ports {
-		if (family == node.IPv4 && p.IPv4) || (family == node.IPv6 && p.IPv6) {
-			ports = append(ports, fmt.Sprintf("dst port %d", p.Port))
-		}
-	}
+	r := []Remedy{remedy("look_at_senders")}
+	ports := j.portsOver(family, "dst port ")
 	if len(ports) == 0 || len(ports) > 8 {
 		return r
 	}
-	words := "udp and (%s) and udp[6:2] != 0"
+	filter := "udp and (" + strings.Join(ports, " or ") + ") and udp[6:2] != 0"
 	if family == node.IPv6 {
-		words = "ip6 and udp and (%s) and ip6[46:2] != 0"
+		filter = "ip6 and udp and (" + strings.Join(ports, " or ") + ") and ip6[46:2] != 0"
 	}
-	return append(r, Remedy{
-		Title: "See which senders they come from",
-		Commands: []string{"timeout 60 tcpdump -vv -ni any -c 500 '" + fmt.Sprintf(words, strings.Join(ports, " or ")) +
-			"' | grep 'bad udp cksum'"},
-		Effect: "lines with \"bad udp cksum\" name the sender; on a receiver the checksum is final, unlike on a sender",
-		Cost:   "a capture of up to 500 packets", Diagnostic: true,
-	})
+	return append(r, remedy("capture_received", "{filter}", filter))
 }
 
 // countsDiscovery reports whether connection tracking here calls IPv6's neighbor and multicast listener discovery
@@ -218,24 +208,4 @@ func (j *judge) askSenders(family string) []Remedy {
 // icmpv6_error does with discovery (6fe78fa484b1 took these handlers away).
 func (j *judge) countsDiscovery() bool {
 	return kernelversion.Before(j.now.Kernel.Release, 4, 20) && j.now.Host.UDP6.InDatagrams != nil
-}
-
-func (j *judge) invalidOnly(inv Counter) {
-	j.add(Finding{
-		Code: CodeInvalidOnly, Severity: Warning,
-		Summary: "Connection tracking calls packets invalid while no bad UDP checksum is counted. On a node whose firewall " +
-			"drops INVALID packets, as firewalld does, this is the only trace that bad VXLAN checksums leave; it rises for " +
-			"other reasons too.",
-		Evidence: []Evidence{inv.evidence(), j.counter(keyUDPCsum + node.IPv4).evidence(), j.counter(keyUDPCsum + node.IPv6).
-			evidence()},
-		Remedies: []Remedy{{
-			Title: "Let the kernel log invalid UDP packets",
-			Commands: []string{
-				"sysctl net.netfilter.nf_conntrack_log_invalid=17", "sleep 30; dmesg | grep -c 'bad checksum'",
-				"sysctl net.netfilter.nf_conntrack_log_invalid=0",
-			},
-			Effect: "\"bad checksum\" lines with a VXLAN destination port prove it (17 is UDP's protocol number)",
-			Cost:   "one kernel log line for each invalid UDP packet while it is on", Diagnostic: true,
-		}},
-	})
 }

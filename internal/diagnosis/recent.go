@@ -38,9 +38,9 @@ func Senders(n *node.Node) []Sender {
 		}
 		for _, family := range underlayFamilies(d) {
 			s := Sender{d.Name, family, d.Port, ""}
-			if j.recent(j.ports.of(d, portKey{family, d.Port})) {
+			if j.recent(j.ports.at(portKey{family, d.Port}).of(sentFrom(d, family))) {
 				s.Variant = VariantUnknown
-				for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
+				for _, variant := range variants {
 					if state := j.over(d, family, variant).state; state == Active || state == Exposed {
 						s.Variant = variant
 					}
@@ -49,9 +49,9 @@ func Senders(n *node.Node) []Sender {
 			all = append(all, s)
 		}
 	}
-	for _, p := range n.Conntrack.Ports {
-		if k := (portKey{p.Family, p.Port}); len(j.ports.anywhere[k]) == 0 && j.recent(j.looseOf(k)) {
-			all = append(all, Sender{"", p.Family, p.Port, VariantUnknown})
+	for _, t := range n.Conntrack.Ports {
+		if p := j.ports.at(portKey{t.Family, t.Port}); len(p.anywhere) == 0 && j.recent(p.ofNobody()) {
+			all = append(all, Sender{"", t.Family, t.Port, VariantUnknown})
 		}
 	}
 	return all
@@ -85,9 +85,6 @@ type Receiver struct {
 // Receivers judges both families, as Judge does. Where bad checksums are not counted because a firewall drops invalid
 // packets first, the packets that connection tracking called invalid count as far as they are more than usual.
 func Receivers(n *node.Node) []Receiver {
-	if n == nil {
-		return nil
-	}
 	j := newJudge(n)
 	j.receivers()
 	excess := j.invalidExcess()

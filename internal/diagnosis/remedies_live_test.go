@@ -71,7 +71,7 @@ func TestCommandsTakeOddNames(t *testing.T) {
 	} {
 		ns.Run("ip", "link", "add", "name", name, "type", "vxlan", "id", strconv.Itoa(i+1), "dstport", "8472")
 		ns.Run("ip", "link", "set", "dev", name, "up")
-		capture := captureOut(verdict{device: node.Device{Underlay: name}, key: portKey{node.IPv4, 8472}}).Commands[0]
+		capture := captureSent(verdict{device: node.Device{Underlay: name}, key: portKey{node.IPv4, 8472}}).Commands[0]
 		for _, command := range []string{offloadOff(name).Commands[0], strings.Replace(capture, "tcpdump", "tcpdump -d", 1)} {
 			if out, err := ns.NS.Run("bash", "-ec", command); err != nil {
 				t.Errorf("%s: %v\n%s", command, err, out)

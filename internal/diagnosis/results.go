@@ -1,6 +1,7 @@
 package diagnosis
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -19,26 +20,17 @@ const (
 
 // Lost says what cannot be told while the collector called name has no answer.
 func Lost(name string) string {
-	switch name {
-	case readDevices:
-		return "VXLAN devices and their features: no device can be judged"
-	case readRules:
-		return "NAT rules: a device that they guard cannot be told from one that they do not"
-	case readConntrack:
-		return "VXLAN flows: NATed flows would not be seen"
-	case readHost:
-		return "the kernel's counters: bad checksums that arrive would not be seen"
-	case readSockets:
-		return "drops of the VXLAN sockets: bad checksums are harder to attribute"
-	case "kernel":
-		return "the kernel's version: " + node.ZeroChecksum + " cannot be judged without the self-test"
-	case "underlay":
-		return "driver and offloads of the NIC below"
-	case "wire":
-		return "the packets themselves"
-	default:
-		return "what this collector reads"
+	lost := map[string]string{
+		readDevices:   "VXLAN devices and their features: no device can be judged",
+		readRules:     "NAT rules: a device that they guard cannot be told from one that they do not",
+		readConntrack: "VXLAN flows: NATed flows would not be seen",
+		readHost:      "the kernel's counters: bad checksums that arrive would not be seen",
+		readSockets:   "drops of the VXLAN sockets: bad checksums are harder to attribute",
+		"kernel":      "the kernel's version: " + node.ZeroChecksum + " cannot be judged without the self-test",
+		"underlay":    "driver and offloads of the NIC below",
+		"wire":        "the packets themselves",
 	}
+	return cmp.Or(lost[name], "what this collector reads")
 }
 
 // Missing reports whether an outcome leaves a gap worth telling. The packet capture is off unless asked for.
@@ -65,10 +57,7 @@ func (j *judge) results() {
 		case node.Disabled, node.Unsupported:
 			f.Severity = Info
 		case node.NotPermitted:
-			f.Remedies = []Remedy{{
-				Title: moreRights, Commands: []string{"sudo vxlan_exporter check"},
-				Effect: "what was not permitted needs CAP_NET_ADMIN", Cost: "none", Diagnostic: true,
-			}}
+			f.Remedies = []Remedy{remedy("more_rights")}
 		}
 		j.add(f)
 	}

@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"slices"
 
 	"vxlan_exporter/internal/kernel/natrules"
 	"vxlan_exporter/internal/node"
@@ -9,8 +10,8 @@ import (
 
 // senders turns the verdicts on the devices into findings.
 func (j *judge) senders() {
-	for i := 0; i+1 < len(j.verdicts); i += 2 {
-		a, b := j.verdicts[i], j.verdicts[i+1]
+	for pair := range slices.Chunk(j.verdicts, 2) {
+		a, b := pair[0], pair[1]
 		if a.state == Unknown && b.state == Unknown {
 			j.undecided(b, "")
 		} else {
@@ -28,69 +29,58 @@ func (j *judge) senders() {
 	j.aboutPorts()
 }
 
-func (v verdict) finding(code Code, s Severity, summary string) Finding {
-	return Finding{
+// finding is about the device of a verdict, with the observed value behind each condition.
+func (j *judge) finding(v verdict, code Code, s Severity, summary string, remedies ...Remedy) Finding {
+	f := Finding{
 		Code: code, Severity: s, Device: v.device.Name, Port: v.key.port, Family: v.key.family, Variant: v.variant,
-		Summary: summary,
+		Summary: summary, Remedies: remedies,
 	}
-}
-
-// evidence of a verdict: the observed value behind each condition.
-func (j *judge) evidence(v verdict) []Evidence {
-	var list []Evidence
 	for _, c := range v.conditions() {
 		if c.evidence != (Evidence{}) {
-			list = append(list, c.evidence)
+			f.Evidence = append(f.Evidence, c.evidence)
 		}
 	}
 	if v.device.LinkNetns == nil {
-		list = append(list, j.flowEvidence(v.key))
+		var quotes []Evidence
 		if v.nat.flows {
-			list = append(list, v.natted.quotes...)
+			quotes = v.natted.quotes
 		}
+		f.Evidence = append(f.Evidence, j.flowEvidence(v.key, quotes)...)
 	}
-	return list
+	return f
 }
 
 func (j *judge) sender(v verdict) {
-	var f Finding
-	switch v.state {
-	case Active:
+	switch {
+	case v.state == Active:
 		j.raise(Failing)
-		f = v.finding(CodeNATSpoils, Critical, "NAT spoils the outer checksum of packets sent through "+v.device.Name+
-			"; receivers drop them, and connections stall: "+v.reason+".")
-	case Exposed:
+		j.add(j.finding(v, CodeNATSpoils, Critical, "NAT spoils the outer checksum of packets sent through "+v.device.Name+
+			"; receivers drop them, and connections stall: "+v.reason+".", j.remedies(v)...))
+	case v.state == Exposed && v.nat.unread:
 		j.raise(Exposed)
-		if v.nat.unread {
-			f = v.finding(CodeExposedUnread, Warning, v.device.Name+" is "+v.reason+".")
-		} else {
-			code := CodeNATCouldSpoil
-			if v.nat.reason == natrules.WhyRestored {
-				code = CodeMarkRestored
-			}
-			f = v.finding(code, Warning, "Packets sent through "+v.device.Name+" would have a spoiled outer checksum after "+
-				"NAT: "+v.reason+".")
+		j.add(j.finding(v, CodeExposedUnread, Warning, v.device.Name+" is "+v.reason+".", j.remedies(v)...))
+	case v.state == Exposed:
+		j.raise(Exposed)
+		code := CodeNATCouldSpoil
+		if v.nat.rules.Why == natrules.WhyRestored {
+			code = CodeMarkRestored
 		}
-	case Unknown:
+		j.add(j.finding(v, code, Warning, "Packets sent through "+v.device.Name+" would have a spoiled outer checksum after "+
+			"NAT: "+v.reason+".", j.remedies(v)...))
+	case v.state == Unknown:
 		j.undecided(v, v.variant)
-		return
-	default:
-		return
 	}
-	f.Evidence = j.evidence(v)
-	f.Remedies = j.remedies(v)
-	j.add(f)
 }
 
 func (j *judge) undecided(v verdict, variant string) {
 	j.raise(Unknown)
-	v.variant = variant
-	f := v.finding(CodeExposureUnknown, Warning, "Whether "+v.device.Name+" is exposed could not be told: "+v.reason+".")
-	f.Evidence = j.evidence(v)
-	v.variant = node.OffloadedChecksum
-	f.Remedies = j.undecidedRemedies(v)
-	if v.nat.other != nil { // it can be made not to matter
+	f := j.finding(v, CodeExposureUnknown, Warning, "Whether "+v.device.Name+" is exposed could not be told: "+v.reason+".")
+	f.Variant = variant
+	if v.nat.rules.Other != nil { // it can be made not to matter
+		v.variant = node.OffloadedChecksum
 		f.Code, f.Remedies = CodeChainOrder, j.remedies(v)
+	} else {
+		f.Remedies = j.undecidedRemedies(v)
 	}
 	j.add(f)
 }
@@ -101,27 +91,18 @@ func (j *judge) clear(a, b verdict) {
 	if b.checksum.holds == no {
 		v = a
 	}
-	f := v.finding(CodeClear, Good, v.device.Name+" is clear: "+v.reason+".")
-	f.Evidence = j.evidence(v)
-	j.add(f)
-	if !v.device.Up || v.checksum.holds == no {
-		return
-	}
+	j.add(j.finding(v, CodeClear, Good, v.device.Name+" is clear: "+v.reason+"."))
 	nat := v.nat.holds == yes && (!v.nat.unread || v.nat.flows)
 	switch {
+	case !v.device.Up || v.checksum.holds == no:
 	case nat && v.offload.holds == no && v.kernel.holds != no:
-		f = v.finding(CodeOffloadAlone, Info, "Only "+txChecksum+" being off protects "+v.device.Name+
-			": its outer packets are NATed, and whoever recreates the device, as CNI plugins do, switches it on again.")
-		f.Remedies = j.ruleRemedies(v)
+		j.add(j.finding(v, CodeOffloadAlone, Info, "Only "+txChecksum+" being off protects "+v.device.Name+": its outer "+
+			"packets are NATed, and whoever recreates the device, as CNI plugins do, switches it on again.",
+			j.ruleRemedies(v)...))
 	case v.nat.flows && v.kernel.holds == no && v.offload.holds == yes:
-		f = v.finding(CodeKernelAlone, Info, "NATed flows leave through "+v.device.Name+", and only the verdict on the "+
-			"kernel says that this is harmless: "+v.kernel.why+".")
-		f.Remedies = []Remedy{selfTestRemedy()}
-	default:
-		return
+		j.add(j.finding(v, CodeKernelAlone, Info, "NATed flows leave through "+v.device.Name+", and only the verdict on the "+
+			"kernel says that this is harmless: "+v.kernel.why+".", remedy("selftest")))
 	}
-	f.Evidence = j.evidence(v)
-	j.add(f)
 }
 
 func (j *judge) offloadRequested(d node.Device) {
@@ -155,59 +136,48 @@ func (j *judge) aboutPorts() {
 	}
 }
 
-func (v verdict) port() string { return fmt.Sprintf("%s port %d", v.key.family, v.key.port) }
-
 func (j *judge) aboutFlows(v verdict) {
-	if names := j.ports.sharing(v.device, v.key); v.natted.flows > 0 && len(names) > 1 && names[0] == v.device.Name {
-		j.add(Finding{
-			Code: CodeSharedPort, Severity: Info, Port: v.key.port, Family: v.key.family,
-			Summary: list(names) + " share " + v.port() +
-				" and the address that they send from: conntrack does not tell whose flows are NATed, " +
-				"so each one that meets the conditions counts as active.",
-			Evidence: append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...),
-		})
+	f := Finding{
+		Severity: Info, Port: v.key.port, Family: v.key.family, Evidence: j.flowEvidence(v.key, v.natted.quotes),
 	}
-	if v.nat.left {
-		f := v.finding(CodeLeftOver, Info,
-			fmt.Sprintf("%s of %s to %s from before its packets were no longer tracked: no packet can meet them, and they "+
-				"mean nothing. "+
-				"The last ends within %s.", count(v.natted.flows, "NATed entry", "NATed entries"), v.device.Name, v.port(),
-				v.natted.remaining))
-		f.Variant = ""
-		f.Evidence = append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...)
+	if names := j.sharing(v); v.natted.flows > 0 && len(names) > 1 && names[0] == v.device.Name {
+		f.Code = CodeSharedPort
+		f.Summary = list(names) + " share " + v.key.String() + " and the address that they send from: conntrack does not " +
+			"tell whose flows are NATed, so each one that meets the conditions counts as active."
 		j.add(f)
 	}
-	if !v.nat.against {
-		return
+	f.Device = v.device.Name
+	if v.nat.left {
+		f.Code = CodeLeftOver
+		f.Summary = fmt.Sprintf("%s of %s to %s from before its packets were no longer tracked: no packet can meet them, "+
+			"and they mean nothing. The last ends within %s.", count(v.natted.flows, "NATed entry", "NATed entries"),
+			v.device.Name, v.key, v.natted.remaining)
+		j.add(f)
 	}
-	f := v.finding(CodeRulesContradicted, Warning,
-		"Flows of "+v.device.Name+" to "+v.port()+" are NATed although the rules say that they should not be ("+
-			keepsClear(v.nat.reason)+"). Either they began before the rules were changed, which deleting them settles, or "+
-			"another rule does it.")
-	f.Variant = ""
-	f.Evidence = append(append([]Evidence{j.flowEvidence(v.key)}, v.natted.quotes...), v.nat.evidence)
-	f.Remedies = []Remedy{deleteFlows(v.key), findRule(v.key)}
-	j.add(f)
+	if v.nat.against {
+		f.Code, f.Severity = CodeRulesContradicted, Warning
+		f.Summary = "Flows of " + v.device.Name + " to " + v.key.String() + " are NATed although the rules say that they " +
+			"should not be (" + keepsClear(v.nat.rules.Why) + "). Either they began before the rules were changed, which " +
+			"deleting them settles, or another rule does it."
+		f.Evidence = append(f.Evidence, v.nat.evidence)
+		f.Remedies = []Remedy{j.remedy(v, "delete_flows"), j.remedy(v, "find_rule")}
+		j.add(f)
+	}
 }
 
 func (j *judge) aboutPort(v verdict) {
-	key := v.key
-	flows := j.ports.flows[key]
-	about := func(code Code, s Severity, summary string) Finding {
-		return Finding{
-			Code: code, Severity: s, Port: key.port, Family: key.family, Summary: summary,
-			Evidence: append([]Evidence{j.flowEvidence(key)}, j.ports.natted[key].quotes...),
-		}
-	}
-	port := fmt.Sprintf("%s port %d", key.family, key.port)
-	if flows.SNAT == 0 && flows.SeenSNAT > 0 {
-		f := about(CodeSeenEarlier, Info, fmt.Sprintf("No flow to %s is NATed now, but %s since the exporter started.", port,
-			count(flows.SeenSNAT, "NATed flow")+" came by"))
+	p := j.ports.at(v.key)
+	f := Finding{Port: v.key.port, Family: v.key.family, Evidence: j.flowEvidence(v.key, p.natted.quotes)}
+	if p.tracked.SNAT == 0 && p.tracked.SeenSNAT > 0 {
+		f.Code, f.Severity = CodeSeenEarlier, Info
+		f.Summary = "No flow to " + v.key.String() + " is NATed now, but " + count(p.tracked.SeenSNAT, "NATed flow") +
+			" came by since the exporter started."
 		j.add(f)
 	}
-	if o, ok := j.outerOf(key, v.device.Local); ok && o.Why == natrules.WhyNotrack {
-		f := about(CodeNotracked, Good, "VXLAN packets to "+port+" are not tracked: NAT cannot touch them, and zero "+
-			"tracked flows is what one should see.")
+	if o, ok := p.outer(v.device.Local); ok && o.Why == natrules.WhyNotrack {
+		f.Code, f.Severity = CodeNotracked, Good
+		f.Summary = "VXLAN packets to " + v.key.String() + " are not tracked: NAT cannot touch them, and zero tracked flows " +
+			"is what one should see."
 		f.Evidence = append(f.Evidence, ruleEvidence(o))
 		j.add(f)
 	}

@@ -26,10 +26,7 @@ func (j *judge) innerTCP() {
 			" with a bad checksum arrived while no outer UDP checksum was bad. If they came through the tunnel, " +
 			"a NIC or hypervisor on the way spoils the inner checksum; this node cannot tell whether they did."
 		f.Evidence = append(f.Evidence, j.counter(keyUDPCsum+node.IPv4).evidence())
-		f.Remedies = []Remedy{{
-			Title: "Look at the nodes that send", Commands: []string{"sudo vxlan_exporter check"},
-			Effect: "shows their NIC's driver and tunnel offloads, which are what to switch off", Cost: "none", Diagnostic: true,
-		}}
+		f.Remedies = []Remedy{remedy("look_at_senders_nics")}
 	}
 	j.add(f)
 }
@@ -82,13 +79,8 @@ func (j *judge) underlays() {
 			}, symptoms...),
 		}
 		if len(active) > 0 {
-			f.Remedies = []Remedy{{
-				Title:    "Switch the tunnel offloads off",
-				Commands: []string{"ethtool -K " + shellWord(u.Name) + " " + strings.Join(active, " off ") + " off"},
-				Effect:   "packets are segmented and summed by the CPU; when the symptoms go, it was this",
-				Cost:     "more CPU per tunneled packet (not measured)",
-				Persist:  "until reboot, or until the driver is loaded again; set it in the network configuration",
-			}}
+			f.Remedies = []Remedy{remedy("tunnel_offloads_off", "{device}", shellWord(u.Name), "{features}",
+				strings.Join(active, " off "))}
 		}
 		j.add(f)
 	}

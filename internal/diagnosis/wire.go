@@ -59,11 +59,7 @@ func (j *judge) wire() {
 		}
 		if direction == node.In {
 			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") arrive from " + list(peers) + "."
-			f.Remedies = []Remedy{{
-				Title: "Look at the sender, " + list(peers), Commands: []string{"sudo vxlan_exporter check"},
-				Effect: "typed on that node, it says which device and rule spoil the packets, and what to type there", Cost: "none",
-				Diagnostic: true,
-			}}
+			f.Remedies = []Remedy{remedy("look_at_sender", "{senders}", list(peers))}
 		} else {
 			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") leave this node for " +
 				list(peers) + "."
