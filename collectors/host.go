@@ -42,65 +42,57 @@ func NewHost(proc string, conntrack nl.Opener) *Host {
 }
 
 func hostMetrics() Metrics {
-	return NewMetrics(
-		Metric{
-			Name: "host_udp_in_csum_errors_total", Labels: []string{"family"},
-			Help: "UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors " +
-				"of /proc/net/snmp6.",
-			Notes: "Stays 0 where a firewall drops packets that connection tracking calls invalid.",
-			Samples: func(n *node.Node, emit Emit) {
-				emit.Number(n.Host.UDP4.InCsumErrors, node.IPv4)
-				emit.Number(n.Host.UDP6.InCsumErrors, node.IPv6)
-			},
+	return NewMetrics(Metric{
+		Name: "host_udp_in_csum_errors_total", Labels: []string{"family"},
+		Help: "UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors " +
+			"of /proc/net/snmp6.",
+		Notes: "Stays 0 where a firewall drops packets that connection tracking calls invalid.",
+		Samples: func(n *node.Node, emit Emit) {
+			emit.Number(n.Host.UDP4.InCsumErrors, node.IPv4)
+			emit.Number(n.Host.UDP6.InCsumErrors, node.IPv6)
 		},
-		Metric{
-			Name: "host_udp_last_csum_error_timestamp_seconds", Labels: []string{"family"},
-			SinceStart: true,
-			Help:       "When vxlan_host_udp_in_csum_errors_total was last seen to have risen, Unix time; absent until it is.",
-			Samples: func(n *node.Node, emit Emit) {
-				for family, t := range n.Host.CsumErrorsRose {
-					emit(float64(t.UnixMilli())/1000, family)
-				}
-			},
+	}, Metric{
+		Name: "host_udp_last_csum_error_timestamp_seconds", Labels: []string{"family"},
+		SinceStart: true,
+		Help:       "When vxlan_host_udp_in_csum_errors_total was last seen to have risen, Unix time; absent until it is.",
+		Samples: func(n *node.Node, emit Emit) {
+			for family, t := range n.Host.CsumErrorsRose {
+				emit(float64(t.UnixMilli())/1000, family)
+			}
 		},
-		Metric{
-			Name: "host_udp_in_errors_total", Labels: []string{"family"},
-			Help: "UDP datagrams not delivered for any error, bad checksums included: Udp InErrors of /proc/net/snmp, " +
-				"Udp6InErrors of /proc/net/snmp6.",
-			Samples: func(n *node.Node, emit Emit) {
-				emit.Number(n.Host.UDP4.InErrors, node.IPv4)
-				emit.Number(n.Host.UDP6.InErrors, node.IPv6)
-			},
+	}, Metric{
+		Name: "host_udp_in_errors_total", Labels: []string{"family"},
+		Help: "UDP datagrams not delivered for any error, bad checksums included: Udp InErrors of /proc/net/snmp, " +
+			"Udp6InErrors of /proc/net/snmp6.",
+		Samples: func(n *node.Node, emit Emit) {
+			emit.Number(n.Host.UDP4.InErrors, node.IPv4)
+			emit.Number(n.Host.UDP6.InErrors, node.IPv6)
 		},
-		Metric{
-			Name:    "host_tcp_in_csum_errors_total",
-			Help:    "TCP segments dropped for a bad checksum, IPv4 and IPv6: Tcp InCsumErrors of /proc/net/snmp.",
-			Notes:   "Rises where the *inner* checksum arrives bad.",
-			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPInCsumErrors) },
-		},
-		Metric{
-			Name:    "host_tcp_syn_retransmits_total",
-			Help:    "SYN and SYN-ACK segments sent again: TcpExt TCPSynRetrans of /proc/net/netstat.",
-			Notes:   "Linux 3.15. The sender's half of a stalled connection.",
-			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPSynRetrans) },
-		},
-		Metric{
-			Name: "host_tcp_timeout_rehash_total",
-			Help: "Times a TCP timeout made the kernel choose a new flow hash, which moves a tunneled connection to a new " +
-				"outer source port: TcpExt TcpTimeoutRehash of /proc/net/netstat.",
-			Notes:   "Linux 5.10. A rehash frees a stalled connection after 1 s.",
-			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPTimeoutRehash) },
-		},
-		Metric{
-			Name: "host_conntrack_invalid_total",
-			Help: "Packets that connection tracking judged invalid, bad checksums among them: invalid of " +
-				"/proc/net/stat/nf_conntrack, or of ctnetlink on kernels without it, all CPUs (the kernel's counter wraps at 32 " +
-				"bits per CPU).",
-			Notes: "Where connection tracking is active, a bad outer checksum counts here too. Kernels without " +
-				"`/proc/net/stat/nf_conntrack` (Ubuntu 18.04 to 22.04) need CAP_NET_ADMIN for it.",
-			Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.ConntrackInvalid) },
-		},
-	)
+	}, Metric{
+		Name:    "host_tcp_in_csum_errors_total",
+		Help:    "TCP segments dropped for a bad checksum, IPv4 and IPv6: Tcp InCsumErrors of /proc/net/snmp.",
+		Notes:   "Rises where the *inner* checksum arrives bad.",
+		Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPInCsumErrors) },
+	}, Metric{
+		Name:    "host_tcp_syn_retransmits_total",
+		Help:    "SYN and SYN-ACK segments sent again: TcpExt TCPSynRetrans of /proc/net/netstat.",
+		Notes:   "Linux 3.15. The sender's half of a stalled connection.",
+		Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPSynRetrans) },
+	}, Metric{
+		Name: "host_tcp_timeout_rehash_total",
+		Help: "Times a TCP timeout made the kernel choose a new flow hash, which moves a tunneled connection to a new " +
+			"outer source port: TcpExt TcpTimeoutRehash of /proc/net/netstat.",
+		Notes:   "Linux 5.10. A rehash frees a stalled connection after 1 s.",
+		Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.TCPTimeoutRehash) },
+	}, Metric{
+		Name: "host_conntrack_invalid_total",
+		Help: "Packets that connection tracking judged invalid, bad checksums among them: invalid of " +
+			"/proc/net/stat/nf_conntrack, or of ctnetlink on kernels without it, all CPUs (the kernel's counter wraps at 32 " +
+			"bits per CPU).",
+		Notes: "Where connection tracking is active, a bad outer checksum counts here too. Kernels without " +
+			"`/proc/net/stat/nf_conntrack` (Ubuntu 18.04 to 22.04) need CAP_NET_ADMIN for it.",
+		Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.ConntrackInvalid) },
+	})
 }
 
 // Name is "host".

@@ -220,33 +220,30 @@ func natRulesMetrics() Metrics {
 			}
 		}
 	}
-	return NewMetrics(
-		Metric{
-			Name: "nat_masquerade_mark_state", Labels: []string{
-				"family", "backend=legacy,nft",
-				"state=cleared,kept,bypassed,absent",
-			},
-			Help: "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables " +
-				"IPT_SO_GET_ENTRIES) before a packet that carries it is masqueraded. 1 for the state that holds; all 0 when it " +
-				"cannot be told.",
-			Notes: "`cleared`: cleared before MASQUERADE. `kept`: the old form. `bypassed`: cleared, but a MASQUERADE or " +
-				"SNAT runs ahead. `absent`: no rule masquerades a mark. All 0: a rule could not be understood. Both families, " +
-				"whatever the underlay's: the rules act on the *inner* packet. A backend without NAT rules has no series.",
-			Samples: each(func(r *natrules.Ruleset, emit Emit) {
-				for _, s := range []natrules.MarkState{
-					natrules.MarkCleared, natrules.MarkKept, natrules.MarkBypassed,
-					natrules.MarkAbsent,
-				} {
-					emit.Bool(r.MarkState == s, r.Family, r.Backend, string(s))
-				}
-			}),
+	return NewMetrics(Metric{
+		Name: "nat_masquerade_mark_state", Labels: []string{
+			"family", "backend=legacy,nft",
+			"state=cleared,kept,bypassed,absent",
 		},
-		Metric{
-			Name: "nat_random_fully", Labels: []string{"family", "backend=legacy,nft"},
-			Help: "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which changes the " +
-				"source port of every flow.",
-			Notes:   "From the kernel's own rule: an old iptables-save does not print the flag.",
-			Samples: each(func(r *natrules.Ruleset, emit Emit) { emit.Setting(r.RandomFully, r.Family, r.Backend) }),
-		},
-	)
+		Help: "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables " +
+			"IPT_SO_GET_ENTRIES) before a packet that carries it is masqueraded. 1 for the state that holds; all 0 when it " +
+			"cannot be told.",
+		Notes: "`cleared`: cleared before MASQUERADE. `kept`: the old form. `bypassed`: cleared, but a MASQUERADE or " +
+			"SNAT runs ahead. `absent`: no rule masquerades a mark. All 0: a rule could not be understood. Both families, " +
+			"whatever the underlay's: the rules act on the *inner* packet. A backend without NAT rules has no series.",
+		Samples: each(func(r *natrules.Ruleset, emit Emit) {
+			for _, s := range []natrules.MarkState{
+				natrules.MarkCleared, natrules.MarkKept, natrules.MarkBypassed,
+				natrules.MarkAbsent,
+			} {
+				emit.Bool(r.MarkState == s, r.Family, r.Backend, string(s))
+			}
+		}),
+	}, Metric{
+		Name: "nat_random_fully", Labels: []string{"family", "backend=legacy,nft"},
+		Help: "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which changes the " +
+			"source port of every flow.",
+		Notes:   "From the kernel's own rule: an old iptables-save does not print the flag.",
+		Samples: each(func(r *natrules.Ruleset, emit Emit) { emit.Setting(r.RandomFully, r.Family, r.Backend) }),
+	})
 }

@@ -127,42 +127,37 @@ func underlayMetrics(include *regexp.Regexp) Metrics {
 			}
 		}
 	}
-	return NewMetrics(
-		Metric{
-			Name: "underlay_info", Labels: []string{"device", "driver", "firmware_version"},
-			Help: "An underlay NIC of VXLAN devices, always 1: driver and fw_version of ETHTOOL_GDRVINFO. A label is empty " +
-				"where the driver does not say.",
-			Samples: each(func(u *node.Underlay, name string, emit Emit) {
-				emit(1, name, DeviceLabel(u.Driver.Name), DeviceLabel(u.Driver.FirmwareVersion))
-			}),
-		},
-		Metric{
-			Name: "underlay_up", Labels: []string{"device"},
-			Help:    "Whether the underlay NIC has a link (ETHTOOL_A_LINKSTATE_LINK, or IFF_LOWER_UP where there is none).",
-			Samples: each(func(u *node.Underlay, name string, emit Emit) { emit.Setting(u.LinkUp, name) }),
-		},
-		Metric{
-			Name: "underlay_feature_active", Labels: []string{"device", "feature"},
-			Help: "Whether the offload feature of the underlay NIC is in effect (netdev features): checksums and UDP tunnels.",
-			Samples: each(func(u *node.Underlay, name string, emit Emit) {
-				for _, f := range u.Features {
-					if isUnderlayFeature(f, u.Features) || matches(include, f.Name) {
-						emit.Bool(f.Active, name, f.Name)
-					}
+	return NewMetrics(Metric{
+		Name: "underlay_info", Labels: []string{"device", "driver", "firmware_version"},
+		Help: "An underlay NIC of VXLAN devices, always 1: driver and fw_version of ETHTOOL_GDRVINFO. A label is empty " +
+			"where the driver does not say.",
+		Samples: each(func(u *node.Underlay, name string, emit Emit) {
+			emit(1, name, DeviceLabel(u.Driver.Name), DeviceLabel(u.Driver.FirmwareVersion))
+		}),
+	}, Metric{
+		Name: "underlay_up", Labels: []string{"device"},
+		Help:    "Whether the underlay NIC has a link (ETHTOOL_A_LINKSTATE_LINK, or IFF_LOWER_UP where there is none).",
+		Samples: each(func(u *node.Underlay, name string, emit Emit) { emit.Setting(u.LinkUp, name) }),
+	}, Metric{
+		Name: "underlay_feature_active", Labels: []string{"device", "feature"},
+		Help: "Whether the offload feature of the underlay NIC is in effect (netdev features): checksums and UDP tunnels.",
+		Samples: each(func(u *node.Underlay, name string, emit Emit) {
+			for _, f := range u.Features {
+				if isUnderlayFeature(f, u.Features) || matches(include, f.Name) {
+					emit.Bool(f.Active, name, f.Name)
 				}
-			}),
-		},
-		Metric{
-			Name: "underlay_private_flag", Labels: []string{"device", "flag"},
-			Help: "Whether the driver's private flag of the underlay NIC is set (ETHTOOL_A_PRIVFLAGS_FLAGS); only flags " +
-				"that name a checksum.",
-			Samples: each(func(u *node.Underlay, name string, emit Emit) {
-				for _, flag := range slices.Sorted(maps.Keys(u.PrivateFlags)) {
-					emit.Bool(u.PrivateFlags[flag], name, DeviceLabel(flag))
-				}
-			}),
-		},
-	)
+			}
+		}),
+	}, Metric{
+		Name: "underlay_private_flag", Labels: []string{"device", "flag"},
+		Help: "Whether the driver's private flag of the underlay NIC is set (ETHTOOL_A_PRIVFLAGS_FLAGS); only flags " +
+			"that name a checksum.",
+		Samples: each(func(u *node.Underlay, name string, emit Emit) {
+			for _, flag := range slices.Sorted(maps.Keys(u.PrivateFlags)) {
+				emit.Bool(u.PrivateFlags[flag], name, DeviceLabel(flag))
+			}
+		}),
+	})
 }
 
 // isUnderlayFeature picks the features of a NIC that outer packets pass, by their names in net/ethtool/common.c. A NIC

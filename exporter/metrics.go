@@ -11,16 +11,23 @@ import (
 
 // Publisher turns an observation into metrics. Its descriptions are made once.
 type Publisher struct {
-	collectors                            []collectors.Collector
-	results, exposure, senders, receivers collectors.Metrics
+	collectors []collectors.Collector
+	results    collectors.Metrics
+	judged     map[string]collectors.Metrics // by the collector that must have answered
 }
 
 // NewPublisher makes a publisher of the metrics of cs, of how they fared, and of what the diagnosis says.
 func NewPublisher(cs []collectors.Collector) *Publisher {
-	return &Publisher{
-		cs, collectors.ResultMetrics(), collectors.ExposureMetrics(), collectors.SenderMetrics(),
-		collectors.ReceiverMetrics(),
+	return &Publisher{cs, collectors.ResultMetrics(), collectors.JudgedMetrics()}
+}
+
+// Declared lists all metrics that may be published.
+func (p *Publisher) Declared() (all []collectors.Metric) {
+	for _, c := range p.collectors {
+		all = append(all, c.Declared()...)
+		all = append(all, p.judged[c.Name()].Declared()...)
 	}
+	return append(all, p.results.Declared()...)
 }
 
 // Of is the collector for one scrape: the observation's metrics, of the collectors that keep lets through.
@@ -39,9 +46,10 @@ func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range s.collectors {
 		c.Describe(ch)
 	}
-	for _, m := range []collectors.Metrics{s.results, s.exposure, s.senders, s.receivers} {
+	for _, m := range s.judged {
 		m.Describe(ch)
 	}
+	s.results.Describe(ch)
 }
 
 // Collect writes the metrics.
@@ -55,14 +63,10 @@ func (s *scrape) Collect(ch chan<- prometheus.Metric) {
 		kept.Results[name] = s.seen.Node.Results[name]
 		if s.seen.Answered[name] {
 			c.Publish(s.seen.Node, ch)
+			s.judged[name].Publish(s.seen.Node, ch)
 		}
 	}
 	s.results.Publish(&kept, ch)
-	for of, m := range map[string]collectors.Metrics{"device": s.exposure, "conntrack": s.senders, "host": s.receivers} {
-		if s.keep(of) && s.seen.Answered[of] {
-			m.Publish(s.seen.Node, ch)
-		}
-	}
 }
 
 // filter reads the query parameters that choose collectors, as node_exporter has them: collect[] keeps only those

@@ -39,6 +39,8 @@ func (f *fake) desc() *prometheus.Desc {
 	return prometheus.NewDesc("vxlan_test_"+f.name, "Test.", nil, nil)
 }
 
+func (f *fake) Declared() []collectors.Metric { return nil }
+
 func (f *fake) Describe(ch chan<- *prometheus.Desc) { ch <- f.desc() }
 
 func (f *fake) Publish(_ *node.Node, ch chan<- prometheus.Metric) {

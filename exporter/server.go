@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/pprof"
+	_ "net/http/pprof" // served if EnablePprof says so
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -26,7 +26,7 @@ type Config struct {
 	Logger        *slog.Logger
 }
 
-// PageFunc writes the status page of an observation.
+// PageFunc writes a page, such as the status page, of an observation.
 type PageFunc func(w http.ResponseWriter, seen *Observation)
 
 // Server is the HTTP side of the exporter.
@@ -53,8 +53,13 @@ func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 // Handler routes the paths of the exporter.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+s.TelemetryPath, s.metrics)
-	mux.HandleFunc("GET /{$}", s.page)
+	mux.HandleFunc("GET "+s.TelemetryPath, func(w http.ResponseWriter, r *http.Request) {
+		s.observed(w, r, s.timeout(r), s.TimeoutOffset,
+			func(w http.ResponseWriter, seen *Observation) { s.exposition(w, r, seen) })
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		s.observed(w, r, DefaultTimeout/2, DefaultTimeout/2, s.Page)
+	})
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "Healthy") })
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if !s.ready.Load() {
@@ -64,24 +69,20 @@ func (s *Server) Handler() http.Handler {
 		fmt.Fprintln(w, "Ready")
 	})
 	if s.EnablePprof {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		mux.Handle("GET /debug/pprof/", http.DefaultServeMux) // where the import puts it
 	}
 	return mux
 }
 
-// metrics serves one scrape: it waits for the observation, which concurrent scrapes share, and renders it.
-func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
-	timeout := s.timeout(r)
-	ctx, cancel := context.WithTimeout(r.Context(), timeout+s.TimeoutOffset)
+// observed answers with what render makes of an observation, which concurrent requests share. It may take limit,
+// rendering and the wait for it some more.
+func (s *Server) observed(w http.ResponseWriter, r *http.Request, limit, more time.Duration, render PageFunc) {
+	ctx, cancel := context.WithTimeout(r.Context(), limit+more)
 	defer cancel()
-	observe, cancel := context.WithTimeout(ctx, timeout)
+	observe, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	seen := s.Observer.Observe(observe)
-	s.answer(ctx, w, func(w http.ResponseWriter) { s.exposition(w, r, seen) })
+	s.answer(ctx, w, func(w http.ResponseWriter) { render(w, seen) })
 }
 
 // exposition writes an observation in the format that the client asks for.
@@ -118,14 +119,4 @@ func (s *Server) timeout(r *http.Request) time.Duration {
 		return max(t/2, time.Nanosecond) // too short to subtract the offset
 	}
 	return t - s.TimeoutOffset
-}
-
-// page serves the status page from an observation of its own, or the scrape's that is under way.
-func (s *Server) page(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), DefaultTimeout)
-	defer cancel()
-	observe, cancel := context.WithTimeout(ctx, DefaultTimeout/2)
-	defer cancel()
-	seen := s.Observer.Observe(observe)
-	s.answer(ctx, w, func(w http.ResponseWriter) { s.Page(w, seen) })
 }

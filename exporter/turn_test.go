@@ -22,12 +22,9 @@ func TestNothingHangsWhereTimeIsUp(t *testing.T) {
 		defer cancel()
 		const looks = 100 // a choice between two that are ready is made at random
 		for i := range looks {
-			l := &observing{
-				done: make(chan struct{}), now: time.Now, answered: map[string]bool{},
-				pending: map[string]time.Time{},
-			}
+			l := &observing{answered: map[string]bool{}}
 			l.node.Results = map[string]node.Result{}
-			<-o.observe(ctx, l, o.rest[0], &node.Node{})
+			o.observe(ctx, l, o.slots[1], &node.Node{})
 			if r := l.node.Results["had"]; !l.answered["had"] || strings.Contains(r.Error, "hanging") {
 				t.Fatalf("look %d: %+v", i, r)
 			}
@@ -56,7 +53,7 @@ func TestHangingSince(t *testing.T) {
 		close(release)
 		synctest.Wait()
 
-		s := o.rest[0]
+		s := o.slots[1]
 		s.turn <- struct{}{} // as between a call's end and the next one's beginning
 		got = observe(t, o, 2*time.Second)
 		if r := got.Node.Results["hung"]; r.Status != node.Failed ||

@@ -80,12 +80,10 @@ func (o *Observer) Alive(ctx context.Context) error {
 	// A collector that is at work since before this observation overran an earlier one, which waited for it until
 	// its deadline.
 	began := o.Observe(ctx).Node.Time
-	now := o.now()
 	var stuck []string
-	for _, s := range o.slots() {
-		since, busy := s.busy()
-		if d := now.Sub(since); busy && since.Before(began) && d >= hangLimit {
-			stuck = append(stuck, fmt.Sprintf("%s (for %s)", s.collector.Name(), d.Round(time.Second)))
+	for _, s := range o.slots {
+		if since := s.since.Load(); since != nil && since.Before(began) && time.Since(*since) >= hangLimit {
+			stuck = append(stuck, fmt.Sprintf("%s (for %s)", s.Name(), time.Since(*since).Round(time.Second)))
 		}
 	}
 	if len(stuck) > 0 {

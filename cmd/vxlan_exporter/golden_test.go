@@ -159,13 +159,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 // declared are all metrics of the program but those of client_golang.
 func declared(t *testing.T) []collectors.Metric {
 	t.Helper()
-	var all []collectors.Metric
-	for _, c := range allCollectors(t) {
-		all = append(all, c.(interface{ Declared() []collectors.Metric }).Declared()...)
-	}
-	return slices.Concat(all, collectors.ExposureMetrics().Declared(), collectors.SenderMetrics().Declared(),
-		collectors.ReceiverMetrics().Declared(),
-		collectors.ResultMetrics().Declared())
+	return exporter.NewPublisher(allCollectors(t)).Declared()
 }
 
 // documentation is the row of a metric.

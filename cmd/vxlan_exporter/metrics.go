@@ -40,16 +40,12 @@ func metrics(ctx context.Context, file string, s *sources, logger *slog.Logger) 
 	seen := set.observe(ctx, observeTimeout)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(versioncollector.NewCollector(programName))
-	all := set.observer.Collectors()
-	if err := registry.Register(exporter.NewPublisher(all).Of(seen, func(string) bool { return true })); err != nil {
+	publisher := exporter.NewPublisher(set.observer.Collectors())
+	if err := registry.Register(publisher.Of(seen, func(string) bool { return true })); err != nil {
 		return fmt.Errorf("metrics cannot be registered: %w", err)
 	}
-	declared := collectors.ReceiverMetrics().Declared()
-	for _, c := range all {
-		declared = append(declared, c.(interface{ Declared() []collectors.Metric }).Declared()...)
-	}
 	sinceStart := map[string]bool{}
-	for _, m := range declared {
+	for _, m := range publisher.Declared() {
 		sinceStart[collectors.Namespace+"_"+m.Name] = m.SinceStart
 	}
 	once := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {

@@ -187,36 +187,29 @@ func (f *finder) leaveOut(what, why string) {
 }
 
 // neighbors are the nodes behind a device: flannel and Calico keep a permanent entry for each. Behind a bridge the
-// neighbors are the bridge's; those count whose link-layer address the VXLAN device's forwarding database knows.
+// neighbors are the bridge's; those count whose link-layer address the VXLAN device's forwarding database knows. why
+// there are none is said besides.
 func (f *finder) neighbors(d *node.Device) (peers []netip.Addr, why string, err error) {
 	nic, err := f.nic(d.Index)
-	switch {
-	case err != nil:
-		return nil, "", err
-	case !d.Up:
-		return nil, "the device is down", nil
-	case nic.Master == 0:
+	if err != nil || !d.Up {
+		return nil, "the device is down", err
+	}
+	if nic.Master == 0 {
 		all, err := f.Neighbors(d.Index)
-		if err != nil {
-			return nil, "", err
-		}
-		return usable(all, nil), "its neighbor table names no peer (--peer can name one)", nil
+		return usable(all, nil), "its neighbor table names no peer (--peer can name one)", err
 	}
 	all, err := f.Neighbors(nic.Master)
 	if err != nil {
 		return nil, "", err
 	}
 	forward, err := f.Forwarding(d.Index)
-	if err != nil {
-		return nil, "", err
-	}
 	known := map[string]bool{}
 	for _, n := range forward {
 		if n.Forward && n.Addr.IsValid() {
 			known[n.LLAddr] = true
 		}
 	}
-	return usable(all, known), "its bridge has no neighbor behind it (--peer can name one)", nil
+	return usable(all, known), "its bridge has no neighbor behind it (--peer can name one)", err
 }
 
 // usable are the unicast addresses of neighbors, permanent ones only where there are any.
@@ -251,13 +244,10 @@ func (f *finder) add(d *node.Device, peer netip.Addr) error {
 	}
 	if !in && !d.IsExternal() {
 		nic, err := f.nic(route.Index)
-		if err != nil {
-			return err
-		}
 		f.leaveOut(fmt.Sprintf("%s to %s", d.Name, peer), "the route leads to "+nic.Name)
-		return nil
+		return err
 	}
-	t := Target{Device: d.Name, Peer: peer}
+	t := Target{PathPeer: node.PathPeer{Device: d.Name, Peer: peer}}
 	tx, ok := d.Features.Get("tx-checksum-ip-generic")
 	t.UDPOffload = ok && tx.Active && route.Index == d.Index
 	senders, err := f.senders(d, peer, route)
@@ -287,9 +277,9 @@ func (f *finder) add(d *node.Device, peer netip.Addr) error {
 // senders are the addresses to ask from: the one that the route gives, the NIC's, which connections of the node itself
 // often have, and those of bridges, for the pods and containers behind them, which rules that name a source network
 // take for the same.
-func (f *finder) senders(d *node.Device, peer netip.Addr, route rtnl.Route) ([]Sender, error) {
-	var nics, bridges []Sender
-	own := Sender{Source: route.Source}
+func (f *finder) senders(d *node.Device, peer netip.Addr, route rtnl.Route) ([]node.PathSender, error) {
+	own := node.PathSender{Source: route.Source}
+	var nics, bridges []node.PathSender
 	seen := map[int]bool{route.Index: true}
 	for _, a := range f.addresses {
 		if a.Addr == route.Source {
@@ -305,25 +295,20 @@ func (f *finder) senders(d *node.Device, peer netip.Addr, route rtnl.Route) ([]S
 			continue
 		}
 		nic, err := f.nic(a.Index)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		s := Sender{Source: a.Addr, Interface: nic.Name}
+		seen[a.Index] = true
+		s := node.PathSender{Source: a.Addr, Interface: nic.Name}
 		switch {
-		case !nic.Up:
+		case err != nil || !nic.Up:
 		case nic.Name == d.Underlay || a.Index == d.UnderlayIndex:
 			nics = append(nics, s)
 		case nic.Kind == "bridge":
 			bridges = append(bridges, s)
-		default:
-			continue
 		}
-		seen[a.Index] = true
 	}
-	all := append([]Sender{own}, append(nics, bridges...)...)
+	all := slices.Concat([]node.PathSender{own}, nics, bridges)
 	return all[:min(len(all), maxSenders)], nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"vxlan_exporter/internal/node"
 )
 
 // Every peer has its turn before one is asked again, and devices and families do not take turns from each other.
@@ -11,7 +13,7 @@ func TestDraw(t *testing.T) {
 	var f Found
 	for _, peer := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1"} {
 		for _, device := range []string{"a", "b"} {
-			f.Targets = append(f.Targets, Target{Device: device, Peer: netip.MustParseAddr(peer)})
+			f.Targets = append(f.Targets, Target{PathPeer: node.PathPeer{Device: device, Peer: netip.MustParseAddr(peer)}})
 		}
 	}
 	for round, want := range [][]string{

@@ -27,18 +27,11 @@ const (
 // port is where packets are sent: discard, which nobody serves any more (RFC 863).
 const port = 9
 
-// Target is a peer and the addresses of this node to ask it from.
+// Target is a peer and the addresses of this node to ask it from, of which the first one also sends packets that fill
+// the MTU. Of each of these, source and interface are known.
 type Target struct {
-	Device     string // VXLAN device that leads to it
-	Peer       netip.Addr
-	Senders    []Sender // the first one also sends packets that fill the MTU
-	UDPOffload bool     // the device of the route is known to leave UDP checksums unfinished
-}
-
-// Sender is an address of this node.
-type Sender struct {
-	Source    netip.Addr
-	Interface string
+	node.PathPeer
+	UDPOffload bool // the device of the route is known to leave UDP checksums unfinished
 }
 
 // Options of a round.
@@ -80,17 +73,16 @@ func (f *Found) Round(ctx context.Context, targets []Target, o Options) node.Pat
 			break
 		}
 	}
-	for i := range targets {
-		peer := node.PathPeer{Device: targets[i].Device, Family: node.Family(targets[i].Peer), Peer: targets[i].Peer}
-		for _, e := range all {
-			if e.target != &targets[i] {
-				continue
-			}
+	for _, t := range targets {
+		peer := t.PathPeer
+		peer.Family, peer.Senders = node.Family(peer.Peer), nil
+		for _, e := range all[:len(t.Senders)] {
 			peer.Senders = append(peer.Senders, e.result())
 			if e.askFull {
-				peer.Full, peer.Size = e.fullCount(), e.size
+				peer.Full, peer.Size = plus(e.full[soft][0], e.full[echo][0]), e.size
 			}
 		}
+		all = all[len(t.Senders):]
 		p.Peers = append(p.Peers, peer)
 	}
 	p.Duration = time.Since(p.Time)
@@ -101,17 +93,16 @@ func (f *Found) Round(ctx context.Context, targets []Target, o Options) node.Pat
 type exchange struct {
 	conversation
 	found  *Found
-	target *Target
-	sender Sender
+	sender node.PathSender
+	peer   netip.Addr
 	six    bool
 	size   int // of a packet that fills the MTU; known once one is sent
-	trips  []time.Duration
 }
 
 func (f *Found) newExchange(t *Target, sender, count int) *exchange {
 	six := t.Peer.Unmap().Is6()
 	return &exchange{
-		found: f, target: t, sender: t.Senders[sender], six: six,
+		found: f, sender: t.Senders[sender], peer: t.Peer, six: six,
 		conversation: conversation{
 			count: count, canMark: f.can.mark == nil, canEcho: f.can.echo[index(six)] != noEcho,
 			udpOffload: t.UDPOffload, askFull: sender == 0,
@@ -120,25 +111,16 @@ func (f *Found) newExchange(t *Target, sender, count int) *exchange {
 }
 
 func (e *exchange) result() node.PathSender {
-	s := node.PathSender{Source: e.sender.Source, Interface: e.sender.Interface, RoundTrips: e.trips}
+	s := e.sender
 	s.State, s.Reason = e.state()
 	s.Plain, s.Marked = e.sum(false, syn, udp), e.sum(true, syn, udp)
 	s.PlainSoftware, s.MarkedSoftware = e.sum(false, soft, echo), e.sum(true, soft, echo)
 	return s
 }
 
-func (c *conversation) fullCount() node.PathCount {
-	return node.PathCount{
-		Sent: c.full[soft][0].Sent + c.full[echo][0].Sent, Answered: c.full[soft][0].Answered + c.full[echo][0].Answered,
-	}
-}
-
 // refuse notes that a packet could not be sent; no verdict rests on what is left.
 func (e *exchange) refuse(a ask, err error) {
-	what := map[kind]string{
-		syn: "SYN", udp: "UDP datagram", soft: "UDP datagram with a finished checksum",
-		echo: "echo request",
-	}[a.kind]
+	what := [kinds]string{"SYN", "UDP datagram", "UDP datagram with a finished checksum", "echo request"}[a.kind]
 	if a.marked {
 		what = "marked " + what
 	}

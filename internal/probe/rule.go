@@ -7,20 +7,13 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// The rule, and its arithmetic
+// The rule, and its arithmetic, are those of docs/PROBE.md: a verdict that there is a fault needs Count packets of one
+// kind lost in a row, among packets of other kinds that are answered. Each wave has packets of a kind that should
+// arrive, since losses that last take these too, and is sent only when the one before leaves something open.
 //
-// A packet and its answer are lost by chance with probability q: 0.05 where the path loses 5 % one way, 0.0975 where it
-// does both ways. A verdict that there is a fault needs Count packets of one kind lost in a row, 6 by default, among
-// packets of other kinds that are answered. A healthy path is called faulty with probability q^6 at most: 1.6e-8 a
-// conversation at 5 %, 8.6e-7 at 9.75 %, so 0.03 times in 10,000 rounds of 3 peers at worst. The next wave is sent only
-// when the one before leaves something open: a healthy path costs 4 packets.
-//
-// Losses that last (an outage) take the other kinds with them: every wave has packets of a kind that should arrive. A
-// firewall that drops the SYNs drops them marked or not, so the offload is suspected only on UDP datagrams to one port
-// that differ in their checksum alone. Answers that the peer's kernel limits (ICMP errors: a burst of 6, then one a
-// second for each destination, icmp_xrlim_allow) are spent on the packet under suspicion first, so that the control
-// behind it is not answered out of an allowance that the other did not have. There six in a row would exceed the 12
-// packets: five (3.1e-7 at 5 %, 8.8e-6 at 9.75 %), with two controls answered.
+// Answers that the peer's kernel limits (ICMP errors: a burst of 6, then one a second for each destination,
+// icmp_xrlim_allow) are spent on the packet under suspicion first, so that the control behind it is not answered out of
+// an allowance that the other did not have.
 
 // kind is a kind of packet, as to how its checksum is made.
 type kind int
@@ -77,18 +70,20 @@ func index(marked bool) int {
 // sum adds up what is counted of small packets of some kinds.
 func (c *conversation) sum(marked bool, of ...kind) (n node.PathCount) {
 	for _, k := range of {
-		n.Sent += c.small[k][index(marked)].Sent
-		n.Answered += c.small[k][index(marked)].Answered
+		n = plus(n, c.small[k][index(marked)])
 	}
 	return n
 }
 
-func (c *conversation) total() (n node.PathCount) {
-	for _, marked := range []bool{false, true} {
-		m := c.sum(marked, syn, udp, soft, echo)
-		n.Sent, n.Answered = n.Sent+m.Sent, n.Answered+m.Answered
-	}
-	return n
+// both is sum of marked and unmarked packets.
+func (c *conversation) both(of ...kind) node.PathCount {
+	return plus(c.sum(false, of...), c.sum(true, of...))
+}
+
+func (c *conversation) total() node.PathCount { return c.both(syn, udp, soft, echo) }
+
+func plus(a, b node.PathCount) node.PathCount {
+	return node.PathCount{Sent: a.Sent + b.Sent, Answered: a.Answered + b.Answered}
 }
 
 // arrives: more are answered than lost, and more than one, which could be chance (a flow that is tracked already is not
@@ -97,8 +92,7 @@ func arrives(n node.PathCount) bool { return n.Answered >= 2 && n.Answered > n.S
 
 // offloaded is the kind whose checksum is left to offload: SYNs, or, where something drops these, UDP datagrams.
 func (c *conversation) offloaded() kind {
-	if c.sum(false, syn).Answered+c.sum(true, syn).Answered == 0 &&
-		c.sum(false, udp).Answered+c.sum(true, udp).Answered > 0 {
+	if c.both(syn).Answered == 0 && c.both(udp).Answered > 0 {
 		return udp
 	}
 	return syn
@@ -195,7 +189,7 @@ func (c *conversation) withoutTCP(wave int) []ask {
 	case c.total().Answered == 0:
 		asks = repeat(ask{kind: udp}, c.count-c.total().Sent)
 	case wave > 2 || arrives(marked) || (!c.canMark && arrives(plain)):
-	case c.sum(false, soft).Answered+c.sum(true, soft).Answered == 0: // echoes at most are answered
+	case c.both(soft).Answered == 0: // echoes at most are answered
 	case plain.Answered > 0 && marked.Answered == 0:
 		asks = append(repeat(ask{kind: udp, marked: true}, c.count-1-marked.Sent), ask{kind: soft, marked: true})
 	case marked.Answered > 0:
@@ -257,11 +251,10 @@ func (c *conversation) state() (node.PathState, string) {
 				"marked packets with finished checksums",
 				marked.Sent, marked.Sent, name, plain.Answered, plain.Sent)
 	case c.spoiledByOffload():
-		n := node.PathCount{Sent: c.sum(false, udp).Sent + c.sum(true, udp).Sent}
+		lost, software := c.both(udp).Sent, c.both(soft)
 		return node.PathOffload,
 			fmt.Sprintf("%d of %d UDP datagrams with unfinished checksums were lost, and %d of %d with finished ones answered",
-				n.Sent, n.Sent, c.sum(false, soft).Answered+c.sum(true, soft).Answered,
-				c.sum(false, soft).Sent+c.sum(true, soft).Sent)
+				lost, lost, software.Answered, software.Sent)
 	case c.tooLong():
 		return node.PathMTU, "small packets are answered, those that fill the MTU are not"
 	case arrives(marked) && off == udp && !c.udpOffload:
@@ -302,14 +295,8 @@ func (c *conversation) spoiledByMark(off kind) bool {
 // spoiledByOffload: of UDP datagrams to one port those with unfinished checksums are lost, those with finished ones
 // arrive. SYNs too are lost.
 func (c *conversation) spoiledByOffload() bool {
-	unfinished := node.PathCount{
-		Sent:     c.sum(false, udp).Sent + c.sum(true, udp).Sent,
-		Answered: c.sum(false, udp).Answered + c.sum(true, udp).Answered,
-	}
-	synAnswered := c.sum(false, syn).Answered + c.sum(true, syn).Answered
-	return synAnswered == 0 && unfinished.Answered == 0 && unfinished.Sent >= c.count && c.sum(false, udp).Sent > 0 &&
-		c.sum(false, soft).Answered > 0 &&
-		(!c.canMark || c.sum(true, soft).Answered > 0)
+	return c.both(syn, udp).Answered == 0 && c.both(udp).Sent >= c.count && c.sum(false, udp).Sent > 0 &&
+		c.sum(false, soft).Answered > 0 && (!c.canMark || c.sum(true, soft).Answered > 0)
 }
 
 // tooLong: packets that fill the MTU are lost while small ones of the same kind arrive.

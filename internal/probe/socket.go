@@ -1,7 +1,9 @@
 package probe
 
 import (
+	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -51,7 +53,7 @@ func (p *packet) open() (err error) {
 		return err
 	}
 	p.sent = time.Now()
-	err = unix.Connect(p.fd, sockaddr(p.from.target.Peer, port))
+	err = unix.Connect(p.fd, sockaddr(p.from.peer, port))
 	if p.ask.kind == syn {
 		if errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.ECONNREFUSED) {
 			return nil
@@ -113,18 +115,19 @@ func (p *packet) write(six bool) error {
 		copy(data[echoHeader:], payload)
 	}
 	if p.ask.full {
-		size, err := p.mtu(six)
+		level, option, header := unix.IPPROTO_IP, unix.IP_MTU, 20
+		if six {
+			level, option, header = unix.IPPROTO_IPV6, unix.IPV6_MTU, 40
+		}
+		if p.ask.kind != echo { // whose header, as long as UDP's, is among the data
+			header += 8
+		}
+		// That of the path as the kernel knows it: packets longer than that are nobody's.
+		size, err := unix.GetsockoptInt(p.fd, level, option)
 		if err != nil {
 			return err
 		}
 		p.from.size = size
-		header := 20 + udpHeader
-		if six {
-			header = 40 + udpHeader
-		}
-		if p.ask.kind == echo { // its header, as long as UDP's, is among the data
-			header -= echoHeader
-		}
 		data = append(data, make([]byte, max(0, size-header-len(data)))...)
 	}
 	if p.ask.kind == echo {
@@ -141,16 +144,6 @@ func (p *packet) write(six bool) error {
 	return unix.Send(p.fd, data, 0)
 }
 
-const udpHeader = 8
-
-// mtu is that of the path as the kernel knows it: packets longer than that are nobody's.
-func (p *packet) mtu(six bool) (int, error) {
-	if six {
-		return unix.GetsockoptInt(p.fd, unix.IPPROTO_IPV6, unix.IPV6_MTU)
-	}
-	return unix.GetsockoptInt(p.fd, unix.IPPROTO_IP, unix.IP_MTU)
-}
-
 func (p *packet) close() {
 	if p.fd >= 0 {
 		unix.Close(p.fd)
@@ -163,4 +156,109 @@ func sockaddr(a netip.Addr, port int) unix.Sockaddr {
 		return &unix.SockaddrInet4{Port: port, Addr: a.As4()}
 	}
 	return &unix.SockaddrInet6{Port: port, Addr: a.As16()}
+}
+
+// echoSocket is how echo requests can be sent.
+type echoSocket int
+
+const (
+	noEcho   echoSocket = iota
+	pingEcho            // icmp(7): a group in net.ipv4.ping_group_range
+	rawEcho             // raw(7): CAP_NET_RAW
+)
+
+// echoHeader is type, code, checksum, identifier and sequence number (RFC 792, RFC 4443).
+const echoHeader = 8
+
+// echoID tells the answers to one request from others. The kernel puts its own identifier into requests of a ping
+// socket.
+type echoID struct {
+	raw  bool
+	id   uint16
+	sequ uint16
+}
+
+func newEchoID() echoID {
+	return echoID{id: uint16(rand.Uint32()), sequ: uint16(rand.Uint32())} //nolint:gosec // any 16 bits
+}
+
+// put writes the header. A raw socket of IPv4 leaves the checksum to its user, the others have the kernel's CPU make
+// it.
+func (e echoID) put(data []byte, six bool) {
+	data[0] = 8
+	if six {
+		data[0] = 128
+	}
+	binary.BigEndian.PutUint16(data[4:], e.id)
+	binary.BigEndian.PutUint16(data[6:], e.sequ)
+	if e.raw && !six {
+		binary.BigEndian.PutUint16(data[2:], checksum(data))
+	}
+}
+
+// answers reports whether a packet that the socket received answers the request. A raw socket of IPv4 receives the IP
+// header too.
+func (e echoID) answers(data []byte, six bool) bool {
+	if e.raw && !six {
+		if len(data) < 20 || len(data) < int(data[0]&0xf)*4 {
+			return false
+		}
+		data = data[int(data[0]&0xf)*4:]
+	}
+	reply := byte(0)
+	if six {
+		reply = 129
+	}
+	return len(data) >= echoHeader && data[0] == reply && binary.BigEndian.Uint16(data[6:]) == e.sequ &&
+		(!e.raw || binary.BigEndian.Uint16(data[4:]) == e.id)
+}
+
+// filter lets a raw socket receive nothing but echo replies (raw(7), ICMP_FILTER; RFC 3542 section 3.2).
+func (e echoID) filter(fd int, six bool) error {
+	if six {
+		var f unix.ICMPv6Filter
+		for i := range f.Data {
+			f.Data[i] = ^uint32(0)
+		}
+		f.Data[129>>5] &^= 1 << (129 & 31)
+		return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
+	}
+	const solRaw, icmpFilter = 255, 1 // SOL_RAW, ICMP_FILTER of include/uapi/linux/icmp.h
+	return unix.SetsockoptInt(fd, solRaw, icmpFilter, ^1)
+}
+
+// checksum is the Internet checksum (RFC 1071) of data, 64 KiB at most, whose checksum field is 0.
+func checksum(data []byte) uint16 {
+	var sum uint32
+	for i, b := range data {
+		sum += uint32(b) << (8 * (^i & 1))
+	}
+	sum = sum>>16 + sum&0xffff
+	return ^uint16(sum>>16 + sum)
+}
+
+// capabilities are what this process may send.
+type capabilities struct {
+	mark error         // why packets cannot be marked; nil: they can
+	echo [2]echoSocket // of IPv4 and IPv6
+}
+
+// permissions tries what is permitted, without sending anything.
+func permissions(mark uint32) *capabilities {
+	can := &capabilities{}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark))
+		unix.Close(fd)
+	}
+	can.mark = err
+	for _, six := range []bool{false, true} {
+		for _, how := range []echoSocket{rawEcho, pingEcho} { // the second is taken where it can be
+			if fd, _, err := socket(echo, six, how); err == nil {
+				unix.Close(fd)
+				can.echo[index(six)] = how
+			}
+		}
+	}
+	return can
 }

@@ -70,7 +70,7 @@ func (w *waiter) collect(now time.Time) {
 			continue
 		}
 		p.from.record(p.ask, true)
-		p.from.trips = append(p.from.trips, now.Sub(p.sent))
+		p.from.sender.RoundTrips = append(p.from.sender.RoundTrips, now.Sub(p.sent))
 		p.close()
 	}
 	w.packets = open

@@ -51,7 +51,7 @@ func (c *pathTally) add(p nodes.Path) {
 }
 
 // rounds asks a peer many times from a namespace, as many conversations side by side as width says.
-func (c *pathTally) rounds(n *lab.NS, peer netip.Addr, senders []probe.Sender, rounds, width int) error {
+func (c *pathTally) rounds(n *lab.NS, peer netip.Addr, senders []nodes.PathSender, rounds, width int) error {
 	return n.Do(func() error {
 		found := probe.Found{Mark: probe.DefaultMark, Own: map[netip.Addr]bool{}}
 		for _, s := range senders {
@@ -60,7 +60,10 @@ func (c *pathTally) rounds(n *lab.NS, peer netip.Addr, senders []probe.Sender, r
 		for done := 0; done < rounds; done += width {
 			var targets []probe.Target
 			for range min(width, rounds-done) {
-				targets = append(targets, probe.Target{Device: lab.Device, Peer: peer, Senders: senders, UDPOffload: true})
+				targets = append(targets, probe.Target{
+					PathPeer:   nodes.PathPeer{Device: lab.Device, Peer: peer, Senders: senders},
+					UDPOffload: true,
+				})
 			}
 			p := found.Round(context.Background(), targets, probe.Options{Count: probe.DefaultCount, Timeout: pathTimeout})
 			if len(p.Limits) > 0 {
@@ -115,7 +118,7 @@ func TestPathLoss(t *testing.T) {
 				t.Fatal(err)
 			}
 			tally := &pathTally{states: map[nodes.PathState]int{}}
-			senders := []probe.Sender{{Source: netip.MustParseAddr("10.244.0.0"), Interface: lab.Device}}
+			senders := []nodes.PathSender{{Source: netip.MustParseAddr("10.244.0.0"), Interface: lab.Device}}
 			if err := tally.rounds(r.A, netip.MustParseAddr("10.244.1.0"), senders, *pathRounds, 50); err != nil {
 				t.Fatal(err)
 			}
@@ -176,7 +179,7 @@ func TestPathCrowd(t *testing.T) {
 	var group sync.WaitGroup
 	for i, n := range askers {
 		group.Go(func() {
-			senders := []probe.Sender{{Source: netip.AddrFrom4([4]byte{10, 244, byte(i + 1), 0}), Interface: lab.Device}}
+			senders := []nodes.PathSender{{Source: netip.AddrFrom4([4]byte{10, 244, byte(i + 1), 0}), Interface: lab.Device}}
 			if err := tally.rounds(n.NS, netip.MustParseAddr("10.244.254.0"), senders, max(1, *pathRounds/crowd),
 				1); err != nil {
 				t.Error(err)
