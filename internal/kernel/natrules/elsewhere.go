@@ -38,6 +38,6 @@ func (s *Surroundings) PortElsewhere(port uint16, ipv4, ipv6 bool) Port {
 // upAndAddressed are the interfaces, lo apart, that packets can leave by with an address of their own.
 func (s *Surroundings) upAndAddressed() []int {
 	return those(s.addrs, func(index int) bool {
-		return s.links[index].flags&(unix.IFF_UP|unix.IFF_LOOPBACK) == unix.IFF_UP
+		return s.links[index].Flags&(unix.IFF_UP|unix.IFF_LOOPBACK) == unix.IFF_UP
 	})
 }

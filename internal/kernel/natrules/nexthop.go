@@ -5,34 +5,11 @@ import (
 	"net/netip"
 	"slices"
 
-	"vxlan_exporter/internal/kernel/nl"
-
 	"golang.org/x/sys/unix"
-)
 
-// multipath are the interfaces of RTA_MULTIPATH's next hops: struct rtnexthop {u16 len; u8 flags, hops; s32 ifindex}
-// with attributes behind it, aligned to 4 (include/uapi/linux/rtnetlink.h). Several can be behind one interface.
-func multipath(b []byte) ([]int, error) {
-	var all []int
-	for len(b) >= unix.SizeofRtNexthop {
-		size := int(binary.NativeEndian.Uint16(b))
-		if size < unix.SizeofRtNexthop || size > len(b) || !nl.WellFormed(b[unix.SizeofRtNexthop:size]) {
-			return nil, nl.ErrMalformed
-		}
-		index := int(binary.NativeEndian.Uint32(b[4:]))
-		if index == 0 {
-			return nil, errUntold
-		}
-		if len(all) == 0 || all[len(all)-1] != index {
-			all = append(all, index)
-		}
-		b = b[min((size+3)&^3, len(b)):]
-	}
-	if len(all) == 0 || len(b) > 0 {
-		return nil, nl.ErrMalformed
-	}
-	return all, nil
-}
+	"vxlan_exporter/internal/kernel/nl"
+	"vxlan_exporter/internal/kernel/rtnl"
+)
 
 // nexthop is a nexthop object: one next hop, or a group of objects that are none.
 type nexthop struct {
@@ -45,19 +22,21 @@ type nexthop struct {
 // (include/uapi/linux/nexthop.h). NHA_GROUP is an array of struct nexthop_grp {u32 id; u8 weight, weight_high; u16
 // reserved}.
 func (g *gathering) object(b []byte) error {
-	n, ok, err := attributesOf(b, unix.SizeofNhmsg, unix.AF_UNSPEC, unix.AF_INET, unix.AF_INET6)
-	if !ok {
+	const member = 8
+	n, err := attributesOf(b, unix.SizeofNhmsg)
+	if err != nil {
 		return err
 	}
-	id, named, idErr := n.number(unix.NHA_ID)
-	oif, _, oifErr := n.number(unix.NHA_OIF)
-	gateway, err := n.addr(unix.NHA_GATEWAY)
+	id, idErr := n.number(unix.NHA_ID)
+	oif, oifErr := n.number(unix.NHA_OIF)
+	h := nexthop{index: int(oif)}
+	if n.has(unix.NHA_GATEWAY) {
+		h.gateway, err = nl.AnyAddress(n[unix.NHA_GATEWAY])
+	}
 	members := n[unix.NHA_GROUP]
-	const member = 8
-	if err != nil || idErr != nil || oifErr != nil || !named || len(members)%member != 0 {
+	if err != nil || idErr != nil || oifErr != nil || !n.has(unix.NHA_ID) || len(members)%member != 0 {
 		return nl.ErrMalformed
 	}
-	h := nexthop{index: int(oif), gateway: gateway}
 	for m := range slices.Chunk(members, member) {
 		h.group = append(h.group, binary.NativeEndian.Uint32(m))
 	}
@@ -65,23 +44,40 @@ func (g *gathering) object(b []byte) error {
 	return g.keep(1 + len(h.group))
 }
 
-// each calls f with the next hops that an object stands for. It is errUntold where that cannot be told: the object has
-// gone meanwhile, the kernel has no such objects to list, or a group has groups in it, which no kernel allows.
-func (g *gathering) each(id uint32, f func(nexthop) error) error {
+// hops are the next hops that an object stands for. It is errUntold where that cannot be told: the object has gone
+// meanwhile, the kernel has no such objects to list, or a group has groups in it, which no kernel allows.
+func (g *gathering) hops(id uint32) (all []nexthop, err error) {
 	h, ok := g.objects[id]
-	if !ok {
-		return errUntold
+	group := h.group
+	if group == nil {
+		all = append(all, h)
 	}
-	if h.group == nil {
-		return f(h)
-	}
-	for _, id := range h.group {
-		m, ok := g.objects[id]
-		if !ok || m.group != nil {
-			return errUntold
+	for _, id := range group {
+		if h, ok = g.objects[id]; !ok || h.group != nil {
+			return nil, errUntold
 		}
-		if err := f(m); err != nil {
+		all = append(all, h)
+	}
+	if !ok {
+		err = errUntold
+	}
+	return all, err
+}
+
+// eachHop calls f with each next hop that objects stand for, and each of what names the object.
+func eachHop[T any](g *gathering, by map[uint32][]T, f func(nexthop, T) error) error {
+	g.kept = 0
+	for id, all := range by {
+		hops, err := g.hops(id)
+		if err != nil {
 			return err
+		}
+		for _, h := range hops {
+			for _, v := range all {
+				if err := f(h, v); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
@@ -90,38 +86,17 @@ func (g *gathering) each(id uint32, f func(nexthop) error) error {
 // resolve puts what names a nexthop object where it belongs. If one of them cannot be told, or they are too many, the
 // list that names it tells nothing.
 func (g *gathering) resolve() {
-	g.kept = 0
-	for id, prefixes := range g.routesBy {
-		if err := g.each(id, func(h nexthop) (err error) {
-			for i := 0; i < len(prefixes) && err == nil; i++ {
-				err = g.routed(h.index, prefixes[i])
-			}
-			return err
-		}); err != nil {
-			g.forgetRoutes()
-			g.routes = nil
-			break
+	if eachHop(g, g.routesBy, func(h nexthop, r ifroute) error { return g.routed(r, h.index) }) != nil {
+		g.forgetRoutes()
+		g.routes = nil
+	}
+	if eachHop(g, g.entriesBy, func(h nexthop, device int) error {
+		if !h.gateway.IsValid() {
+			return errUntold
 		}
+		g.remotes[device] = append(g.remotes[device], rtnl.Neighbor{Index: device, Addr: h.gateway})
+		return g.keep(1)
+	}) != nil {
+		g.forgetRemotes()
 	}
-	g.kept = 0
-	for id, devices := range g.entriesBy {
-		if err := g.each(id, func(h nexthop) (err error) {
-			for i := 0; i < len(devices) && err == nil; i++ {
-				err = g.reached(devices[i], h.gateway)
-			}
-			return err
-		}); err != nil {
-			g.forgetForwarding()
-			break
-		}
-	}
-}
-
-// reached keeps that a tunnel sends to an address.
-func (g *gathering) reached(index int, a netip.Addr) error {
-	if !a.IsValid() {
-		return errUntold
-	}
-	g.remotes[index] = append(g.remotes[index], remote{Addr: a})
-	return g.keep(1)
 }

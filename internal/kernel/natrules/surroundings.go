@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,8 @@ import (
 // given up: what it would tell is not known then, so that no rule is judged by half of the facts.
 const maxSurroundings = 65536
 
+const sizeofRuleHdr = 12 // struct fib_rule_hdr
+
 // Why a list is given up.
 var (
 	errTooMany = errors.New("too many entries")
@@ -26,10 +29,10 @@ var (
 // Surroundings are facts about packets that only this namespace's interfaces, addresses, routes and forwarding
 // databases tell, by interface index. The zero value knows nothing.
 type Surroundings struct {
-	links   map[int]link
-	addrs   map[int][]ifaddr
-	remotes map[int][]remote
-	routes  map[int][]ifroute // nil: not known
+	links   map[int]rtnl.Link
+	addrs   map[int][]rtnl.Address
+	remotes map[int][]rtnl.Neighbor // tunnel endpoints
+	routes  map[int][]ifroute       // nil: not known
 
 	rules, marks bool // there are policy rules of this node's own; some ask for a mark
 	sources6     bool // an IPv6 route names the source address of its packets
@@ -38,32 +41,6 @@ type Surroundings struct {
 	forwards6  func(name string) bool // IPv6 packets that came in by an interface are forwarded; nil: not known
 
 	conn *rtnl.Conn // for questions about single packets; nil: none can be asked
-}
-
-// link is an interface of any kind.
-type link struct {
-	name   string
-	flags  uint32    // IFF_*
-	master int       // IFLA_MASTER: the bridge, bond or VRF that it belongs to
-	lower  int       // IFLA_LINK: what a VLAN, for example, is made on
-	vrf    bool      // its master is a VRF
-	device bool      // it is a device of a bus: a NIC
-	bridge bool      // it has nobody behind it without ports
-	ports  PortRange // IFLA_VXLAN_PORT_RANGE
-}
-
-// ifaddr is an address of an interface.
-type ifaddr struct {
-	netip.Prefix
-	flags uint32 // IFA_F_*
-	scope uint8
-}
-
-// remote is a tunnel endpoint, and the interface that packets to it must leave by, if any.
-type remote struct {
-	netip.Addr
-	out  int
-	port uint16 // 0: the device's
 }
 
 // ifroute is what is routed into an interface. static: not by the kernel itself, as to what an address is connected to.
@@ -83,55 +60,49 @@ type gathering struct {
 }
 
 func newGathering() *gathering {
-	g := &gathering{}
-	for _, forget := range []func(){
-		g.forgetLinks, g.forgetAddresses, g.forgetForwarding, g.forgetRoutes, g.forgetRules, g.forgetObjects,
-	} {
-		forget()
+	return &gathering{
+		Surroundings: Surroundings{
+			links: map[int]rtnl.Link{}, addrs: map[int][]rtnl.Address{}, remotes: map[int][]rtnl.Neighbor{},
+			routes: map[int][]ifroute{},
+		},
+		routesBy: map[uint32][]ifroute{}, entriesBy: map[uint32][]int{}, objects: map[uint32]nexthop{},
 	}
-	return g
 }
 
-// list is one dump.
+// list is one dump. Lists of all families have others than IP too (AF_MPLS, RTNL_FAMILY_IPMR, AF_MCTP), which are
+// passed over.
 type list struct {
-	what           string
-	request, reply netlink.HeaderType
-	data           []byte
-	reset          func()
-	each           func([]byte) error
+	what     string
+	request  netlink.HeaderType // the answers' type is 2 less: RTM_GET* follows RTM_NEW* and RTM_DEL*
+	data     []byte
+	families []byte
+	reset    func()
+	each     func([]byte) error
 }
+
+func (g *gathering) lists() []list {
+	ip, every := []byte{unix.AF_INET, unix.AF_INET6}, []byte{unix.AF_UNSPEC, unix.AF_INET, unix.AF_INET6}
+	bridge := append([]byte{unix.AF_BRIDGE}, make([]byte, unix.SizeofNdMsg-1)...)
+	return []list{
+		{"interfaces", unix.RTM_GETLINK, rtnl.LinkRequest(0), every[:1], func() { clear(g.links) }, g.link},
+		{"addresses", unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), ip, func() { clear(g.addrs) }, g.address},
+		{"forwarding databases", unix.RTM_GETNEIGH, bridge, bridge[:1], g.forgetRemotes, g.forwarding},
+		{"routes", unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg), ip, g.forgetRoutes, g.route},
+		{"policy rules", unix.RTM_GETRULE, make([]byte, sizeofRuleHdr), ip, func() { g.rules, g.marks = false, false }, g.rule},
+		{"nexthop objects", unix.RTM_GETNEXTHOP, make([]byte, unix.SizeofNhmsg), every, func() { clear(g.objects) }, g.object},
+	}
+}
+
+func (g *gathering) forgetRemotes() { clear(g.remotes); clear(g.entriesBy) }
+
+func (g *gathering) forgetRoutes() { clear(g.routes); clear(g.routesBy); g.sources6 = false }
 
 // ReadSurroundings reads them over rtnetlink, which needs no privilege. Each list has a socket of its own, in the
 // network namespace of the calling thread. A list that cannot be read to its end is an error; of one that leaves open
 // where some packets go nothing is kept.
 func ReadSurroundings(ctx context.Context, open nl.Opener) (*Surroundings, error) {
 	g := newGathering()
-	for _, l := range []list{
-		{
-			"interfaces", unix.RTM_GETLINK, unix.RTM_NEWLINK, linkRequest(),
-			g.forgetLinks, g.link,
-		},
-		{
-			"addresses", unix.RTM_GETADDR, unix.RTM_NEWADDR, make([]byte, unix.SizeofIfAddrmsg),
-			g.forgetAddresses, g.address,
-		},
-		{
-			"forwarding databases", unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH,
-			append([]byte{unix.AF_BRIDGE}, make([]byte, unix.SizeofNdMsg-1)...), g.forgetForwarding, g.forwarding,
-		},
-		{
-			"routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, make([]byte, unix.SizeofRtMsg),
-			g.forgetRoutes, g.route,
-		},
-		{
-			"policy rules", unix.RTM_GETRULE, unix.RTM_NEWRULE, make([]byte, sizeofRuleHdr),
-			g.forgetRules, g.rule,
-		},
-		{
-			"nexthop objects", unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, make([]byte, unix.SizeofNhmsg),
-			g.forgetObjects, g.object,
-		},
-	} {
+	for _, l := range g.lists() {
 		if l.request == unix.RTM_GETNEXTHOP && len(g.routesBy)+len(g.entriesBy) == 0 {
 			break
 		}
@@ -162,13 +133,17 @@ func (g *gathering) read(ctx context.Context, open nl.Opener, l list) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	err = conn.Dump(l.request, l.reply, l.data, l.reset, l.each)
+	reset := func() {
+		g.kept = 0
+		l.reset()
+	}
+	err = conn.Dump(l.request, l.request-2, l.data, reset, l.take)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, errTooMany), errors.Is(err, errUntold),
 		(l.request == unix.RTM_GETNEXTHOP || l.request == unix.RTM_GETRULE) && errors.Is(err, errors.ErrUnsupported):
-		l.reset() // so that nothing rests on half of it
+		reset() // so that nothing rests on half of it
 		if l.request == unix.RTM_GETROUTE {
 			g.routes = nil
 		}
@@ -178,21 +153,16 @@ func (g *gathering) read(ctx context.Context, open nl.Opener, l list) error {
 	}
 }
 
-func (g *gathering) forgetLinks() { g.kept, g.links = 0, map[int]link{} }
-
-func (g *gathering) forgetAddresses() { g.kept, g.addrs = 0, map[int][]ifaddr{} }
-
-func (g *gathering) forgetForwarding() {
-	g.kept, g.remotes, g.entriesBy = 0, map[int][]remote{}, map[uint32][]int{}
+func (l list) take(b []byte) error {
+	switch {
+	case len(b) == 0:
+		return nl.ErrMalformed
+	case !slices.Contains(l.families, b[0]):
+		return nil
+	default:
+		return l.each(b)
+	}
 }
-
-func (g *gathering) forgetRoutes() {
-	g.kept, g.routes, g.routesBy, g.sources6 = 0, map[int][]ifroute{}, map[uint32][]ifroute{}, false
-}
-
-func (g *gathering) forgetRules() { g.rules, g.marks = false, false }
-
-func (g *gathering) forgetObjects() { g.kept, g.objects = 0, map[uint32]nexthop{} }
 
 // keep counts what is kept of a list.
 func (g *gathering) keep(n int) error {
@@ -206,7 +176,7 @@ func (g *gathering) keep(n int) error {
 func (s *Surroundings) Addrs(index int) []netip.Addr {
 	var all []netip.Addr
 	for _, a := range s.addrs[index] {
-		all = append(all, a.Addr())
+		all = append(all, a.Addr)
 	}
 	return all
 }

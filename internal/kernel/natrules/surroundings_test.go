@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"vxlan_exporter/internal/kernel/nl"
+	"vxlan_exporter/internal/kernel/rtnl"
 	"vxlan_exporter/test/fuzz/bound"
 	"vxlan_exporter/test/lab/labtest"
 )
@@ -75,9 +76,9 @@ func FuzzSurroundings(f *testing.F) {
 			facts := func() int {
 				return len(g.addrs) + len(g.remotes) + len(g.routes) + len(g.links) + len(g.entriesBy) + len(g.routesBy) + len(g.objects)
 			}
-			for _, read := range []func([]byte) error{g.link, g.address, g.forwarding, g.route, g.rule, g.object} {
+			for _, l := range g.lists() {
 				before := facts()
-				if err := read(b); err != nil && before != facts() {
+				if err := l.take(b); err != nil && before != facts() {
 					t.Errorf("a fact together with %v", err)
 				}
 			}
@@ -108,10 +109,14 @@ func FuzzNexthops(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b, one, two []byte) {
 		bound.Read(t, len(b)+len(one)+len(two), 128, 0, func() {
 			g := newGathering()
-			named := g.route(b) == nil && len(g.routesBy) > 0
-			_ = g.forwarding(b)
+			lists := map[string]list{}
+			for _, l := range g.lists() {
+				lists[l.what] = l
+			}
+			named := lists["routes"].take(b) == nil && len(g.routesBy) > 0
+			_ = lists["forwarding databases"].take(b)
 			for _, o := range [][]byte{one, two} {
-				_ = g.object(o)
+				_ = lists["nexthop objects"].take(o)
 			}
 			known := len(g.objects)
 			g.resolve()
@@ -155,7 +160,7 @@ func holdsTrue(t *testing.T, g *gathering, b []byte) {
 // TestUnknownRoutes: where routes are too many to be kept, packets of the node and of others may enter, from anywhere.
 func TestUnknownRoutes(t *testing.T) {
 	g := newGathering()
-	g.links[7], g.addrs[7] = link{name: "vx"}, []ifaddr{{Prefix: netip.MustParsePrefix("10.9.0.1/16")}}
+	g.links[7], g.addrs[7] = rtnl.Link{Name: "vx"}, []rtnl.Address{{Addr: netip.MustParseAddr("10.9.0.1"), Bits: 16}}
 	g.routes = nil
 	senders := g.PortOf(vxlanPort, true, false, []Tunnel{{Name: "vx", Index: 7}}).Senders(false, 0)
 	if len(senders) != 2 || senders[0].In != nil || senders[1].In == nil || len(senders[0].Sources)+len(senders[1].Sources) != 0 {

@@ -2,102 +2,62 @@ package natrules
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"slices"
 
-	"vxlan_exporter/internal/kernel/nl"
-
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nl"
+	"vxlan_exporter/internal/kernel/rtnl"
 )
 
-// attributesOf are the attributes behind a header of so many bytes. ok is false for families other than IP, which lists
-// of all families have too (AF_MPLS, RTNL_FAMILY_IPMR, AF_MCTP): what they call an address is none.
-func attributesOf(b []byte, header int, families ...byte) (n nested, ok bool, err error) {
-	if len(b) < header || !nl.WellFormed(b[header:]) {
-		return nil, false, nl.ErrMalformed
+func (g *gathering) link(b []byte) error {
+	l, err := rtnl.ParseLink(b)
+	if err != nil {
+		return err
 	}
-	if !slices.Contains(families, b[0]) {
-		return nil, false, nil
-	}
-	return parseNested(b[header:]), true, nil
+	g.links[l.Index] = l
+	return g.keep(1)
 }
 
-// addr is an attribute that holds an address; it is not valid where there is no such attribute.
-func (n nested) addr(kind uint16) (netip.Addr, error) {
-	b, there := n[kind]
-	a, ok := netip.AddrFromSlice(b)
-	if there && !ok {
-		return a, nl.ErrMalformed
-	}
-	return a, nil
-}
-
-// number is an attribute that holds a u32; there is false where there is no such attribute.
-func (n nested) number(kind uint16) (v uint32, there bool, err error) {
-	b, there := n[kind]
-	if there && len(b) != 4 {
-		return 0, true, nl.ErrMalformed
-	}
-	if there {
-		v = binary.NativeEndian.Uint32(b)
-	}
-	return v, there, nil
-}
-
-// address: struct ifaddrmsg {u8 family, prefixlen, flags, scope; u32 index}; IFA_LOCAL, or IFA_ADDRESS where there is
-// none.
 func (g *gathering) address(b []byte) error {
-	n, ok, err := attributesOf(b, unix.SizeofIfAddrmsg, unix.AF_INET, unix.AF_INET6)
-	if !ok {
+	a, err := rtnl.ParseAddress(b)
+	if err != nil || !a.Addr.IsValid() {
 		return err
 	}
-	kind := uint16(unix.IFA_LOCAL)
-	if !n.has(kind) {
-		kind = unix.IFA_ADDRESS
-	}
-	a, err := n.addr(kind)
-	if err != nil || !a.IsValid() {
-		return err
-	}
-	p := netip.PrefixFrom(a, int(b[1]))
-	if !p.IsValid() {
-		return nl.ErrMalformed
-	}
-	flags, wide, err := n.number(unix.IFA_FLAGS)
-	if !wide {
-		flags = uint32(b[2])
-	}
-	index := int(binary.NativeEndian.Uint32(b[4:]))
-	g.addrs[index] = append(g.addrs[index], ifaddr{p, flags, b[3]})
-	return errors.Join(err, g.keep(1))
+	g.addrs[a.Index] = append(g.addrs[a.Index], a)
+	return g.keep(1)
 }
 
-// forwarding: struct ndmsg {u8 family; pad; s32 ifindex; …}; NDA_DST is where the tunnel sends, NDA_PORT to which
-// port if not to the device's; or NDA_NH_ID names what tells.
 func (g *gathering) forwarding(b []byte) error {
-	const ndaNHID = 13 // NDA_NH_ID, include/uapi/linux/neighbour.h
-	n, ok, err := attributesOf(b, unix.SizeofNdMsg, unix.AF_BRIDGE)
-	if !ok {
-		return err
-	}
-	index := int(binary.NativeEndian.Uint32(b[4:]))
-	a, err := n.addr(unix.NDA_DST)
-	id, by, idErr := n.number(ndaNHID)
-	out, _, outErr := n.number(unix.NDA_IFINDEX)
-	port, other := n[unix.NDA_PORT]
+	n, err := rtnl.ParseNeighbor(b)
 	switch {
-	case err != nil || idErr != nil || outErr != nil || other && len(port) != 2:
-		return nl.ErrMalformed
-	case by:
-		g.entriesBy[id] = append(g.entriesBy[id], index)
-	case a.IsValid() && !a.IsUnspecified():
-		to := uint16(numberOf(port).low) //nolint:gosec // two bytes
-		g.remotes[index] = append(g.remotes[index], remote{a, int(out), to})
+	case err != nil:
+		return err
+	case n.Nexthop != 0:
+		g.entriesBy[n.Nexthop] = append(g.entriesBy[n.Nexthop], n.Index)
+	case n.Addr.IsValid() && !n.Addr.IsUnspecified():
+		g.remotes[n.Index] = append(g.remotes[n.Index], n)
 	default: // an entry of a bridge, or of a device that is itself the end
 		return nil
 	}
 	return g.keep(1)
+}
+
+// attributesOf are the attributes behind a header of so many bytes.
+func attributesOf(b []byte, header int) (nested, error) {
+	if len(b) < header || !nl.WellFormed(b[header:]) {
+		return nil, nl.ErrMalformed
+	}
+	return parseNested(b[header:]), nil
+}
+
+// number is an attribute that holds a u32; 0 where there is no such attribute.
+func (n nested) number(kind uint16) (uint32, error) {
+	if !n.has(kind) {
+		return 0, nil
+	}
+	return nl.Uint32(n[kind])
 }
 
 // route: struct rtmsg {u8 family, dst_len, …, table, protocol, scope, type; u32 flags}. One next hop stands in the
@@ -105,32 +65,31 @@ func (g *gathering) forwarding(b []byte) error {
 // net.ipv4.nexthop_compat_mode is 1.
 func (g *gathering) route(b []byte) error {
 	const rtaNHID = 30 // RTA_NH_ID
-	n, ok, err := attributesOf(b, unix.SizeofRtMsg, unix.AF_INET, unix.AF_INET6)
-	if !ok || b[7] != unix.RTN_UNICAST {
+	n, err := attributesOf(b, unix.SizeofRtMsg)
+	if err != nil || b[7] != unix.RTN_UNICAST {
 		return err
 	}
 	p, err := n.destination(b[0], int(b[1]))
-	if err != nil {
-		return err
-	}
-	oif, one, oifErr := n.number(unix.RTA_OIF)
-	id, by, idErr := n.number(rtaNHID)
+	oif, oifErr := n.number(unix.RTA_OIF)
+	id, idErr := n.number(rtaNHID)
 	r := ifroute{p, b[5] != unix.RTPROT_KERNEL}
-	g.sources6 = g.sources6 || b[0] == unix.AF_INET6 && n.has(unix.RTA_PREFSRC)
 	switch {
-	case oifErr != nil || idErr != nil:
+	case err != nil || oifErr != nil || idErr != nil:
 		return nl.ErrMalformed
 	case p.Addr().IsLinkLocalUnicast() || p.Addr().IsMulticast():
 		return nil
-	case one:
-		return g.routed(int(oif), r)
+	}
+	g.sources6 = g.sources6 || b[0] == unix.AF_INET6 && n.has(unix.RTA_PREFSRC)
+	switch {
+	case n.has(unix.RTA_OIF):
+		return g.routed(r, int(oif))
 	case n.has(unix.RTA_MULTIPATH):
-		all, err := multipath(n[unix.RTA_MULTIPATH])
-		for i := 0; i < len(all) && err == nil; i++ {
-			err = g.routed(all[i], r)
+		hops, err := multipath(n[unix.RTA_MULTIPATH])
+		if err != nil {
+			return err
 		}
-		return err
-	case by:
+		return g.routed(r, hops...)
+	case n.has(rtaNHID):
 		g.routesBy[id] = append(g.routesBy[id], r)
 		return g.keep(1)
 	default:
@@ -140,85 +99,73 @@ func (g *gathering) route(b []byte) error {
 
 // destination is RTA_DST; a route without it is the default.
 func (n nested) destination(family byte, bits int) (netip.Prefix, error) {
-	a, err := n.addr(unix.RTA_DST)
-	if err != nil {
-		return netip.Prefix{}, err
+	a := netip.IPv4Unspecified()
+	if family == unix.AF_INET6 {
+		a = netip.IPv6Unspecified()
 	}
-	if !a.IsValid() {
-		a = netip.IPv4Unspecified()
-		if family == unix.AF_INET6 {
-			a = netip.IPv6Unspecified()
-		}
+	var err error
+	if n.has(unix.RTA_DST) {
+		a, err = nl.AnyAddress(n[unix.RTA_DST])
 	}
 	p := netip.PrefixFrom(a, bits)
 	if !p.IsValid() {
 		return p, nl.ErrMalformed
 	}
-	return p, nil
+	return p, err
 }
 
-// routed keeps that a prefix is routed into an interface.
-func (g *gathering) routed(index int, r ifroute) error {
-	if index == 0 {
-		return errUntold
+// routed keeps that a prefix is routed into interfaces.
+func (g *gathering) routed(r ifroute, interfaces ...int) error {
+	for _, index := range interfaces {
+		if index == 0 {
+			return errUntold
+		}
+		g.routes[index] = append(g.routes[index], r)
+		if err := g.keep(1); err != nil {
+			return err
+		}
 	}
-	g.routes[index] = append(g.routes[index], r)
-	return g.keep(1)
+	return nil
 }
 
-// linkRequest asks for all interfaces, without statistics (RTEXT_FILTER_SKIP_STATS).
-func linkRequest() []byte {
-	const skipStats = 1 << 3
-	mask := binary.NativeEndian.AppendUint32(nil, skipStats)
-	return nl.Append(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_EXT_MASK, mask)
+// multipath are the interfaces of RTA_MULTIPATH's next hops: struct rtnexthop {u16 len; u8 flags, hops; s32 ifindex}
+// with attributes behind it, aligned to 4 (include/uapi/linux/rtnetlink.h). Several can be behind one interface.
+func multipath(b []byte) ([]int, error) {
+	var all []int
+	for len(b) >= unix.SizeofRtNexthop {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < unix.SizeofRtNexthop || size > len(b) || !nl.WellFormed(b[unix.SizeofRtNexthop:size]) {
+			return nil, nl.ErrMalformed
+		}
+		index := int(binary.NativeEndian.Uint32(b[4:]))
+		if index == 0 {
+			return nil, errUntold
+		}
+		if !slices.Contains(all, index) {
+			all = append(all, index)
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	if len(all) == 0 || len(b) > 0 {
+		return nil, nl.ErrMalformed
+	}
+	return all, nil
 }
-
-// link: struct ifinfomsg {u8 family; pad; u16 type; s32 index; u32 flags, change}.
-func (g *gathering) link(b []byte) error {
-	const parentDevice = 56               // IFLA_PARENT_DEV_NAME, from 5.14
-	const kind, data, slaveKind = 1, 2, 4 // IFLA_INFO_KIND, _DATA, _SLAVE_KIND
-	const portRange = 16                  // IFLA_VXLAN_PORT_RANGE: struct {be16 low, high}
-	n, ok, err := attributesOf(b, unix.SizeofIfInfomsg, unix.AF_UNSPEC)
-	if !ok {
-		return err
-	}
-	master, _, masterErr := n.number(unix.IFLA_MASTER)
-	lower, _, lowerErr := n.number(unix.IFLA_LINK)
-	if masterErr != nil || lowerErr != nil {
-		return nl.ErrMalformed
-	}
-	if n.has(unix.IFLA_LINK_NETNSID) { // of another namespace
-		lower = 0
-	}
-	info := parseNested(n[unix.IFLA_LINKINFO])
-	var ports PortRange
-	if p := parseNested(info[data])[portRange]; info.text(kind) == "vxlan" && len(p) == 4 {
-		ports = PortRange{binary.BigEndian.Uint16(p), binary.BigEndian.Uint16(p[2:])}
-	}
-	g.links[int(binary.NativeEndian.Uint32(b[4:]))] = link{
-		name: n.text(unix.IFLA_IFNAME), flags: binary.NativeEndian.Uint32(b[8:]), master: int(master), lower: int(lower),
-		vrf: info.text(slaveKind) == "vrf", device: n.has(parentDevice), bridge: info.text(kind) == "bridge", ports: ports,
-	}
-	return g.keep(1)
-}
-
-const sizeofRuleHdr = 12 // struct fib_rule_hdr
 
 // rule: struct fib_rule_hdr {u8 family, dst_len, src_len, tos, table, res1, res2, action; u32 flags}. The kernel's own
 // rules are those of the tables local, main and default, and one for all VRFs (net/ipv4/fib_rules.c,
 // drivers/net/vrf.c).
 func (g *gathering) rule(b []byte) error {
-	const priority, fwmark, l3mdev = 6, 10, 19 // FRA_PRIORITY, FRA_FWMARK, FRA_L3MDEV
-	n, ok, err := attributesOf(b, sizeofRuleHdr, unix.AF_INET, unix.AF_INET6)
-	if !ok {
+	n, err := attributesOf(b, sizeofRuleHdr)
+	if err != nil {
 		return err
 	}
-	switch p, _, err := n.number(priority); {
-	case err != nil:
+	p, err := n.number(unix.FRA_PRIORITY)
+	marks := n.has(unix.FRA_FWMARK)
+	own := (p == 0 || p == 32766 || p == 32767) && b[1] == 0 && b[2] == 0 && !marks
+	if err != nil || own || n.has(unix.FRA_L3MDEV) {
 		return err
-	case (p == 0 || p == 32766 || p == 32767) && b[1] == 0 && b[2] == 0 && !n.has(fwmark), n.has(l3mdev):
-		return nil
 	}
-	g.rules, g.marks = true, g.marks || n.has(fwmark)
+	g.rules, g.marks = true, g.marks || marks
 	return nil
 }

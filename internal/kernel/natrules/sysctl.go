@@ -26,7 +26,8 @@ func (s *Surroundings) ReadSysctls(proc string) {
 // sourcePorts are those of a device's outer packets: its own range, or that of sockets; the last is never taken
 // (include/net/udp.h, udp_flow_src_port). ok is false where they are not known.
 func (s *Surroundings) sourcePorts(index int) (p PortRange, ok bool) {
-	p = s.links[index].ports
+	l := s.links[index]
+	p = PortRange{l.FirstPort, l.LastPort}
 	if p.First >= p.Last {
 		p = s.localPorts
 	}

@@ -87,7 +87,7 @@ func remembered[T any](a *around, f func(ipv6 bool, mark uint32) []T) func(ipv6 
 }
 
 func (s *Surroundings) interfaceOf(index int) Interface {
-	return Interface{Name: s.links[index].name, Index: index, Addrs: s.Addrs(index)}
+	return Interface{Name: s.links[index].Name, Index: index, Addrs: s.Addrs(index)}
 }
 
 // ask asks for the way of a packet. told is false where there is no answer.
@@ -122,9 +122,9 @@ func (a *around) ways(ipv6 bool, mark uint32) []Way {
 }
 
 func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
-	var peers []remote
+	var peers []rtnl.Neighbor
 	for _, r := range a.remotes[t.Index] {
-		if r.Unmap().Is6() == ipv6 {
+		if r.Addr.Unmap().Is6() == ipv6 {
 			peers = append(peers, r)
 		}
 	}
@@ -137,8 +137,8 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 	}
 	var all []Way
 	for _, group := range a.alike(peers) {
-		q := rtnl.RouteQuery{Destination: group[0].Addr, Source: local, Out: group[0].out, Mark: mark}
-		q.UDPPort = cmp.Or(group[0].port, a.port)
+		q := rtnl.RouteQuery{Destination: group[0].Addr, Source: local, Out: group[0].Out, Mark: mark}
+		q.UDPPort = cmp.Or(group[0].Port, a.port)
 		r, told, err := a.ask(q)
 		var w Way
 		switch {
@@ -147,7 +147,7 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 		default:
 			w = a.way(r, q)
 		}
-		w.Port = group[0].port
+		w.Port = group[0].Port
 		for _, p := range group {
 			w.Peers = append(w.Peers, p.Addr)
 		}
@@ -163,8 +163,8 @@ func (a *around) way(r rtnl.Route, q rtnl.RouteQuery) Way {
 		source = r.Source
 	}
 	out := r.Index
-	if l := a.links[out]; l.vrf { // its POSTROUTING comes first (drivers/net/vrf.c), and nat binds the flow there
-		out = l.master
+	if l := a.links[out]; l.InVRF { // its POSTROUTING comes first (drivers/net/vrf.c), and nat binds the flow there
+		out = l.Master
 	}
 	return Way{Out: a.interfaceOf(out), Source: source, Masquerade: a.masquerade(out, q, r)}
 }
@@ -220,8 +220,8 @@ func (a *around) isTunnel(index int) bool {
 func (s *Surroundings) global(index int, ipv6 bool) []netip.Addr {
 	var all []netip.Addr
 	for _, a := range s.addrs[index] {
-		if a.Addr().Is6() == ipv6 && !a.Addr().IsLinkLocalUnicast() && !a.Addr().IsLoopback() {
-			all = append(all, a.Addr())
+		if a.Addr.Is6() == ipv6 && !a.Addr.IsLinkLocalUnicast() && !a.Addr.IsLoopback() {
+			all = append(all, a.Addr)
 		}
 	}
 	return all
@@ -234,15 +234,16 @@ func (s *Surroundings) primary(index int, ipv6 bool) []netip.Addr {
 	}
 	var all []netip.Addr
 	for _, a := range s.addrs[index] {
-		if a.usable() {
-			all = append(all, a.Addr())
+		if usable(a) {
+			all = append(all, a.Addr)
 		}
 	}
 	return all
 }
 
-func (a ifaddr) usable() bool {
-	return a.Addr().Is4() && a.flags&unix.IFA_F_SECONDARY == 0 && a.scope == unix.RT_SCOPE_UNIVERSE
+// usable reports whether MASQUERADE takes an IPv4 address.
+func usable(a rtnl.Address) bool {
+	return a.Addr.Is4() && a.Flags&unix.IFA_F_SECONDARY == 0 && a.Scope == unix.RT_SCOPE_UNIVERSE
 }
 
 // masquerade is the address that MASQUERADE takes for a packet that leaves by out.
@@ -258,11 +259,11 @@ func (a *around) masquerade(out int, q rtnl.RouteQuery, r rtnl.Route) netip.Addr
 	var first netip.Addr
 	for _, i := range a.addrs[out] {
 		switch {
-		case !i.usable():
-		case i.Contains(next):
-			return i.Addr()
+		case !usable(i):
+		case netip.PrefixFrom(i.Addr, i.Bits).Contains(next):
+			return i.Addr
 		case !first.IsValid():
-			first = i.Addr()
+			first = i.Addr
 		}
 	}
 	if first.IsValid() {
@@ -281,11 +282,11 @@ func (a *around) masquerade(out int, q rtnl.RouteQuery, r rtnl.Route) netip.Addr
 
 // domain is the VRF that an interface belongs to; 0: none.
 func (s *Surroundings) domain(index int) int {
-	if l := s.links[index]; l.vrf {
-		return l.master
+	if l := s.links[index]; l.InVRF {
+		return l.Master
 	}
 	for _, l := range s.links {
-		if l.vrf && l.master == index {
+		if l.InVRF && l.Master == index {
 			return index
 		}
 	}
@@ -309,7 +310,7 @@ func (a *around) masquerade6(out int, q rtnl.RouteQuery) netip.Addr {
 }
 
 // alike groups peers that the same routes lead to: policy rules apart, which are asked for each.
-func (a *around) alike(peers []remote) [][]remote {
+func (a *around) alike(peers []rtnl.Neighbor) [][]rtnl.Neighbor {
 	const most = 256 // questions
 	type key struct {
 		netip.Prefix
@@ -326,10 +327,10 @@ func (a *around) alike(peers []remote) [][]remote {
 		}
 	}
 	groups := map[key]int{}
-	var all [][]remote
+	var all [][]rtnl.Neighbor
 	for _, p := range peers {
-		p.Addr = p.Unmap()
-		k := key{netip.PrefixFrom(p.Addr, p.BitLen()), p.out, p.port}
+		p.Addr = p.Addr.Unmap()
+		k := key{netip.PrefixFrom(p.Addr, p.Addr.BitLen()), p.Out, p.Port}
 		if !a.rules || len(all) >= most {
 			k.Prefix = longest(lengths, p.Addr)
 		}

@@ -56,7 +56,7 @@ func (a *around) entrances(ipv6 bool) []entrance {
 	for _, t := range a.tunnels {
 		over := a.above(t.Index)
 		own, others := a.routedInto(over, ipv6, every), a.routedInto(over, !ipv6, every)
-		unseen := a.routes == nil || t.External || a.links[t.Index].master != 0
+		unseen := a.routes == nil || t.External || a.links[t.Index].Master != 0
 		if len(own) == 0 && (len(others) > 0 || !unseen) {
 			continue // it carries the other family alone, or nothing
 		}
@@ -109,11 +109,11 @@ func (a *around) above(index int) []int {
 	all := []int{index}
 	for i := 0; i < len(all) && len(all) < maxSenders; i++ {
 		var more []int
-		if l := a.links[all[i]]; l.master != 0 && !l.vrf {
-			more = append(more, l.master)
+		if l := a.links[all[i]]; l.Master != 0 && !l.InVRF {
+			more = append(more, l.Master)
 		}
 		for up, l := range a.links {
-			if l.lower == all[i] && !a.isTunnel(up) {
+			if l.Lower == all[i] && !a.isTunnel(up) {
 				more = append(more, up)
 			}
 		}
@@ -130,7 +130,7 @@ func (a *around) above(index int) []int {
 // gateways are the interfaces that are neither the way out of outer packets nor lo.
 func (a *around) gateways() []int {
 	return those(a.routes, func(index int) bool {
-		return a.links[index].flags&unix.IFF_LOOPBACK == 0 && !a.leads(index)
+		return a.links[index].Flags&unix.IFF_LOOPBACK == 0 && !a.leads(index)
 	})
 }
 
@@ -152,7 +152,7 @@ func (a *around) leads(index int) bool {
 
 func (a *around) isNIC(index, depth int) bool {
 	l := a.links[index]
-	if l.device || depth < 4 && l.lower != 0 && a.isNIC(l.lower, depth+1) {
+	if l.Bus || depth < 4 && l.Lower != 0 && a.isNIC(l.Lower, depth+1) {
 		return true
 	}
 	return depth < 4 && slices.ContainsFunc(a.ports(index), func(port int) bool { return a.isNIC(port, depth+1) })
@@ -162,7 +162,7 @@ func (a *around) isNIC(index, depth int) bool {
 func (a *around) ports(index int) []int {
 	return those(a.links, func(port int) bool {
 		l := a.links[port]
-		return l.master == index && !l.vrf && !a.isTunnel(port) && l.flags&unix.IFF_LOWER_UP != 0
+		return l.Master == index && !l.InVRF && !a.isTunnel(port) && l.Flags&unix.IFF_LOWER_UP != 0
 	})
 }
 
@@ -172,8 +172,8 @@ func (a *around) local(index int, into []entrance) bool {
 	l := a.links[index]
 	const up = unix.IFF_UP | unix.IFF_LOWER_UP
 	switch {
-	case l.flags&up != up, l.flags&(unix.IFF_LOOPBACK|unix.IFF_NOARP|unix.IFF_POINTOPOINT) != 0, a.isTunnel(index),
-		l.bridge && len(a.ports(index)) == 0:
+	case l.Flags&up != up, l.Flags&(unix.IFF_LOOPBACK|unix.IFF_NOARP|unix.IFF_POINTOPOINT) != 0, a.isTunnel(index),
+		l.Kind == "bridge" && len(a.ports(index)) == 0:
 		return false
 	case isEntrance(into, index):
 		// A bridge with ports besides the tunnel, or a gateway that others use as well.
@@ -198,7 +198,7 @@ func (a *around) behind(ipv6 bool, into []entrance) []neighbors {
 	var all []neighbors
 	var single neighbors
 	for _, index := range those(a.routes, func(index int) bool { return a.local(index, into) }) {
-		if ipv6 && a.forwards6 != nil && !a.forwards6(a.links[index].name) {
+		if ipv6 && a.forwards6 != nil && !a.forwards6(a.links[index].Name) {
 			continue
 		}
 		n := neighbors{in: []Interface{a.interfaceOf(index)}}
@@ -230,11 +230,11 @@ func (a *around) nodeSources(ipv6 bool, into []entrance) []source {
 	var all []source
 	for _, index := range those(a.addrs, func(index int) bool {
 		l := a.links[index]
-		return l.flags&unix.IFF_UP != 0 && l.flags&(unix.IFF_LOWER_UP|unix.IFF_LOOPBACK) != 0 &&
-			(!l.bridge || len(a.ports(index)) > 0) && (!a.local(index, into) || a.leads(index)) && !isEntrance(into, index)
+		return l.Flags&unix.IFF_UP != 0 && l.Flags&(unix.IFF_LOWER_UP|unix.IFF_LOOPBACK) != 0 &&
+			(l.Kind != "bridge" || len(a.ports(index)) > 0) && (!a.local(index, into) || a.leads(index)) && !isEntrance(into, index)
 	}) {
 		for _, i := range a.addrs[index] {
-			if addr := i.Addr(); addr.Is6() == ipv6 && !addr.IsLinkLocalUnicast() && addr != netip.IPv6Loopback() {
+			if addr := i.Addr; addr.Is6() == ipv6 && !addr.IsLinkLocalUnicast() && addr != netip.IPv6Loopback() {
 				all = append(all, source{netip.PrefixFrom(addr, addr.BitLen()), 0})
 			}
 		}
@@ -286,7 +286,7 @@ func (a *around) reaches(s source, e entrance, mark uint32) bool {
 
 func (a *around) isOwn(addr netip.Addr) bool {
 	for _, all := range a.addrs {
-		if slices.ContainsFunc(all, func(i ifaddr) bool { return i.Addr() == addr }) {
+		if slices.ContainsFunc(all, func(i rtnl.Address) bool { return i.Addr == addr }) {
 			return true
 		}
 	}

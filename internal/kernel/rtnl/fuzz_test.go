@@ -24,7 +24,7 @@ func FuzzLink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var link Link
 		var err error
-		bound.Read(t, len(data), 1, 0, func() { link, err = parseLink(data) })
+		bound.Read(t, len(data), 1, 0, func() { link, err = ParseLink(data) })
 		if err == nil && (link.Index <= 0 || link.Name == "") {
 			t.Errorf("a link without identity: %+v", link)
 		}
@@ -54,7 +54,7 @@ func FuzzAddr(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var address Address
 		var err error
-		bound.Read(t, len(data), 1, 0, func() { address, err = parseAddr(data) })
+		bound.Read(t, len(data), 1, 0, func() { address, err = ParseAddress(data) })
 		a := address.Addr
 		if err != nil || !a.IsValid() {
 			return
@@ -194,7 +194,7 @@ func FuzzNeighbor(f *testing.F) {
 		var r Route
 		var err, routeErr error
 		bound.Read(t, len(data), 1, 0, func() {
-			n, err = parseNeighbor(data)
+			n, err = ParseNeighbor(data)
 			r, routeErr = parseRoute(data)
 		})
 		if err == nil && n.Addr.IsValid() && !bytes.Contains(data, n.Addr.AsSlice()) {

@@ -23,8 +23,12 @@ type Link struct {
 	Up      bool   `json:"up"` // IFF_UP: switched on by the administrator
 	MTU     uint32 `json:"mtu,omitempty"`
 	Running bool   `json:"-"` // IFF_LOWER_UP: the driver has carrier
+	Flags   uint32 `json:"-"` // IFF_*
 	Kind    string `json:"-"` // IFLA_INFO_KIND, such as "bridge"; empty for hardware
 	Master  int    `json:"-"` // index of the bridge or the like that it is a port of; 0: none
+	InVRF   bool   `json:"-"` // its master is a VRF
+	Lower   int    `json:"-"` // IFLA_LINK: what a VLAN, for example, is made on, here; 0: none
+	Bus     bool   `json:"-"` // IFLA_PARENT_DEV_NAME (5.14): a device of a bus, as a NIC is
 	Type    uint16 `json:"-"` // ARPHRD_*: of its link layer
 
 	Received uint64 `json:"-"` // packets (struct rtnl_link_stats64, rx_packets and tx_packets)
@@ -32,10 +36,12 @@ type Link struct {
 
 	// Of a VXLAN device (IFLA_VXLAN_*).
 
-	VNI           uint32     `json:"vni"`                      // IFLA_VXLAN_ID; 0 on an external device
-	Port          uint16     `json:"port"`                     // IFLA_VXLAN_PORT, host byte order
-	Local         netip.Addr `json:"local"`                    // IFLA_VXLAN_LOCAL or LOCAL6; the zero Addr when unset
-	Remote        netip.Addr `json:"remote"`                   // IFLA_VXLAN_GROUP or GROUP6
+	VNI           uint32     `json:"vni"`    // IFLA_VXLAN_ID; 0 on an external device
+	Port          uint16     `json:"port"`   // IFLA_VXLAN_PORT, host byte order
+	Local         netip.Addr `json:"local"`  // IFLA_VXLAN_LOCAL or LOCAL6; the zero Addr when unset
+	Remote        netip.Addr `json:"remote"` // IFLA_VXLAN_GROUP or GROUP6
+	FirstPort     uint16     `json:"-"`      // IFLA_VXLAN_PORT_RANGE: its source ports; 0: those of sockets
+	LastPort      uint16     `json:"-"`
 	UnderlayIndex int        `json:"underlay_index,omitempty"` // IFLA_VXLAN_LINK; 0 when unset
 	// IFLA_LINK_NETNSID: the device was moved away from the namespace its socket is in
 	LinkNetns *int32 `json:"link_netns,omitempty"`
@@ -66,8 +72,8 @@ func (l Link) Underlay() (ipv4, ipv6 bool) {
 // is malformed is left out and an error reported along with the others.
 func (c *Conn) Links() ([]Link, error) {
 	// The kernel is asked for VXLAN devices only (4.6; older ones send all).
-	request := nl.Append(linkRequest(0), unix.IFLA_LINKINFO, nl.Append(nil, unix.IFLA_INFO_KIND, kind+"\x00"))
-	links, err := dump(c, "vxlan links", unix.RTM_GETLINK, unix.RTM_NEWLINK, request, parseLink)
+	request := nl.Append(LinkRequest(0), unix.IFLA_LINKINFO, nl.Append(nil, unix.IFLA_INFO_KIND, kind+"\x00"))
+	links, err := dump(c, "vxlan links", unix.RTM_GETLINK, unix.RTM_NEWLINK, request, ParseLink)
 	links = slices.DeleteFunc(links, func(l Link) bool { return l.Kind != kind })
 	sort.SliceStable(links, func(i, j int) bool { return links[i].Index < links[j].Index })
 	// A device that is changed while the dump runs can come twice.
@@ -76,7 +82,7 @@ func (c *Conn) Links() ([]Link, error) {
 
 // NIC reads the device with this index, of whatever kind. The error of a device that is gone satisfies fs.ErrNotExist.
 func (c *Conn) NIC(index int) (Link, error) {
-	return c.link(linkRequest(index), fmt.Sprintf("index %d", index))
+	return c.link(LinkRequest(index), fmt.Sprintf("index %d", index))
 }
 
 // NICByName reads the device of this name. The error of a device that is gone satisfies fs.ErrNotExist.
@@ -84,12 +90,12 @@ func (c *Conn) NICByName(name string) (Link, error) {
 	if name == "" || len(name) >= unix.IFNAMSIZ {
 		return Link{}, fmt.Errorf("rtnetlink: link %q: no such name can be: %w", name, fs.ErrNotExist)
 	}
-	return c.link(nl.Append(linkRequest(0), unix.IFLA_IFNAME, name+"\x00"), fmt.Sprintf("%q", name))
+	return c.link(nl.Append(LinkRequest(0), unix.IFLA_IFNAME, name+"\x00"), fmt.Sprintf("%q", name))
 }
 
-// linkRequest asks for messages without the counters of IPv6 and of virtual functions, which are half their size
+// LinkRequest asks for one link, or, with index 0, for all, in messages without the counters of IPv6 and of virtual functions, which are half their size
 // (RTEXT_FILTER_SKIP_STATS, 4.4; older kernels ignore it).
-func linkRequest(index int) []byte {
+func LinkRequest(index int) []byte {
 	const skipStats = 1 << 3
 	return nl.Append(header(unix.SizeofIfInfomsg, unix.AF_UNSPEC, index), unix.IFLA_EXT_MASK, number(uint32(skipStats)))
 }
@@ -100,7 +106,7 @@ func (c *Conn) link(request []byte, what string) (link Link, err error) {
 		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
 	}
 	if err == nil {
-		link, err = parseLink(data)
+		link, err = ParseLink(data)
 	}
 	if err != nil {
 		return Link{}, fmt.Errorf("rtnetlink: link %s: %w", what, err)
@@ -108,8 +114,8 @@ func (c *Conn) link(request []byte, what string) (link Link, err error) {
 	return link, nil
 }
 
-// parseLink reads an RTM_NEWLINK message.
-func parseLink(data []byte) (l Link, err error) {
+// ParseLink reads an RTM_NEWLINK message.
+func ParseLink(data []byte) (l Link, err error) {
 	err = l.parse(data)
 	if err == nil && (l.Index <= 0 || l.Name == "") {
 		err = nl.ErrMalformed
@@ -125,10 +131,10 @@ func (l *Link) parse(data []byte) error {
 	if len(data) < unix.SizeofIfInfomsg {
 		return nl.ErrMalformed
 	}
-	flags := binary.NativeEndian.Uint32(data[8:])
+	l.Flags = binary.NativeEndian.Uint32(data[8:])
 	l.Type, l.Index = binary.NativeEndian.Uint16(data[2:]), int(int32(binary.NativeEndian.Uint32(data[4:])))
-	l.Up, l.Running = flags&unix.IFF_UP != 0, flags&unix.IFF_LOWER_UP != 0
-	return nl.Each(data[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
+	l.Up, l.Running = l.Flags&unix.IFF_UP != 0, l.Flags&unix.IFF_LOWER_UP != 0
+	err := nl.Each(data[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.IFLA_IFNAME:
 			l.Name = nl.Text(v)
@@ -136,6 +142,10 @@ func (l *Link) parse(data []byte) error {
 			l.MTU, err = nl.Uint32(v)
 		case unix.IFLA_MASTER:
 			l.Master, err = nl.Index(v)
+		case unix.IFLA_LINK:
+			l.Lower, err = nl.Index(v)
+		case unix.IFLA_PARENT_DEV_NAME:
+			l.Bus = true
 		case unix.IFLA_STATS64:
 			if len(v) < 16 {
 				return nl.ErrMalformed
@@ -150,6 +160,10 @@ func (l *Link) parse(data []byte) error {
 		}
 		return err
 	})
+	if l.LinkNetns != nil { // then IFLA_LINK is an index there
+		l.Lower = 0
+	}
+	return err
 }
 
 // parseInfo reads IFLA_LINKINFO. The kernel sends the kind ahead of the data, but nothing promises it.
@@ -161,6 +175,8 @@ func (l *Link) parseInfo(b []byte) error {
 			l.Kind = nl.Text(v)
 		case unix.IFLA_INFO_DATA:
 			data = v
+		case unix.IFLA_INFO_SLAVE_KIND:
+			l.InVRF = nl.Text(v) == "vrf"
 		}
 		return nil
 	})
@@ -189,6 +205,11 @@ func (l *Link) parseVXLAN(typ uint16, v []byte) (err error) {
 			return nl.ErrMalformed
 		}
 		l.Port = binary.BigEndian.Uint16(v)
+	case unix.IFLA_VXLAN_PORT_RANGE: // struct {be16 low, high}
+		if len(v) < 4 {
+			return nl.ErrMalformed
+		}
+		l.FirstPort, l.LastPort = binary.BigEndian.Uint16(v), binary.BigEndian.Uint16(v[2:])
 	case unix.IFLA_VXLAN_UDP_CSUM:
 		l.UDPChecksum = nl.Flag(v)
 	case unix.IFLA_VXLAN_UDP_ZERO_CSUM6_TX:

@@ -22,7 +22,11 @@ type Neighbor struct {
 	Flags   uint8      // NTF_*
 	Forward bool       // of a forwarding database
 	Out     int        // NDA_IFINDEX: the interface by which packets to a tunnel endpoint must leave; 0: any
+	Port    uint16     // NDA_PORT: UDP port of a tunnel endpoint; 0: the device's
+	Nexthop uint32     // NDA_NH_ID: the nexthop object that has the tunnel endpoints; 0: none
 }
+
+const nexthopID = 13 // NDA_NH_ID
 
 // Usable reports whether packets are sent to the neighbor without asking for its link-layer address first, or with one
 // known before.
@@ -48,7 +52,7 @@ func (c *Conn) neighbors(family byte, index int) ([]Neighbor, error) {
 		request = nl.Append(header(unix.SizeofNdMsg, family, 0), unix.NDA_IFINDEX, number(index))
 	}
 	what := fmt.Sprint("neighbors of link ", index)
-	all, err := dump(c, what, unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, parseNeighbor)
+	all, err := dump(c, what, unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, ParseNeighbor)
 	return slices.DeleteFunc(all, func(n Neighbor) bool { return n.Index != index }), err
 }
 
@@ -65,7 +69,7 @@ func FirstRemote(ctx context.Context, open nl.Opener, index int) (first Neighbor
 	// struct ifinfomsg, not ndmsg: it names the device (net/core/rtnetlink.c, valid_fdb_dump_legacy).
 	request := header(unix.SizeofIfInfomsg, unix.AF_BRIDGE, index)
 	err = c.Dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, request, func() {}, func(b []byte) error {
-		first, err = parseNeighbor(b)
+		first, err = ParseNeighbor(b)
 		a := first.Addr
 		if err != nil || first.Index != index || !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
 			return err
@@ -78,7 +82,8 @@ func FirstRemote(ctx context.Context, open nl.Opener, index int) (first Neighbor
 	return first, err != nil, nil
 }
 
-func parseNeighbor(data []byte) (n Neighbor, err error) {
+// ParseNeighbor reads an RTM_NEWNEIGH message.
+func ParseNeighbor(data []byte) (n Neighbor, err error) {
 	if len(data) < unix.SizeofNdMsg {
 		return n, nl.ErrMalformed
 	}
@@ -93,6 +98,13 @@ func parseNeighbor(data []byte) (n Neighbor, err error) {
 			n.LLAddr = string(v)
 		case unix.NDA_IFINDEX:
 			n.Out, err = nl.Index(v)
+		case unix.NDA_PORT:
+			if len(v) != 2 {
+				return nl.ErrMalformed
+			}
+			n.Port = binary.BigEndian.Uint16(v)
+		case nexthopID:
+			n.Nexthop, err = nl.Uint32(v)
 		}
 		return err
 	})

@@ -34,7 +34,7 @@ link set v0 up
 link set v1 up
 link set v1 mtu 1400
 link add csum type vxlan id 1 dstport 8472 dev v0 local 192.0.2.1 udpcsum
-link add nocsum type vxlan id 2 dstport 8472 local 192.0.2.1 noudpcsum
+link add nocsum type vxlan id 2 dstport 8472 srcport 4000 5000 local 192.0.2.1 noudpcsum
 link add peer type vxlan id 20 dstport 8472 local 192.0.2.9
 link add six type vxlan id 3 dstport 4789 dev v0 local 2001:db8::1
 link add sixzero type vxlan id 4 dstport 4789 remote 2001:db8::2 udp6zerocsumtx udp6zerocsumrx
@@ -65,8 +65,12 @@ type ipLink struct {
 	LinkInfo struct {
 		Kind string `json:"info_kind"`
 		Data struct {
-			ID       uint32 `json:"id"`
-			Port     uint16 `json:"port"`
+			ID    uint32 `json:"id"`
+			Port  uint16 `json:"port"`
+			Ports struct {
+				Low  uint16 `json:"low"`
+				High uint16 `json:"high"`
+			} `json:"port_range"`
 			Link     string `json:"link"`
 			LinkIdx  int    `json:"link_index"`
 			Local    string `json:"local"`
@@ -119,6 +123,7 @@ func expected(links []ipLink) []rtnl.Link {
 		want = append(want, rtnl.Link{
 			Index: l.Index, Name: l.Name, Up: slices.Contains(l.Flags, "UP"), Running: slices.Contains(l.Flags, "LOWER_UP"),
 			MTU: l.MTU, Kind: l.LinkInfo.Kind, Type: linkTypes[l.Type], VNI: d.ID, Port: d.Port,
+			FirstPort: d.Ports.Low, LastPort: d.Ports.High,
 			Local: addr(d.Local, d.Local6), Remote: addr(d.Remote, d.Remote6, d.Group, d.Group6), UnderlayIndex: underlay,
 			LinkNetns: l.NetnsID, External: &d.External, UDPChecksum: &d.Csum, UDP6ZeroChecksumTx: &d.ZeroTx,
 			UDP6ZeroChecksumRx: &d.ZeroRx,
@@ -165,7 +170,7 @@ func compare(t *testing.T, got, want []rtnl.Link) {
 		if g.Index == w.Index && g.Name == "a\xff\\\"b" {
 			g.Name = w.Name
 		}
-		g.Received, g.Sent = 0, 0
+		g.Received, g.Sent, g.Flags, g.Lower = 0, 0, 0, 0
 		if !reflect.DeepEqual(g, w) {
 			a, _ := json.Marshal(g)
 			b, _ := json.Marshal(w)
