@@ -80,30 +80,29 @@ type Stats struct {
 	Filtered bool     `json:"filtered"`
 	Strategy Strategy `json:"strategy"` // full or filter
 
-	UDP      uint64        `json:"-"` // of the entries, UDP
-	CPU      time.Duration `json:"-"` // CPU time of the last attempt, kernel included
-	Receives uint64        `json:"-"` // receives of the last attempt
-	Attempts int           `json:"-"` // 1 and one for every attempt that was given up and begun again
-	Buckets  uint64        `json:"-"` // net.netfilter.nf_conntrack_buckets during the scan
+	Attempts int `json:"-"` // 1 and one for every attempt that was given up and begun again
 }
 
-// Families of a set of targets, in the order v4, v6.
+// families of a set of targets, in the order v4, v6.
 func families(targets []Target) []uint8 {
-	var four, six bool
+	first, end := 1, 1
 	for _, t := range targets {
-		four = four || t.Family == unix.AF_INET
-		six = six || t.Family == unix.AF_INET6
+		switch t.Family {
+		case unix.AF_INET:
+			first = 0
+		case unix.AF_INET6:
+			end = 2
+		}
 	}
-	switch {
-	case four && six:
-		return bothFamilies[:]
-	case four:
-		return bothFamilies[:1]
-	case six:
-		return bothFamilies[1:]
-	}
-	return nil
+	return bothFamilies[first:end]
 }
 
 // bothFamilies is never written to; it spares an allocation per scan.
 var bothFamilies = [2]uint8{unix.AF_INET, unix.AF_INET6}
+
+func familyIndex(family uint8) int {
+	if family == unix.AF_INET6 {
+		return 1
+	}
+	return 0
+}

@@ -62,16 +62,16 @@ func (s *Scanner) run(ctx context.Context, d dump, deadline time.Time, v Visitor
 		var n int
 		n, err = s.sock.Receive(s.buf)
 		now = s.measure(start, &cpu, t)
-		if err == nil {
-			t.receives++
-			var done bool
-			if done, err = s.datagram(n, d, v, t); done {
-				return err
-			}
-			if err == nil && !t.sampled && t.entries >= sampleSize && s.count > 2*sampleSize && d.family == unix.AF_UNSPEC {
-				if t.sampled = true; s.plan.sample(s.fams, *t, s.buckets, s.count, now) {
-					return fmt.Errorf("%w: a filter is better", errSpoiled)
-				}
+		if err != nil {
+			break
+		}
+		t.receives++
+		if done, err := s.datagram(n, d, v, t); done || err != nil {
+			return err
+		}
+		if !t.sampled && t.entries >= sampleSize && s.count > 2*sampleSize && d.family == unix.AF_UNSPEC {
+			if t.sampled = true; s.plan.sample(s.fams, *t, s.buckets, s.count, now) {
+				return fmt.Errorf("%w: a filter is better", errSpoiled)
 			}
 		}
 	}
@@ -121,13 +121,15 @@ func (s *Scanner) datagram(n int, d dump, v Visitor, t *tally) (done bool, err e
 		if flags&unix.NLM_F_DUMP_INTR != 0 {
 			return false, fmt.Errorf("%w: the table changed during the dump (NLM_F_DUMP_INTR)", errSpoiled)
 		}
-		switch typ {
-		case unix.NLMSG_NOOP:
-		case unix.NLMSG_DONE:
+		switch {
+		case typ == unix.NLMSG_NOOP:
+		case typ == unix.NLMSG_DONE:
 			return true, endOfDump(payload)
-		case unix.NLMSG_ERROR:
+		case typ == unix.NLMSG_ERROR:
 			return true, s.refusal(payload, d)
-		case msgNew:
+		case typ == msgGetStats && d.totals:
+			return true, nil
+		case typ == msgNew && !d.totals:
 			if err := s.entryMessage(payload, flags, d, v, t); err != nil {
 				return false, err
 			}
@@ -141,7 +143,8 @@ func (s *Scanner) datagram(n int, d dump, v Visitor, t *tally) (done bool, err e
 // entryMessage judges one entry, whatever the kernel was asked to filter.
 func (s *Scanner) entryMessage(payload []byte, flags uint16, d dump, v Visitor, t *tally) error {
 	e := &s.entry
-	if err := e.parse(payload, &s.want); err != nil {
+	wanted, err := e.parse(payload, s.targets)
+	if err != nil {
 		return fmt.Errorf("%w: entry %d", err, t.entries)
 	}
 	t.entries++
@@ -152,22 +155,15 @@ func (s *Scanner) entryMessage(payload []byte, flags uint16, d dump, v Visitor, 
 			t.udp[i]++
 		}
 	}
-	if d.filtered() {
-		if flags&unix.NLM_F_DUMP_FILTERED != 0 {
-			t.flagged = true
-		}
-		if flags&unix.NLM_F_DUMP_FILTERED == 0 || e.proto != unix.IPPROTO_UDP || e.family != d.family {
-			t.ignored = true
-		}
+	if d.udp {
+		flagged := flags&unix.NLM_F_DUMP_FILTERED != 0
+		t.flagged = t.flagged || flagged
+		t.ignored = t.ignored || !flagged || e.proto != unix.IPPROTO_UDP || e.family != d.family
 	}
 	// What another dump of this scan will bring too is left to that one.
-	if e.match < 0 || d.family != unix.AF_UNSPEC && e.family != d.family {
-		return nil
+	if wanted && (d.family == unix.AF_UNSPEC || e.family == d.family) && !s.repeated(&e.flow) {
+		v.Visit(&e.flow)
 	}
-	if s.repeated(&e.flow) {
-		return nil
-	}
-	v.Visit(&e.flow)
 	return nil
 }
 
@@ -187,29 +183,19 @@ func (s *Scanner) repeated(f *Flow) bool {
 // endOfDump reads the status of NLMSG_DONE (netlink_dump_done, net/netlink/af_netlink.c). Some kernels' dumps send
 // none.
 func endOfDump(payload []byte) error {
-	if len(payload) < 4 {
+	if len(payload) < 4 || int32(binary.NativeEndian.Uint32(payload)) >= 0 {
 		return nil
 	}
-	if code := int32(binary.NativeEndian.Uint32(payload)); code < 0 {
-		return errnoOf(code)
-	}
-	return nil
+	return errnoOf(payload)
 }
 
 // refusal turns NLMSG_ERROR into an error (struct nlmsgerr).
 func (s *Scanner) refusal(payload []byte, d dump) error {
-	if len(payload) < 4 {
-		return fmt.Errorf("%w: an error message of %d bytes", nl.ErrMalformed, len(payload))
-	}
-	code := int32(binary.NativeEndian.Uint32(payload))
-	if code >= 0 {
-		return fmt.Errorf("%w: an acknowledgement instead of a reply", nl.ErrMalformed)
-	}
-	err := errnoOf(code)
+	err := errnoOf(payload)
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
-	case d.filtered() && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)):
+	case d.udp && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)):
 		return fmt.Errorf("%w: %w", errRefused, err)
 	case errors.Is(err, unix.EINVAL):
 		// nfnetlink_rcv_msg, for a subsystem that is neither there nor can be loaded.
@@ -220,34 +206,17 @@ func (s *Scanner) refusal(payload []byte, d dump) error {
 	return err
 }
 
-func errnoOf(code int32) error {
-	if code <= -4096 || code >= 0 { // MAX_ERRNO, include/linux/err.h
+// errnoOf is the negative error number that a message begins with.
+func errnoOf(payload []byte) error {
+	if len(payload) < 4 {
+		return fmt.Errorf("%w: an error message of %d bytes", nl.ErrMalformed, len(payload))
+	}
+	switch code := int32(binary.NativeEndian.Uint32(payload)); {
+	case code >= 0:
+		return fmt.Errorf("%w: an acknowledgement instead of a reply", nl.ErrMalformed)
+	case code <= -4096: // MAX_ERRNO, include/linux/err.h
 		return fmt.Errorf("%w: error number %d", nl.ErrMalformed, code)
+	default:
+		return unix.Errno(-code)
 	}
-	return unix.Errno(-code)
-}
-
-// probe asks for nothing but the table's totals: whether this process may ask at all, at no cost to anybody.
-func (s *Scanner) probe() error {
-	s.seq++
-	s.request = appendHeader(s.request[:0], msgGetStats, unix.NLM_F_REQUEST, s.seq, s.sock.PortID(), unix.AF_UNSPEC)
-	if err := s.sock.Send(s.request); err != nil {
-		return err
-	}
-	n, err := s.sock.Receive(s.buf)
-	if err != nil {
-		return err
-	}
-	if n < sizeofNlMsghdr || n > len(s.buf) {
-		return fmt.Errorf("%w: a datagram of %d bytes", nl.ErrMalformed, n)
-	}
-	b := s.buf[:n]
-	length := binary.NativeEndian.Uint32(b)
-	if length < sizeofNlMsghdr || uint64(length) > uint64(n) || binary.NativeEndian.Uint32(b[8:]) != s.seq {
-		return fmt.Errorf("%w: not an answer to the request", nl.ErrMalformed)
-	}
-	if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR {
-		return s.refusal(b[sizeofNlMsghdr:length], dump{})
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package conntrack
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"vxlan_exporter/internal/kernel/nl"
 
@@ -15,105 +16,93 @@ type tuple struct {
 	srcPort, dstPort uint16
 	zone             uint16
 	proto            uint8
-	hasPorts         bool
+	ports            uint8 // 1: the source's is there; 2: the destination's
 }
 
-func (t *tuple) parse(b []byte) bool {
-	for len(b) > 0 {
-		typ, v, rest, ok := nl.Next(b)
-		if !ok {
-			return false
-		}
-		b = rest
+func (t *tuple) parse(b []byte) (ok bool) {
+	var typ uint16
+	var v []byte
+	for ok = true; ok && len(b) > 0; {
+		typ, v, b, ok = nl.Next(b)
 		switch typ {
 		case ctaTupleIP:
-			if !t.parseIP(v) {
-				return false
-			}
+			ok = t.parseIP(v)
 		case ctaTupleProto:
-			if !t.parseProto(v) {
-				return false
-			}
+			ok = t.parseProto(v)
 		case ctaTupleZone:
-			if len(v) != 2 {
-				return false
-			}
-			t.zone = binary.BigEndian.Uint16(v)
+			ok = be16(v, &t.zone)
 		}
 	}
-	return true
+	return ok
 }
 
-func (t *tuple) parseIP(b []byte) bool {
-	for len(b) > 0 {
-		typ, v, rest, ok := nl.Next(b)
-		if !ok {
-			return false
-		}
-		b = rest
-		want := 4
-		if typ == ctaIPv6Src || typ == ctaIPv6Dst {
-			want = 16
-		}
+func (t *tuple) parseIP(b []byte) (ok bool) {
+	var typ uint16
+	var v []byte
+	for ok = true; ok && len(b) > 0; {
+		typ, v, b, ok = nl.Next(b)
 		switch typ {
-		case ctaIPv4Src, ctaIPv6Src:
-			t.src = v
-		case ctaIPv4Dst, ctaIPv6Dst:
-			t.dst = v
-		default:
-			continue
-		}
-		if len(v) != want {
-			return false
+		case ctaIPv4Src:
+			t.src, ok = v, len(v) == 4
+		case ctaIPv4Dst:
+			t.dst, ok = v, len(v) == 4
+		case ctaIPv6Src:
+			t.src, ok = v, len(v) == 16
+		case ctaIPv6Dst:
+			t.dst, ok = v, len(v) == 16
 		}
 	}
-	return true
+	return ok
 }
 
-func (t *tuple) parseProto(b []byte) bool {
-	var ports int
-	for len(b) > 0 {
-		typ, v, rest, ok := nl.Next(b)
-		if !ok {
-			return false
-		}
-		b = rest
+func (t *tuple) parseProto(b []byte) (ok bool) {
+	var typ uint16
+	var v []byte
+	for ok = true; ok && len(b) > 0; {
+		typ, v, b, ok = nl.Next(b)
 		switch typ {
 		case ctaProtoNum:
-			if len(v) != 1 {
-				return false
+			if ok = len(v) == 1; ok {
+				t.proto = v[0]
 			}
-			t.proto = v[0]
 		case ctaProtoSrcPort:
-			if len(v) != 2 {
-				return false
-			}
-			t.srcPort = binary.BigEndian.Uint16(v)
-			ports |= 1
+			ok = be16(v, &t.srcPort)
+			t.ports |= 1
 		case ctaProtoDstPort:
-			if len(v) != 2 {
-				return false
-			}
-			t.dstPort = binary.BigEndian.Uint16(v)
-			ports |= 2
+			ok = be16(v, &t.dstPort)
+			t.ports |= 2
 		}
 	}
-	t.hasPorts = ports == 3
-	return true
+	return ok
+}
+
+func (t *tuple) hasPorts() bool { return t.ports == 3 }
+
+// be16 and be32 read an attribute in network byte order.
+func be16(v []byte, to *uint16) (ok bool) {
+	if ok = len(v) == 2; ok {
+		*to = binary.BigEndian.Uint16(v)
+	}
+	return ok
+}
+
+func be32(v []byte, to *uint32) (ok bool) {
+	if ok = len(v) == 4; ok {
+		*to = binary.BigEndian.Uint32(v)
+	}
+	return ok
 }
 
 // ends returns both ends of t, invalid when t lacks an address or a port, or has one of another family.
 func (t *tuple) ends(family uint8) (src, dst netip.AddrPort) {
-	if !t.hasPorts {
-		return src, dst
+	size := 4
+	if family == unix.AF_INET6 {
+		size = 16
 	}
-	switch {
-	case family == unix.AF_INET && len(t.src) == 4 && len(t.dst) == 4:
-		src = netip.AddrPortFrom(netip.AddrFrom4([4]byte(t.src)), t.srcPort)
-		dst = netip.AddrPortFrom(netip.AddrFrom4([4]byte(t.dst)), t.dstPort)
-	case family == unix.AF_INET6 && len(t.src) == 16 && len(t.dst) == 16:
-		src = netip.AddrPortFrom(netip.AddrFrom16([16]byte(t.src)), t.srcPort)
-		dst = netip.AddrPortFrom(netip.AddrFrom16([16]byte(t.dst)), t.dstPort)
+	if t.hasPorts() && len(t.src) == size && len(t.dst) == size {
+		from, _ := netip.AddrFromSlice(t.src)
+		to, _ := netip.AddrFromSlice(t.dst)
+		src, dst = netip.AddrPortFrom(from, t.srcPort), netip.AddrPortFrom(to, t.dstPort)
 	}
 	return src, dst
 }
@@ -122,118 +111,54 @@ func (t *tuple) ends(family uint8) (src, dst netip.AddrPort) {
 type entry struct {
 	family uint8
 	proto  uint8 // of the original tuple; 0 when the kernel did not say
-	match  int   // index of the target, or -1
-	flow   Flow  // set when match is not -1
+	flow   Flow
 }
 
-// parse reads the message's payload. Entries that no target wants are left as soon as their original tuple is read,
-// which is the first attribute (ctnetlink_fill_info).
-func (e *entry) parse(b []byte, want *targetSet) error {
+// parse reads the message's payload and reports whether a target wants the entry. Those that none wants are left as
+// soon as their original tuple is read, which comes before all that is kept of a flow (ctnetlink_fill_info).
+func (e *entry) parse(b []byte, targets []Target) (wanted bool, err error) {
 	if len(b) < sizeofNfGenMsg {
-		return nl.ErrMalformed
+		return false, nl.ErrMalformed
 	}
-	e.family, e.proto, e.match = b[0], 0, -1
-	attrs := b[sizeofNfGenMsg:]
-
-	var orig tuple
-	for rest := attrs; ; {
-		if len(rest) == 0 {
-			return nil // no original tuple: nothing to judge
-		}
-		typ, v, r, ok := nl.Next(rest)
-		if !ok {
-			return nl.ErrMalformed
-		}
-		rest = r
-		if typ == ctaTupleOrig {
-			if !orig.parse(v) {
-				return nl.ErrMalformed
-			}
-			break
-		}
-	}
-	e.proto = orig.proto
-	if orig.proto != unix.IPPROTO_UDP || !orig.hasPorts {
-		return nil
-	}
-	match := want.find(e.family, orig.dstPort)
-	if match < 0 {
-		return nil
-	}
-
-	e.flow = Flow{Target: match, Zone: orig.zone}
-	e.flow.Source, e.flow.Destination = orig.ends(e.family)
-	if !e.flow.Source.IsValid() {
-		return nl.ErrMalformed
-	}
-	for rest := attrs; len(rest) > 0; {
-		typ, v, r, ok := nl.Next(rest)
-		if !ok {
-			return nl.ErrMalformed
-		}
-		rest = r
+	e.family, e.proto = b[0], 0
+	f := &e.flow
+	var typ uint16
+	var v []byte
+	ok := true
+	for b = b[sizeofNfGenMsg:]; ok && len(b) > 0; {
+		typ, v, b, ok = nl.Next(b)
 		switch typ {
+		case ctaTupleOrig:
+			var orig tuple
+			if !orig.parse(v) {
+				return false, nl.ErrMalformed
+			}
+			if e.proto = orig.proto; e.proto != unix.IPPROTO_UDP || !orig.hasPorts() {
+				return false, nil
+			}
+			target := slices.Index(targets, Target{e.family, orig.dstPort})
+			if target < 0 {
+				return false, nil
+			}
+			*f = Flow{Target: target, Zone: orig.zone}
+			f.Source, f.Destination = orig.ends(e.family)
+			wanted, ok = true, f.Source.IsValid()
 		case ctaTupleReply:
 			var reply tuple
-			if !reply.parse(v) {
-				return nl.ErrMalformed
-			}
-			e.flow.ReplySource, e.flow.ReplyDestination = reply.ends(e.family)
-		case ctaStatus, ctaID, ctaTimeout:
-			if len(v) != 4 {
-				return nl.ErrMalformed
-			}
-			switch n := binary.BigEndian.Uint32(v); typ {
-			case ctaStatus:
-				e.flow.Status = n
-			case ctaID:
-				e.flow.ID = n
-			default:
-				e.flow.Timeout = n
-			}
+			ok = reply.parse(v)
+			f.ReplySource, f.ReplyDestination = reply.ends(e.family)
+		case ctaStatus:
+			ok = be32(v, &f.Status)
+		case ctaID:
+			ok = be32(v, &f.ID)
+		case ctaTimeout:
+			ok = be32(v, &f.Timeout)
 		case ctaZone:
-			if len(v) != 2 {
-				return nl.ErrMalformed
-			}
-			e.flow.Zone = binary.BigEndian.Uint16(v)
+			ok = be16(v, &f.Zone)
 		}
 	}
-	e.match = match
-	return nil
-}
-
-// targetSet finds the target of a flow in constant time, whatever the number of ports.
-type targetSet struct {
-	ports   [2][1 << 16 / 64]uint64 // bit sets, IPv4 and IPv6
-	targets []Target
-}
-
-func (s *targetSet) set(targets []Target) {
-	s.ports = [2][1 << 16 / 64]uint64{}
-	s.targets = append(s.targets[:0], targets...)
-	for _, t := range targets {
-		s.ports[familyIndex(t.Family)][t.Port/64] |= 1 << (t.Port % 64)
+	if !ok {
+		return false, nl.ErrMalformed
 	}
-}
-
-func (s *targetSet) find(family uint8, port uint16) int {
-	if family != unix.AF_INET && family != unix.AF_INET6 {
-		return -1
-	}
-	if s.ports[familyIndex(family)][port/64]&(1<<(port%64)) == 0 {
-		return -1
-	}
-	for i, t := range s.targets {
-		if t.Family == family && t.Port == port {
-			return i
-		}
-	}
-	return -1
-}
-
-func familyIndex(family uint8) int {
-	if family == unix.AF_INET6 {
-		return 1
-	}
-	return 0
+	return wanted, nil
 }

@@ -16,21 +16,27 @@ const (
 )
 
 const (
-	// plannedHold is the longest receive that a filter may be expected to need: well under the 2.5 ms that net.core.netdev_budget_usecs
-	// (2 jiffies) and a busy CPU's backlog absorb without loss. The margin is for what changes between two scans: UDP entries live 30 s,
-	// and a filter that finds a quarter of them gone still keeps 2 ms.
+	// plannedHold is the longest receive that a filter may be expected to need: well under the 2.5 ms that
+	// net.core.netdev_budget_usecs (2 jiffies) and a busy CPU's backlog absorb without loss. The margin is for what
+	// changes between two scans: UDP entries live 30 s, and a filter that finds a quarter of them gone still keeps 2 ms.
 	plannedHold = 500 * time.Microsecond
 
-	// knowledgeLife is how long a count of UDP entries is trusted: from one scan to the next at the slowest pace, a minute, and on.
+	// knowledgeLife is how long a count of UDP entries is trusted: from one scan to the next at the slowest pace, a
+	// minute, and on.
 	knowledgeLife = 2 * time.Minute
 
 	// slowHold is the average receive of a filtered scan above which no filter is used for filterBreak.
 	slowHold    = time.Millisecond
 	filterBreak = 10 * time.Minute
+
+	// sampleSize is how many entries tell what the rest of the table is made of: 36 UDP entries are then known to within
+	// a third.
+	sampleSize = 10_000
 )
 
-// planner chooses how to scan. It prefers, among the ways whose receives are expected to be short, the one that costs least CPU.
-// The first scan streams everything, which no way beats in holding softirqs off briefly, and tells what the table is made of.
+// planner chooses how to scan. It prefers, among the ways whose receives are expected to be short, the one that costs
+// least CPU. The first scan streams everything, which no way beats in holding softirqs off briefly, and tells what the
+// table is made of.
 type planner struct {
 	strategy Strategy
 
@@ -38,11 +44,12 @@ type planner struct {
 	honored    bool // a filtered dump carried the flag
 	breakUntil time.Time
 
-	at         [2]time.Time // when udp was counted, by family index
-	udp        [2]uint64
-	all        [2]uint64
-	foreign    time.Duration // part of the walk that this namespace's entries do not explain: other namespaces', a slower CPU
-	perReceive float64       // entries in one full reply
+	at  [2]time.Time // when udp was counted, by family index
+	udp [2]uint64
+	all [2]uint64
+	// part of the walk that this namespace's entries do not explain: other namespaces', a slower CPU
+	foreign    time.Duration
+	perReceive float64 // entries in one full reply
 
 	dumps []dump
 }
@@ -50,30 +57,39 @@ type planner struct {
 // choose returns the dumps of the next scan; the slice is valid until the next call.
 func (p *planner) choose(fams []uint8, buckets, count uint64, now time.Time) (Strategy, []dump) {
 	walk := p.walk(buckets, count)
+	p.dumps = p.dumps[:0]
 	if p.filters(fams, walk, count, now) {
-		return Filter, p.filter(fams)
+		for _, f := range fams {
+			p.dumps = append(p.dumps, dump{family: f, udp: true})
+		}
+		return Filter, p.dumps
 	}
-	return Full, p.full(fams, walk, now)
+	// Naming a family is a filter too, so it is done only where enough of the table is of that family.
+	family := uint8(unix.AF_UNSPEC)
+	if len(fams) == 1 {
+		if i := familyIndex(fams[0]); p.knows(i, now) && p.hold(walk, p.all[i]) <= plannedHold {
+			family = fams[0]
+		}
+	}
+	p.dumps = append(p.dumps, dump{family: family})
+	return Full, p.dumps
 }
 
-// filters reports whether a filter is to be used: whether filtered dumps are expected to take less CPU than everything, in receives that
-// are short enough.
+// filters reports whether filtered dumps are expected to take less CPU than everything, in receives that are short
+// enough.
 func (p *planner) filters(fams []uint8, walk time.Duration, count uint64, now time.Time) bool {
-	switch {
-	case p.strategy == Full, p.noFilter, now.Before(p.breakUntil):
+	if p.strategy == Full || p.noFilter || now.Before(p.breakUntil) {
 		return false
-	case p.strategy == Filter:
-		return true
 	}
 	cost := time.Duration(0)
 	for _, f := range fams {
 		i := familyIndex(f)
-		if !p.knows(i, now) || p.hold(walk, p.udp[i]) > plannedHold {
+		if p.strategy == Auto && (!p.knows(i, now) || p.hold(walk, p.udp[i]) > plannedHold) {
 			return false
 		}
 		cost += walk + costSend*time.Duration(p.udp[i])
 	}
-	return cost < walk+costSend*time.Duration(count)
+	return p.strategy == Filter || cost < walk+costSend*time.Duration(count)
 }
 
 // knows reports whether the entries of a family were counted not long ago.
@@ -96,31 +112,8 @@ func (p *planner) hold(walk time.Duration, sent uint64) time.Duration {
 	return time.Duration(float64(walk) / max(1, float64(sent)/per))
 }
 
-// full asks for everything. Naming a family is a filter too, so it is done only where enough of the table is of that family.
-func (p *planner) full(fams []uint8, walk time.Duration, now time.Time) []dump {
-	family := uint8(unix.AF_UNSPEC)
-	if len(fams) == 1 {
-		if i := familyIndex(fams[0]); p.knows(i, now) && p.hold(walk, p.all[i]) <= plannedHold {
-			family = fams[0]
-		}
-	}
-	p.dumps = append(p.dumps[:0], dump{family: family})
-	return p.dumps
-}
-
-func (p *planner) filter(fams []uint8) []dump {
-	p.dumps = p.dumps[:0]
-	for _, f := range fams {
-		p.dumps = append(p.dumps, dump{family: f, udp: true})
-	}
-	return p.dumps
-}
-
-// sampleSize is how many entries tell what the rest of the table is made of: 36 UDP entries are then known to within a third.
-const sampleSize = 10_000
-
-// sample takes note of the part of a full dump that has come, as if all were like it, and reports whether a filter is better than the
-// rest. The hash has spread the entries, so that the first buckets are a random sample.
+// sample takes note of the part of a full dump that has come, as if all were like it, and reports whether a filter is
+// better than the rest. The hash has spread the entries, so that the first buckets are a random sample.
 func (p *planner) sample(fams []uint8, t tally, buckets, count uint64, now time.Time) bool {
 	scale := float64(count) / float64(t.entries)
 	for i := range t.udp {
@@ -155,14 +148,11 @@ func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, coun
 		return false
 	}
 
-	switch {
-	case t.ignored:
-		p.noFilter, p.honored = true, false
-	case t.flagged:
-		p.honored = true
-	}
-	// The hash spreads entries evenly over the buckets, so where a filter matches too little every receive is slow. Single slow ones
-	// among quick ones are interrupts, softirqs that were due, or a virtual CPU that was taken away: a busy node has one in every scan.
+	p.noFilter = p.noFilter || t.ignored
+	p.honored = !t.ignored && (p.honored || t.flagged)
+	// The hash spreads entries evenly over the buckets, so where a filter matches too little every receive is slow. Single
+	// slow ones among quick ones are interrupts, softirqs that were due, or a virtual CPU that was taken away: a busy node
+	// has one in every scan.
 	if t.cpu/time.Duration(max(1, t.receives)) > slowHold {
 		p.breakUntil = now.Add(filterBreak)
 	}

@@ -46,36 +46,32 @@ const (
 
 // dump is one request to the kernel.
 type dump struct {
-	family uint8 // AF_UNSPEC: all
+	family uint8 // AF_UNSPEC: all; the mere family is a filter since 2.6.21, and sets no flag before 5.8
 	udp    bool  // ask for UDP only
+	totals bool  // ask for nothing but the table's totals: whether this process may ask at all, at no cost to anybody
 }
-
-// filtered reports whether the request asks for a part of the family only. The mere family is a filter since 2.6.21,
-// and sets no flag before 5.8.
-func (d dump) filtered() bool { return d.udp }
 
 // appendRequest appends the request for d. A filter is honored since 5.8 (cb8aa9a3affb, "netfilter: ctnetlink: add
 // kernel side filtering for dump") and silently ignored before; it must name a family.
 func appendRequest(b []byte, d dump, seq, portID uint32) []byte {
-	start := len(b)
-	b = appendHeader(b, msgGet, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, seq, portID, d.family)
-	if !d.udp {
-		return b
+	typ, flags := uint16(msgGet), uint16(unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	if d.totals {
+		typ, flags = msgGetStats, unix.NLM_F_REQUEST
 	}
-	proto := nl.Append(nil, ctaProtoNum, []byte{unix.IPPROTO_UDP})
-	b = nl.Append(b, ctaTupleOrig|nl.Nested, nl.Append(nil, ctaTupleProto|nl.Nested, proto))
-	// In host order, unlike all else here.
-	flags := nl.Append(nil, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, filterProtoNum))
-	b = nl.Append(b, ctaFilter|nl.Nested, flags)
-	binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
-	return b
-}
-
-func appendHeader(b []byte, typ, flags uint16, seq, portID uint32, family uint8) []byte {
+	start := len(b)
 	b = binary.NativeEndian.AppendUint32(b, sizeofNlMsghdr+sizeofNfGenMsg)
 	b = binary.NativeEndian.AppendUint16(b, typ)
 	b = binary.NativeEndian.AppendUint16(b, flags)
 	b = binary.NativeEndian.AppendUint32(b, seq)
 	b = binary.NativeEndian.AppendUint32(b, portID)
-	return append(b, family, unix.NFNETLINK_V0, 0, 0)
+	b = append(b, d.family, unix.NFNETLINK_V0, 0, 0)
+	if d.udp {
+		proto := nl.Append(nil, ctaProtoNum, []byte{unix.IPPROTO_UDP})
+		b = nl.Append(b, ctaTupleOrig|nl.Nested, nl.Append(nil, ctaTupleProto|nl.Nested, proto))
+		// In host order, unlike all else here.
+		what := nl.Append(nil, ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, filterProtoNum))
+		b = nl.Append(b, ctaFilter|nl.Nested, what)
+		binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
+	}
+	return b
 }

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ type Scanner struct {
 	buckets uint64 // when the attempt began
 	count   uint64 // entries when the scan began
 	fams    []uint8
-	want    targetSet
+	targets []Target
 	entry   entry
 
 	last, current []uint64 // keys of the flows in the previous datagram and in this one
@@ -65,16 +66,10 @@ func NewScanner(c Config) *Scanner {
 	if c.Open == nil {
 		c.Open = Open
 	}
-	if c.Proc == "" {
-		c.Proc = "/proc"
-	}
-	if c.Strategy == "" {
-		c.Strategy = Auto
-	}
 	return &Scanner{
 		open:    c.Open,
-		sysctls: NewSysctls(c.Proc),
-		plan:    planner{strategy: c.Strategy},
+		sysctls: NewSysctls(cmp.Or(c.Proc, "/proc")),
+		plan:    planner{strategy: cmp.Or(c.Strategy, Auto)},
 		buf:     make([]byte, bufferSize),
 		wall:    time.Now,
 		clock:   threadClock,
@@ -109,11 +104,7 @@ func (s *Scanner) Scan(ctx context.Context, targets []Target, v Visitor) (Stats,
 	err = errors.Join(err, s.Close())
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		// The socket's deadline is the context's, and passes on its cancellation; the context itself may be a moment behind.
-		cause := ctx.Err()
-		if cause == nil {
-			cause = context.DeadlineExceeded
-		}
-		err = fmt.Errorf("%w: %w", cause, err)
+		err = fmt.Errorf("%w: %w", cmp.Or(ctx.Err(), context.DeadlineExceeded), err)
 	}
 	return stats, fmt.Errorf("conntrack: %w", err)
 }
@@ -132,9 +123,7 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 		return Stats{}, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	defer s.size.close()
-	s.want.set(targets)
-	fams := families(targets)
-	s.count, s.fams = count, fams
+	s.targets, s.fams, s.count = targets, families(targets), count
 
 	stats := Stats{Attempts: 1}
 	for ; ; stats.Attempts++ {
@@ -144,23 +133,27 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 		if s.buckets, err = s.size.read(); err != nil {
 			return stats, err
 		}
-		if err := s.dial(ctx, deadline); err != nil {
+		if s.sock == nil {
+			if s.sock, err = s.open(); err != nil {
+				s.sock = nil
+				return stats, err
+			}
+		}
+		if err := s.sock.SetDeadline(deadline); err != nil {
 			return stats, err
 		}
 		v.Begin()
-		if count == 0 || len(fams) == 0 {
+		if count == 0 || len(s.fams) == 0 {
 			// Nothing is tracked here: do not walk the other namespaces' entries to learn it.
-			stats.Strategy, stats.Buckets = Full, s.buckets
-			return stats, s.probe()
+			stats.Strategy = Full
+			return stats, s.run(ctx, dump{totals: true}, deadline, v, new(tally))
 		}
-		strategy, dumps := s.plan.choose(fams, s.buckets, count, begin)
+		strategy, dumps := s.plan.choose(s.fams, s.buckets, count, begin)
 		var t tally
 		err := s.attempt(ctx, dumps, deadline, v, &t)
 		switch {
 		case err == nil:
-			stats.Strategy, stats.Buckets = strategy, s.buckets
-			stats.Entries, stats.UDP = t.entries, t.udp[0]+t.udp[1]
-			stats.LongestReceive, stats.CPU, stats.Receives = t.longest, t.cpu, t.receives
+			stats.Strategy, stats.Entries, stats.LongestReceive = strategy, t.entries, t.longest
 			stats.Filtered = s.plan.learn(strategy, dumps, &t, s.buckets, count, s.wall())
 			return stats, nil
 		case errors.Is(err, errRefused):
@@ -179,7 +172,9 @@ func (s *Scanner) scan(ctx context.Context, targets []Target, v Visitor, begin t
 
 // attempt makes the dumps of one attempt.
 func (s *Scanner) attempt(ctx context.Context, dumps []dump, deadline time.Time, v Visitor, t *tally) error {
-	stop := context.AfterFunc(ctx, interrupter(s.sock))
+	sock := s.sock
+	// It ends a receive that waits, when the context is canceled before its deadline.
+	stop := context.AfterFunc(ctx, func() { _ = sock.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for _, d := range dumps {
 		if err := s.run(ctx, d, deadline, v, t); err != nil {
@@ -206,25 +201,6 @@ func (s *Scanner) checkBuckets() error {
 		return fmt.Errorf("%w: the table was resized from %d to %d buckets during the dump", errSpoiled, s.buckets, n)
 	}
 	return nil
-}
-
-func (s *Scanner) dial(ctx context.Context, deadline time.Time) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if s.sock == nil {
-		sock, err := s.open()
-		if err != nil {
-			return err
-		}
-		s.sock = sock
-	}
-	return s.sock.SetDeadline(deadline)
-}
-
-// interrupter ends a receive that waits, when the context is canceled before its deadline.
-func interrupter(sock Socket) func() {
-	return func() { _ = sock.SetDeadline(time.Unix(1, 0)) } // a socket closed meanwhile needs no interrupting
 }
 
 // threadClock reads the wall clock and the CPU time of the calling thread (clock_gettime(2)).

@@ -8,7 +8,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,20 +31,16 @@ type Opener func() (Socket, error)
 // Open opens a ctnetlink socket in the network namespace of the calling thread. Opening needs no privilege; the kernel
 // refuses the dump itself.
 func Open() (Socket, error) {
-	// Not Strict: its options fail to set before 4.20, and ctnetlink does not look at them.
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		if errors.Is(err, unix.EPROTONOSUPPORT) {
-			err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
-		}
-		return nil, fmt.Errorf("open nfnetlink socket: %w", err)
-	}
-	s, err := newSocket(c)
-	if cerr := c.Close(); err == nil && cerr != nil {
-		err = errors.Join(cerr, s.Close())
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open nfnetlink socket: %w", err)
+	}
+	s := &socket{fd: fd}
+	if err := s.bind(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open nfnetlink socket: %w", err), s.Close())
 	}
 	return s, nil
 }
@@ -54,61 +49,37 @@ func Open() (Socket, error) {
 // that only a kernel that does not answer is ever waited for.
 const receiveTimeout = 50 * time.Millisecond
 
-// socket is a blocking socket of its own. Package netlink makes it (the namespace, the address), but does not read it:
+// socket is a blocking socket of its own, not one of package netlink:
 //
-//   - its ReceiveIter copies every datagram to a new buffer (ownedBuffer in conn_linux.go, v1.11.2) and allocates closures and an
-//     address for every receive, 10 allocations for each 8 KiB of a million entries, and does not tell one receive from the next,
-//     which is what is to be timed;
-//   - its descriptor is registered with the runtime's poller, which each datagram of a dump wakes up on another CPU, though nobody
-//     waits: a tenth of the CPU time of the whole dump.
+//   - its ReceiveIter copies every datagram to a new buffer (ownedBuffer in conn_linux.go, v1.11.2) and allocates
+//     closures and an address for every receive, 10 allocations for each 8 KiB of a million entries, and does not tell
+//     one receive from the next, which is what is to be timed;
+//   - its descriptor is registered with the runtime's poller, which each datagram of a dump wakes up on another CPU,
+//     though nobody waits: a tenth of the CPU time of the whole dump.
 type socket struct {
 	fd       int
 	portID   uint32
 	deadline atomic.Int64 // Unix time, ns; 0: none
-	closed   bool
 	from     unix.RawSockaddrNetlink
 	fromLen  uint32
 }
 
-// newSocket takes the socket out of c, which is then of no more use but to be closed.
-func newSocket(c *netlink.Conn) (*socket, error) {
-	rc, err := c.SyscallConn()
+func (s *socket) bind() error {
+	if err := unix.Bind(s.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	sa, err := unix.Getsockname(s.fd)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("getsockname: %w", err)
 	}
-	var s *socket
-	if cerr := rc.Control(func(fd uintptr) { s, err = takeSocket(int(fd)) }); cerr != nil {
-		return nil, cerr
-	}
-	return s, err
-}
-
-func takeSocket(fd int) (_ *socket, err error) {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return nil, fmt.Errorf("getsockname: %w", err)
-	}
-	nl, ok := sa.(*unix.SockaddrNetlink)
-	if !ok {
-		return nil, fmt.Errorf("getsockname: got %T, want a netlink address", sa)
-	}
-	s := &socket{portID: nl.Pid}
-	if s.fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("duplicate: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			unix.Close(s.fd)
-		}
-	}()
-	if err = unix.SetNonblock(s.fd, false); err != nil {
-		return nil, fmt.Errorf("set blocking: %w", err)
+	if own, ok := sa.(*unix.SockaddrNetlink); ok {
+		s.portID = own.Pid
 	}
 	tv := unix.NsecToTimeval(int64(receiveTimeout))
-	if err = unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
-		return nil, fmt.Errorf("set SO_RCVTIMEO: %w", err)
+	if err := unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+		return fmt.Errorf("set SO_RCVTIMEO: %w", err)
 	}
-	return s, nil
+	return nil
 }
 
 // Send writes to the kernel, which is where an unconnected netlink socket points (netlink(7)).
@@ -130,9 +101,9 @@ func (s *socket) Send(request []byte) error {
 func (s *socket) Receive(p []byte) (int, error) {
 	for {
 		s.fromLen = unix.SizeofSockaddrNetlink
-		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
-			uintptr(len(p)),
-			unix.MSG_TRUNC, uintptr(unsafe.Pointer(&s.from)), uintptr(unsafe.Pointer(&s.fromLen)))
+		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(s.fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_TRUNC,
+			uintptr(unsafe.Pointer(&s.from)), uintptr(unsafe.Pointer(&s.fromLen)))
 		switch {
 		case errno == 0 && s.from.Pid != 0:
 			return 0, fmt.Errorf("receive: a message of process %d, not of the kernel", s.from.Pid)
@@ -160,11 +131,4 @@ func (s *socket) SetDeadline(t time.Time) error {
 // PortID is what bind(2) assigned.
 func (s *socket) PortID() uint32 { return s.portID }
 
-// Close may be called once more than is needed.
-func (s *socket) Close() error {
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	return unix.Close(s.fd)
-}
+func (s *socket) Close() error { return unix.Close(s.fd) }

@@ -20,13 +20,8 @@ type Sysctls struct {
 
 // NewSysctls returns the sysctls below proc, which is "/proc" unless a test says otherwise.
 func NewSysctls(proc string) Sysctls {
-	dir := filepath.Join(proc, "sys/net/netfilter")
-	return Sysctls{
-		count:      filepath.Join(dir, "nf_conntrack_count"),
-		limit:      filepath.Join(dir, "nf_conntrack_max"),
-		buckets:    filepath.Join(dir, "nf_conntrack_buckets"),
-		udpTimeout: filepath.Join(dir, "nf_conntrack_udp_timeout"),
-	}
+	all := filepath.Join(proc, "sys/net/netfilter/nf_conntrack_")
+	return Sysctls{count: all + "count", limit: all + "max", buckets: all + "buckets", udpTimeout: all + "udp_timeout"}
 }
 
 // Count is the number of entries of this namespace (nf_conntrack_count). Its absence is how a kernel says that it
