@@ -8,6 +8,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"vxlan_exporter/internal/report"
 	"vxlan_exporter/internal/selftest"
 	"vxlan_exporter/internal/selftest/store"
 )
@@ -37,9 +38,9 @@ func selfTest(ctx context.Context, output, write, proc string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	show := selftest.Print
+	show := report.SelfTestText
 	if output == "json" {
-		show = selftest.PrintJSON
+		show = report.SelfTestJSON
 	}
 	if err := show(os.Stdout, result); err != nil {
 		return 0, fmt.Errorf("write the result: %w", err)

@@ -92,9 +92,8 @@ func sortPorts(n *node.Node) ports {
 		all.at(k).add(s.Address.Unmap(), natted{s.Flows, s.Remaining, s.Seen, s.Born, s.Used, nil})
 	}
 	for _, f := range n.Conntrack.NATFlows {
-		text := fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource, f.NATDestination)
 		all.at(portKey{node.Family(f.Destination.Addr()), f.Destination.Port()}).
-			add(f.Source.Addr().Unmap(), natted{quotes: []Evidence{{"NATed flow", text}}})
+			add(f.Source.Addr().Unmap(), natted{quotes: []Evidence{{"NATed flow", f.String()}}})
 	}
 	for _, c := range n.Conntrack.Ports {
 		k := portKey{c.Family, c.Port}

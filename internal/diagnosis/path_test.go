@@ -15,7 +15,7 @@ func asked(states ...node.PathState) change {
 		for i, s := range states {
 			p.Senders = append(p.Senders, node.PathSender{
 				Source: netip.AddrFrom4([4]byte{10, 244, 0, byte(i)}), State: s, Reason: "because",
-				Plain: node.PathCount{Sent: 3, Answered: 3}, Marked: node.PathCount{Sent: 6},
+				PathCounts: node.PathCounts{Plain: node.PathCount{Sent: 3, Answered: 3}, Marked: node.PathCount{Sent: 6}},
 			})
 		}
 		n.Path = &node.Path{Mark: 0x4000, Peers: []node.PathPeer{p}}

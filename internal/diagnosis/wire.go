@@ -70,10 +70,5 @@ func (j *judge) wire() {
 
 // captured quotes a bad packet.
 func captured(p node.BadPacket) string {
-	s := fmt.Sprintf("%s to %s on %s, checksum %#04x instead of %#04x", p.Source, p.Destination, p.Interface,
-		p.Field, p.Correct)
-	if p.SourcePortPreNAT != 0 {
-		s += fmt.Sprintf(", source port %d before NAT", p.SourcePortPreNAT)
-	}
-	return s
+	return fmt.Sprintf("%s to %s on %s, %s", p.Source, p.Destination, p.Interface, p.Sums)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"slices"
 	"time"
 
 	"vxlan_exporter/internal/kernel/ethtool"
@@ -128,10 +129,8 @@ func (g *guard) watch(ctx context.Context, w *rtnl.Watcher) error {
 
 // matches reports whether one of the globs matches name.
 func (c Config) matches(name string) bool {
-	for _, glob := range c.Devices {
-		if ok, err := path.Match(glob, name); ok && err == nil {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Devices, func(glob string) bool {
+		ok, err := path.Match(glob, name)
+		return ok && err == nil
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"time"
 
@@ -90,17 +91,13 @@ func (g *guard) links(ctx context.Context) ([]rtnl.Link, error) {
 
 // forget drops what is remembered of devices that are gone.
 func (g *guard) forget(links []rtnl.Link) {
-	there := make(map[int]bool, len(links))
+	there := map[int]bool{}
 	for _, l := range links {
 		there[l.Index] = true
 	}
-	for _, m := range []map[int]string{g.changed, g.told} {
-		for index := range m {
-			if !there[index] {
-				delete(m, index)
-			}
-		}
-	}
+	gone := func(index int, _ string) bool { return !there[index] }
+	maps.DeleteFunc(g.changed, gone)
+	maps.DeleteFunc(g.told, gone)
 }
 
 // exposed keeps those that the diagnosis calls exposed.

@@ -4,6 +4,7 @@
 package node
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -215,6 +216,10 @@ type NATFlow struct {
 	Zone           uint16         `json:"zone,omitempty"`
 }
 
+func (f NATFlow) String() string {
+	return fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource, f.NATDestination)
+}
+
 // Scan describes the conntrack scan that Conntrack.Ports comes from.
 type Scan struct {
 	Time time.Time `json:"time"` // when it ended
@@ -245,6 +250,14 @@ type Sums struct {
 	Correct          uint16 `json:"correct"`             // what it should be
 	SourcePort       uint16 `json:"source_port"`         // source port on the wire
 	SourcePortPreNAT uint16 `json:"source_port_pre_nat"` // source port before NAT
+}
+
+func (s Sums) String() string {
+	text := fmt.Sprintf("checksum %#04x instead of %#04x", s.Field, s.Correct)
+	if s.SourcePortPreNAT != 0 {
+		text += fmt.Sprintf(", source port %d before NAT", s.SourcePortPreNAT)
+	}
+	return text
 }
 
 // Device returns the device called name.

@@ -53,10 +53,7 @@ type PathTotal struct {
 	Family string    `json:"family"`
 	Time   time.Time `json:"time"` // of the last round that asked a peer of it
 
-	Plain          PathCount `json:"plain"`
-	PlainSoftware  PathCount `json:"plain_software"`
-	Marked         PathCount `json:"marked"`
-	MarkedSoftware PathCount `json:"marked_software"`
+	PathCounts
 
 	// answers within each of PathRoundTripBuckets, each with those of the ones before; then all
 	RoundTrips []uint64      `json:"round_trips"`
@@ -107,7 +104,7 @@ type PathPeer struct {
 
 // State is the state that counts most among the senders.
 func (p PathPeer) State() PathState {
-	states := make([]PathState, 0, len(p.Senders))
+	var states []PathState
 	for _, s := range p.Senders {
 		states = append(states, s.State)
 	}
@@ -121,12 +118,16 @@ type PathSender struct {
 	State     PathState  `json:"state"`
 	Reason    string     `json:"reason"`
 
-	Plain          PathCount `json:"plain"` // unmarked, checksum left to offload
-	PlainSoftware  PathCount `json:"plain_software"`
-	Marked         PathCount `json:"marked"` // marked, checksum left to offload
-	MarkedSoftware PathCount `json:"marked_software"`
-
+	PathCounts
 	RoundTrips []time.Duration `json:"round_trips_ns,omitempty"` // of the answered packets
+}
+
+// PathCounts counts small packets by kind: marked or not, the checksum left to offload or made in software.
+type PathCounts struct {
+	Plain          PathCount `json:"plain"`
+	PlainSoftware  PathCount `json:"plain_software"`
+	Marked         PathCount `json:"marked"`
+	MarkedSoftware PathCount `json:"marked_software"`
 }
 
 // PathCount counts packets of one kind.

@@ -29,7 +29,7 @@ type model struct {
 	Facts    []pair // of the observation: node, time, kernel
 	Findings []diagnosis.Finding
 	Omitted  []string // what the caps left out
-	Tables   []table
+	Tables   []*table
 	Steps    []step
 }
 
@@ -53,6 +53,28 @@ type cell struct {
 	Text string
 	Tone tone
 }
+
+// newTable takes the names of the columns; one that begins with ">" is aligned to the right.
+func newTable(id, title string, columns ...string) *table {
+	t := &table{ID: id, Title: title}
+	for _, c := range columns {
+		name, right := strings.CutPrefix(c, ">")
+		t.Columns = append(t.Columns, column{name, right})
+	}
+	return t
+}
+
+// row adds a row, in which tones may be set.
+func (t *table) row(texts ...string) []cell {
+	row := make([]cell, len(texts))
+	for i, text := range texts {
+		row[i].Text = text
+	}
+	t.Rows = append(t.Rows, row)
+	return row
+}
+
+func (t *table) note(name, value string) { t.Notes = append(t.Notes, pair{name, value}) }
 
 // tone is how a cell or a word is to be taken, in the words of the diagnosis's severities.
 type tone string
@@ -79,28 +101,27 @@ func newModel(n *node.Node, d diagnosis.Diagnosis) model {
 	}
 	m.Facts = facts(n)
 	m.Findings, m.Omitted = findings(d.Findings)
-	m.Tables = []table{
-		devices(n, d), flows(n), rules(n), wire(n), path(n), kernel(n), counters(n),
-		missing(n),
+	for _, t := range []*table{
+		devices(n, d), flows(n), rules(n), wire(n), path(n), kernel(n), counters(n), missing(n),
+	} {
+		if len(t.Rows) > 0 || len(t.Notes) > 0 {
+			t.limit()
+			m.Tables = append(m.Tables, t)
+		}
 	}
-	m.Tables = slices.DeleteFunc(m.Tables, func(t table) bool { return len(t.Rows) == 0 && len(t.Notes) == 0 })
 	var omitted int
 	if m.Steps, omitted = steps(d.Findings); omitted > 0 {
 		m.Omitted = append(m.Omitted, strconv.Itoa(omitted)+" more remedies are in the JSON report")
-	}
-	for i := range m.Tables {
-		m.Tables[i].limit()
 	}
 	return m
 }
 
 func facts(n *node.Node) []pair {
-	f := []pair{{"node", n.Hostname}, {"time", n.Time.UTC().Format("2006-01-02 15:04:05 UTC")}}
+	observations := "1"
 	if span, _, ok := diagnosis.Interval(n); ok {
-		f = append(f, pair{"observations", "2, " + span.Round(100*time.Millisecond).String() + " apart"})
-	} else {
-		f = append(f, pair{"observations", "1"})
+		observations = "2, " + span.Round(100*time.Millisecond).String() + " apart"
 	}
+	f := []pair{{"node", n.Hostname}, {"time", n.Time.UTC().Format(timeFormat)}, {"observations", observations}}
 	if n.Kernel.Release != "" {
 		f = append(f, pair{"kernel", n.Kernel.Release})
 	}
@@ -109,6 +130,8 @@ func facts(n *node.Node) []pair {
 	}
 	return f
 }
+
+const timeFormat = "2006-01-02 15:04:05 UTC"
 
 // findings leaves out what the section on what was not read shows, and caps what hundreds of devices would repeat.
 func findings(all []diagnosis.Finding) (kept []diagnosis.Finding, omitted []string) {
@@ -191,25 +214,17 @@ func stateWords(s diagnosis.State) string {
 
 // remedyLines says what a remedy does and costs, in the order in which one asks.
 func remedyLines(r diagnosis.Remedy) []pair {
-	var list []pair
-	add := func(name, value string) {
-		if value != "" {
-			list = append(list, pair{name, value})
-		}
-	}
-	add("effect", r.Effect)
-	add("cost", r.Cost)
-	add("lasts", r.Persist)
+	stalled := "connections that have stalled already may not recover"
 	switch {
 	case r.Diagnostic:
+		stalled = ""
 	case len(r.Also) > 0:
-		add("stalled", "connections that have stalled already need this as well")
+		stalled = "connections that have stalled already need this as well"
 	case r.CuresStalled:
-		add("stalled", "connections that have stalled already recover too")
-	default:
-		add("stalled", "connections that have stalled already may not recover")
+		stalled = "connections that have stalled already recover too"
 	}
-	return list
+	return slices.DeleteFunc([]pair{{"effect", r.Effect}, {"cost", r.Cost}, {"lasts", r.Persist}, {"stalled", stalled}},
+		func(p pair) bool { return p.Value == "" })
 }
 
 // limit cuts what is longer than anybody reads.
@@ -217,20 +232,6 @@ func (t *table) limit() {
 	more := max(len(t.Rows)-maxRows, 0) + max(len(t.Notes)-maxRows, 0)
 	t.Rows, t.Notes = t.Rows[:min(len(t.Rows), maxRows)], t.Notes[:min(len(t.Notes), maxRows)]
 	if more > 0 {
-		t.Notes = append(t.Notes, pair{"", "and " + strconv.Itoa(more) + " more lines; the JSON report has all"})
+		t.note("", "and "+strconv.Itoa(more)+" more lines; the JSON report has all")
 	}
-}
-
-// worstFirst sorts devices by what threatens them, keeping the kernel's order otherwise.
-func worstFirst(n *node.Node, state map[string]diagnosis.State) []node.Device {
-	order := []diagnosis.State{diagnosis.Clear, diagnosis.Unknown, diagnosis.Exposed, diagnosis.Active}
-	threat := func(d node.Device) int {
-		return max(
-			slices.Index(order, state[d.Name+"\x00"+node.ZeroChecksum]),
-			slices.Index(order, state[d.Name+"\x00"+node.OffloadedChecksum]),
-		)
-	}
-	list := slices.Clone(n.Devices)
-	sort.SliceStable(list, func(i, j int) bool { return threat(list[i]) > threat(list[j]) })
-	return list
 }

@@ -66,17 +66,10 @@ func icon(s diagnosis.State) template.URL {
 		"cx='8' cy='8' r='7' fill='%23" + fill + "'/%3E%3C/svg%3E")
 }
 
-// Wide tables are turned into blocks on a phone.
-func (t table) Wide() bool { return len(t.Columns) > 4 }
-
 // Class is a cell's CSS class.
-func (t table) Class(i int, c cell) string {
-	s := string(c.Tone)
+func (t *table) Class(i int, c cell) string {
 	if t.Columns[i].Right {
-		s += " n"
+		return strings.TrimSpace(string(c.Tone) + " n")
 	}
-	return strings.TrimSpace(s)
+	return string(c.Tone)
 }
-
-// Column is the heading over a cell.
-func (t table) Column(i int) string { return t.Columns[i].Name }

@@ -40,21 +40,13 @@ func ProbeText(w io.Writer, n *node.Node, verdicts []diagnosis.PathVerdict, o Te
 	tab.limit()
 	t.title(tab.Title)
 	t.table(tab)
-	if list, _ := steps(pathFindings(verdicts)); len(list) > 0 {
-		t.title("What to type")
-		for i, s := range list {
-			t.step(i+1, s)
-		}
-	}
-	return t.w.Flush()
-}
-
-func pathFindings(verdicts []diagnosis.PathVerdict) []diagnosis.Finding {
-	var all []diagnosis.Finding
+	var findings []diagnosis.Finding
 	for _, v := range verdicts {
-		all = append(all, diagnosis.Finding{Device: v.Device, Severity: diagnosis.Warning, Remedies: v.Remedies})
+		findings = append(findings, diagnosis.Finding{Device: v.Device, Severity: diagnosis.Warning, Remedies: v.Remedies})
 	}
-	return all
+	list, _ := steps(findings)
+	t.steps(list)
+	return t.w.Flush()
 }
 
 func pathWords(s node.PathState) string {
@@ -77,65 +69,51 @@ func pathTone(s node.PathState) tone {
 }
 
 // path is the last round of the probe; nothing where there was none. The columns count answers of packets.
-func path(n *node.Node) table {
-	t := table{ID: "path", Title: "Probe of the path", Columns: []column{
-		{Name: "peer"},
-		{Name: "from"},
-		{"plain", true},
-		{"marked", true},
-		{"finished", true},
-		{"full", true},
-		{"rtt", true},
-		{Name: "verdict"},
-	}}
+func path(n *node.Node) *table {
+	t := newTable("path", "Probe of the path",
+		"peer", "from", ">plain", ">marked", ">finished", ">full", ">rtt", "verdict")
 	if n.Path == nil {
 		return t
 	}
+	noted := map[string]bool{}
 	for _, p := range n.Path.Peers {
 		for i, s := range p.Senders {
 			full := ""
 			if i == 0 {
 				full = answered(p.Full)
 			}
-			finished := node.PathCount{Sent: s.PlainSoftware.Sent + s.MarkedSoftware.Sent, Answered: s.PlainSoftware.Answered +
-				s.MarkedSoftware.Answered}
-			row := cells(p.Peer.String(), s.Source.String()+" "+s.Interface, answered(s.Plain), answered(s.Marked),
-				answered(finished), full, roundTrip(s.RoundTrips), string(s.State))
+			row := t.row(p.Peer.String(), s.Source.String()+" "+s.Interface, answered(s.Plain), answered(s.Marked),
+				answered(s.PlainSoftware, s.MarkedSoftware), full, roundTrip(s.RoundTrips), string(s.State))
 			row[len(row)-1].Tone = pathTone(s.State)
-			t.Rows = append(t.Rows, row)
-		}
-	}
-	note := func(name, value string) { t.Notes = append(t.Notes, pair{name, value}) }
-	seen := map[string]bool{}
-	for _, p := range n.Path.Peers {
-		for _, s := range p.Senders {
-			if s.State != node.PathOK && !seen[s.Reason] {
-				seen[s.Reason] = true
-				note(p.Peer.String()+" from "+s.Source.String(), s.Reason)
+			if s.State != node.PathOK && !noted[s.Reason] {
+				noted[s.Reason] = true
+				t.note(p.Peer.String()+" from "+s.Source.String(), s.Reason)
 			}
 		}
 	}
 	for _, s := range n.Path.Limits {
-		note("", s)
+		t.note("", s)
 	}
 	for _, s := range n.Path.Unprobed {
-		note("not asked", s)
+		t.note("not asked", s)
 	}
 	if len(t.Rows) > 0 {
-		note("",
-			fmt.Sprintf("Answered of sent, with the mark %#x or without; finished: checksum made by the CPU. It stands for %s.",
-				n.Path.Mark, diagnosis.PathStandsFor))
-		note("asked",
-			n.Path.Time.UTC().Format("2006-01-02 15:04:05 UTC")+", for "+n.Path.Duration.Round(time.Millisecond).String())
+		t.note("", fmt.Sprintf("Answered of sent, with the mark %#x or without; finished: checksum made by the CPU. It "+
+			"stands for %s.", n.Path.Mark, diagnosis.PathStandsFor))
+		t.note("asked", n.Path.Time.UTC().Format(timeFormat)+", for "+n.Path.Duration.Round(time.Millisecond).String())
 	}
 	return t
 }
 
-func answered(c node.PathCount) string {
-	if c.Sent == 0 {
+func answered(counts ...node.PathCount) string {
+	var sum node.PathCount
+	for _, c := range counts {
+		sum.Sent, sum.Answered = sum.Sent+c.Sent, sum.Answered+c.Answered
+	}
+	if sum.Sent == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%d/%d", c.Answered, c.Sent)
+	return fmt.Sprintf("%d/%d", sum.Answered, sum.Sent)
 }
 
 // roundTrip is the median.

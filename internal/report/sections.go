@@ -1,9 +1,11 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -13,50 +15,40 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-func cells(texts ...string) []cell {
-	row := make([]cell, 0, len(texts))
-	for _, t := range texts {
-		row = append(row, cell{Text: t})
-	}
-	return row
-}
-
-func devices(n *node.Node, d diagnosis.Diagnosis) table {
-	t := table{ID: "devices", Title: "VXLAN devices", Columns: []column{
-		{Name: "device"},
-		{Name: "port", Right: true},
-		{Name: "underlay"},
-		{Name: "udpcsum"},
-		{Name: "tx csum"},
-		{Name: "A zero"},
-		{Name: "B offload"},
-	}}
-	state := map[string]diagnosis.State{}
+func devices(n *node.Node, d diagnosis.Diagnosis) *table {
+	t := newTable("devices", "VXLAN devices", "device", ">port", "underlay", "udpcsum", "tx csum", "A zero", "B offload")
+	state := map[[2]string]diagnosis.State{}
 	for _, e := range d.Exposures {
-		state[e.Device+"\x00"+e.Variant] = e.State
+		state[[2]string{e.Device, e.Variant}] = e.State
 	}
-	list := worstFirst(n, state)
-	for _, dev := range list[:min(len(list), maxDevices)] {
-		row := cells(dev.Name, strconv.Itoa(int(dev.Port)), underlay(dev), udpcsum(dev), txcsum(dev))
-		for _, v := range []string{node.ZeroChecksum, node.OffloadedChecksum} {
-			s := state[dev.Name+"\x00"+v]
-			row = append(row, cell{string(s), stateTone(s)})
-		}
-		t.Rows = append(t.Rows, row)
+	of := func(d node.Device) (a, b diagnosis.State) {
+		return state[[2]string{d.Name, node.ZeroChecksum}], state[[2]string{d.Name, node.OffloadedChecksum}]
+	}
+	// The worst first, else in the kernel's order.
+	threat := func(d node.Device) int {
+		order := []diagnosis.State{diagnosis.Clear, diagnosis.Unknown, diagnosis.Exposed, diagnosis.Active}
+		a, b := of(d)
+		return max(slices.Index(order, a), slices.Index(order, b))
+	}
+	list := slices.Clone(n.Devices)
+	sort.SliceStable(list, func(i, j int) bool { return threat(list[i]) > threat(list[j]) })
+	for _, d := range list[:min(len(list), maxDevices)] {
+		a, b := of(d)
+		row := t.row(d.Name, strconv.Itoa(int(d.Port)), underlay(d), udpcsum(d), txcsum(d), string(a), string(b))
+		row[5].Tone, row[6].Tone = stateTone(a), stateTone(b)
 	}
 	if more := len(list) - maxDevices; more > 0 {
-		t.Notes = append(t.Notes, pair{"", fmt.Sprintf("and %d more, none worse than these; the JSON report has all", more)})
+		t.note("", fmt.Sprintf("and %d more, none worse than these; the JSON report has all", more))
 	}
 	if len(list) == 0 {
-		t.Notes = append(t.Notes, pair{"", "none seen"})
+		t.note("", "none seen")
 	}
 	return t
 }
 
 func underlay(d node.Device) string {
-	four, six := d.Link.Underlay()
 	s := d.Underlay
-	switch {
+	switch four, six := d.Link.Underlay(); {
 	case four && six:
 		s += " ipv4+ipv6"
 	case six:
@@ -106,67 +98,52 @@ func onOff(b bool) string {
 	return "off"
 }
 
-func flows(n *node.Node) table {
-	t := table{ID: "flows", Title: "Flows to VXLAN ports", Columns: []column{
-		{Name: "family"},
-		{"port", true},
-		{"tracked", true},
-		{"source NATed", true},
-		{"dest. NATed", true},
-		{"NATed since start", true},
-	}}
+func flows(n *node.Node) *table {
+	t := newTable("flows", "Flows to VXLAN ports",
+		"family", ">port", ">tracked", ">source NATed", ">dest. NATed", ">NATed since start")
 	for _, p := range n.Conntrack.Ports {
-		row := cells(p.Family, strconv.Itoa(int(p.Port)), number(p.Flows), number(p.SNAT), number(p.DNAT), number(p.SeenSNAT))
+		row := t.row(p.Family, strconv.Itoa(int(p.Port)), number(p.Flows), number(p.SNAT), number(p.DNAT), number(p.SeenSNAT))
 		if p.SNAT > 0 {
 			row[3].Tone = bad
 		}
 		if p.DNAT > 0 {
 			row[4].Tone = warn
 		}
-		t.Rows = append(t.Rows, row)
 	}
 	if len(t.Rows) == 0 {
-		t.Notes = append(t.Notes, pair{"", "not seen: " + outcome(n, "conntrack")})
+		t.note("", "not seen: "+outcome(n, "conntrack"))
 		return t
 	}
 	for _, f := range n.Conntrack.NATFlows[:min(3, len(n.Conntrack.NATFlows))] {
-		t.Notes = append(t.Notes, pair{"NATed", fmt.Sprintf("%s to %s left as %s to %s", f.Source, f.Destination, f.NATSource,
-			f.NATDestination)})
+		t.note("NATed", f.String())
 	}
 	if c := n.Conntrack; c.Entries != nil && c.Limit != nil {
-		t.Notes = append(t.Notes, pair{"table", number(*c.Entries) + " of " + number(*c.Limit) + " entries used"})
+		t.note("table", number(*c.Entries)+" of "+number(*c.Limit)+" entries used")
 	}
 	return t
 }
 
 // outcome says in a few words how a collector fared.
 func outcome(n *node.Node, name string) string {
-	r, ok := n.Results[name]
-	switch {
+	switch r, ok := n.Results[name]; {
 	case !ok:
 		return "not read"
-	case r.Error != "":
-		return r.Error
-	case r.Status == node.None:
+	case r.Error == "" && r.Status == node.None:
 		return "this node has none"
 	default:
-		return string(r.Status)
+		return cmp.Or(r.Error, string(r.Status))
 	}
 }
 
-func rules(n *node.Node) table {
-	t := table{ID: "rules", Title: "NAT rules", Columns: []column{
-		{Name: "family"},
-		{Name: "backend"},
-		{Name: "read"},
-		{Name: "masquerade mark"},
-		{Name: "mark"},
-		{Name: "random-fully"},
-	}}
+func rules(n *node.Node) *table {
+	t := newTable("rules", "NAT rules", "family", "backend", "read", "masquerade mark", "mark", "random-fully")
 	for _, r := range n.NATRules.Rulesets {
-		guard, mark, random := string(r.MarkState), "-", "-"
+		state, mark, random := string(r.MarkState), "-", "-"
+		tone := map[natrules.MarkState]tone{
+			natrules.MarkCleared: good, natrules.MarkKept: warn, natrules.MarkBypassed: warn, natrules.MarkUnknown: warn,
+		}[r.MarkState]
 		if r.Status != node.OK {
-			guard = "-"
+			state, tone = "-", faint
 		}
 		if r.Mark != 0 {
 			mark = fmt.Sprintf("%#x", r.Mark)
@@ -174,35 +151,22 @@ func rules(n *node.Node) table {
 		if r.RandomFully != nil {
 			random = map[bool]string{true: "yes", false: "no"}[*r.RandomFully]
 		}
-		row := cells(r.Family, r.Backend, string(r.Status), guard, mark, random)
-		switch r.MarkState {
-		case natrules.MarkCleared:
-			row[3].Tone = good
-		case natrules.MarkKept, natrules.MarkBypassed, natrules.MarkUnknown:
-			row[3].Tone = warn
-		}
-		if guard == "-" {
-			row[3].Tone = faint
-		}
-		t.Rows = append(t.Rows, row)
+		t.row(r.Family, r.Backend, string(r.Status), state, mark, random)[3].Tone = tone
 	}
 	for _, o := range n.NATRules.Outer {
-		t.Notes = append(t.Notes, pair{o.Family + " port " + strconv.Itoa(int(o.Port)), outer(o)})
+		t.note(o.Family+" port "+strconv.Itoa(int(o.Port)), outer(o))
 	}
 	if len(t.Rows) == 0 && len(t.Notes) == 0 {
-		t.Notes = append(t.Notes, pair{"", "not seen: " + outcome(n, "natrules")})
+		t.note("", "not seen: "+outcome(n, "natrules"))
 	}
 	return t
 }
 
 func outer(o natrules.Outer) string {
-	s := map[natrules.Change]string{
+	s := cmp.Or(map[natrules.Change]string{
 		natrules.NoChange: "is left alone", natrules.PortChange: "gets a new source port",
 		natrules.AddrChange: "gets a new source address",
-	}[o.Change]
-	if s == "" {
-		s = "may be NATed"
-	}
+	}[o.Change], "may be NATed")
 	s = "a marked packet " + s + " (" + string(o.Why) + ")"
 	var named []string
 	for _, f := range o.Senders {
@@ -219,96 +183,77 @@ func outer(o natrules.Outer) string {
 	return s
 }
 
-func kernel(n *node.Node) table {
-	t := table{ID: "kernel", Title: "Kernel", Columns: []column{{Name: "variant"}, {Name: "verdict"}, {Name: "evidence"}}}
+func kernel(n *node.Node) *table {
+	t := newTable("kernel", "Kernel", "variant", "verdict", "evidence")
+	if n.Kernel.Release != "" {
+		t.note("release", strings.TrimSpace(n.Kernel.Release+" "+n.Kernel.Version))
+	}
+	if name := n.Kernel.OS["PRETTY_NAME"]; name != "" {
+		t.note("system", name)
+	}
 	for _, b := range diagnosis.KernelBugs(n.Kernel) {
-		name := letter(b.Variant) + " " + b.Variant
-		row := cells(name, b.Verdict, b.Evidence)
+		// as the variants are called in conversation
+		name := map[string]string{node.ZeroChecksum: "A ", node.OffloadedChecksum: "B "}[b.Variant] + b.Variant
+		row := t.row(name, b.Verdict, b.Evidence)
 		row[1].Tone = warn
 		if b.Verdict == kernelversion.Fixed {
 			row[1].Tone = good
 		}
-		t.Rows = append(t.Rows, row)
 		if b.Reason != "" {
-			t.Notes = append(t.Notes, pair{name + " by " + b.Evidence, b.Reason})
+			t.note(name+" by "+b.Evidence, b.Reason)
 		}
 	}
 	if e := n.Kernel.SelfTestError; e != "" {
-		t.Notes = append(t.Notes, pair{"self-test not used", e})
-	}
-	if name := n.Kernel.OS["PRETTY_NAME"]; name != "" {
-		t.Notes = append([]pair{{"system", name}}, t.Notes...)
-	}
-	if n.Kernel.Release != "" {
-		t.Notes = append([]pair{{"release", strings.TrimSpace(n.Kernel.Release + " " + n.Kernel.Version)}}, t.Notes...)
+		t.note("self-test not used", e)
 	}
 	return t
 }
 
-// letter is how the failure's variants are called in conversation.
-func letter(variant string) string {
-	if variant == node.ZeroChecksum {
-		return "A"
-	}
-	return "B"
-}
-
-func counters(n *node.Node) table {
-	t := table{ID: "counters", Title: "Counters"}
+func counters(n *node.Node) *table {
+	t := newTable("counters", "Counters", "counter", ">total", ">rise", ">per second")
 	span, why, ok := diagnosis.Interval(n)
-	t.Columns = []column{{Name: "counter"}, {"total", true}}
-	if ok {
-		t.Columns = append(t.Columns, column{"rise", true}, column{"per second", true})
-	} else {
-		t.Notes = append(t.Notes, pair{"", "no rates: " + why})
-	}
 	for _, c := range diagnosis.Counters(n) {
-		total := cell{"not known", faint}
+		row := t.row(strings.TrimSpace(c.Name+" "+c.Detail), "not known", "-", "-")
 		if c.Total != nil {
-			total = cell{Text: number(*c.Total)}
+			row[1].Text = number(*c.Total)
+		} else {
+			row[1].Tone = faint
 		}
-		row := []cell{{Text: strings.TrimSpace(c.Name + " " + c.Detail)}, total}
-		if ok {
-			row = append(row, rise(c)...)
+		row[2].Tone, row[3].Tone = faint, faint
+		switch {
+		case c.Delta == nil && c.Reset:
+			row[2].Text = "reset"
+		case c.Delta == nil:
+		case *c.Delta == 0:
+			row[2].Text, row[3].Text = "0", "0"
+		default:
+			tone := plain
+			if c.Alarming() {
+				tone = bad
+			}
+			row[2], row[3] = cell{"+" + number(*c.Delta), tone}, cell{strconv.FormatFloat(c.PerSecond, 'f', 1, 64), tone}
 		}
-		t.Rows = append(t.Rows, row)
 	}
 	if ok {
-		t.Notes = append(t.Notes, pair{"", fmt.Sprintf("rise: over %.3g s", span.Seconds())})
+		t.note("", fmt.Sprintf("rise: over %.3g s", span.Seconds()))
+		return t
+	}
+	t.note("", "no rates: "+why)
+	t.Columns = t.Columns[:2]
+	for i := range t.Rows {
+		t.Rows[i] = t.Rows[i][:2]
 	}
 	return t
 }
 
-func rise(c diagnosis.Counter) []cell {
-	switch {
-	case c.Delta == nil && c.Reset:
-		return []cell{{"reset", faint}, {"-", faint}}
-	case c.Delta == nil:
-		return []cell{{"-", faint}, {"-", faint}}
-	case *c.Delta == 0:
-		return []cell{{"0", faint}, {"0", faint}}
-	}
-	tone := plain
-	if c.Alarming() {
-		tone = bad
-	}
-	return []cell{{"+" + number(*c.Delta), tone}, {strconv.FormatFloat(c.PerSecond, 'f', 1, 64), tone}}
-}
-
-func missing(n *node.Node) table {
-	t := table{ID: "missing", Title: "Not read", Columns: []column{
-		{Name: "collector"},
-		{Name: "outcome"},
-		{Name: "what is lost"},
-	}}
+func missing(n *node.Node) *table {
+	t := newTable("missing", "Not read", "collector", "outcome", "what is lost")
 	for _, name := range slices.Sorted(maps.Keys(n.Results)) {
-		r := n.Results[name]
-		if !diagnosis.Missing(name, r) {
-			continue
-		}
-		t.Rows = append(t.Rows, []cell{{Text: name}, {string(r.Status), warn}, {Text: diagnosis.Lost(name)}})
-		if r.Error != "" {
-			t.Notes = append(t.Notes, pair{name, strings.TrimPrefix(r.Error, name+": ")})
+		if r := n.Results[name]; diagnosis.Missing(name, r) {
+			t.row(name, string(r.Status), diagnosis.Lost(name))[1].Tone = warn
+			if r.Error != "" {
+				t.note(name, strings.TrimPrefix(r.Error, name+": "))
+			}
 		}
 	}
 	return t

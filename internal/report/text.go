@@ -3,6 +3,7 @@ package report
 import (
 	"bufio"
 	"cmp"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -54,12 +55,7 @@ func (t *text) report(m model) {
 		t.title(tab.Title)
 		t.table(tab)
 	}
-	if len(m.Steps) > 0 {
-		t.title("What to type")
-		for i, s := range m.Steps {
-			t.step(i+1, s)
-		}
-	}
+	t.steps(m.Steps)
 }
 
 func (t *text) line(s string) {
@@ -80,13 +76,9 @@ func (t *text) facts(list []pair) {
 	t.wrap("", strings.Join(parts, ", "))
 }
 
-// label is how a severity stands in front of its finding; all are equally wide.
-func label(s diagnosis.Severity) string {
-	return (strings.ToUpper(string(s)) + "         ")[:8]
-}
-
 func (t *text) finding(f diagnosis.Finding) {
-	head := "  " + t.paint(tone(f.Severity), label(f.Severity), f.Severity == diagnosis.Critical) + "  "
+	severity := fmt.Sprintf("%-8s", strings.ToUpper(string(f.Severity)))
+	head := "  " + t.paint(tone(f.Severity), severity, f.Severity == diagnosis.Critical) + "  "
 	const indent = "            "
 	if f.Severity == diagnosis.Good {
 		t.wrapFirst(head, indent, f.Summary)
@@ -103,6 +95,15 @@ func (t *text) pair(indent string, p pair) {
 	}
 	name := clean(p.Name) + ": "
 	t.wrapFirst(indent+t.paint(faint, name, false), indent+"  ", p.Value)
+}
+
+func (t *text) steps(list []step) {
+	if len(list) > 0 {
+		t.title("What to type")
+	}
+	for i, s := range list {
+		t.step(i+1, s)
+	}
 }
 
 func (t *text) step(i int, s step) {

@@ -10,7 +10,7 @@ const (
 )
 
 // table writes a section: columns aligned, the widest of the left-aligned ones cut where the width does not suffice.
-func (t *text) table(tab table) {
+func (t *text) table(tab *table) {
 	if len(tab.Rows) > 0 {
 		widths := t.columnWidths(tab)
 		head := make([]cell, 0, len(tab.Columns))
@@ -27,7 +27,7 @@ func (t *text) table(tab table) {
 	}
 }
 
-func (t *text) columnWidths(tab table) []int {
+func (t *text) columnWidths(tab *table) []int {
 	widths := make([]int, len(tab.Columns))
 	total := len(tableIndent) - len(tableGap)
 	for i, c := range tab.Columns {
@@ -59,7 +59,7 @@ func (t *text) columnWidths(tab table) []int {
 	return widths
 }
 
-func (t *text) row(tab table, widths []int, row []cell) {
+func (t *text) row(tab *table, widths []int, row []cell) {
 	var b strings.Builder
 	b.WriteString(tableIndent)
 	for i, c := range row {

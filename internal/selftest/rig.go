@@ -97,12 +97,8 @@ func (r *rig) build(ctx context.Context) (err error) {
 		return fmt.Errorf("no veth devices: %w", err)
 	}
 	// Tried before NAT is, so that a node without VXLAN gets no connection tracking loaded.
-	local, remote := endpoints(node.IPv4)
-	if _, err := r.newVXLAN(vxlan{
-		name: "vxst-0", local: local.Addr(), remote: remote,
-		sourcePort: plainSource,
-	}); err != nil {
-		return fmt.Errorf("no VXLAN: %w", err)
+	if _, err := r.newVXLAN(0, node.IPv4, false, plainSource); err != nil {
+		return err
 	}
 	features := ethtool.NewClient(nil)
 	defer func() { _ = features.Close() }()
@@ -157,12 +153,10 @@ func (r *rig) measure(ctx context.Context, variant, family string) (node.SelfTes
 
 // underlay prepares a family once: address, neighbor, NAT rule.
 func (r *rig) underlay(family string) error {
-	if err, done := r.underlays[family]; done {
-		return err
+	if _, done := r.underlays[family]; !done {
+		r.underlays[family] = r.newUnderlay(family)
 	}
-	err := r.newUnderlay(family)
-	r.underlays[family] = err
-	return err
+	return r.underlays[family]
 }
 
 func (r *rig) newUnderlay(family string) error {
@@ -210,14 +204,9 @@ func endpoints(family string) (local netip.Prefix, remote netip.Addr) {
 // and returns what was seen of it.
 func (r *rig) send(ctx context.Context, variant, family string, sourcePort uint16) (observation, error) {
 	r.devices++
-	local, remote := endpoints(family)
-	v := vxlan{
-		name: fmt.Sprintf("vxst-%d", r.devices), vni: uint32(r.devices), local: local.Addr(), remote: remote,
-		checksum: variant == node.OffloadedChecksum, sourcePort: sourcePort,
-	}
-	index, err := r.newVXLAN(v)
+	index, err := r.newVXLAN(r.devices, family, variant == node.OffloadedChecksum, sourcePort)
 	if err != nil {
-		return observation{}, fmt.Errorf("no VXLAN: %w", err)
+		return observation{}, err
 	}
 	// Inner addresses: 198.18.0.0/15 is for benchmarks (RFC 2544); each device has a subnet of its own.
 	inner := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, r.devices, 1}), 30)

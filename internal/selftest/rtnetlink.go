@@ -3,6 +3,7 @@ package selftest
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/node"
 )
 
 // do sends an rtnetlink request of several parts and waits for the kernel's acknowledgement.
@@ -72,31 +75,28 @@ func (r *rig) newVeth(name, peer string) (near, far int, err error) {
 	return near, far, err
 }
 
-// vxlan describes a VXLAN device. All its packets go to remote, from one source port: the kernel hashes over the range
-// [sourcePort, sourcePort+1), see udp_flow_src_port in include/net/udp.h.
-type vxlan struct {
-	name          string
-	vni           uint32
-	local, remote netip.Addr
-	checksum      bool
-	sourcePort    uint16
-}
-
-func (r *rig) newVXLAN(v vxlan) (int, error) {
+// newVXLAN makes the VXLAN device of a number. All its packets go to the far end, from one source port: the kernel hashes
+// over the range [sourcePort, sourcePort+1), see udp_flow_src_port in include/net/udp.h.
+func (r *rig) newVXLAN(number uint8, family string, checksum bool, sourcePort uint16) (int, error) {
 	local, remote := uint16(unix.IFLA_VXLAN_LOCAL), uint16(unix.IFLA_VXLAN_GROUP)
-	if v.local.Is6() {
+	if family == node.IPv6 {
 		local, remote = unix.IFLA_VXLAN_LOCAL6, unix.IFLA_VXLAN_GROUP6
 	}
-	return r.newLink(v.name, "vxlan",
-		attr(unix.IFLA_VXLAN_ID, binary.NativeEndian.AppendUint32(nil, v.vni)),
-		attr(local, v.local.AsSlice()),
-		attr(remote, v.remote.AsSlice()),
+	from, to := endpoints(family)
+	index, err := r.newLink(fmt.Sprintf("vxst-%d", number), "vxlan",
+		attr(unix.IFLA_VXLAN_ID, binary.NativeEndian.AppendUint32(nil, uint32(number))),
+		attr(local, from.Addr().AsSlice()),
+		attr(remote, to.AsSlice()),
 		flag(unix.IFLA_VXLAN_LEARNING, false),
 		attr(unix.IFLA_VXLAN_PORT, be16(vxlanPort)),
-		attr(unix.IFLA_VXLAN_PORT_RANGE, append(be16(v.sourcePort), be16(v.sourcePort+1)...)),
-		flag(unix.IFLA_VXLAN_UDP_CSUM, v.checksum),
-		flag(unix.IFLA_VXLAN_UDP_ZERO_CSUM6_TX, !v.checksum),
+		attr(unix.IFLA_VXLAN_PORT_RANGE, append(be16(sourcePort), be16(sourcePort+1)...)),
+		flag(unix.IFLA_VXLAN_UDP_CSUM, checksum),
+		flag(unix.IFLA_VXLAN_UDP_ZERO_CSUM6_TX, !checksum),
 	)
+	if err != nil {
+		return 0, fmt.Errorf("no VXLAN: %w", err)
+	}
+	return index, nil
 }
 
 func (r *rig) setUp(index int) error {

@@ -1,4 +1,4 @@
-package selftest
+package report
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-func sample() node.SelfTest {
+func selfTest() node.SelfTest {
 	return node.SelfTest{
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), BootID: "boot", Release: "6.18.44",
 		Results: []node.SelfTestResult{
@@ -32,7 +32,7 @@ func sample() node.SelfTest {
 	}
 }
 
-const wantText = `What NAT does to the outer checksum of VXLAN on this kernel
+const wantSelfTest = `What NAT does to the outer checksum of VXLAN on this kernel
 kernel 6.18.44, 2026-01-02 03:04:05 UTC
 
 VARIANT             UNDERLAY  VERDICT   FIELD   CORRECT  SOURCE PORT BEFORE NAT
@@ -51,23 +51,23 @@ offloaded_checksum: devices with udpcsum (the default) send a wrong outer
   tx-checksum-ip-generic off on the device.
 `
 
-func TestPrint(t *testing.T) {
+func TestSelfTest(t *testing.T) {
 	var b bytes.Buffer
-	if err := Print(&b, sample()); err != nil {
+	if err := SelfTestText(&b, selfTest()); err != nil {
 		t.Fatal(err)
 	}
-	if b.String() != wantText {
-		t.Errorf("got\n%s\nwant\n%s", &b, wantText)
+	if b.String() != wantSelfTest {
+		t.Errorf("got\n%s\nwant\n%s", &b, wantSelfTest)
 	}
 }
 
-func TestPrintReasonOnce(t *testing.T) {
-	s := sample()
+func TestSelfTestReasonOnce(t *testing.T) {
+	s := selfTest()
 	for i := range s.Results {
 		s.Results[i].Verdict, s.Results[i].Reason = kernelversion.Unknown, "no VXLAN: operation not supported"
 	}
 	var b bytes.Buffer
-	if err := Print(&b, s); err != nil {
+	if err := SelfTestText(&b, s); err != nil {
 		t.Fatal(err)
 	}
 	want := "\nunknown, zero_checksum over ipv4, zero_checksum over ipv6, offloaded_checksum\n" +
@@ -77,14 +77,14 @@ func TestPrintReasonOnce(t *testing.T) {
 	}
 }
 
-func TestPrintWidth(t *testing.T) {
-	s := sample()
+func TestSelfTestWidth(t *testing.T) {
+	s := selfTest()
 	for _, verdict := range []string{kernelversion.Affected, kernelversion.Fixed, kernelversion.Unknown} {
 		for i := range s.Results {
 			s.Results[i].Verdict = verdict
 		}
 		var b bytes.Buffer
-		if err := Print(&b, s); err != nil {
+		if err := SelfTestText(&b, s); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(b.String()) {
@@ -95,13 +95,13 @@ func TestPrintWidth(t *testing.T) {
 	}
 }
 
-func TestPrintJSON(t *testing.T) {
+func TestSelfTestJSON(t *testing.T) {
 	var b bytes.Buffer
-	if err := PrintJSON(&b, sample()); err != nil {
+	if err := SelfTestJSON(&b, selfTest()); err != nil {
 		t.Fatal(err)
 	}
 	var got node.SelfTest
-	if err := json.Unmarshal(b.Bytes(), &got); err != nil || !reflect.DeepEqual(got, sample()) {
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil || !reflect.DeepEqual(got, selfTest()) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	var object struct{ Results []map[string]any }
