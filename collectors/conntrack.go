@@ -22,8 +22,10 @@ const (
 	DefaultConntrackMinInterval = 10 * time.Second
 	DefaultConntrackMaxCPU      = 1
 	DefaultConntrackTimeout     = 5 * time.Second
-	DefaultConntrackIdleAfter   = 10 * time.Minute
 )
+
+// conntrackIdleAfter is how long Run goes on after the last Observe.
+const conntrackIdleAfter = 10 * time.Minute
 
 // ConntrackConfig says where and how often the connection tracking table is read.
 type ConntrackConfig struct {
@@ -32,14 +34,13 @@ type ConntrackConfig struct {
 	MinInterval time.Duration        // from one scan to the next, at least; 0: every Observe scans
 	MaxCPU      float64              // percent of one CPU that this process may take before scans become rarer; 0: no bound
 	Timeout     time.Duration        // of one scan
-	IdleAfter   time.Duration        // Run rests when nothing has observed for so long
 	Open        conntrack.Opener     // nil: conntrack.Open
 	Spent       func() time.Duration // CPU time of this process so far; nil: as the kernel counts it
 	Logger      *slog.Logger         // of Run's changes of state; nil: none
 }
 
 // Conntrack counts the tracked and the NATed flows of every VXLAN port. However many ask, the table is scanned when a
-// scan is due: scanNeed.interval after the last one. Run makes those scans for which nobody asks in time.
+// scan is due: scanLessons.interval after the last one. Run makes those scans for which nobody asks in time.
 type Conntrack struct {
 	Metrics
 	conf       ConntrackConfig
@@ -72,7 +73,6 @@ type conntrackResult struct {
 func NewConntrack(c ConntrackConfig) *Conntrack {
 	c.Proc = cmp.Or(c.Proc, "/proc")
 	c.Timeout = cmp.Or(c.Timeout, DefaultConntrackTimeout)
-	c.IdleAfter = cmp.Or(c.IdleAfter, DefaultConntrackIdleAfter)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Spent == nil {
 		c.Spent = processCPU
@@ -89,9 +89,6 @@ func NewConntrack(c ConntrackConfig) *Conntrack {
 		seen:       seen,
 	}
 }
-
-// Name is "conntrack".
-func (*Conntrack) Name() string { return "conntrack" }
 
 // Observe returns the result of the last scan, and scans when one is due. When a scan fails the last complete one is
 // filled in, marked stale, and the error returned. The error wraps fs.ErrNotExist when nothing is tracked here,
@@ -135,9 +132,9 @@ func shown[T any](read func() (T, error)) (*T, error) {
 
 // Run makes the scans that are due, until ctx ends. A flow that VXLAN makes never gets an answer, so the kernel forgets
 // it nf_conntrack_udp_timeout after its last packet: with scrapes alone, 60 s apart, half of the short NATed flows
-// would come and go unseen. It rests while nothing observes, from the start and after IdleAfter.
+// would come and go unseen. It rests while nothing observes, from the start and conntrackIdleAfter the last Observe.
 func (c *Conntrack) Run(ctx context.Context) {
-	c.background.run(ctx, c.conf.IdleAfter, func() time.Time {
+	c.background.run(ctx, conntrackIdleAfter, func() time.Time {
 		r, _, interval := c.state()
 		if r.tried.IsZero() {
 			return time.Now().Add(time.Second) // the Observe that woke us is about to make the first scan
@@ -207,13 +204,9 @@ func (c *Conntrack) state() (r conntrackResult, ports []node.Port, interval time
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	need := scanNeed{
-		cost: c.result.cost, udpTimeout: timeout, exposed: c.lessons.exposed, settled: c.lessons.settled,
-		alarm: !c.lessons.alarmed.IsZero() && time.Since(c.lessons.alarmed) < alarmMemory,
-	}
 	// Where every Observe scans, those between are for flows that come and go between two scrapes.
-	interval = need.interval(cmp.Or(c.conf.MinInterval, timeout/3*2), c.conf.MaxCPU/100)
-	return c.result, c.ports, interval
+	fastest := cmp.Or(c.conf.MinInterval, timeout/3*2)
+	return c.result, c.ports, c.lessons.interval(time.Now(), timeout, c.result.cost, fastest, c.conf.MaxCPU/100)
 }
 
 // conntrackTargets are the flows to look for, sorted: each port on the families its underlay uses.

@@ -27,7 +27,7 @@ func conntrackMetrics() Metrics {
 			}
 		}
 	}
-	return NewMetrics(Metric{
+	return NewMetrics("conntrack", Metric{
 		Name:    "conntrack_entries",
 		Help:    "Tracked connections of this network namespace: net.netfilter.nf_conntrack_count.",
 		Samples: func(n *node.Node, emit Emit) { emit.Number(n.Conntrack.Entries) },

@@ -21,47 +21,32 @@ const (
 	defaultUDPTimeout = 30 * time.Second
 )
 
-// scanNeed is what a scan costs and what there is to learn from it.
-type scanNeed struct {
-	cost       time.Duration // CPU time of this process from the end of the scan before to the end of the last one
-	udpTimeout time.Duration // how long a NATed flow outlives its last packet: nf_conntrack_udp_timeout
-	exposed    bool          // a device is exposed or active
-	alarm      bool          // NATed flows were seen, or bad checksums rose, in the last alarmMemory
-	settled    bool          // every device is clear for a reason that no scan can refute
+// scanLessons is what observations tell of how much there is to learn from a scan.
+type scanLessons struct {
+	exposed bool      // a device is exposed or active
+	settled bool      // every device is clear for a reason that no scan can refute
+	bad     *float64  // bad checksums, by all counters of the node; nil: not known yet
+	alarmed time.Time // when NATed flows were seen, or bad checksums rose, last
 }
 
-// interval is how long after the end of a scan the next one is due. What was spent is earned back, so that the whole
-// process takes share of one CPU at most (0: no bound), but for that scans are never rarer than slowestScans; nor are
-// they less than fastest apart.
-func (n scanNeed) interval(fastest time.Duration, share float64) time.Duration {
-	wanted := n.udpTimeout / 3 * 2 // no flow is missed
+// interval is how long after the end of a scan the next one is due. Nothing is missed while scans come within the time
+// that a NATed flow outlives its last packet (nf_conntrack_udp_timeout). What the last scan cost, the CPU time of this
+// process from the end of the scan before, is earned back, so that the whole process takes share of one CPU at most (0:
+// no bound), but for that scans are never rarer than slowestScans; nor are they less than fastest apart.
+func (l *scanLessons) interval(
+	now time.Time, udpTimeout, cost, fastest time.Duration, share float64,
+) time.Duration {
+	wanted := udpTimeout / 3 * 2
 	switch {
-	case n.exposed || n.alarm:
+	case l.exposed || !l.alarmed.IsZero() && now.Sub(l.alarmed) < alarmMemory:
 		wanted = fastest
-	case n.settled:
+	case l.settled:
 		wanted = slowestScans
 	}
 	if share > 0 {
-		wanted = max(wanted, time.Duration(float64(n.cost)/share))
+		wanted = max(wanted, time.Duration(float64(cost)/share))
 	}
 	return max(fastest, min(wanted, slowestScans))
-}
-
-// processCPU is the CPU time that this process has taken (clock_gettime(2)), all threads and the kernel on their
-// behalf.
-func processCPU() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
-		return 0 // not known to fail
-	}
-	return time.Duration(ts.Nano())
-}
-
-// scanLessons is what observations tell of how much there is to learn from a scan.
-type scanLessons struct {
-	exposed, settled bool
-	bad              *float64  // bad checksums, by all counters of the node; nil: not known yet
-	alarmed          time.Time // when NATed flows were seen, or bad checksums rose, last
 }
 
 // learn takes in the observation before.
@@ -92,4 +77,14 @@ func badChecksums(n *node.Node) *float64 {
 		}
 	}
 	return &sum
+}
+
+// processCPU is the CPU time that this process has taken (clock_gettime(2)), all threads and the kernel on their
+// behalf.
+func processCPU() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
+		return 0 // not known to fail
+	}
+	return time.Duration(ts.Nano())
 }

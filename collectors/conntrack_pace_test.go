@@ -17,30 +17,39 @@ import (
 
 func TestScanInterval(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
+	type need struct {
+		cost, udpTimeout        time.Duration
+		exposed, alarm, settled bool
+	}
 	for name, c := range map[string]struct {
-		need    scanNeed
+		need    need
 		fastest time.Duration
 		share   float64
 		want    time.Duration
 	}{
-		"exposed":                        {scanNeed{13 * ms, 30 * s, true, false, false}, 10 * s, 0.01, 10 * s},
-		"NATed flows, and clear":         {scanNeed{13 * ms, 30 * s, false, true, true}, 10 * s, 0.01, 10 * s},
-		"clear by the rules, or unknown": {scanNeed{13 * ms, 30 * s, false, false, false}, 10 * s, 0.01, 20 * s},
-		"clear whatever a scan shows":    {scanNeed{13 * ms, 30 * s, false, false, true}, 10 * s, 0.01, 60 * s},
+		"exposed":                        {need{13 * ms, 30 * s, true, false, false}, 10 * s, 0.01, 10 * s},
+		"NATed flows, and clear":         {need{13 * ms, 30 * s, false, true, true}, 10 * s, 0.01, 10 * s},
+		"clear by the rules, or unknown": {need{13 * ms, 30 * s, false, false, false}, 10 * s, 0.01, 20 * s},
+		"clear whatever a scan shows":    {need{13 * ms, 30 * s, false, false, true}, 10 * s, 0.01, 60 * s},
 
-		"exposed, a million entries": {scanNeed{440 * ms, 30 * s, true, true, false}, 10 * s, 0.01, 44 * s},
-		"the same at half the share": {scanNeed{440 * ms, 30 * s, true, true, false}, 10 * s, 0.005, 60 * s},
-		"the same without a bound":   {scanNeed{440 * ms, 30 * s, true, true, false}, 10 * s, 0, 10 * s},
-		"ten million entries":        {scanNeed{5 * s, 30 * s, true, true, false}, 10 * s, 0.01, 60 * s},
+		"exposed, a million entries": {need{440 * ms, 30 * s, true, true, false}, 10 * s, 0.01, 44 * s},
+		"the same at half the share": {need{440 * ms, 30 * s, true, true, false}, 10 * s, 0.005, 60 * s},
+		"the same without a bound":   {need{440 * ms, 30 * s, true, true, false}, 10 * s, 0, 10 * s},
+		"ten million entries":        {need{5 * s, 30 * s, true, true, false}, 10 * s, 0.01, 60 * s},
 
-		"flows that live long":         {scanNeed{0, 300 * s, false, false, false}, 10 * s, 0.01, 60 * s},
-		"flows that live short":        {scanNeed{0, 6 * s, false, false, false}, 10 * s, 0.01, 10 * s},
-		"rarer than once a minute":     {scanNeed{0, 30 * s, true, false, false}, 300 * s, 0.01, 300 * s},
-		"more often, where that pays":  {scanNeed{13 * ms, 30 * s, true, false, false}, s, 0.01, 1300 * ms},
-		"a clock that ran backwards":   {scanNeed{-s, 30 * s, true, false, false}, 10 * s, 0.01, 10 * s},
-		"a timeout of a broken sysctl": {scanNeed{0, 1 << 62, false, false, false}, 10 * s, 0.01, 60 * s},
+		"flows that live long":         {need{0, 300 * s, false, false, false}, 10 * s, 0.01, 60 * s},
+		"flows that live short":        {need{0, 6 * s, false, false, false}, 10 * s, 0.01, 10 * s},
+		"rarer than once a minute":     {need{0, 30 * s, true, false, false}, 300 * s, 0.01, 300 * s},
+		"more often, where that pays":  {need{13 * ms, 30 * s, true, false, false}, s, 0.01, 1300 * ms},
+		"a clock that ran backwards":   {need{-s, 30 * s, true, false, false}, 10 * s, 0.01, 10 * s},
+		"a timeout of a broken sysctl": {need{0, 1 << 62, false, false, false}, 10 * s, 0.01, 60 * s},
 	} {
-		if got := c.need.interval(c.fastest, c.share); got != c.want {
+		l := scanLessons{exposed: c.need.exposed, settled: c.need.settled}
+		now := time.Now()
+		if c.need.alarm {
+			l.alarmed = now.Add(-time.Second)
+		}
+		if got := l.interval(now, c.need.udpTimeout, c.need.cost, c.fastest, c.share); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
@@ -196,7 +205,7 @@ func TestConntrackPaysForScans(t *testing.T) {
 				go func() { c.Run(ctx); close(done) }()
 				_, _ = looked(c, flannelPort)
 				k.SetReply(reply)
-				time.Sleep(DefaultConntrackIdleAfter - time.Second)
+				time.Sleep(conntrackIdleAfter - time.Second)
 				cancel()
 				<-done
 				if n := dumps(k); n < 18 || n > 19 {

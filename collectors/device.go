@@ -40,9 +40,6 @@ func NewDevice(cfg DeviceConfig) *Device {
 	return &Device{cfg: cfg, Metrics: deviceMetrics(cfg.FeatureInclude), ethtool: ethtool.NewClient(cfg.OpenIoctl)}
 }
 
-// Name implements Collector.
-func (*Device) Name() string { return "device" }
-
 // Observe implements Collector: it fills Devices, sorted by name, and Ports. A device whose features could not be read
 // is there without them, and the error says so. A device that vanishes while it is read is left out.
 func (c *Device) Observe(ctx context.Context, _ *node.Node) (Fill, error) {
@@ -120,7 +117,7 @@ func deviceMetrics(include *regexp.Regexp) Metrics {
 			}
 		}
 	}
-	return NewMetrics(Metric{
+	return NewMetrics("device", Metric{
 		Name: "device_info", Labels: []string{"device", "family", "vni", "port", "local", "underlay", "external"},
 		Help: "A VXLAN device, always 1: IFLA_VXLAN_ID, _PORT, _LOCAL or _LOCAL6, the name of the underlay NIC, and " +
 			"IFLA_VXLAN_COLLECT_METADATA. A label is empty where the device has no such setting or the kernel does not say.",

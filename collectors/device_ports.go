@@ -2,11 +2,9 @@ package collectors
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"sort"
 
-	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
 )
 
@@ -30,11 +28,13 @@ func (c *Device) ports(devices []node.Device) []node.Port {
 	if c.cfg.Proc == "" || slices.ContainsFunc(ports, func(p node.Port) bool { return p.Port == IANAPort }) {
 		return ports
 	}
-	// What cannot be read is for the socket collector to tell.
-	four, _ := procnet.Sockets(filepath.Join(c.cfg.Proc, "net/udp"), node.IPv4, []uint16{IANAPort})
-	six, _ := procnet.Sockets(filepath.Join(c.cfg.Proc, "net/udp6"), node.IPv6, []uint16{IANAPort})
-	if len(four)+len(six) > 0 {
-		ports = append(ports, node.Port{Port: IANAPort, IPv4: len(four) > 0, IPv6: len(six) > 0})
+	sockets, _ := udpSockets(c.cfg.Proc, []uint16{IANAPort}) // what cannot be read is for the socket collector to tell
+	if len(sockets) > 0 {
+		p := node.Port{Port: IANAPort}
+		for _, s := range sockets {
+			p.IPv4, p.IPv6 = p.IPv4 || s.Family == node.IPv4, p.IPv6 || s.Family == node.IPv6
+		}
+		ports = append(ports, p)
 		sortPorts(ports)
 	}
 	return ports
@@ -89,11 +89,8 @@ type Port struct {
 
 // NewPort makes a collector that finds nothing but the given ports.
 func NewPort(ports []uint16) *Port {
-	return &Port{ports: vxlanPorts(nil, orUsual(ports))}
+	return &Port{Metrics: NewMetrics("port"), ports: vxlanPorts(nil, orUsual(ports))}
 }
-
-// Name is "port".
-func (c *Port) Name() string { return "port" }
 
 // Observe fills node.Ports.
 func (c *Port) Observe(context.Context, *node.Node) (Fill, error) {

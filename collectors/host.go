@@ -42,7 +42,7 @@ func NewHost(proc string, conntrack nl.Opener) *Host {
 }
 
 func hostMetrics() Metrics {
-	return NewMetrics(Metric{
+	return NewMetrics("host", Metric{
 		Name: "host_udp_in_csum_errors_total", Labels: []string{"family"},
 		Help: "UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors " +
 			"of /proc/net/snmp6.",
@@ -94,9 +94,6 @@ func hostMetrics() Metrics {
 		Samples: func(n *node.Node, emit Emit) { emit.Number(n.Host.ConntrackInvalid) },
 	})
 }
-
-// Name is "host".
-func (c *Host) Name() string { return "host" }
 
 // Observe fills node.Host.
 func (c *Host) Observe(ctx context.Context, _ *node.Node) (Fill, error) {

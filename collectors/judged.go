@@ -12,7 +12,7 @@ import (
 func JudgedMetrics() map[string]Metrics {
 	return map[string]Metrics{
 		// Of every device.
-		"device": NewMetrics(Metric{
+		"device": NewMetrics("", Metric{
 			Name:   "device_exposure",
 			Labels: []string{"device", "variant=zero_checksum,offloaded_checksum", "state=clear,exposed,active,unknown"},
 			Help: "Whether the device is exposed to a variant of the checksum failure: clear (a condition is known to be " +
@@ -28,7 +28,7 @@ func JudgedMetrics() map[string]Metrics {
 			},
 		}),
 		// Of recent NAT of outer packets.
-		"conntrack": NewMetrics(Metric{
+		"conntrack": NewMetrics("", Metric{
 			Name: "sender_nat", Labels: []string{"device", "family", "port", "variant=zero_checksum,offloaded_checksum,unknown"},
 			Help: "Whether outer packets of the device were source-NATed within the last 2 minutes, by what follows: a variant " +
 				"of the checksum failure (the exposure is or was active), or unknown (a condition is judged absent or could " +
@@ -44,7 +44,7 @@ func JudgedMetrics() map[string]Metrics {
 			},
 		}),
 		// Of packets that arrived recently.
-		"host": NewMetrics(Metric{
+		"host": NewMetrics("", Metric{
 			Name: "receiver_state", Labels: []string{"family", "state=quiet,vxlan,other,unclear"},
 			SinceStart: true,
 			Help: "Whether UDP packets with a bad checksum arrived within the last 2 minutes: quiet (none were seen), vxlan " +
@@ -85,7 +85,7 @@ func ResultMetrics() Metrics {
 			}
 		}
 	}
-	return NewMetrics(Metric{
+	return NewMetrics("", Metric{
 		Name: "scrape_collector_success", Labels: []string{"collector"},
 		Help: "Whether the collector got its answer; 1 also where the node has no such thing (no connection " +
 			"tracking, say).",

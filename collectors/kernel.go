@@ -34,7 +34,7 @@ type Kernel struct {
 
 // NewKernel makes the collector.
 func NewKernel(cfg KernelConfig) *Kernel {
-	return &Kernel{cfg: cfg, Metrics: NewMetrics(Metric{
+	return &Kernel{cfg: cfg, Metrics: NewMetrics("kernel", Metric{
 		Name:   "kernel_nat_checksum_bug",
 		Labels: []string{"variant", "verdict=affected,fixed,unknown", "evidence=release,selftest"},
 		Help: "Whether NAT on this kernel spoils the outer UDP checksum of VXLAN packets: 1 for the verdict that holds. " +
@@ -44,9 +44,6 @@ func NewKernel(cfg KernelConfig) *Kernel {
 		Samples: kernelVerdicts,
 	})}
 }
-
-// Name is "kernel".
-func (c *Kernel) Name() string { return "kernel" }
 
 // Observe fills node.Kernel.
 func (c *Kernel) Observe(context.Context, *node.Node) (Fill, error) {
@@ -81,17 +78,11 @@ const bootIDLen = 36
 
 func readBootID(proc string) (string, error) {
 	path := filepath.Join(proc, "sys/kernel/random/boot_id")
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("kernel: %w", err)
 	}
-	defer f.Close()
-	b := make([]byte, bootIDLen+2)
-	n, err := f.Read(b)
-	if err != nil {
-		return "", fmt.Errorf("kernel: read %s: %w", path, err)
-	}
-	id := strings.TrimSpace(string(b[:n]))
+	id := strings.TrimSpace(string(b))
 	if len(id) != bootIDLen || strings.Trim(id, "0123456789abcdef-") != "" {
 		return "", fmt.Errorf("kernel: %s: %q is not a boot id", path, id)
 	}

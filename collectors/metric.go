@@ -69,14 +69,15 @@ func (emit Emit) Setting(value *bool, labels ...string) {
 	}
 }
 
-// Metrics is the metrics of one collector.
+// Metrics is the name of a collector and its metrics.
 type Metrics struct {
+	name    string
 	metrics []Metric
 	descs   []*prometheus.Desc
 }
 
-// NewMetrics makes the descriptions of metrics.
-func NewMetrics(metrics ...Metric) Metrics {
+// NewMetrics makes the descriptions of the metrics of a collector.
+func NewMetrics(name string, metrics ...Metric) Metrics {
 	descs := make([]*prometheus.Desc, len(metrics))
 	for i, m := range metrics {
 		labels := make([]string, len(m.Labels))
@@ -85,8 +86,11 @@ func NewMetrics(metrics ...Metric) Metrics {
 		}
 		descs[i] = prometheus.NewDesc(Namespace+"_"+m.Name, m.Help, labels, nil)
 	}
-	return Metrics{metrics, descs}
+	return Metrics{name, metrics, descs}
 }
+
+// Name is the collector's.
+func (m Metrics) Name() string { return m.name }
 
 // Declared lists the metrics.
 func (m Metrics) Declared() []Metric { return m.metrics }

@@ -38,7 +38,6 @@ type NATRulesReader interface {
 type NATRulesConfig struct {
 	Proc          string           // where procfs is mounted; empty: /proc
 	ProcNet       string           // the namespace's /proc/net; empty: Proc/net
-	Sys           string           // where sysfs is mounted; empty: /sys
 	MinInterval   time.Duration    // 0: every Observe reads
 	MasqueradeBit *int             // kube-proxy's masquerade bit; nil: find it from the rules
 	Reader        NATRulesReader   // nil: natrules.NewReader
@@ -66,16 +65,13 @@ type NATRules struct {
 // NewNATRules makes the collector. Nothing is opened before the first Observe.
 func NewNATRules(c NATRulesConfig) *NATRules {
 	if c.Reader == nil {
-		c.Reader = natrules.NewReader(natrules.Config{Proc: c.Proc, ProcNet: c.ProcNet, Sys: c.Sys})
+		c.Reader = natrules.NewReader(natrules.Config{Proc: c.Proc, ProcNet: c.ProcNet})
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	return &NATRules{Metrics: natRulesMetrics(), conf: c}
 }
-
-// Name implements Collector.
-func (*NATRules) Name() string { return "natrules" }
 
 // Observe implements Collector. An error of one backend leaves the judgment of the other in place. Without the
 // addresses, routes or forwarding databases the rules are judged all the same; those that ask for them cannot be.
@@ -220,7 +216,7 @@ func natRulesMetrics() Metrics {
 			}
 		}
 	}
-	return NewMetrics(Metric{
+	return NewMetrics("natrules", Metric{
 		Name: "nat_masquerade_mark_state", Labels: []string{
 			"family", "backend=legacy,nft",
 			"state=cleared,kept,bypassed,absent",

@@ -74,9 +74,6 @@ func NewPath(c PathConfig) *Path {
 	return &Path{Metrics: pathMetrics(), conf: c, background: newBackground()}
 }
 
-// Name is "path".
-func (*Path) Name() string { return "path" }
-
 // Observe fills node.Path with the last round, and tells Run of the devices. It waits for nothing.
 func (c *Path) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
@@ -217,7 +214,7 @@ func pathMetrics() Metrics {
 		}
 	}
 	labels := []string{"device", "family", "mark=none,masquerade", "checksum=offloaded,software"}
-	return NewMetrics(Metric{
+	return NewMetrics("path", Metric{
 		Name: "path_packets_sent_total", Labels: labels,
 		Help: "Small packets that the probe sent to peers, by mark (SO_MARK) and by who finishes their checksum.",
 		Notes: "Packets that fill the MTU are not counted. More are sent of what is lost, so the share of answers is no " +

@@ -17,7 +17,7 @@ type Socket struct {
 
 // NewSocket makes a collector that reads below proc (usually /proc).
 func NewSocket(proc string) *Socket {
-	return &Socket{proc: proc, Metrics: NewMetrics(Metric{
+	return &Socket{proc: proc, Metrics: NewMetrics("socket", Metric{
 		Name: "socket_drops_total", Labels: []string{"family", "port"},
 		Help: "Packets that the kernel's VXLAN socket dropped: drops of /proc/net/udp and udp6. It restarts at 0 when " +
 			"the device goes down and up, and stays 0 where connection tracking drops bad checksums first.",
@@ -25,19 +25,21 @@ func NewSocket(proc string) *Socket {
 	})}
 }
 
-// Name is "socket".
-func (c *Socket) Name() string { return "socket" }
-
 // Observe fills node.Sockets for the known ports.
 func (c *Socket) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	var ports []uint16
 	for _, p := range known.Ports {
 		ports = append(ports, p.Port)
 	}
-	sockets, err4 := procnet.Sockets(filepath.Join(c.proc, "net/udp"), node.IPv4, ports)
-	six, err6 := procnet.Sockets(filepath.Join(c.proc, "net/udp6"), node.IPv6, ports)
-	sockets = append(sockets, six...)
-	return func(n *node.Node) { n.Sockets = sockets }, failure(err4, ifThere(err6))
+	sockets, err := udpSockets(c.proc, ports)
+	return func(n *node.Node) { n.Sockets = sockets }, err
+}
+
+// udpSockets are those on some ports, of both families where there are both.
+func udpSockets(proc string, ports []uint16) ([]procnet.Socket, error) {
+	four, err4 := procnet.Sockets(filepath.Join(proc, "net/udp"), node.IPv4, ports)
+	six, err6 := procnet.Sockets(filepath.Join(proc, "net/udp6"), node.IPv6, ports)
+	return append(four, six...), failure(err4, ifThere(err6))
 }
 
 // socketDrops has one series for every family and port that has a socket.

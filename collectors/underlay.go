@@ -30,9 +30,6 @@ func NewUnderlay(cfg DeviceConfig) *Underlay {
 	}
 }
 
-// Name implements Collector.
-func (*Underlay) Name() string { return "underlay" }
-
 // Observe implements Collector: it fills Underlays, sorted by name, with the NICs below the known devices. What could
 // not be read of a NIC is missing there, and the error says so. A NIC that vanishes while it is read is left out.
 func (c *Underlay) Observe(ctx context.Context, known *node.Node) (fill Fill, err error) {
@@ -127,7 +124,7 @@ func underlayMetrics(include *regexp.Regexp) Metrics {
 			}
 		}
 	}
-	return NewMetrics(Metric{
+	return NewMetrics("underlay", Metric{
 		Name: "underlay_info", Labels: []string{"device", "driver", "firmware_version"},
 		Help: "An underlay NIC of VXLAN devices, always 1: driver and fw_version of ETHTOOL_GDRVINFO. A label is empty " +
 			"where the driver does not say.",

@@ -82,9 +82,6 @@ func NewWire(cfg WireConfig) *Wire {
 	return c
 }
 
-// Name is "wire".
-func (*Wire) Name() string { return "wire" }
-
 // Run stops the captures when ctx ends, and waits for them.
 func (c *Wire) Run(ctx context.Context) {
 	<-ctx.Done()
@@ -140,7 +137,7 @@ func wireMetrics() Metrics {
 			}
 		}
 	}
-	return NewMetrics(Metric{
+	return NewMetrics("wire", Metric{
 		Name: "wire_packets_total", Labels: []string{"family", "direction=in,out", "verdict"},
 		Help: "VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, " +
 			"each counted for as many as it stands for (AF_PACKET). A GSO packet counts once.",

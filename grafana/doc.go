@@ -1,4 +1,3 @@
-// Package grafana holds the dashboards, which `make grafana` generates from src, and reads the committed JSON: what
-// each query asks when Grafana sends it. The tests hold it against what Grafana can import, and run every query against
-// a real Prometheus.
+// Package grafana holds the dashboards, which `make grafana` generates from src, and the tests of the committed JSON:
+// that Grafana can import it, and that every query, as Grafana sends it, has an answer of a real Prometheus.
 package grafana

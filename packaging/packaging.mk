@@ -92,7 +92,7 @@ test-install: test-vm ## the same on Debian 11, 12 and 13, the rpms on one of th
 test-vm: $(BUILT) $(NFPM) $(CYCLONEDX) ## the deb on a Debian kernel in QEMU, for what a container cannot show
 	set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	  NFPM='$(NFPM)' CYCLONEDX='$(CYCLONEDX)' GO='$(GO)' ./packaging/package .cache/build/amd64/vxlan_exporter amd64 1.0.0 $$tmp; \
-	  GOARCH=amd64 $(GO) build -trimpath -o $$tmp/hostile ./packaging/hostile; \
+	  GOARCH=amd64 $(GO) build -trimpath -o $$tmp/hostile ./test/hostile; \
 	  ./packaging/boot/vm-test $$tmp/*_amd64.deb $$tmp/hostile
 
 # Installation from source. PREFIX and DESTDIR as usual; the units go where systemd looks for those of local programs.

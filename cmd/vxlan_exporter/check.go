@@ -73,39 +73,46 @@ func check(ctx context.Context, c *checkConfig, s *sources) (int, error) {
 }
 
 func (c *checkConfig) observe(ctx context.Context, s *sources) (*node.Node, error) {
-	if c.from != "" {
+	switch {
+	case c.from != "":
 		return c.saved()
-	}
-	if c.interval < 0 {
+	case c.interval < 0:
 		return nil, fmt.Errorf("--interval=%s: must not be negative", c.interval)
+	case c.probe:
+		return observe(ctx, s, c.interval, &c.path)
 	}
+	return observe(ctx, s, c.interval, nil)
+}
+
+// observe observes the node twice, an interval apart, and asks the path in between; once where there is neither
+// interval nor path.
+func observe(ctx context.Context, s *sources, interval time.Duration, path *probeConfig) (*node.Node, error) {
 	s.Conntrack.MinInterval = 0                        // both observations scan
 	set, err := s.build(slog.New(slog.DiscardHandler)) // the report itself says what could not be read
 	if err != nil {
 		return nil, err
 	}
 	first := set.observe(ctx, observeTimeout).Node
-	var path *node.Path
-	if c.probe {
-		if path, err = c.path.ask(ctx, first); err != nil {
+	var asked *node.Path
+	if path != nil {
+		if asked, err = path.ask(ctx, first); err != nil {
 			return nil, err
 		}
-	}
-	if c.interval == 0 && !c.probe {
+	} else if interval == 0 {
 		return first, nil
 	}
-	if terminal(os.Stderr) {
-		fmt.Fprintf(os.Stderr, "Reading the counters twice, %s apart ...\r", c.interval)
+	if interval > 0 && terminal(os.Stderr) {
+		fmt.Fprintf(os.Stderr, "Reading the counters twice, %s apart ...\r", interval)
 		defer fmt.Fprint(os.Stderr, "\x1b[K") // clears the line
 	}
 	select {
-	case <-time.After(c.interval):
+	case <-time.After(interval):
 	case <-ctx.Done():
 		return nil, fmt.Errorf("interrupted")
 	}
 	now := set.observe(ctx, observeTimeout).Node
-	if path != nil {
-		now.Path = path
+	if asked != nil {
+		now.Path = asked
 	}
 	now.Earlier = first
 	return now, nil

@@ -51,7 +51,8 @@ func addProbe(app *kingpin.Application, s *sources, commands map[string]command)
 	c.addFlags(cmd)
 	output := cmd.Flag("output", "text for a person, or json.").Default("text").Enum("text", "json")
 	commands[cmd.FullCommand()] = func(ctx context.Context, _ *slog.Logger) (int, error) {
-		n, err := c.run(ctx, s)
+		// It observes again afterwards: flows that are NATed now were made by the probe too.
+		n, err := observe(ctx, s, 0, c)
 		if err != nil {
 			return 0, &exitError{err, diagnosis.Unknown.ExitStatus()}
 		}
@@ -77,22 +78,6 @@ func probeStatus(s node.PathState) int {
 	default:
 		return diagnosis.Unknown.ExitStatus()
 	}
-}
-
-// run observes the node, asks, and observes it again: flows that are NATed now were made by the probe too.
-func (c *probeConfig) run(ctx context.Context, s *sources) (*node.Node, error) {
-	s.Conntrack.MinInterval = 0
-	set, err := s.build(slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
-	}
-	path, err := c.ask(ctx, set.observe(ctx, observeTimeout).Node)
-	if err != nil {
-		return nil, err
-	}
-	n := set.observe(ctx, observeTimeout).Node
-	n.Path = path
-	return n, nil
 }
 
 // ask makes one round of the probe with what is known of the node.
@@ -122,10 +107,10 @@ func (c *probeConfig) parse(n *node.Node) (conf probe.Config, opts probe.Options
 		}
 		conf.Mark = uint32(mark)
 	}
-	if c.count < probe.MinCount || c.count > probe.MaxCount {
+	switch {
+	case c.count < probe.MinCount || c.count > probe.MaxCount:
 		return conf, opts, fmt.Errorf("--count=%d: must be from %d to %d", c.count, probe.MinCount, probe.MaxCount)
-	}
-	if c.timeout <= 0 || c.timeout > probe.MaxTimeout {
+	case c.timeout <= 0 || c.timeout > probe.MaxTimeout:
 		return conf, opts, fmt.Errorf("--timeout=%s: must be above 0s and at most %s", c.timeout, probe.MaxTimeout)
 	}
 	if c.most != "all" {

@@ -157,7 +157,7 @@ func TestImageRefuses(t *testing.T) {
 	p := newPodman(t)
 	name := strings.TrimPrefix(p.do("load", "--quiet", "--input="+archive), "Loaded image: ")
 	hostile := filepath.Join(t.TempDir(), "hostile")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", hostile, "./packaging/hostile")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", hostile, "./test/hostile")
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
