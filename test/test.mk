@@ -1,7 +1,7 @@
 # Tests, in three tiers by what they prove; included by the Makefile, whose GO and BINARY it uses.
 
 .PHONY: test test-system test-load deps deps-system unit race rules-check size e2e prometheus-current rules-check-current grafana-check \
-        test-kernels test-kernels-quick test-cluster stress test-costs soak fuzz fuzz-smoke bench
+        test-kernels test-kernels-quick test-cluster test-cluster-quick stress test-costs soak fuzz fuzz-smoke bench
 
 # The binary that all tests run. What they skipped, and why, is told at the end.
 TESTED  := VXLAN_TEST_EXPORTER=$(CURDIR)/$(BINARY)
@@ -12,7 +12,7 @@ test: ## what is certain, in minutes: unit tests, fixtures, the live failure in 
 
 test-system: ## certain too, but slow: lint, packages, a booted system, a kernel in QEMU, real kube-proxy and flannel, real Prometheus to the page (root)
 	+@GO='$(GO)' SKIPPED=$(SKIPPED) ./test/parts $@ deps-system build lint test-units test-packages test-licenses test-image test-chart rules-check-current \
-	  grafana-check test-install-quick test-kernels-quick test-cluster e2e
+	  grafana-check test-install-quick test-kernels-quick test-cluster-quick e2e
 
 test-load: ## load, churn, soak, fuzzing and benchmarks: they measure and print (root, an idle machine)
 	+@GO='$(GO)' SKIPPED=$(SKIPPED) ./test/parts $@ deps build stress test-costs soak fuzz-smoke bench
@@ -76,9 +76,13 @@ test-kernels: build ## the failure and the readers on Debian's kernels and on on
 test-kernels-quick: build ## the most telling of them on one kernel, Debian 6.1 unless KERNELS says another (root)
 	GO='$(GO)' TESTS='$(TESTS)' LIST=test/kernels/tests-quick ./test/kernels/test-kernels ./$(BINARY) $(or $(KERNELS),bookworm)
 
-test-cluster: deps build ## check against real kube-proxy, flannel and CNI plugins, which are built first (minutes; a C compiler, root)
+test-cluster: deps build ## check against real kube-proxy, flannel and CNI plugins, which are built first (minutes; a C compiler, root), every remedy in every cell
 	GO='$(GO)' ./test/cluster/build
-	$(TESTED) VXLAN_TEST_SKIPPED=$(SKIPPED) $(GO) test -tags cluster -count=1 -timeout 25m ./test/cluster -args -components $(CURDIR)/.cache/cluster
+	$(TESTED) VXLAN_TEST_SKIPPED=$(SKIPPED) $(GO) test -tags cluster -count=1 -timeout 25m ./test/cluster -args \
+	  -components $(CURDIR)/.cache/cluster $(if $(ONE),,-every)
+
+test-cluster-quick: ## the same cells, with one of the remedies in each
+	+@$(MAKE) --no-print-directory test-cluster ONE=1
 
 # Third tier.
 

@@ -8,29 +8,30 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"vxlan_exporter/internal/node"
 	"vxlan_exporter/test/cluster/api"
 	"vxlan_exporter/test/lab"
 )
 
-// Ports of the service in the pod on node B.
+// Ports.
 const (
-	podPort  = 8080
-	nodePort = 30080
+	podPort  = 8080  // of the service in the pod on node B
+	nodePort = 30080 // the first of the service's; each change of it takes the next one
+	apiPort  = 6443
 )
 
 const (
 	clusterCIDR  = "10.244.0.0/16"
 	clusterCIDR6 = "fd00:244::/48"
-	serviceIP    = "10.96.0.80"
-	serviceIP6   = "fd00:96::80"
-	apiPort      = 6443
 )
 
 // Options are what a cell of the matrix varies.
@@ -62,8 +63,29 @@ type Node struct {
 	program     map[string]*process
 }
 
-// PodIP is the address of the node's one pod.
-func (n *Node) PodIP() netip.Addr { return netip.MustParsePrefix(n.pods).Addr().Next().Next() }
+// addresses are those of a node in one family.
+type addresses struct {
+	node, service, pod netip.Addr
+	pods               string // network of its pods
+	device             string // flannel's device
+}
+
+// Families are the families of the cluster, as the exporter names them.
+func (c *Cluster) Families() []string {
+	if c.o.DualStack {
+		return []string{node.IPv4, node.IPv6}
+	}
+	return []string{node.IPv4}
+}
+
+func (n *Node) in(family string) addresses {
+	a := addresses{n.Addr, netip.MustParseAddr("10.96.0.80"), netip.Addr{}, n.pods, "flannel.1"}
+	if family == node.IPv6 {
+		a = addresses{n.Addr6, netip.MustParseAddr("fd00:96::80"), netip.Addr{}, n.pods6, "flannel-v6.1"}
+	}
+	a.pod = netip.MustParsePrefix(a.pods).Addr().Next().Next()
+	return a
+}
 
 // Cluster is two nodes with a pod each, and a service whose one endpoint is the pod on B.
 type Cluster struct {
@@ -74,25 +96,26 @@ type Cluster struct {
 	folder string // for configuration files
 	api    api.Server
 	server *http.Server
+	port   uint16 // nodePort of the service
 }
 
 // New builds the network and serves the API; nothing runs on the nodes yet. bin is the folder that the script build has
 // filled.
 func New(o Options, bin, folder string) (*Cluster, error) {
-	c := &Cluster{o: o, bin: bin, folder: folder}
+	c := &Cluster{o: o, bin: bin, folder: folder, port: nodePort}
 	for i, n := range []**Node{&c.A, &c.B} {
 		name := string(rune('a' + i))
-		node := &Node{
+		made := &Node{
 			Name: "node-" + name, pods: fmt.Sprintf("10.244.%d.0/24", i), pods6: fmt.Sprintf("fd00:244:0:%d::/64", i),
 			Addr:    netip.MustParseAddr(fmt.Sprintf("192.168.77.%d", i+1)),
 			Addr6:   netip.MustParseAddr(fmt.Sprintf("fd77::%d", i+1)),
 			program: map[string]*process{},
 		}
 		var err error
-		if node.NS, err = lab.NewNS("cluster-" + name); err == nil {
-			node.Pod, err = lab.NewNS("cluster-pod-" + name)
+		if made.NS, err = lab.NewNS("cluster-" + name); err == nil {
+			made.Pod, err = lab.NewNS("cluster-pod-" + name)
 		}
-		*n = node
+		*n = made
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
@@ -108,18 +131,27 @@ func (c *Cluster) Nodes() []*Node { return []*Node{c.A, c.B} }
 
 // wire lays the underlay: without transmit offloads, since a veth carries unfinished checksums across as they are.
 func (c *Cluster) wire() error {
-	err := c.A.IP("link add eth0 type veth peer name eth0 netns " + c.B.NS.Name)
+	var errs []error
 	for _, n := range c.Nodes() {
-		err = errors.Join(err, n.IP(
-			fmt.Sprintf("addr add %s/24 dev eth0", n.Addr),
-			fmt.Sprintf("addr add %s/64 dev eth0 nodad", n.Addr6),
-			"link set eth0 up", "route add default via 192.168.77.254", // where no gateway is
-		), n.run("ethtool", "-K", "eth0", "tx", "off"), n.run("sysctl", "-qw",
+		const noDAD = "net.ipv6.conf.%s.accept_dad=0" // an address is there at once
+		for _, ns := range []*lab.NS{n.NS, n.Pod} {
+			_, err := ns.Run("sysctl", "-qw", fmt.Sprintf(noDAD, "all"), fmt.Sprintf(noDAD, "default"))
+			errs = append(errs, err)
+		}
+		errs = append(errs, n.run("sysctl", "-qew", // old kernels do not have them all
 			"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.rp_filter=0",
 			"net.ipv4.conf.default.rp_filter=0",
 			"net.ipv4.conf.all.route_localnet=1", "net.core.txrehash=0", "net.ipv4.tcp_syn_linear_timeouts=0"))
 	}
-	return err
+	errs = append(errs, c.A.IP("link add eth0 type veth peer name eth0 netns "+c.B.NS.Name))
+	for _, n := range c.Nodes() {
+		errs = append(errs, n.IP(
+			fmt.Sprintf("addr add %s/24 dev eth0", n.Addr), fmt.Sprintf("addr add %s/64 dev eth0", n.Addr6),
+			"link set eth0 up", // the gateways are not there
+			"route add default via 192.168.77.254", "route add ::/0 via fd77::fe",
+		), n.run("ethtool", "-K", "eth0", "tx", "off"))
+	}
+	return errors.Join(errs...)
 }
 
 func (n *Node) run(args ...string) error {
@@ -130,14 +162,13 @@ func (n *Node) run(args ...string) error {
 // Close ends every program and removes the namespaces.
 func (c *Cluster) Close() error {
 	var errs []error
+	var running []*process
 	for _, n := range c.Nodes() {
-		if n == nil {
-			continue
-		}
-		for _, p := range n.program {
-			p.stop()
+		if n != nil {
+			running = slices.AppendSeq(running, maps.Values(n.program))
 		}
 	}
+	stop(running)
 	if c.server != nil {
 		errs = append(errs, c.server.Close())
 	}
@@ -188,36 +219,34 @@ func (n *Node) object(dual bool) api.Object {
 	}
 }
 
-// putService adds a NodePort service whose endpoint is the pod on B, in the forms that old and new kube-proxies read.
+// putService adds or changes a NodePort service of each family, whose endpoint is the pod on B, in the forms that old
+// and new kube-proxies read.
 func (c *Cluster) putService() {
-	meta := func() api.Object { return api.Object{"name": "web", "namespace": "default"} }
-	ips, families, policy := []any{serviceIP}, []any{"IPv4"}, "SingleStack"
-	if c.o.DualStack {
-		ips, families, policy = append(ips, serviceIP6), append(families, "IPv6"), "RequireDualStack"
+	for _, family := range c.Families() {
+		name, kind, at := "web-"+family, strings.Replace(family, "ip", "IP", 1), c.B.in(family)
+		meta := func() api.Object { return api.Object{"name": name, "namespace": "default"} }
+		c.api.Put("services", api.Object{"metadata": meta(), "spec": api.Object{
+			"type": "NodePort", "clusterIP": at.service.String(), "clusterIPs": []any{at.service.String()},
+			"ipFamily": kind, "ipFamilies": []any{kind}, "ipFamilyPolicy": "SingleStack",
+			"externalTrafficPolicy": "Cluster", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
+			"ports": []any{api.Object{
+				"name": "http", "protocol": "TCP", "port": 80, "targetPort": podPort, "nodePort": c.port,
+			}},
+		}})
+		ports := []any{api.Object{"name": "http", "port": podPort, "protocol": "TCP"}}
+		c.api.Put("endpoints", api.Object{"metadata": meta(), "subsets": []any{api.Object{
+			"addresses": []any{api.Object{"ip": at.pod.String(), "nodeName": c.B.Name}}, "ports": ports,
+		}}})
+		slice := meta()
+		slice["labels"] = api.Object{"kubernetes.io/service-name": name}
+		c.api.Put("endpointslices", api.Object{
+			"metadata": slice, "addressType": kind, "ports": ports,
+			"endpoints": []any{api.Object{
+				"addresses": []any{at.pod.String()}, "nodeName": c.B.Name,
+				"conditions": api.Object{"ready": true, "serving": true},
+			}},
+		})
 	}
-	c.api.Put("services", api.Object{"metadata": meta(), "spec": api.Object{
-		"type": "NodePort", "clusterIP": serviceIP, "clusterIPs": ips, "ipFamilies": families, "ipFamilyPolicy": policy,
-		"externalTrafficPolicy": "Cluster", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
-		"ports": []any{api.Object{
-			"name": "http", "protocol": "TCP", "port": 80, "targetPort": podPort,
-			"nodePort": nodePort,
-		}},
-	}})
-	pod := c.B.PodIP().String()
-	c.api.Put("endpoints", api.Object{"metadata": meta(), "subsets": []any{api.Object{
-		"addresses": []any{api.Object{"ip": pod, "nodeName": c.B.Name}},
-		"ports":     []any{api.Object{"name": "http", "port": podPort, "protocol": "TCP"}},
-	}}})
-	slice := meta()
-	slice["name"], slice["labels"] = "web-1", api.Object{"kubernetes.io/service-name": "web"}
-	c.api.Put("endpointslices", api.Object{
-		"metadata": slice, "addressType": "IPv4",
-		"endpoints": []any{api.Object{
-			"addresses": []any{pod}, "nodeName": c.B.Name,
-			"conditions": api.Object{"ready": true, "serving": true},
-		}},
-		"ports": []any{api.Object{"name": "http", "port": podPort, "protocol": "TCP"}},
-	})
 }
 
 // write writes a configuration file as JSON, which is YAML too.

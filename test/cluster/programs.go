@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"vxlan_exporter/internal/node"
 	"vxlan_exporter/test/cluster/api"
 	"vxlan_exporter/test/lab"
 )
@@ -62,13 +63,23 @@ func (c *Cluster) start(n *Node, name string, env []string, args ...string) erro
 	return nil
 }
 
-func (p *process) stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.exited:
-	case <-time.After(10 * time.Second):
-		_ = p.cmd.Process.Kill()
+// stop ends processes, and kills those that do not end by themselves: flannel 0.12 never does.
+func stop(processes []*process) {
+	for _, p := range processes {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	}
+	late := time.After(3 * time.Second)
+	for _, p := range processes {
+		select {
+		case <-p.exited:
+			continue
+		case <-late:
+		}
+		for _, p := range processes {
+			_ = p.cmd.Process.Kill()
+		}
 		<-p.exited
+		late = nil
 	}
 }
 
@@ -83,11 +94,16 @@ func (c *Cluster) configure() error {
 		networkConfig["EnableIPv6"], networkConfig["IPv6Network"] = true, clusterCIDR6
 		cidr += "," + clusterCIDR6
 	}
+	gates := api.Object{}
+	if c.o.DualStack && c.o.Proxy == "kube-proxy-1.18" {
+		gates["IPv6DualStack"] = true
+	}
 	errs := []error{c.write("net-conf.json", networkConfig)}
 	for _, n := range c.Nodes() {
 		errs = append(errs, c.write("kube-proxy-"+n.Name+".json", api.Object{
 			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
-			"mode": c.o.Mode, "clusterCIDR": cidr, "hostnameOverride": n.Name, "bindAddress": n.Addr.String(),
+			"mode": c.o.Mode, "featureGates": gates,
+			"clusterCIDR": cidr, "hostnameOverride": n.Name, "bindAddress": n.Addr.String(),
 			"clientConnection":   api.Object{"kubeconfig": filepath.Join(c.folder, "kubeconfig")},
 			"healthzBindAddress": n.Addr.String() + ":10256", "metricsBindAddress": n.Addr.String() + ":10249",
 			"conntrack": api.Object{"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
@@ -151,6 +167,11 @@ func (c *Cluster) StartProxies(ctx context.Context) error {
 			return err
 		}
 	}
+	return c.awaitRules(ctx)
+}
+
+// awaitRules waits until kube-proxy's rules are those of the service as it is now.
+func (c *Cluster) awaitRules(ctx context.Context) error {
 	for _, n := range c.Nodes() {
 		if err := c.await(ctx, n, c.o.Proxy, func() bool { return c.rulesThere(n) }); err != nil {
 			return err
@@ -159,23 +180,45 @@ func (c *Cluster) StartProxies(ctx context.Context) error {
 	return nil
 }
 
-// rulesThere reports whether kube-proxy has programmed the service's endpoint.
-func (c *Cluster) rulesThere(n *Node) bool {
-	command := []string{"iptables-nft-save", "-t", "nat"}
-	switch {
-	case c.o.Mode == "nftables":
-		command = []string{"nft", "list", "table", "ip", "kube-proxy"}
-	case c.o.Mode == "ipvs":
-		command = []string{"ipvsadm", "-Ln"}
-	case c.o.Legacy:
-		command[0] = "iptables-legacy-save"
+// IP is how nft calls a family, and how the names of iptables' programs begin.
+func IP(family string) string {
+	if family == node.IPv6 {
+		return "ip6"
 	}
-	rules, err := n.Run(command...)
-	return err == nil && strings.Contains(rules, c.B.PodIP().String())
+	return "ip"
+}
+
+func (c *Cluster) rulesThere(n *Node) bool {
+	for _, family := range c.Families() {
+		ip := IP(family)
+		command := []string{ip + "tables-nft-save", "-t", "nat"}
+		switch {
+		case c.o.Mode == "nftables":
+			command = []string{"nft", "list", "table", ip, "kube-proxy"}
+		case c.o.Mode == "ipvs":
+			command = []string{"ipvsadm", "-Ln"}
+		case c.o.Legacy:
+			command[0] = ip + "tables-legacy-save"
+		}
+		rules, err := n.Run(command...)
+		if err != nil || !strings.Contains(rules, c.B.in(family).pod.String()) ||
+			!strings.Contains(rules, fmt.Sprint(c.port)) {
+			return false
+		}
+	}
+	return true
+}
+
+// Resync changes the service, so that kube-proxy writes its rules again, and waits until it has.
+func (c *Cluster) Resync(ctx context.Context) error {
+	c.port++
+	c.putService()
+	return c.awaitRules(ctx)
 }
 
 // StartFlannel starts flannel on both nodes and waits until each has a route to the other's pods.
 func (c *Cluster) StartFlannel(ctx context.Context) error {
+	start := time.Now()
 	for _, n := range c.Nodes() {
 		args := []string{
 			"--kube-subnet-mgr", "--kube-api-url=" + c.apiURL(), "--iface=eth0", "--v=2",
@@ -192,12 +235,15 @@ func (c *Cluster) StartFlannel(ctx context.Context) error {
 	for i, n := range c.Nodes() {
 		peer := c.Nodes()[1-i]
 		err := c.await(ctx, n, c.o.Flannel, func() bool {
-			routes, err := n.Run("ip", "route", "show", peer.pods)
-			if err != nil || !strings.Contains(routes, "flannel.1") {
-				return false
+			for _, family := range c.Families() {
+				to := peer.in(family)
+				routes, err := n.Run("ip", "-"+strings.TrimPrefix(family, "ipv"), "route", "show", to.pods)
+				if err != nil || !strings.Contains(routes, to.device) {
+					return false
+				}
 			}
-			_, err = os.Stat(filepath.Join(c.folder, "subnet-"+n.Name))
-			return err == nil
+			written, err := os.Stat(filepath.Join(c.folder, "subnet-"+n.Name))
+			return err == nil && written.ModTime().After(start)
 		})
 		if err != nil {
 			return err
@@ -206,22 +252,29 @@ func (c *Cluster) StartFlannel(ctx context.Context) error {
 	return nil
 }
 
-// RestartProxies ends kube-proxy on both nodes and starts it again, as an upgrade or a crash does.
-func (c *Cluster) RestartProxies(ctx context.Context) error {
-	return c.restart(ctx, c.o.Proxy, c.StartProxies)
-}
+// RestartProxies ends kube-proxy on both nodes and starts it again, as a crash does.
+func (c *Cluster) RestartProxies(ctx context.Context) error { return c.ReplaceProxies(ctx, c.o.Proxy) }
 
-// RestartFlannel does the same with flannel.
-func (c *Cluster) RestartFlannel(ctx context.Context) error {
-	return c.restart(ctx, c.o.Flannel, c.StartFlannel)
-}
-
-func (c *Cluster) restart(ctx context.Context, name string, start func(context.Context) error) error {
-	for _, n := range c.Nodes() {
-		n.program[name].stop()
+// ReplaceProxies is RestartProxies with another version, as an upgrade does. The service changes meanwhile, so that
+// what is waited for is the new one's work.
+func (c *Cluster) ReplaceProxies(ctx context.Context, version string) error {
+	c.stop(c.o.Proxy)
+	c.o.Proxy = version
+	c.port++
+	c.putService()
+	if err := c.configure(); err != nil {
+		return err
 	}
-	return start(ctx)
+	return c.StartProxies(ctx)
 }
+
+// RestartFlannel ends flannel on both nodes and starts it again.
+func (c *Cluster) RestartFlannel(ctx context.Context) error {
+	c.stop(c.o.Flannel)
+	return c.StartFlannel(ctx)
+}
+
+func (c *Cluster) stop(name string) { stop([]*process{c.A.program[name], c.B.program[name]}) }
 
 // await waits until done says so; a component that ends before that is an error, with what it wrote.
 func (c *Cluster) await(ctx context.Context, n *Node, name string, done func() bool) error {
@@ -241,12 +294,17 @@ func (c *Cluster) await(ctx context.Context, n *Node, name string, done func() b
 // attachPods attaches one pod to each node as a container runtime would: by the CNI plugins bridge and portmap.
 func (c *Cluster) attachPods(context.Context) error {
 	for _, n := range c.Nodes() {
+		var ranges, routes []any
+		for _, family := range c.Families() {
+			ranges = append(ranges, []any{api.Object{"subnet": n.in(family).pods}})
+			routes = append(routes, api.Object{"dst": map[string]string{node.IPv4: "0.0.0.0/0", node.IPv6: "::/0"}[family]})
+		}
 		bridge := api.Object{
 			"cniVersion": "0.4.0", "name": "cbr0", "type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
 			"ipMasq": c.o.BridgeIPMasq, "mtu": 1450,
 			"ipam": api.Object{
 				"type": "host-local", "dataDir": filepath.Join(c.folder, "ipam-"+n.Name),
-				"ranges": []any{[]any{api.Object{"subnet": n.pods}}}, "routes": []any{api.Object{"dst": "0.0.0.0/0"}},
+				"ranges": ranges, "routes": routes,
 			},
 		}
 		result, err := c.plugin(n, bridge)
@@ -265,8 +323,10 @@ func (c *Cluster) attachPods(context.Context) error {
 				return err
 			}
 		}
-		if err := servePod(n.Pod, n.PodIP()); err != nil {
-			return err
+		for _, family := range c.Families() {
+			if err := servePod(n.Pod, n.in(family).pod); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

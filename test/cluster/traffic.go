@@ -40,7 +40,7 @@ func listen(n *lab.NS, address string) (l net.Listener, err error) {
 	err = n.Do(func() (err error) {
 		var lc net.ListenConfig
 		lc.SetMultipathTCP(false)
-		l, err = lc.Listen(context.Background(), "tcp4", address)
+		l, err = lc.Listen(context.Background(), "tcp", address)
 		return err
 	})
 	return l, err
@@ -67,31 +67,42 @@ func servePod(pod *lab.NS, ip netip.Addr) error {
 type Sender struct {
 	From   string // "node" or "pod"
 	Target string // "NodePort" or "ClusterIP"
+	Family string // node.IPv4 or node.IPv6
 }
 
-// Senders are all the requests that decide what is right.
-func Senders() []Sender {
-	return []Sender{{"node", "NodePort"}, {"node", "ClusterIP"}, {"pod", "NodePort"}, {"pod", "ClusterIP"}}
+// Senders are all the requests that decide what is right in a family.
+func Senders(family string) []Sender {
+	return []Sender{
+		{"node", "NodePort", family},
+		{"node", "ClusterIP", family},
+		{"pod", "NodePort", family},
+		{"pod", "ClusterIP", family},
+	}
+}
+
+func (c *Cluster) target(s Sender) netip.AddrPort {
+	at := c.A.in(s.Family)
+	if s.Target == "ClusterIP" {
+		return netip.AddrPortFrom(at.service, 80)
+	}
+	return netip.AddrPortFrom(at.node, c.port)
 }
 
 // Request makes a new connection from node A, or its pod, to the service, and reports whether its first SYN was lost:
 // nothing else makes a request on this network last 0.9 s, and the second SYN leaves after 1 s (RFC 6298).
 func (c *Cluster) Request(ctx context.Context, s Sender) (lost bool, err error) {
-	ns, address := c.A.NS, fmt.Sprintf("%s:%d", c.A.Addr, nodePort)
+	ns := c.A.NS
 	if s.From == "pod" {
 		ns = c.A.Pod
 	}
-	if s.Target == "ClusterIP" {
-		address = serviceIP + ":80"
-	}
 	ctx, cancel := context.WithTimeout(ctx, 900*time.Millisecond)
 	defer cancel()
-	conn, err := ns.DialContext(ctx, "tcp4", address)
+	conn, err := ns.DialContext(ctx, "tcp", c.target(s).String())
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
 		return true, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("%s to %s: %w", s.From, s.Target, err)
+		return false, fmt.Errorf("%v: %w", s, err)
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
@@ -100,13 +111,13 @@ func (c *Cluster) Request(ctx context.Context, s Sender) (lost bool, err error) 
 	}
 	answer, err := io.ReadAll(conn)
 	if err == nil && !strings.Contains(string(answer), "hello from the pod") {
-		err = fmt.Errorf("%s to %s: not the pod's answer: %q", s.From, s.Target, answer)
+		err = fmt.Errorf("%v: not the pod's answer: %q", s, answer)
 	}
 	return false, err
 }
 
-// BadPackets is how many UDP datagrams node B has dropped for a bad checksum (Udp InCsumErrors).
+// BadPackets is how many UDP datagrams node B has dropped for a bad checksum (InCsumErrors of Udp and Udp6).
 func (c *Cluster) BadPackets(ctx context.Context) (uint64, error) {
 	counters, err := c.B.ReadCounters(ctx)
-	return counters.UDPInCsumErrors, err
+	return counters.UDPInCsumErrors + counters.UDP6InCsumErrors, err
 }
