@@ -1,8 +1,16 @@
+// Package ethtool reads offload features, driver and link state of network devices: features and driver by the
+// SIOCETHTOOL ioctl, which every kernel has, link state and private flags by github.com/mdlayher/ethtool over the
+// generic netlink family "ethtool" (5.6).
+//
+// The ioctl asks by name. SIOCGIFINDEX then tells whether the name is still that of the device that was listed: 0.6 µs
+// of the 2.4 µs that a device costs, on a 2-core VM. One that was renamed meanwhile counts as gone until the next
+// observation.
+//
+// Nothing here but SetTxChecksum needs a capability.
 package ethtool
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -54,15 +62,15 @@ func (c *Client) Driver(ctx context.Context, d Device) (driver Driver, err error
 // SetTxChecksum switches every transmit checksum offload of a device that it can switch, as ethtool -K DEVICE tx on|off
 // does (ethtool_set_one_feature, net/ethtool/ioctl.c). Kernels of all ages have it; it needs CAP_NET_ADMIN.
 func (c *Client) SetTxChecksum(ctx context.Context, d Device, on bool) error {
+	value := uint32(0)
+	if on {
+		value = 1
+	}
 	return explain(ctx, "set transmit checksums of", d, func() error {
 		if err := c.still(d); err != nil {
 			return err
 		}
-		_, err := c.call(d.Name, cmdSetTxChecksum, valueLen, func(b []byte) {
-			if on {
-				binary.NativeEndian.PutUint32(b[4:], 1)
-			}
-		})
+		_, err := c.call(d.Name, unix.ETHTOOL_STXCSUM, valueLen, value)
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"vxlan_exporter/test/fuzz/bound"
 )
 
@@ -17,8 +19,8 @@ type recorded struct{ info, strings, features, driver []byte }
 
 func (r recorded) Ethtool(_ string, b []byte) error {
 	copy(b[4:], map[uint8][]byte{
-		cmdSetInfo: r.info, cmdStrings: r.strings, cmdFeatures: r.features,
-		cmdDriver: r.driver,
+		unix.ETHTOOL_GSSET_INFO: r.info, unix.ETHTOOL_GSTRINGS: r.strings, unix.ETHTOOL_GFEATURES: r.features,
+		unix.ETHTOOL_GDRVINFO: r.driver,
 	}[b[0]])
 	return nil
 }

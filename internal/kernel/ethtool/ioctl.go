@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -21,21 +21,17 @@ type IoctlSocket interface {
 	Close() error
 }
 
-// Sizes and commands, include/uapi/linux/ethtool.h.
+// Sizes, include/uapi/linux/ethtool.h. What follows a command in a request is, in u32:
 const (
-	cmdDriver        = 0x03 // ETHTOOL_GDRVINFO
-	cmdSetTxChecksum = 0x17 // ETHTOOL_STXCSUM: struct ethtool_value, cmd u32 and data u32
-	cmdStrings       = 0x1b // ETHTOOL_GSTRINGS: cmd, string_set, len, then len strings
-	cmdSetInfo       = 0x37 // ETHTOOL_GSSET_INFO: cmd, reserved, sset_mask u64, then one u32 per set
-	// ETHTOOL_GFEATURES: cmd, size in words, then per word available, requested, active, never_changed
-	cmdFeatures  = 0x3a
-	stringSet    = 4   // ETH_SS_FEATURES
+	valueLen     = 8   // ETHTOOL_STXCSUM: data
+	stringHeader = 12  // ETHTOOL_GSTRINGS: string_set, len, then len strings
 	stringLen    = 32  // ETH_GSTRING_LEN
-	driverLen    = 196 // struct ethtool_drvinfo
-	valueLen     = 8   // struct ethtool_value
-	blockLen     = 16  // struct ethtool_get_features_block
-	ioctlHeader  = 8   // cmd and size
-	stringHeader = 12  // cmd, string_set and len
+	setInfoLen   = 20  // ETHTOOL_GSSET_INFO: reserved, sset_mask (u64), then the length of each set
+	ioctlHeader  = 8   // ETHTOOL_GFEATURES: size, then a block for each 32 features
+	blockLen     = 16  // struct ethtool_get_features_block: available, requested, active, never_changed
+	driverLen    = 196 // ETHTOOL_GDRVINFO: struct ethtool_drvinfo
+
+	stringSet = 4 // ETH_SS_FEATURES
 )
 
 // spareStrings is room for features that a kernel would have gained between two calls: GSTRINGS writes as many as there
@@ -47,8 +43,8 @@ var (
 	errAlias     = fmt.Errorf("the ioctl takes a colon in a name for an alias: %w", errors.ErrUnsupported)
 )
 
-// call runs one request in the first n bytes of the buffer; prepare fills in what follows the command.
-func (c *Client) call(name string, cmd uint32, n int, prepare func(b []byte)) ([]byte, error) {
+// call runs one request of n bytes in the buffer: the command, args, and zeros.
+func (c *Client) call(name string, cmd uint32, n int, args ...uint32) ([]byte, error) {
 	switch {
 	case name == "" || len(name) >= unix.IFNAMSIZ || strings.IndexByte(name, 0) >= 0:
 		return nil, fmt.Errorf("no such name can be: %w", unix.ENODEV)
@@ -60,14 +56,12 @@ func (c *Client) call(name string, cmd uint32, n int, prepare func(b []byte)) ([
 	if err != nil {
 		return nil, err
 	}
-	if cap(c.buf) < n {
-		c.buf = make([]byte, n)
-	}
+	c.buf = slices.Grow(c.buf[:0], n)
 	b := c.buf[:n]
 	clear(b)
 	binary.NativeEndian.PutUint32(b, cmd)
-	if prepare != nil {
-		prepare(b)
+	for i, arg := range args {
+		binary.NativeEndian.PutUint32(b[4+4*i:], arg)
 	}
 	if err := sock.Ethtool(name, b); err != nil {
 		return nil, err
@@ -86,9 +80,7 @@ func (c *Client) features(d Device) (Features, error) {
 			c.names = names
 		}
 		words := (len(c.names) + 31) / 32
-		b, err := c.call(name, cmdFeatures, ioctlHeader+words*blockLen, func(b []byte) {
-			binary.NativeEndian.PutUint32(b[4:], uint32(words))
-		})
+		b, err := c.call(name, unix.ETHTOOL_GFEATURES, ioctlHeader+words*blockLen, uint32(words))
 		if err != nil {
 			return nil, fmt.Errorf("ETHTOOL_GFEATURES: %w", err)
 		}
@@ -127,21 +119,21 @@ func (c *Client) still(d Device) error {
 
 // readNames reads the feature names. They are the same for every device.
 func (c *Client) readNames(name string) ([]string, error) {
-	b, err := c.call(name, cmdSetInfo, 20, func(b []byte) { binary.NativeEndian.PutUint64(b[8:], 1<<stringSet) })
+	mask := binary.NativeEndian.AppendUint64(nil, 1<<stringSet)
+	low, high := binary.NativeEndian.Uint32(mask), binary.NativeEndian.Uint32(mask[4:])
+	b, err := c.call(name, unix.ETHTOOL_GSSET_INFO, setInfoLen, 0, low, high)
 	if err != nil {
 		return nil, fmt.Errorf("ETHTOOL_GSSET_INFO: %w", err)
 	}
-	mask, count := binary.NativeEndian.Uint64(b[8:]), int(binary.NativeEndian.Uint32(b[16:]))
-	if bits.OnesCount64(mask) == 0 {
+	known, count := binary.NativeEndian.Uint64(b[8:]), int(binary.NativeEndian.Uint32(b[16:]))
+	if known == 0 {
 		return nil, fmt.Errorf("ETHTOOL_GSSET_INFO: no set of features: %w", errors.ErrUnsupported)
 	}
-	if mask != 1<<stringSet || count <= 0 || count > maxFeatures {
+	if known != 1<<stringSet || count <= 0 || count > maxFeatures {
 		return nil, fmt.Errorf("ETHTOOL_GSSET_INFO: %d features: %w", count, errMalformed)
 	}
-	b, err = c.call(name, cmdStrings, stringHeader+(count+spareStrings)*stringLen, func(b []byte) {
-		binary.NativeEndian.PutUint32(b[4:], stringSet)
-		binary.NativeEndian.PutUint32(b[8:], uint32(count))
-	})
+	room := stringHeader + (count+spareStrings)*stringLen
+	b, err = c.call(name, unix.ETHTOOL_GSTRINGS, room, stringSet, uint32(count))
 	if err != nil {
 		return nil, fmt.Errorf("ETHTOOL_GSTRINGS: %w", err)
 	}
@@ -157,7 +149,7 @@ func (c *Client) readNames(name string) ([]string, error) {
 
 // driver reads struct ethtool_drvinfo: cmd, driver[32], version[32], fw_version[32], bus_info[32].
 func (c *Client) driver(d Device) (Driver, error) {
-	b, err := c.call(d.Name, cmdDriver, driverLen, nil)
+	b, err := c.call(d.Name, unix.ETHTOOL_GDRVINFO, driverLen)
 	if err != nil {
 		return Driver{}, fmt.Errorf("ETHTOOL_GDRVINFO: %w", err)
 	}
@@ -177,37 +169,25 @@ func cString(b []byte) []byte {
 
 // ioctlSocket is a UDP socket: SIOCETHTOOL works on any socket of the namespace it was opened in (netdevice(7)).
 type ioctlSocket struct {
-	fd       int
-	req      ifreq
-	indexReq indexReq
-}
-
-// ifreq is struct ifreq (include/uapi/linux/if.h) with ifr_data; the padding covers the rest of the union on 64 bits.
-type ifreq struct {
-	name [unix.IFNAMSIZ]byte
-	data unsafe.Pointer
-	_    [16]byte
-}
-
-// indexReq is struct ifreq with ifr_ifindex.
-type indexReq struct {
-	name  [unix.IFNAMSIZ]byte
-	index int32
-	_     [20]byte
+	fd  int
+	req struct { // struct ifreq (include/uapi/linux/if.h) with ifr_data
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte // the rest of the union on 64 bits
+	}
 }
 
 // OpenIoctl opens a socket in the network namespace of the calling thread.
 func OpenIoctl() (IoctlSocket, error) {
-	var errs []error
 	// Either family will do; a kernel or a sandbox may lack one of them.
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err == nil {
-			return &ioctlSocket{fd: fd}, nil
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		var err6 error
+		if fd, err6 = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err6 != nil {
+			return nil, errors.Join(err, err6)
 		}
-		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return &ioctlSocket{fd: fd}, nil
 }
 
 func (s *ioctlSocket) Ethtool(name string, data []byte) error {
@@ -224,14 +204,14 @@ func (s *ioctlSocket) Ethtool(name string, data []byte) error {
 
 // Index is read under RCU, without rtnl_lock (dev_ioctl, net/core/dev_ioctl.c).
 func (s *ioctlSocket) Index(name string) (int, error) {
-	req := &s.indexReq
-	*req = indexReq{}
-	copy(req.name[:unix.IFNAMSIZ-1], name)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SIOCGIFINDEX,
-		uintptr(unsafe.Pointer(req))); errno != 0 {
-		return 0, errno
+	req, err := unix.NewIfreq(name)
+	if err == nil {
+		err = unix.IoctlIfreq(s.fd, unix.SIOCGIFINDEX, req)
 	}
-	return int(req.index), nil
+	if err != nil {
+		return 0, err
+	}
+	return int(req.Uint32()), nil
 }
 
 func (s *ioctlSocket) Close() error { return unix.Close(s.fd) }

@@ -70,15 +70,15 @@ func (r *LinkReader) Read(ctx context.Context, devices []Device) (map[int]Link, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
-	s := &linkSession{answers: make(chan linkAnswer, len(devices)+1)}
+	answers := make(chan linkAnswer, len(devices)+1)
 	go func() {
-		err := s.run(r.open, devices)
+		err := r.ask(ctx, devices, answers)
 		r.busy.Store(false)
-		s.answers <- linkAnswer{last: true, err: err}
+		answers <- linkAnswer{last: true, err: err}
 	}()
 	for {
 		select {
-		case a := <-s.answers:
+		case a := <-answers:
 			if a.err != nil {
 				return links, fmt.Errorf("ethtool: link state: %w", a.err)
 			}
@@ -87,7 +87,6 @@ func (r *LinkReader) Read(ctx context.Context, devices []Device) (map[int]Link, 
 			}
 			links[a.index] = a.link
 		case <-ctx.Done():
-			s.close()
 			return links, fmt.Errorf("ethtool: link state: %w", ctx.Err())
 		}
 	}
@@ -101,81 +100,55 @@ type linkAnswer struct {
 	err   error
 }
 
-// linkSession is one client, which is closed when its work is done or its time is over.
-type linkSession struct {
-	answers chan linkAnswer
-	mu      sync.Mutex
-	client  LinkClient
-	over    bool
-}
-
-// run gives every answer but the last, and returns why there are no more: nil when all have been asked, or the kernel
+// ask gives every answer but the last, and returns why there are no more: nil when all have been asked, or the kernel
 // has no answers.
-func (s *linkSession) run(open func() (LinkClient, error), devices []Device) (err error) {
+func (r *LinkReader) ask(ctx context.Context, devices []Device, answers chan<- linkAnswer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
-		s.close()
 	}()
-	client, err := open()
-	if err == nil {
-		err = s.opened(client)
-	}
-	for i := 0; i < len(devices) && err == nil; i++ {
-		var a linkAnswer
-		switch a, err = ask(client, devices[i]); {
-		case err == nil:
-			s.answers <- a
-		case errors.Is(err, unix.ENODEV):
-			err = nil
-		}
-	}
+	client, err := r.open()
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
-	return err
-}
-
-func (s *linkSession) opened(c LinkClient) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.client = c
-	if s.over {
-		return errors.Join(context.DeadlineExceeded, c.Close())
+	if err != nil {
+		return err
+	}
+	end := sync.OnceFunc(func() { _ = client.Close() })
+	defer end()
+	context.AfterFunc(ctx, end) // a call that waits for an answer ends then
+	for _, d := range devices {
+		link, err := askOne(client, d)
+		if errors.Is(err, unix.ENODEV) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		answers <- linkAnswer{index: d.Index, link: link}
 	}
 	return nil
 }
 
-// close ends a call that waits for an answer.
-func (s *linkSession) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.client != nil && !s.over {
-		_ = s.client.Close()
-	}
-	s.over = true
-}
-
-// ask asks about one device, by index and name: the kernel refuses with ENODEV when they are not of the same.
-func ask(c LinkClient, d Device) (linkAnswer, error) {
-	a := linkAnswer{index: d.Index}
+// askOne asks by index and name: the kernel refuses with ENODEV when they are not of the same device.
+func askOne(c LinkClient, d Device) (link Link, err error) {
 	ifi := ethtool.Interface{Index: d.Index, Name: d.Name}
 	state, err := c.LinkState(ifi)
 	if err == nil {
-		a.link.Up = state.Link
+		link.Up = state.Link
 	}
 	var flags *ethtool.PrivateFlags
 	if noAnswer(err) {
 		flags, err = c.PrivateFlags(ifi)
 	}
 	if err == nil {
-		a.link.ChecksumFlags = checksumFlags(flags.Flags)
+		link.ChecksumFlags = checksumFlags(flags.Flags)
 	}
 	if !noAnswer(err) {
-		return a, fmt.Errorf("%q: %w", d.Name, err)
+		return link, fmt.Errorf("%q: %w", d.Name, err)
 	}
-	return a, nil
+	return link, nil
 }
 
 // noAnswer reports whether there is no error but that of a driver, or a kernel, that has no answer.
