@@ -205,10 +205,10 @@ func (s *ioctlSocket) Ethtool(name string, data []byte) error {
 // Index is read under RCU, without rtnl_lock (dev_ioctl, net/core/dev_ioctl.c).
 func (s *ioctlSocket) Index(name string) (int, error) {
 	req, err := unix.NewIfreq(name)
-	if err == nil {
-		err = unix.IoctlIfreq(s.fd, unix.SIOCGIFINDEX, req)
-	}
 	if err != nil {
+		return 0, unix.ENODEV // no device has a name as long as that
+	}
+	if err := unix.IoctlIfreq(s.fd, unix.SIOCGIFINDEX, req); err != nil {
 		return 0, err
 	}
 	return int(req.Uint32()), nil
