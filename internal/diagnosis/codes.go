@@ -5,43 +5,34 @@ type Code string
 
 // The sending half.
 const (
-	CodeNATSpoils Code = "nat_spoils_checksums" // active: NATed flows leave through an exposed device
-	// exposed: the rules NAT the outer packet, no NATed flow is there
-	CodeNATCouldSpoil Code = "nat_could_spoil"
-	// exposed: later packets of a connection get the masquerade mark
-	CodeMarkRestored Code = "mark_restored"
-	// not told: it depends on the order of two chains of one priority
-	CodeChainOrder Code = "chain_order_unknown"
-	// exposed because the NAT rules could not be read or understood
-	CodeExposedUnread   Code = "exposed_rules_unread"
-	CodeExposureUnknown Code = "exposure_unknown"       // a condition could not be read
-	CodeClear           Code = "device_clear"           // a condition is absent, and which
-	CodeOffloadAlone    Code = "clear_by_offload_alone" // clear only while tx-checksum-ip-generic stays off
-	// NATed entries that no packet can meet: the port is not tracked any more
-	CodeLeftOver          Code = "nat_flows_left_over"
-	CodeRulesContradicted Code = "rules_contradicted" // NATed flows although the rules say none
-	// NATed flows, and only the verdict on the kernel says they are harmless
-	CodeKernelAlone Code = "clear_by_kernel_alone"
-	CodeSeenEarlier Code = "nat_flows_seen_earlier" // no NATed flow now, but there were some
-	CodeSharedPort  Code = "shared_port"            // several devices on one port: flows cannot be told apart
-	CodeDNAT        Code = "dnat_on_vxlan_port"     // the destination of VXLAN packets is rewritten
-	// NATed flows to a VXLAN port, and no device here that sends them
-	CodeFlowsNoDevice Code = "nat_flows_without_device"
-	CodeMovedAway     Code = "device_moved_away" // a VXLAN socket without a device; rules and flows do no harm
-	// the same, and the rules NAT its outer packets, or flows are NATed
-	CodeMovedNATed   Code = "device_moved_away_nated"
-	CodeMovedUnknown Code = "device_moved_away_unknown" // the same, and whether NAT happens could not be told
-	CodeNotracked    Code = "vxlan_not_tracked"         // NOTRACK: conntrack is blind, and NAT cannot happen
-	CodeRequestedOn  Code = "offload_requested_on"      // off [requested on]
-	CodeNoDevices    Code = "no_vxlan_devices"
+	CodeNATSpoils         Code = "nat_spoils_checksums"      // active: NATed flows leave through an exposed device
+	CodeNATCouldSpoil     Code = "nat_could_spoil"           // exposed: the rules NAT the outer packet
+	CodeMarkRestored      Code = "mark_restored"             // exposed: later packets of a connection get the mark
+	CodeChainOrder        Code = "chain_order_unknown"       // not told: it depends on the order of two chains
+	CodeExposedUnread     Code = "exposed_rules_unread"      // exposed because the NAT rules were not read or understood
+	CodeExposureUnknown   Code = "exposure_unknown"          // a condition could not be read
+	CodeClear             Code = "device_clear"              // a condition is absent, and which
+	CodeOffloadAlone      Code = "clear_by_offload_alone"    // clear only while tx-checksum-ip-generic stays off
+	CodeLeftOver          Code = "nat_flows_left_over"       // NATed entries of a port that is not tracked any more
+	CodeRulesContradicted Code = "rules_contradicted"        // NATed flows although the rules say none
+	CodeKernelAlone       Code = "clear_by_kernel_alone"     // NATed flows, and the kernel alone is why they do no harm
+	CodeSeenEarlier       Code = "nat_flows_seen_earlier"    // no NATed flow now, but there were some
+	CodeSharedPort        Code = "shared_port"               // several devices on one port: flows cannot be told apart
+	CodeDNAT              Code = "dnat_on_vxlan_port"        // the destination of VXLAN packets is rewritten
+	CodeFlowsNoDevice     Code = "nat_flows_without_device"  // NATed flows, and no device that sends them
+	CodeMovedAway         Code = "device_moved_away"         // a VXLAN socket without a device; NAT does no harm
+	CodeMovedNATed        Code = "device_moved_away_nated"   // the same, and its packets are NATed
+	CodeMovedUnknown      Code = "device_moved_away_unknown" // the same, and whether NAT happens could not be told
+	CodeNotracked         Code = "vxlan_not_tracked"         // NOTRACK: conntrack is blind, and NAT cannot happen
+	CodeRequestedOn       Code = "offload_requested_on"      // off [requested on]
+	CodeNoDevices         Code = "no_vxlan_devices"
 )
 
 // The receiving half.
 const (
-	CodeVXLANErrors Code = "vxlan_checksum_errors" // bad checksums rise and the VXLAN socket drops with them
-	// bad checksums and conntrack invalid rise together on a node that carries VXLAN
-	CodeVXLANErrorsLikely Code = "vxlan_checksum_errors_likely"
-	CodeErrorsUnclear     Code = "udp_checksum_errors_unclear" // bad checksums rise and nothing tells whose
+	CodeVXLANErrors       Code = "vxlan_checksum_errors"        // bad checksums rise and the VXLAN socket drops with them
+	CodeVXLANErrorsLikely Code = "vxlan_checksum_errors_likely" // they and conntrack invalid rise together
+	CodeErrorsUnclear     Code = "udp_checksum_errors_unclear"  // bad checksums rise and nothing tells whose
 	CodeErrorsElsewhere   Code = "udp_checksum_errors_elsewhere"
 	CodeErrorsEarlier     Code = "udp_checksum_errors_earlier" // a total, and no rise seen now
 	CodeInvalidOnly       Code = "conntrack_invalid_only"      // invalid rises while InCsumErrors stands still
@@ -55,8 +46,7 @@ const (
 
 // The probe of the path.
 const (
-	// proven: marked packets with unfinished checksums are lost, the others arrive
-	CodePathNAT          Code = "path_nat_spoils"
+	CodePathNAT          Code = "path_nat_spoils"   // proven: marked packets with unfinished checksums alone are lost
 	CodePathOffload      Code = "path_offload_lost" // unfinished checksums are lost, marked or not
 	CodePathMTU          Code = "path_mtu"          // packets that fill the MTU are lost
 	CodePathOK           Code = "path_ok"           // what could be spoiled arrives

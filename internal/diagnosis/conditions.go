@@ -32,36 +32,28 @@ const txChecksum = "tx-checksum-ip-generic"
 // checksumCondition: does the device put a checksum into the outer UDP header? Variant B needs it, variant A needs that
 // it does not.
 func checksumCondition(d node.Device, family, variant, release string) condition {
+	// A UDP checksum is obligatory over IPv6 but for tunnels that ask (RFC 6936); a kernel without the switch always
+	// writes it.
+	zero6 := Evidence{"udp6zerocsumtx", flag(d.UDP6ZeroChecksumTx)}
+	udpcsum := Evidence{"udpcsum", flag(d.UDPChecksum)}
 	var c condition
 	switch {
 	case d.IsExternal():
-		return condition{
-			unsure, "an external device takes the outer checksum from each packet, so its udpcsum flag does not tell what is " +
-				"on the wire",
-			Evidence{"external", "true"},
-		}
+		return condition{unsure, "an external device takes the outer checksum from each packet, so its udpcsum flag does " +
+			"not tell what is on the wire", Evidence{"external", "true"}}
+	case family == node.IPv6 && d.UDP6ZeroChecksumTx != nil && *d.UDP6ZeroChecksumTx:
+		c = condition{no, "outer UDP checksum off (udp6zerocsumtx)", zero6}
 	case family == node.IPv6:
-		// A UDP checksum is obligatory over IPv6 but for tunnels that ask (RFC 6936); a kernel without the switch always
-		// writes it.
-		off := d.UDP6ZeroChecksumTx != nil && *d.UDP6ZeroChecksumTx
-		c = condition{yes, "outer UDP checksum on (IPv6 underlay)", Evidence{"udp6zerocsumtx", flag(d.UDP6ZeroChecksumTx)}}
-		if off {
-			c.holds, c.why = no, "outer UDP checksum off (udp6zerocsumtx)"
-		}
+		c = condition{yes, "outer UDP checksum on (IPv6 underlay)", zero6}
 	case d.UDPChecksum == nil && !kernelversion.Before(release, 3, 16):
-		return condition{
-			unsure, "this kernel does not say whether the device writes an outer UDP checksum", Evidence{"udpcsum", flag(nil)},
-		}
+		return condition{unsure, "this kernel does not say whether the device writes an outer UDP checksum", udpcsum}
 	case d.UDPChecksum == nil: // drivers/net/vxlan.c, vxlan_xmit_one: uh->check = 0; 359a0ea9875e made it a choice
-		c = condition{
-			no, "outer UDP checksum off (a kernel before 3.16 without the attribute never writes one; receivers as old do not " +
-				"check it, all others do)",
-			Evidence{"udpcsum", "never, before 3.16"},
-		}
+		c = condition{no, "outer UDP checksum off (a kernel before 3.16 without the attribute never writes one; receivers " +
+			"as old do not check it, all others do)", Evidence{"udpcsum", "never, before 3.16"}}
 	case *d.UDPChecksum:
-		c = condition{yes, "outer UDP checksum on (udpcsum)", Evidence{"udpcsum", "true"}}
+		c = condition{yes, "outer UDP checksum on (udpcsum)", udpcsum}
 	default:
-		c = condition{no, "outer UDP checksum off (noudpcsum)", Evidence{"udpcsum", "false"}}
+		c = condition{no, "outer UDP checksum off (noudpcsum)", udpcsum}
 	}
 	if variant == node.ZeroChecksum {
 		c.holds = yes - c.holds
@@ -77,13 +69,10 @@ func flag(b *bool) string {
 }
 
 func offloadCondition(d node.Device) condition {
-	f, ok := d.Features.Get(txChecksum)
-	switch {
+	switch f, ok := d.Features.Get(txChecksum); {
 	case !ok && d.FeaturesError != "":
-		return condition{
-			unsure, "the device's features could not be read: " + d.FeaturesError,
-			Evidence{txChecksum, "not read"},
-		}
+		why := "the device's features could not be read: " + d.FeaturesError
+		return condition{unsure, why, Evidence{txChecksum, "not read"}}
 	case !ok:
 		return condition{unsure, "the device's features do not name " + txChecksum, Evidence{txChecksum, "not there"}}
 	case f.Active:
@@ -95,19 +84,15 @@ func offloadCondition(d node.Device) condition {
 
 // featureText is how ethtool -k shows a feature (ethtool.c, dump_one_feature).
 func featureText(f ethtool.Feature) string {
-	s := "off"
-	if f.Active {
-		s = "on"
-	}
+	onOff := map[bool]string{true: "on", false: "off"}
 	switch {
 	case f.Fixed || !f.Available:
-		s += " [fixed]"
-	case f.Requested != f.Active && f.Requested:
-		s += " [requested on]"
+		return onOff[f.Active] + " [fixed]"
 	case f.Requested != f.Active:
-		s += " [requested off]"
+		return onOff[f.Active] + " [requested " + onOff[f.Requested] + "]"
+	default:
+		return onOff[f.Active]
 	}
-	return s
 }
 
 // Verdicts on a kernel and where they come from, as in vxlan_kernel_nat_checksum_bug.
@@ -133,13 +118,12 @@ func KernelBugs(k node.Kernel) []KernelBug {
 		{node.ZeroChecksum, a.Verdict, FromRelease, a.Reason},
 		{node.OffloadedChecksum, b.Verdict, FromRelease, b.Reason},
 	}
-	t := selfTest(k)
-	if t == nil {
+	if !tested(k) {
 		return bugs
 	}
 	for _, v := range variants {
 		bug := KernelBug{v, kernelversion.Unknown, FromSelfTest, "it did not test this"}
-		for _, r := range t.Results {
+		for _, r := range k.SelfTest.Results {
 			if r.Variant == v && (r.Verdict == kernelversion.Affected || bug.Verdict == kernelversion.Unknown) {
 				bug.Verdict, bug.Reason = r.Verdict, r.Reason
 			}
@@ -149,60 +133,48 @@ func KernelBugs(k node.Kernel) []KernelBug {
 	return bugs
 }
 
-// selfTest is the stored result when it speaks of the running kernel.
-func selfTest(k node.Kernel) *node.SelfTest {
-	t := k.SelfTest
-	if t == nil || (t.Release != "" && k.Release != "" && t.Release != k.Release) ||
-		(t.BootID != "" && k.BootID != "" && t.BootID != k.BootID) {
-		return nil
-	}
-	return t
+// tested reports whether the stored result of the self-test speaks of the running kernel.
+func tested(k node.Kernel) bool {
+	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
+	return k.SelfTest != nil && !differ(k.SelfTest.Release, k.Release) && !differ(k.SelfTest.BootID, k.BootID)
 }
 
 // kernelCondition: does NAT on this kernel spoil the checksum? The self-test is proof; without it the release speaks,
 // but only for variant A: no version clears variant B, which every kernel tried so far has.
 func kernelCondition(k node.Kernel, family, variant string) condition {
-	if t := selfTest(k); t != nil {
-		for _, r := range t.Results {
-			if r.Variant != variant || r.Family != family {
-				continue
-			}
-			switch r.Verdict {
-			case kernelversion.Affected:
-				return condition{yes, "the self-test proved this kernel affected", Evidence{"self-test", kernelversion.Affected}}
-			case kernelversion.Fixed:
-				return condition{no, "the self-test proved this kernel unharmed", Evidence{"self-test", kernelversion.Fixed}}
+	if tested(k) {
+		for _, r := range k.SelfTest.Results {
+			switch {
+			case r.Variant != variant || r.Family != family:
+			case r.Verdict == kernelversion.Affected:
+				return condition{yes, "the self-test proved this kernel affected", Evidence{"self-test", r.Verdict}}
+			case r.Verdict == kernelversion.Fixed:
+				return condition{no, "the self-test proved this kernel unharmed", Evidence{"self-test", r.Verdict}}
 			}
 		}
-	}
-	if variant == node.OffloadedChecksum {
-		// Where the release answers Unknown (not looked at yet), the condition is taken to hold: nothing has shown otherwise.
-		return condition{
-			yes, "no kernel version is known to be free of it",
-			kernelEvidence(k, kernelversion.OffloadedChecksum(k.Info)),
-		}
-	}
-	if k.Release == "" {
-		return condition{unsure, "the kernel's version was not read", Evidence{"kernel", "not read"}}
 	}
 	v := kernelversion.ZeroChecksum(k.Info)
-	c := condition{unsure, "the kernel's version does not tell whether it has the fix", kernelEvidence(k, v)}
-	switch v.Verdict {
-	case kernelversion.Affected:
-		c.holds, c.why = yes, "the kernel "+k.Release+" is affected"
-	case kernelversion.Fixed:
-		c.holds, c.why = no, "the kernel "+k.Release+" has the fix for this variant"
+	if variant == node.OffloadedChecksum {
+		v = kernelversion.OffloadedChecksum(k.Info)
 	}
-	return c
-}
-
-func kernelEvidence(k node.Kernel, v kernelversion.Verdict) Evidence {
+	e := Evidence{"kernel", k.Release}
+	if v.Reason != "" {
+		e.Value += " (" + v.Reason + ")"
+	}
+	if k.Release == "" {
+		e.Value = "not read"
+	}
 	switch {
+	case variant == node.OffloadedChecksum:
+		// Where the release answers Unknown (not looked at yet), the condition is taken to hold: nothing has shown otherwise.
+		return condition{yes, "no kernel version is known to be free of it", e}
 	case k.Release == "":
-		return Evidence{"kernel", "not read"}
-	case v.Reason == "":
-		return Evidence{"kernel", k.Release}
+		return condition{unsure, "the kernel's version was not read", e}
+	case v.Verdict == kernelversion.Affected:
+		return condition{yes, "the kernel " + k.Release + " is affected", e}
+	case v.Verdict == kernelversion.Fixed:
+		return condition{no, "the kernel " + k.Release + " has the fix for this variant", e}
 	default:
-		return Evidence{"kernel", k.Release + " (" + v.Reason + ")"}
+		return condition{unsure, "the kernel's version does not tell whether it has the fix", e}
 	}
 }

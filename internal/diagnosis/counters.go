@@ -1,11 +1,11 @@
 package diagnosis
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"vxlan_exporter/internal/kernel/procnet"
 	"vxlan_exporter/internal/node"
 )
 
@@ -54,18 +54,19 @@ func (c Counter) delta() uint64 {
 }
 
 func (c Counter) evidence() Evidence {
-	name := c.Name
+	e := Evidence{Name: c.Name}
 	if c.Detail != "" {
-		name += " (" + c.Detail + ")"
+		e.Name += " (" + c.Detail + ")"
 	}
 	switch {
 	case c.Total == nil:
-		return Evidence{name, "not known: " + c.Note}
+		e.Value = "not known: " + c.Note
 	case c.Delta == nil:
-		return Evidence{name, strconv.FormatUint(*c.Total, 10)}
+		e.Value = strconv.FormatUint(*c.Total, 10)
 	default:
-		return Evidence{name, "+" + strconv.FormatUint(*c.Delta, 10) + " to " + strconv.FormatUint(*c.Total, 10)}
+		e.Value = fmt.Sprintf("+%d to %d", *c.Delta, *c.Total)
 	}
+	return e
 }
 
 // Alarming reports whether a rise of c means that packets arrive spoiled.
@@ -107,60 +108,50 @@ func Counters(n *node.Node) []Counter {
 		case !ok:
 			c.Note = why
 		default:
-			before := row.of(&n.Earlier.Host)
-			switch {
-			case before == nil:
-				c.Note = "the first observation has no value"
-			case *c.Total < *before:
-				c.Note, c.Reset = "it fell from "+strconv.FormatUint(*before, 10)+": it was reset or wrapped", true
-			default:
-				c.rise(*before, span)
-			}
+			c.compare(row.of(&n.Earlier.Host), span)
 		}
 		list = append(list, c)
 	}
-	return append(list, socketCounters(n, span, why, ok)...)
-}
-
-// rise sets how much c is above what it was.
-func (c *Counter) rise(before uint64, span time.Duration) {
-	c.Delta = new(*c.Total - before)
-	c.PerSecond = float64(*c.Delta) / span.Seconds()
-}
-
-// socketCounters are the drops of the kernel's VXLAN sockets. A socket with a new inode is a new socket: its drops
-// began at 0.
-func socketCounters(n *node.Node, span time.Duration, why string, ok bool) []Counter {
+	// A socket with a new inode is a new socket: its drops began at 0.
 	type identity struct {
 		portKey
 		inode uint64
 	}
-	before, had := map[identity]procnet.Socket{}, map[portKey]bool{}
+	before, had := map[identity]uint64{}, map[portKey]bool{}
 	if ok {
 		for _, s := range n.Earlier.Sockets {
 			k := portKey{s.Family, s.Port}
-			before[identity{k, s.Inode}], had[k] = s, true
+			before[identity{k, s.Inode}], had[k] = s.Drops, true
 		}
 	}
-	list := make([]Counter, 0, len(n.Sockets))
 	for _, s := range n.Sockets {
-		c := Counter{
-			Name: "VXLAN socket drops", Detail: s.Family + " port " + strconv.Itoa(int(s.Port)), Total: &s.Drops,
-			key: keyDrops + s.Family,
-		}
 		k := portKey{s.Family, s.Port}
-		b, same := before[identity{k, s.Inode}]
+		c := Counter{Name: "VXLAN socket drops", Detail: k.String(), Total: &s.Drops, key: keyDrops + s.Family}
+		drops, same := before[identity{k, s.Inode}]
 		switch {
 		case !ok:
 			c.Note = why
 		case !same && !had[k]:
 			c.Note = "the socket was not there at the first observation"
-		case !same, s.Drops < b.Drops:
+		case !same, s.Drops < drops:
 			c.Note, c.Reset = "the socket is a new one: the device went down and up", true
 		default:
-			c.rise(b.Drops, span)
+			c.compare(&drops, span)
 		}
 		list = append(list, c)
 	}
 	return list
+}
+
+// compare sets how much c is above what it was.
+func (c *Counter) compare(before *uint64, span time.Duration) {
+	switch {
+	case before == nil:
+		c.Note = "the first observation has no value"
+	case *c.Total < *before:
+		c.Note, c.Reset = "it fell from "+strconv.FormatUint(*before, 10)+": it was reset or wrapped", true
+	default:
+		c.Delta = new(*c.Total - *before)
+		c.PerSecond = float64(*c.Delta) / span.Seconds()
+	}
 }

@@ -12,21 +12,10 @@ import (
 // stay plain, others are put in single quotes, and what a terminal would not show as it is goes into $'…' (bash, ksh,
 // zsh and POSIX 2024).
 func shellWord(s string) string {
-	plain, printable := s != "", true
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if (r == utf8.RuneError && n <= 1) || !unicode.IsPrint(r) {
-			printable = false
-		}
-		if !isPlain(r) {
-			plain = false
-		}
-		i += n
-	}
 	switch {
-	case plain:
+	case s != "" && !strings.ContainsFunc(s, special):
 		return s
-	case printable:
+	case utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 	}
 	var b strings.Builder
@@ -46,7 +35,7 @@ func shellWord(s string) string {
 	return b.String()
 }
 
-// isPlain reports whether no shell gives r a meaning inside a word.
-func isPlain(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-@%+:,/", r)
+// special reports whether a shell may give r a meaning inside a word.
+func special(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-@%+:,/", r)
 }

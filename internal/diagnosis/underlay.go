@@ -14,31 +14,26 @@ func (j *judge) innerTCP() {
 		return
 	}
 	f := Finding{
-		Code: CodeTCPErrors, Severity: Warning,
-		Summary: count(c.delta(), "TCP segment") +
-			" with a bad checksum arrived. There is no VXLAN here, so it is not its doing.",
-		Evidence: []Evidence{c.evidence()},
+		Code: CodeTCPErrors, Severity: Warning, Evidence: []Evidence{c.evidence()},
+		Summary: count(c.delta(), "TCP segment") + " with a bad checksum arrived",
 	}
 	if j.carriesVXLAN() {
 		j.raise(Unknown)
 		f.Code, f.Variant = CodeInnerTCP, InnerChecksum
-		f.Summary = count(c.delta(), "TCP segment") +
-			" with a bad checksum arrived while no outer UDP checksum was bad. If they came through the tunnel, " +
-			"a NIC or hypervisor on the way spoils the inner checksum; this node cannot tell whether they did."
+		f.Summary += " while no outer UDP checksum was bad. If they came through the tunnel, a NIC or hypervisor on the way " +
+			"spoils the inner checksum; this node cannot tell whether they did."
 		f.Evidence = append(f.Evidence, j.counter(keyUDPCsum+node.IPv4).evidence())
 		f.Remedies = []Remedy{remedy("look_at_senders_nics")}
+	} else {
+		f.Summary += ". There is no VXLAN here, so it is not its doing."
 	}
 	j.add(f)
 }
 
-// suspiciousDriver reports whether tunnel offloads of a driver have been reported to lose or spoil VXLAN packets.
-func suspiciousDriver(name string) bool {
-	switch name {
-	case "vmxnet3", // rancher/rke2#6307, k3s-io/k3s#5013, openshift/machine-config-operator#2472, flannel-io/flannel#2388
-		"ice", "i40e": // siderolabs/talos#10238
-		return true
-	}
-	return false
+// suspiciousDrivers are those whose tunnel offloads have been reported to lose or spoil VXLAN packets.
+var suspiciousDrivers = []string{
+	"vmxnet3",     // rancher/rke2#6307, k3s-io/k3s#5013, openshift/machine-config-operator#2472, flannel-io/flannel#2388
+	"ice", "i40e", // siderolabs/talos#10238
 }
 
 // tunnelOffloads of a NIC, as net/ethtool/common.c names them.
@@ -52,7 +47,7 @@ func (j *judge) underlays() {
 		return
 	}
 	for _, u := range j.now.Underlays {
-		if !suspiciousDriver(u.Driver.Name) {
+		if !slices.Contains(suspiciousDrivers, u.Driver.Name) {
 			continue
 		}
 		var active, fixed []string

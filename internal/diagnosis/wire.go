@@ -30,9 +30,8 @@ func (j *judge) wire() {
 	}
 	for _, direction := range []string{node.In, node.Out} {
 		var peers []string
-		var first *node.BadPacket
-		var evidence []Evidence
-		for i, p := range recent {
+		var f Finding
+		for _, p := range recent {
 			if p.Direction != direction {
 				continue
 			}
@@ -40,29 +39,27 @@ func (j *judge) wire() {
 			if direction == node.Out {
 				peer = p.Destination.Addr().String()
 			}
-			if first == nil {
-				first = &recent[i]
+			if len(peers) == 0 {
+				f = Finding{
+					Code: CodeWireBad, Severity: Critical, Device: p.Interface, Port: p.Destination.Port(), Variant: p.Variant,
+					Family: node.Family(p.Source.Addr()),
+				}
 			}
 			if !slices.Contains(peers, peer) {
 				peers = append(peers, peer)
-				evidence = append(evidence, Evidence{"bad packet", captured(p)})
+				f.Evidence = append(f.Evidence, Evidence{"bad packet", captured(p)})
 			}
 		}
-		if first == nil {
+		if len(peers) == 0 {
 			continue
 		}
 		j.raise(Failing)
-		f := Finding{
-			Code: CodeWireBad, Severity: Critical, Device: first.Interface, Port: first.Destination.Port(),
-			Variant: first.Variant,
-			Family:  node.Family(first.Source.Addr()), Evidence: evidence,
-		}
+		f.Summary = "VXLAN packets with a bad outer checksum (" + f.Variant + ") "
 		if direction == node.In {
-			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") arrive from " + list(peers) + "."
+			f.Summary += "arrive from " + list(peers) + "."
 			f.Remedies = []Remedy{remedy("look_at_sender", "{senders}", list(peers))}
 		} else {
-			f.Summary = "VXLAN packets with a bad outer checksum (" + first.Variant + ") leave this node for " +
-				list(peers) + "."
+			f.Summary += "leave this node for " + list(peers) + "."
 		}
 		j.add(f)
 	}

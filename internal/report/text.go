@@ -21,27 +21,15 @@ type TextOptions struct {
 // Text writes the report for a terminal. No line is longer than the width, but for a word of a command that has no
 // blank to break at.
 func Text(w io.Writer, n *node.Node, d diagnosis.Diagnosis, o TextOptions) error {
-	t := newText(w, o)
-	t.report(newModel(n, d))
-	return t.w.Flush()
-}
-
-// text writes lines that fit. bufio.Writer keeps the first error, so none is looked at on the way.
-type text struct {
-	w     *bufio.Writer
-	color bool
-	width int
-}
-
-func newText(w io.Writer, o TextOptions) *text {
-	return &text{bufio.NewWriter(w), o.Color, max(cmp.Or(o.Width, 80), 40)}
-}
-
-func (t *text) report(m model) {
+	t, m := newText(w, o), newModel(n, d)
 	t.line(t.paint(stateTone(m.State), strings.ToUpper(stateWords(m.State)), true))
 	t.wrap("", m.Headline)
 	t.line("")
-	t.facts(m.Facts)
+	var facts []string
+	for _, p := range m.Facts {
+		facts = append(facts, p.Name+" "+clean(p.Value))
+	}
+	t.wrap("", strings.Join(facts, ", "))
 	if len(m.Findings) > 0 {
 		t.title("Findings")
 		for _, f := range m.Findings {
@@ -56,6 +44,18 @@ func (t *text) report(m model) {
 		t.table(tab)
 	}
 	t.steps(m.Steps)
+	return t.w.Flush()
+}
+
+// text writes lines that fit. bufio.Writer keeps the first error, so none is looked at on the way.
+type text struct {
+	w     *bufio.Writer
+	color bool
+	width int
+}
+
+func newText(w io.Writer, o TextOptions) *text {
+	return &text{bufio.NewWriter(w), o.Color, max(cmp.Or(o.Width, 80), 40)}
 }
 
 func (t *text) line(s string) {
@@ -66,14 +66,6 @@ func (t *text) line(s string) {
 func (t *text) title(s string) {
 	t.line("")
 	t.line(t.paint(plain, strings.ToUpper(s), true))
-}
-
-func (t *text) facts(list []pair) {
-	var parts []string
-	for _, p := range list {
-		parts = append(parts, p.Name+" "+clean(p.Value))
-	}
-	t.wrap("", strings.Join(parts, ", "))
 }
 
 func (t *text) finding(f diagnosis.Finding) {
@@ -102,44 +94,38 @@ func (t *text) steps(list []step) {
 		t.title("What to type")
 	}
 	for i, s := range list {
-		t.step(i+1, s)
-	}
-}
-
-func (t *text) step(i int, s step) {
-	title := s.Title
-	if s.For != "" {
-		title += " (" + s.For + ")"
-	}
-	t.wrapFirst("  "+number(uint64(i))+". ", "     ", title)
-	for _, c := range s.Commands {
-		t.command(c)
-	}
-	for _, p := range remedyLines(s.Remedy) {
-		t.wrapFirst("     "+t.paint(faint, p.Name+": ", false), "       ", p.Value)
-	}
-	for _, c := range s.Also {
-		t.command(c)
+		title := s.Title
+		if s.For != "" {
+			title += " (" + s.For + ")"
+		}
+		t.wrapFirst("  "+number(uint64(i+1))+". ", "     ", title)
+		for _, c := range s.Commands {
+			t.command(c)
+		}
+		for _, p := range remedyLines(s.Remedy) {
+			t.pair("     ", p)
+		}
+		for _, c := range s.Also {
+			t.command(c)
+		}
 	}
 }
 
 // command writes a command in lines that the shell puts together again. Its words came quoted already.
 func (t *text) command(c string) {
-	const prompt, more = "     $ ", "         "
-	lead := prompt
-	rest := shellWords(clean(c))
-	for len(rest) > 0 {
-		line := rest[0]
-		rest = rest[1:]
-		for len(rest) > 0 && len(lead)+width(line)+1+width(rest[0])+2 <= t.width {
-			line += " " + rest[0]
-			rest = rest[1:]
+	lead, line := "     $ ", ""
+	words := shellWords(clean(c))
+	for i, word := range words {
+		line += word
+		switch {
+		case i == len(words)-1:
+			t.line(lead + t.paint(plain, line, true))
+		case len(lead)+width(line)+1+width(words[i+1])+2 <= t.width:
+			line += " "
+		default:
+			t.line(lead + t.paint(plain, line+` \`, true))
+			lead, line = "         ", ""
 		}
-		if len(rest) > 0 {
-			line += ` \`
-		}
-		t.line(lead + t.paint(plain, line, true))
-		lead = more
 	}
 }
 
@@ -175,31 +161,22 @@ func (t *text) wrap(indent, s string) { t.wrapFirst(indent, indent, s) }
 
 // wrapFirst breaks s at blanks so that it fits between indent and the width; the first line begins with first.
 func (t *text) wrapFirst(first, indent, s string) {
-	line, room, empty := first, t.room(first), true
+	line, room, blank := first, t.room(first), ""
+	next := func() { line, room, blank = indent, t.room(indent), "" }
 	for word := range strings.FieldsSeq(clean(s)) {
-		for {
-			need := width(word)
-			if !empty {
-				need++
-			}
-			if need <= room {
-				break
-			}
-			if !empty {
-				t.line(line)
-				line, room, empty = indent, t.room(indent), true
-				continue
-			}
-			head, tail := cut(word, room) // a word wider than the line
+		if blank != "" && width(word)+1 > room {
+			t.line(line)
+			next()
+		}
+		for width(word) > room { // wider than a whole line
+			head, tail := cut(word, room)
 			t.line(line + head)
-			line, room, word = indent, t.room(indent), tail
+			next()
+			word = tail
 		}
-		if !empty {
-			line, room = line+" ", room-1
-		}
-		line, room, empty = line+word, room-width(word), false
+		line, room, blank = line+blank+word, room-width(blank+word), " "
 	}
-	if !empty || line != indent {
+	if blank != "" || line != indent {
 		t.line(line)
 	}
 }

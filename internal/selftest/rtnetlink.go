@@ -68,8 +68,8 @@ func linkIndex(name string) (int, error) {
 // newVeth makes a pair of veth devices and returns their indexes.
 func (r *rig) newVeth(name, peer string) (near, far int, err error) {
 	const vethInfoPeer = 1 // VETH_INFO_PEER (include/uapi/linux/veth.h)
-	if near, err = r.newLink(name, "veth", nested(vethInfoPeer, ifinfomsg(0, 0, 0),
-		attr(unix.IFLA_IFNAME, peer+"\x00"))); err == nil {
+	near, err = r.newLink(name, "veth", nested(vethInfoPeer, ifinfomsg(0, 0, 0), attr(unix.IFLA_IFNAME, peer+"\x00")))
+	if err == nil {
 		far, err = linkIndex(peer)
 	}
 	return near, far, err
