@@ -8,14 +8,14 @@ import (
 )
 
 // Instructions is the program for a machine that knows no packet types: all packets are for this host.
-func (f Filter) Instructions() ([]bpf.Instruction, error) {
-	ins, err := f.instructions()
+func (f Filter) Instructions() []bpf.Instruction {
+	ins := f.instructions()
 	for i, in := range ins {
 		if in == (bpf.LoadExtension{Num: bpf.ExtType}) {
 			ins[i] = bpf.LoadConstant{Dst: bpf.RegA}
 		}
 	}
-	return ins, err
+	return ins
 }
 
 // Describe reads what a socket says of a packet.

@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/net/bpf"
@@ -37,6 +36,7 @@ func (f Filter) EffectiveRatio() float64 {
 	return float64(f.threshold()) / f.scale()
 }
 
+// scale is how many values the number has that picks.
 func (f Filter) scale() float64 {
 	if f.NoRandom {
 		return 1 << 16
@@ -55,42 +55,35 @@ func (f Filter) threshold() uint32 { return uint32(max(f.Ratio*f.scale(), 1)) }
 // that of a fragment, which cannot be judged. Tags in the frame are skipped; the one that the kernel has taken out
 // needs nothing.
 func (f Filter) Program() ([]bpf.RawInstruction, error) {
-	ins, err := f.instructions()
-	if err != nil {
-		return nil, err
+	if len(f.Ports) > maxPorts {
+		return nil, fmt.Errorf("packet filter: %d VXLAN ports, more than %d", len(f.Ports), maxPorts)
 	}
-	raw, err := bpf.Assemble(ins)
+	raw, err := bpf.Assemble(f.instructions())
 	if err != nil {
 		return nil, fmt.Errorf("packet filter: %w", err)
 	}
 	return raw, nil
 }
 
-func (f Filter) instructions() ([]bpf.Instruction, error) {
-	if len(f.Ports) > maxPorts {
-		return nil, fmt.Errorf("packet filter: %d VXLAN ports, more than %d", len(f.Ports), maxPorts)
-	}
-	var p program
-	switch f.Link {
-	case Ethernet:
+func (f Filter) instructions() []bpf.Instruction {
+	p := program{jumps: map[string][]int{}}
+	if f.Link == RawIP {
+		p.emit(bpf.LoadAbsolute{Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf0})
+		p.ip(0, 0x40, 0x60)
+	} else {
 		for tags := range maxVLANTags + 1 {
 			p.ethernet(tags)
 		}
-	case RawIP:
-		p.emit(bpf.LoadAbsolute{Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf0})
-		p.ip(0, 0x40, 0x60)
-	default:
-		return nil, fmt.Errorf("packet filter: link type %d: %w", f.Link, errors.ErrUnsupported)
 	}
 	p.label("ports")
 	for _, port := range f.Ports {
 		p.gotoIf(uint32(port), "wanted")
 	}
-	p.reject()
+	p.emit(bpf.RetConstant{})
 	p.label("wanted")
 	// A bridge port or promiscuous NIC also sees what is meant for others.
 	p.emit(bpf.LoadExtension{Num: bpf.ExtType})
-	p.refuse(unix.PACKET_OTHERHOST)
+	p.require(bpf.JumpNotEqual, unix.PACKET_OTHERHOST)
 	if f.Ratio < 1 {
 		p.sample(f)
 	}
@@ -100,7 +93,37 @@ func (f Filter) instructions() ([]bpf.Instruction, error) {
 		bpf.RetConstant{Val: everything},
 		bpf.RetConstant{Val: headersLength},
 	)
-	return p.link()
+	return p.ins
+}
+
+// program is a classic BPF program under construction. Its conditional jumps reach only 255 instructions ahead, so
+// those to a label, which is always ahead, go over an unconditional one, which reaches everywhere.
+type program struct {
+	ins   []bpf.Instruction
+	jumps map[string][]int // where those to labels to come stand
+}
+
+func (p *program) emit(ins ...bpf.Instruction) { p.ins = append(p.ins, ins...) }
+
+// require rejects the packet unless A and v are so.
+func (p *program) require(is bpf.JumpTest, v uint32) {
+	p.emit(bpf.JumpIf{Cond: is, Val: v, SkipTrue: 1}, bpf.RetConstant{})
+}
+
+func (p *program) gotoIf(v uint32, label string) {
+	p.emit(bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1})
+	p.jump(label)
+}
+
+func (p *program) jump(label string) {
+	p.jumps[label] = append(p.jumps[label], len(p.ins))
+	p.emit(bpf.Jump{})
+}
+
+func (p *program) label(name string) {
+	for _, at := range p.jumps[name] {
+		p.ins[at] = bpf.Jump{Skip: uint32(len(p.ins) - at - 1)}
+	}
 }
 
 // ethernet expects so many tags in the frame; of one more, it goes on to the next.
@@ -109,37 +132,37 @@ func (p *program) ethernet(tags int) {
 	p.label(fmt.Sprint("tags ", tags))
 	p.emit(bpf.LoadAbsolute{Off: at - 2, Size: 2})
 	if tags < maxVLANTags {
-		for _, tag := range []uint32{etherVLAN, etherQinQ, etherOldQ} {
-			p.gotoIf(tag, fmt.Sprint("tags ", tags+1))
+		for _, tag := range vlanTypes {
+			p.gotoIf(uint32(tag), fmt.Sprint("tags ", tags+1))
 		}
 	}
-	p.ip(at, etherIPv4, etherIPv6)
+	p.ip(at, unix.ETH_P_IP, unix.ETH_P_IPV6)
 }
 
 // ip decides on the IP header at a fixed place, of which A tells the version (RFC 791, RFC 8200).
 func (p *program) ip(at, version4, version6 uint32) {
 	six := fmt.Sprint("ipv6 at ", at)
 	p.gotoIf(version6, six)
-	p.require(version4)
+	p.require(bpf.JumpEqual, version4)
 	p.emit(bpf.LoadAbsolute{Off: at + 9, Size: 1})
-	p.require(protoUDP)
+	p.require(bpf.JumpEqual, unix.IPPROTO_UDP)
 	p.emit(bpf.LoadAbsolute{Off: at, Size: 1})
-	p.require(0x45)
-	p.emit(bpf.LoadAbsolute{Off: at + 6, Size: 2}, // flags and fragment offset; a first fragment counts as unjudgeable
-		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: 0x1fff, SkipTrue: 1}, bpf.RetConstant{})
+	p.require(bpf.JumpEqual, 0x45)
+	p.emit(bpf.LoadAbsolute{Off: at + 6, Size: 2}) // flags and fragment offset; a first fragment counts as unjudgeable
+	p.require(bpf.JumpBitsNotSet, 0x1fff)
 	p.udp(at + ipv4Header)
 	p.label(six)
 	p.emit(bpf.LoadAbsolute{Off: at + 6, Size: 1})
-	p.require(protoUDP)
+	p.require(bpf.JumpEqual, unix.IPPROTO_UDP)
 	p.emit(bpf.LoadAbsolute{Off: at, Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xf0})
-	p.require(0x60)
+	p.require(bpf.JumpEqual, 0x60)
 	p.udp(at + ipv6Header)
 }
 
 // udp refuses a UDP header without a checksum and leaves X at it, the destination port in A (RFC 768).
 func (p *program) udp(at uint32) {
 	p.emit(bpf.LoadAbsolute{Off: at + 6, Size: 2})
-	p.refuse(0)
+	p.require(bpf.JumpNotEqual, 0)
 	p.emit(bpf.LoadConstant{Dst: bpf.RegX, Val: at}, bpf.LoadAbsolute{Off: at + 2, Size: 2})
 	p.jump("ports")
 }
@@ -158,5 +181,5 @@ func (p *program) sample(f Filter) {
 	} else {
 		p.emit(bpf.LoadExtension{Num: bpf.ExtRand})
 	}
-	p.emit(bpf.JumpIf{Cond: bpf.JumpLessThan, Val: f.threshold(), SkipTrue: 1}, bpf.RetConstant{})
+	p.require(bpf.JumpLessThan, f.threshold())
 }

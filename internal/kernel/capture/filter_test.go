@@ -15,11 +15,7 @@ import (
 
 func machine(t testing.TB, f capture.Filter) *bpf.VM {
 	t.Helper()
-	ins, err := f.Instructions()
-	if err != nil {
-		t.Fatal(err)
-	}
-	vm, err := bpf.NewVM(ins)
+	vm, err := bpf.NewVM(f.Instructions())
 	if err != nil {
 		t.Fatal(err)
 	}

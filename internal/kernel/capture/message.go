@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"encoding/binary"
 	"os"
 	"unsafe"
 
@@ -48,10 +49,43 @@ func (m *Message) Packet() Packet {
 	return p
 }
 
-// messageHeader is a struct mmsghdr with what it points to (recvmmsg(2)).
-type messageHeader struct {
-	unix.Msghdr
-	length uint32
+// vnetHeader is the length of struct virtio_net_hdr, include/uapi/linux/virtio_net.h: flags u8, gso_type u8, hdr_len
+// u16, gso_size u16, csum_start u16, csum_offset u16, in the machine's own byte order.
+const vnetHeader = 10
+
+// readVNet takes what is needed from a struct virtio_net_hdr.
+func (m *Meta) readVNet(b []byte) {
+	if len(b) < vnetHeader {
+		return
+	}
+	m.GSO = m.GSO || b[1] != unix.VIRTIO_NET_HDR_GSO_NONE
+	m.Verified = m.Verified || b[0]&unix.VIRTIO_NET_HDR_F_DATA_VALID != 0
+	if b[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
+		m.NotReady = true
+		m.ChecksumStart = int(binary.NativeEndian.Uint16(b[6:]))
+		m.ChecksumOffset = int(binary.NativeEndian.Uint16(b[8:]))
+	}
+}
+
+// auxdataLength is the length of struct tpacket_auxdata up to tp_vlan_tci, as it was before Linux 3.14 added
+// tp_vlan_tpid.
+const auxdataLength = 18
+
+// readControl takes what is needed from the control message, a struct tpacket_auxdata.
+func (m *Meta) readControl(oob []byte) {
+	const statusGSO = 1 << 8 // TP_STATUS_GSO_TCP
+	if len(oob) < unix.SizeofCmsghdr {
+		return
+	}
+	h, data, _, err := unix.ParseOneSocketControlMessage(oob)
+	if err != nil || h.Level != unix.SOL_PACKET || h.Type != unix.PACKET_AUXDATA || len(data) < auxdataLength {
+		return
+	}
+	status := binary.NativeEndian.Uint32(data)
+	m.NotReady = m.NotReady || status&unix.TP_STATUS_CSUMNOTREADY != 0
+	m.Verified = m.Verified || status&unix.TP_STATUS_CSUM_VALID != 0
+	m.GSO = m.GSO || status&statusGSO != 0
+	m.Length = int(binary.NativeEndian.Uint32(data[4:]))
 }
 
 // messageParts is what the header of a message points to beside its room.
@@ -64,16 +98,16 @@ type messageParts struct {
 func (s *packetSocket) Receive(into []Message) (n int, err error) {
 	into = into[:min(len(into), len(s.headers))]
 	for i := range into {
-		h, p := &s.headers[i], &s.parts[i]
-		p.data.Base, p.from = unsafe.SliceData(into[i].Data), unix.RawSockaddrLinklayer{}
+		h, p := &s.headers[i].Hdr, &s.parts[i]
+		*p = messageParts{data: unix.Iovec{Base: unsafe.SliceData(into[i].Data)}}
 		p.data.SetLen(len(into[i].Data))
-		h.length, h.Msghdr = 0, unix.Msghdr{
+		*h = unix.Msghdr{
 			Name:    (*byte)(unsafe.Pointer(&p.from)),
 			Namelen: unix.SizeofSockaddrLinklayer,
 			Iov:     &p.data,
+			Control: unsafe.SliceData(into[i].Control),
 		}
 		h.SetIovlen(1)
-		h.Control = unsafe.SliceData(into[i].Control)
 		h.SetControllen(len(into[i].Control))
 	}
 	err = s.control(func(fd int) error {
@@ -86,9 +120,8 @@ func (s *packetSocket) Receive(into []Message) (n int, err error) {
 		return nil
 	})
 	for i := range into[:n] {
-		h := &s.headers[i]
-		into[i].Length, into[i].ControlLength = int(h.length), int(h.Controllen)
-		from := &s.parts[i].from
+		h, from := &s.headers[i], &s.parts[i].from
+		into[i].Length, into[i].ControlLength = int(h.Len), int(h.Hdr.Controllen)
 		into[i].Index, into[i].Outgoing = int(from.Ifindex), from.Pkttype == unix.PACKET_OUTGOING
 	}
 	return n, err

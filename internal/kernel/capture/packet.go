@@ -3,21 +3,6 @@
 // a pure function judges each of them (judge.go).
 package capture
 
-// Ethernet types, include/uapi/linux/if_ether.h.
-const (
-	etherIPv4 = 0x0800
-	etherIPv6 = 0x86dd
-	etherVLAN = 0x8100 // 802.1Q
-	etherQinQ = 0x88a8 // 802.1ad
-	etherOldQ = 0x9100 // stacked tags before 802.1ad
-)
-
-// IP protocols, include/uapi/linux/in.h.
-const (
-	protoTCP = 6
-	protoUDP = 17
-)
-
 const (
 	etherHeader = 14
 	vlanTag     = 4

@@ -17,6 +17,18 @@ import (
 	"vxlan_exporter/internal/kernel/rtnl"
 )
 
+// Interface is what a Capture needs to know of a network interface.
+type Interface struct {
+	Index  int
+	MTU    int // bytes, without the link-layer header
+	Up     bool
+	Link   Link
+	Counts Counts
+}
+
+// Counts are packets that an interface has received and sent.
+type Counts struct{ Received, Sent uint64 }
+
 // Socket is what a Capture needs of an AF_PACKET socket.
 type Socket interface {
 	// Interface looks an interface up by name in the socket's network namespace. The error of one that is not there
@@ -94,7 +106,7 @@ type packetSocket struct {
 	file *os.File
 	raw  syscall.RawConn
 	// For Receive.
-	headers [maxMessages]messageHeader
+	headers [maxMessages]unix.Mmsghdr
 	parts   [maxMessages]messageParts
 	// For Interface.
 	mu    sync.Mutex
@@ -102,6 +114,29 @@ type packetSocket struct {
 }
 
 func (s *packetSocket) Close() error { return errors.Join(s.file.Close(), s.route.Close()) }
+
+// Interface asks over rtnetlink.
+func (s *packetSocket) Interface(name string) (Interface, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	nic, err := s.route.NICByName(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // whose error names the interface, as the callers do
+		return Interface{}, fmt.Errorf("look up the interface: %w: %w", unix.ENODEV, fs.ErrNotExist)
+	case err != nil:
+		return Interface{}, err
+	}
+	i := Interface{Index: nic.Index, MTU: int(nic.MTU), Up: nic.Up, Counts: Counts{nic.Received, nic.Sent}}
+	switch nic.Type {
+	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
+		i.Link = Ethernet
+	case unix.ARPHRD_NONE, unix.ARPHRD_RAWIP:
+		i.Link = RawIP
+	default:
+		return Interface{}, fmt.Errorf("link layer type %d (ARPHRD_*) is not understood: %w", nic.Type, errors.ErrUnsupported)
+	}
+	return i, nil
+}
 
 func (s *packetSocket) IgnoreOutgoing(ignore bool) error {
 	value := 0
