@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"vxlan_exporter/internal/kernel/label"
 	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
 )
@@ -59,7 +60,7 @@ func findGuard(t *testing.T, r *Reader, backend string) error {
 	if err != nil {
 		return err
 	}
-	if g := findRuleset(s, familyIPv4, backend); g.MarkState != MarkCleared || g.RandomFully == nil || !*g.RandomFully {
+	if g := findRuleset(s, label.IPv4, backend); g.MarkState != MarkCleared || g.RandomFully == nil || !*g.RandomFully {
 		t.Errorf("judged %+v", g)
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"vxlan_exporter/internal/kernel/label"
 )
 
 // form is a set of rules as iptables-restore takes it, and what is expected of it. Addresses and options that differ between the
@@ -187,13 +189,13 @@ func (o *oracle) liveOf(from *endpoint) Change {
 	for _, mark := range []int{testMark, 0} {
 		for _, later := range []bool{false, true} {
 			c, _ := o.probe(from, map[bool]int{false: mark}[later], later) // rules mark the first packet alone
-			worst = worse(worst, c)
+			worst = worseOf(worst, c)
 		}
 	}
 	return worst
 }
 
-func worse(a, b Change) Change {
+func worseOf(a, b Change) Change {
 	if changeRank(b) > changeRank(a) {
 		return b
 	}
@@ -204,9 +206,9 @@ func eachOracle(t *testing.T, f func(*testing.T, *oracle)) {
 	t.Helper()
 	t.Parallel()
 	for _, six := range []bool{false, true} {
-		name := familyIPv4
+		name := label.IPv4
 		if six {
-			name = familyIPv6
+			name = label.IPv6
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -237,9 +239,9 @@ func TestForms(t *testing.T) {
 
 func (o *oracle) family() string {
 	if o.ipv6 {
-		return familyIPv6
+		return label.IPv6
 	}
-	return familyIPv4
+	return label.IPv4
 }
 
 func (o *oracle) check(s State, backend string, f form) {

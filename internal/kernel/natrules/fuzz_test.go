@@ -57,8 +57,8 @@ const (
 func judgeAll(t testing.TB, bases []*base) {
 	t.Helper()
 	var sets []*ruleset
-	for _, family := range []string{familyIPv4, familyIPv6} {
-		sets = append(sets, &ruleset{family: family, backend: Legacy, status: statusOK, bases: bases, postrouting: kubePostrouting(bases)})
+	for _, ipv6 := range []bool{false, true} {
+		sets = append(sets, &ruleset{ipv6: ipv6, backend: Legacy, bases: bases, postrouting: kubePostrouting(bases)})
 	}
 	s := judgeRules(Input{Ports: fuzzPorts()}, sets)
 	texts := map[string]bool{}
@@ -233,12 +233,10 @@ func nftSeeds(t testing.TB) [][]byte {
 `, "nft", "-f", "-")
 	var seeds [][]byte
 	ns.Do(func() error {
-		conn, err := dialNFT(context.Background(), nl.Netfilter)
-		if err != nil {
-			return err
-		}
+		var err error
+		conn := newNFT(context.Background(), nl.Netfilter)
 		defer conn.close()
-		for _, kind := range []uint16{msgGetRule, msgGetChain} {
+		for _, kind := range []uint16{unix.NFT_MSG_GETRULE, unix.NFT_MSG_GETCHAIN} {
 			err = errors.Join(err, conn.dump(request{kind: kind, family: unix.AF_UNSPEC}, func() {}, func(_ uint8, b []byte) error {
 				seeds = append(seeds, bytes.Clone(b))
 				if expressions := parseNested(b)[4]; expressions != nil {
@@ -292,7 +290,7 @@ func TestLoops(t *testing.T) {
 		a.rules = []*rule{{chain: a, steps: []step{jump(kind, b)}, text: text}}
 		b.rules = []*rule{{chain: b, steps: []step{jump(kind, a)}, text: text}}
 		bases := []*base{{chain: a, hook: hookPostrouting, nat: true}}
-		s := judgeRules(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{family: familyIPv4, backend: Legacy, status: statusOK, bases: bases}})
+		s := judgeRules(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{backend: Legacy, bases: bases}})
 		if o := s.Outer[0]; o.Change != UnsureChange || o.Rule == nil {
 			t.Errorf("loop: %+v", o)
 		}
@@ -309,7 +307,7 @@ func TestLoops(t *testing.T) {
 			last = c
 		}
 		bases = []*base{{chain: last, hook: hookPostrouting, nat: true}}
-		s = judgeRules(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{family: familyIPv4, backend: Legacy, status: statusOK, bases: bases}})
+		s = judgeRules(Input{Ports: fuzzPorts()[:1]}, []*ruleset{{backend: Legacy, bases: bases}})
 		if o := s.Outer[0]; o.Change != UnsureChange && kind == verdictJump { // a goto leaves the chain: 40 flips are not too many
 			t.Errorf("explosion: %+v", o)
 		}

@@ -40,7 +40,7 @@ func (g *gate) nftables() (bool, error) {
 	if _, err := os.Stat(filepath.Join(g.sys, "module/nf_tables")); err == nil {
 		return true, nil
 	}
-	listed, err := g.listed("nf_tables")
+	listed, err := anyLine(filepath.Join(g.proc, "modules"), isModule("nf_tables"))
 	switch {
 	case listed:
 		return true, nil
@@ -70,41 +70,46 @@ func (g *gate) nftables() (bool, error) {
 // loaded module, so what depends on it cannot be built in (Documentation/kbuild/kconfig-language.rst), and none of the
 // tables' modules is loaded.
 func (g *gate) noLegacyTables(ipv6 bool) bool {
-	core, table := "ip_tables", "iptable_"
+	core, prefix := "ip_tables", "iptable_"
 	if ipv6 {
-		core, table = "ip6_tables", "ip6table_"
+		core, prefix = "ip6_tables", "ip6table_"
 	}
-	if loaded, err := g.listed(core); err != nil || !loaded {
-		return false
-	}
-	for _, t := range legacyTables {
-		if loaded, err := g.listed(table + t.name); err != nil || loaded {
-			return false
+	loaded, tables := false, false
+	_, err := anyLine(filepath.Join(g.proc, "modules"), func(line []byte) bool {
+		loaded = loaded || isModule(core)(line)
+		for _, t := range legacyTables {
+			tables = tables || isModule(prefix+t.name)(line)
 		}
-	}
-	return true
+		return tables
+	})
+	return err == nil && loaded && !tables
 }
 
-// listed reads /proc/modules, where a module's name is the first word of its line.
-func (g *gate) listed(module string) (bool, error) {
-	return anyLine(filepath.Join(g.proc, "modules"), isModule(module))
-}
-
+// isModule asks a line of /proc/modules, whose first word is the module's name.
 func isModule(name string) func(line []byte) bool {
 	return func(line []byte) bool {
-		first, _, _ := bytes.Cut(line, []byte(" "))
-		return string(first) == name
+		rest, is := bytes.CutPrefix(line, []byte(name))
+		return is && (len(rest) == 0 || rest[0] == ' ')
 	}
 }
 
-// anyLine reports whether a line of a file passes a test.
+const maxGateFile = 4 << 20 // unpacked configurations are about 250 KiB
+
+// anyLine reports whether a line of a file, which may be packed, passes a test.
 func anyLine(path string, passes func(line []byte) bool) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	return anyLineOf(f, passes)
+	if !strings.HasSuffix(path, ".gz") {
+		return anyLineOf(f, passes)
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return false, err
+	}
+	return anyLineOf(io.LimitReader(z, maxGateFile), passes)
 }
 
 func anyLineOf(r io.Reader, passes func(line []byte) bool) (bool, error) {
@@ -122,21 +127,22 @@ func (g *gate) builtIn() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("nftables: %w", err)
 	}
+	configured := func(line []byte) bool { return string(line) == "CONFIG_NF_TABLES=y" }
 	var unread error
-	for _, look := range []func() (bool, error){
-		func() (bool, error) {
-			return g.configured(filepath.Join(g.boot, "config-"+version), "CONFIG_NF_TABLES=y")
-		},
-		func() (bool, error) {
-			has := func(line []byte) bool { return bytes.Contains(line, []byte("/nf_tables.ko")) }
-			return anyLine(filepath.Join(g.modules, version, "modules.builtin"), has)
-		},
-		func() (bool, error) { // "address type name", and for functions of modules a tab and the module
-			has := func(line []byte) bool { return bytes.HasSuffix(line, []byte(" nft_do_chain")) }
-			return anyLine(filepath.Join(g.proc, "kallsyms"), has)
-		},
+	for _, look := range []struct {
+		path string
+		has  func(line []byte) bool
+	}{
+		{filepath.Join(g.proc, "config.gz"), configured},
+		{filepath.Join(g.boot, "config-"+version), configured},
+		{filepath.Join(g.modules, version, "modules.builtin"), func(line []byte) bool {
+			return bytes.Contains(line, []byte("/nf_tables.ko"))
+		}},
+		{filepath.Join(g.proc, "kallsyms"), func(line []byte) bool {
+			return bytes.HasSuffix(line, []byte(" nft_do_chain")) // of a module, its name would follow
+		}},
 	} {
-		builtin, err := look()
+		builtin, err := anyLine(look.path, look.has)
 		if err == nil {
 			return builtin, nil
 		}
@@ -155,23 +161,3 @@ func (g *gate) release() (string, error) {
 	b, err := os.ReadFile(filepath.Join(g.proc, "sys/kernel/osrelease"))
 	return strings.TrimSpace(string(b)), err
 }
-
-// configured reports whether the kernel's configuration, in /proc or in a file, has a line.
-func (g *gate) configured(file, line string) (bool, error) {
-	has := func(l []byte) bool { return string(l) == line }
-	f, err := os.Open(filepath.Join(g.proc, "config.gz"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return anyLine(file, has)
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return false, err
-	}
-	return anyLineOf(io.LimitReader(z, maxGateFile), has)
-}
-
-const maxGateFile = 4 << 20 // unpacked configurations are about 250 KiB

@@ -73,7 +73,7 @@ func firstNAT(sorted []*base) []*base {
 
 // ambiguous reports whether two base chains share hook and priority, so that their order is not known.
 func ambiguous(bases []*base) bool {
-	bases = outgoing(bases)
+	bases = at(bases, outgoing...)
 	for i, a := range bases {
 		for _, b := range bases[:i] {
 			if !a.sameTable(b) && a.hook == b.hook && a.core() == b.core() && (a.nat != b.nat || a.priority == b.priority) {

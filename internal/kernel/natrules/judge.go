@@ -1,6 +1,9 @@
 package natrules
 
 import (
+	"cmp"
+	"errors"
+	"io/fs"
 	"slices"
 
 	"vxlan_exporter/internal/kernel/kernelversion"
@@ -12,30 +15,39 @@ const defaultMasqueradeBit = 14
 
 // ruleset is what was read of one family's rules in one backend.
 type ruleset struct {
-	family, backend string
-	status          label.Status
-	err             error
-	bases           []*base
-	postrouting     *chain // KUBE-POSTROUTING, or kube-proxy's own chain in its nftables mode; nil when there is none
+	ipv6        bool
+	backend     string
+	err         error
+	bases       []*base
+	postrouting *chain // KUBE-POSTROUTING, or kube-proxy's own chain in its nftables mode; nil when there is none
 }
 
-func (r *ruleset) readable() bool { return r.status == statusOK || r.status == statusNone }
+func (r *ruleset) status() label.Status {
+	switch {
+	case errors.Is(r.err, fs.ErrPermission):
+		return label.NotPermitted
+	case errors.Is(r.err, errors.ErrUnsupported):
+		return label.Unsupported
+	case r.err != nil:
+		return label.Failed
+	case len(r.bases) == 0:
+		return label.None
+	default:
+		return label.OK
+	}
+}
 
-// Words of Ruleset.
-const (
-	statusOK           = label.OK
-	statusNone         = label.None
-	statusNotPermitted = label.NotPermitted
-	statusUnsupported  = label.Unsupported
-	statusFailed       = label.Failed
-	familyIPv4         = label.IPv4
-	familyIPv6         = label.IPv6
-)
+func family(ipv6 bool) string {
+	if ipv6 {
+		return label.IPv6
+	}
+	return label.IPv4
+}
 
 // judgeRules says what the rules do to the packets of in.
 func judgeRules(in Input, rulesets []*ruleset) State {
 	j := &judge{
-		in: in, rulesets: rulesets, mark: masqueradeMark(in, rulesets),
+		in: in, rulesets: rulesets, mark: masqueradeMark(in, rulesets), treatments: map[*ruleset]treatment{},
 		old: kernelversion.Before(in.Release, 4, 18), noFully: !kernelversion.HasFullyRandom(in.Release),
 	}
 	for _, r := range rulesets {
@@ -44,31 +56,33 @@ func judgeRules(in Input, rulesets []*ruleset) State {
 		}
 	}
 	var s State
-	treatments := map[*ruleset]treatment{}
 	for _, r := range rulesets {
-		g := j.treatment(r)
-		treatments[r] = g
-		s.Rulesets = append(s.Rulesets, j.publish(r, g))
+		j.treatments[r] = j.treatment(r)
+		s.Rulesets = append(s.Rulesets, j.publish(r))
 	}
 	for i := range in.Ports {
 		port := &in.Ports[i]
-		if port.IPv4 {
-			s.Outer = append(s.Outer, j.outer(port, familyIPv4, treatments))
-		}
-		if port.IPv6 {
-			s.Outer = append(s.Outer, j.outer(port, familyIPv6, treatments))
+		for _, ipv6 := range []bool{false, true} {
+			if port.has(ipv6) {
+				s.Outer = append(s.Outer, j.outer(port, ipv6))
+			}
 		}
 	}
 	return s
 }
 
+// has reports whether the port's outer packets are of a family.
+func (p *Port) has(ipv6 bool) bool { return ipv6 && p.IPv6 || !ipv6 && p.IPv4 }
+
 type judge struct {
-	in       Input
-	rulesets []*ruleset
-	mark     uint32
-	old      bool // each nat chain has a hook of its own
-	noFully  bool // NAT does not know fully random ports, and ignores the flag
-	steps    int  // rules run by all walks
+	in         Input
+	rulesets   []*ruleset
+	treatments map[*ruleset]treatment
+	mark       uint32
+	old        bool // each nat chain has a hook of its own
+	noFully    bool // NAT does not know fully random ports, and ignores the flag
+	other      bool // of base chains whose order is not known, the other one is looked at
+	steps      int  // rules run by all walks
 }
 
 // masqueradeMark is the mark that stands for "masquerade me": as given, as kube-proxy's own chain asks for it, or its
@@ -90,49 +104,52 @@ func masqueradeMark(in Input, rulesets []*ruleset) uint32 {
 	return 1 << defaultMasqueradeBit
 }
 
-// bases are the base chains of one family over all backends, in a packet's order.
-func (j *judge) bases(family string, other bool) []*base {
-	return firstNAT(inOrder(j.unordered(family), other))
+// bases are the base chains of one family over all backends, in a packet's order, at some hooks.
+func (j *judge) bases(ipv6 bool, hooks ...int) []*base {
+	return at(firstNAT(inOrder(j.unordered(ipv6), j.other)), hooks...)
 }
 
-func (j *judge) unordered(family string) []*base {
+func (j *judge) unordered(ipv6 bool) []*base {
 	var all []*base
 	for _, r := range j.rulesets {
-		if r.family == family {
+		if r.ipv6 == ipv6 {
 			all = append(all, r.bases...)
 		}
 	}
 	return all
 }
 
-func postrouting(bases []*base) []*base { return at(bases, hookPostrouting) }
-
-// outgoing are the base chains of what this node sends itself.
-func outgoing(bases []*base) []*base { return at(bases, hookOutput, hookPostrouting) }
+// outgoing are the hooks of what this node sends itself, forwarded those of what it forwards.
+var (
+	outgoing  = []int{hookOutput, hookPostrouting}
+	forwarded = []int{hookPrerouting, hookForward, hookPostrouting}
+)
 
 func at(bases []*base, hooks ...int) []*base {
 	return slices.DeleteFunc(slices.Clone(bases), func(b *base) bool { return !slices.Contains(hooks, b.hook) })
 }
 
+// inOtherOrder calls f where the order of base chains is not known, to look at the other one.
+func (j *judge) inOtherOrder(ipv6 bool, f func()) {
+	if ambiguous(j.unordered(ipv6)) {
+		j.other = true
+		f()
+		j.other = false
+	}
+}
+
 // ports are the VXLAN ports of family. Without any, the others serve: their devices carry inner packets of both
 // families. And without those, one of which nothing is known, so that the mark can be judged all the same.
-func (j *judge) ports(family string) []*Port {
-	var ports []*Port
-	for i := range j.in.Ports {
-		if p := &j.in.Ports[i]; family == familyIPv4 && p.IPv4 || family == familyIPv6 && p.IPv6 {
-			ports = append(ports, p)
-		}
+func (j *judge) ports(ipv6 bool) []Port {
+	own := slices.DeleteFunc(slices.Clone(j.in.Ports), func(p Port) bool { return !p.has(ipv6) })
+	switch {
+	case len(own) > 0:
+		return own
+	case len(j.in.Ports) > 0:
+		return j.in.Ports
+	default:
+		return []Port{{}}
 	}
-	if len(ports) > 0 {
-		return ports
-	}
-	for i := range j.in.Ports {
-		ports = append(ports, &j.in.Ports[i])
-	}
-	if len(ports) == 0 {
-		ports = append(ports, &Port{})
-	}
-	return ports
 }
 
 // treatment is how one ruleset treats the masquerade mark.
@@ -144,24 +161,23 @@ type treatment struct {
 	bypassing   *rule
 	unclear     *rule
 	order       bool // unclear is so only because the order of base chains is not known
-	randomKnown bool
 }
 
 // treatment judges one ruleset: every rule that would rewrite a marked packet's source is listed in the packet's order,
 // and the first of them that an unmarked packet never meets is the one that masquerades the mark. The worst sender
 // counts.
 func (j *judge) treatment(r *ruleset) treatment {
-	if !r.readable() {
+	if r.err != nil {
 		return treatment{mark: MarkUnknown}
 	}
 	worst := treatment{mark: MarkAbsent}
-	for _, port := range j.ports(r.family) {
-		g := j.treatmentFor(r, port, false)
-		if ambiguous(j.unordered(r.family)) {
-			if h := j.treatmentFor(r, port, true); h.mark != g.mark {
-				g.mark, g.unclear, g.order = MarkUnknown, orRule(g.bypassing, h.bypassing), true
+	for _, port := range j.ports(r.ipv6) {
+		g := j.treatmentFor(r, &port)
+		j.inOtherOrder(r.ipv6, func() {
+			if h := j.treatmentFor(r, &port); h.mark != g.mark {
+				g.mark, g.unclear, g.order = MarkUnknown, cmp.Or(g.bypassing, h.bypassing), true
 			}
-		}
+		})
 		if worst.mark == MarkAbsent || markRank(g.mark) > markRank(worst.mark) {
 			worst = g
 		}
@@ -173,18 +189,17 @@ func markRank(g MarkState) int {
 	return slices.Index([]MarkState{MarkAbsent, MarkCleared, MarkUnknown, MarkBypassed, MarkKept}, g)
 }
 
-func (j *judge) treatmentFor(r *ruleset, port *Port, other bool) treatment {
-	six := r.family == familyIPv6
-	all := j.bases(r.family, other)
-	senders := j.senders(port, six, j.mark)
+func (j *judge) treatmentFor(r *ruleset, port *Port) treatment {
+	senders := j.senders(port, r.ipv6, j.mark)
 	if len(senders) == 0 { // nothing of this family enters the tunnel; the form of the rules is judged all the same
 		senders = []Sender{{}}
 	}
 	worst := treatment{mark: MarkAbsent}
 	for i := range senders {
-		g := j.masquerading(r, j.innerPacket(port, &senders[i], six), all)
+		p := j.innerPacket(port, &senders[i], r.ipv6)
+		g := j.masquerading(r, p)
 		if g.mark == MarkCleared {
-			j.bypasses(&g, port, &senders[i], all, six)
+			j.bypasses(&g, &senders[i], p)
 		}
 		if i == 0 || markRank(g.mark) > markRank(worst.mark) {
 			worst = g
@@ -193,8 +208,8 @@ func (j *judge) treatmentFor(r *ruleset, port *Port, other bool) treatment {
 	if worst.mark != MarkCleared && (worst.mark != MarkUnknown || worst.cleared == nil) {
 		return worst
 	}
-	for _, way := range j.ways(port, six, j.mark) {
-		if b := j.bypassesOuter(port, &way, all, six, worst.masquerade); b != nil {
+	for _, way := range j.ways(port, r.ipv6, j.mark) {
+		if b := j.bypassesOuter(outerPacket(port, &way, r.ipv6), worst.masquerade); b != nil {
 			worst.mark, worst.bypassing = MarkBypassed, b
 		}
 	}
@@ -203,18 +218,18 @@ func (j *judge) treatmentFor(r *ruleset, port *Port, other bool) treatment {
 
 // masquerading finds the rule that masquerades the mark. The form of the rules is the backend's own affair; what runs
 // before them may be the other's.
-func (j *judge) masquerading(r *ruleset, p *packet, all []*base) treatment {
-	own := slices.DeleteFunc(postrouting(all), func(b *base) bool { return !slices.Contains(r.bases, b) })
+func (j *judge) masquerading(r *ruleset, p *packet) treatment {
+	own := slices.DeleteFunc(j.bases(p.ipv6, hookPostrouting), func(b *base) bool { return !slices.Contains(r.bases, b) })
 	marked, unmarked := j.passing(p, own, j.mark), j.passing(p, own, 0)
-	at := slices.IndexFunc(marked, func(p passed) bool { return !p.nat.unsure && !meets(unmarked, p.rule) })
+	at := slices.IndexFunc(marked, func(e exit) bool { return !e.nat.unsure && !meets(unmarked, e.rule) })
 	if at < 0 {
-		if i := slices.IndexFunc(marked, func(p passed) bool { return p.nat.unsure }); i >= 0 { // it may be the one
+		if i := slices.IndexFunc(marked, func(e exit) bool { return e.nat.unsure }); i >= 0 { // it may be the one
 			return treatment{mark: MarkUnknown, unclear: marked[i].rule}
 		}
 		return treatment{mark: MarkAbsent}
 	}
 	first := marked[at]
-	g := treatment{mark: MarkKept, masquerade: first.rule, randomFully: first.nat.randomFully(), randomKnown: true}
+	g := treatment{mark: MarkKept, masquerade: first.rule, randomFully: first.nat.flags&rangeFullyRandom != 0}
 	if first.state.mark.masked(0, j.mark) == yes {
 		g.mark, g.cleared = MarkCleared, first.state.cleared
 	}
@@ -222,22 +237,22 @@ func (j *judge) masquerading(r *ruleset, p *packet, all []*base) treatment {
 }
 
 // bypasses looks for a rule that takes marked packets of a sender past the rule that clears the mark.
-func (j *judge) bypasses(g *treatment, port *Port, s *Sender, all []*base, six bool) {
-	unmarked := j.passing(j.innerPacket(port, s, six), postrouting(all), 0)
-	fates := j.leaving(port, s, all, six, j.mark)
-	for i, f := range fates {
-		switch kept := f.state.mark.masked(0, j.mark); {
+func (j *judge) bypasses(g *treatment, s *Sender, p *packet) {
+	unmarked := j.passing(p, j.bases(p.ipv6, hookPostrouting), 0)
+	fates := j.leaving(s, p, j.mark)
+	for _, f := range fates {
+		kept := f.state.mark.masked(0, j.mark)
+		otherwise := func(o exit) bool { return o.state.mark.masked(0, j.mark) != kept && o.packet.overlaps(f.packet) }
+		switch {
 		case f.kind == verdictUnknown:
-			g.unclear = orRule(g.unclear, orRule(f.rule, firstDoubt(fates)))
+			g.unclear = cmp.Or(g.unclear, f.rule, firstDoubt(fates))
 		case kept == yes || f.rule == g.masquerade:
-		case slices.ContainsFunc(fates, func(o exit) bool {
-			return o.state.mark.masked(0, j.mark) != kept && o.packet.overlaps(fates[i].packet)
-		}):
-			g.unclear = orRule(g.unclear, firstDoubt(fates))
+		case slices.ContainsFunc(fates, otherwise):
+			g.unclear = cmp.Or(g.unclear, firstDoubt(fates))
 		case f.kind == verdictNAT && meets(unmarked, f.rule):
-			g.bypassing = orRule(g.bypassing, f.rule)
+			g.bypassing = cmp.Or(g.bypassing, f.rule)
 		case f.kind == verdictAccept:
-			g.bypassing = orRule(g.bypassing, f.left)
+			g.bypassing = cmp.Or(g.bypassing, f.left)
 		}
 	}
 	switch {
@@ -249,62 +264,57 @@ func (j *judge) bypasses(g *treatment, port *Port, s *Sender, all []*base, six b
 }
 
 // bypassesOuter finds a rule that changes the source of an outer packet, marked or not, before masquerade would.
-func (j *judge) bypassesOuter(port *Port, way *Way, bases []*base, six bool, masquerade *rule) *rule {
-	outer := outerPacket(port, way, six)
+func (j *judge) bypassesOuter(outer *packet, masquerade *rule) *rule {
+	bases := j.bases(outer.ipv6, outgoing...)
 	unmarked := j.passing(outer, bases, 0)
-	for _, p := range j.passing(outer, bases, j.mark) {
-		if p.rule == masquerade {
+	for _, e := range j.passing(outer, bases, j.mark) {
+		if e.rule == masquerade {
 			break
 		}
-		if p.doubt == nil && !p.nat.unsure && p.nat.change(p.packet) != NoChange && meets(unmarked, p.rule) {
-			return p.rule
+		if e.doubt == nil && !e.nat.unsure && e.nat.change(e.packet) != NoChange && meets(unmarked, e.rule) {
+			return e.rule
 		}
 	}
 	return nil
 }
 
-func meets(all []passed, r *rule) bool {
-	return slices.ContainsFunc(all, func(p passed) bool { return p.rule == r })
+func meets(all []exit, r *rule) bool {
+	return slices.ContainsFunc(all, func(e exit) bool { return e.rule == r })
 }
 
 // passing lists the rules that would rewrite p's source if no earlier one did.
-func (j *judge) passing(p *packet, bases []*base, mark uint32) []passed {
+func (j *judge) passing(p *packet, bases []*base, mark uint32) []exit {
 	w := j.newWalk(p)
 	w.skipNAT = true
-	w.through(outgoing(bases), state{mark: word{bits: mark}}, 0)
+	w.through(bases, state{mark: word{bits: mark}}, 0)
 	return w.passed
 }
 
-func (j *judge) publish(r *ruleset, g treatment) Ruleset {
-	p := Ruleset{Family: r.family, Backend: r.backend, Status: r.status, MarkState: g.mark}
+func (j *judge) publish(r *ruleset) Ruleset {
+	g := j.treatments[r]
+	p := Ruleset{Family: family(r.ipv6), Backend: r.backend, Status: r.status(), MarkState: g.mark}
 	if r.err != nil {
 		p.Error = r.err.Error()
 	}
-	if r.status != statusOK {
+	if p.Status != label.OK {
 		return p
 	}
+	quotes := []*Rule{g.cleared.quote(RoleClears), g.masquerade.quote(RoleMasquerade)}
 	if g.masquerade != nil {
-		p.Mark = j.mark
+		p.Mark, p.RandomFully = j.mark, &g.randomFully
 	}
-	if g.randomKnown {
-		p.RandomFully = &g.randomFully
+	switch {
+	case g.mark == MarkBypassed:
+		quotes = append(quotes, g.bypassing.quote(RoleBypass))
+	case g.mark == MarkUnknown && g.order:
+		quotes = append(quotes, g.unclear.quote(RoleOrder))
+	case g.mark == MarkUnknown:
+		quotes = append(quotes, g.unclear.quote(RoleNotUnderstood))
 	}
-	quote := func(role string, r *rule) {
-		if r != nil {
-			p.Quotes = append(p.Quotes, *r.quote(role))
+	for _, q := range quotes {
+		if q != nil {
+			p.Quotes = append(p.Quotes, *q)
 		}
-	}
-	quote(RoleClears, g.cleared)
-	quote(RoleMasquerade, g.masquerade)
-	if g.mark == MarkBypassed {
-		quote(RoleBypass, g.bypassing)
-	}
-	if g.mark == MarkUnknown {
-		role := RoleNotUnderstood
-		if g.order {
-			role = RoleOrder
-		}
-		quote(role, g.unclear)
 	}
 	return p
 }
@@ -321,7 +331,11 @@ const (
 	RoleNotUnderstood = "not_understood"
 )
 
+// quote is nil where there is no rule.
 func (r *rule) quote(role string) *Rule {
+	if r == nil {
+		return nil
+	}
 	return &Rule{Role: role, Table: r.chain.tableName(), Chain: r.chain.name, Text: r.text}
 }
 

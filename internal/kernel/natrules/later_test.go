@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"vxlan_exporter/internal/kernel/label"
 	"vxlan_exporter/test/lab/labtest"
 )
 
@@ -96,9 +97,9 @@ COMMIT
 				if backend == "legacy" && c.nft {
 					continue
 				}
-				family, command := familyIPv4, "iptables-"+backend+"-restore"
+				family, command := label.IPv4, "iptables-"+backend+"-restore"
 				if six {
-					family, command = familyIPv6, "ip6tables-"+backend+"-restore"
+					family, command = label.IPv6, "ip6tables-"+backend+"-restore"
 				}
 				t.Run(fmt.Sprintf("%s/%s/%s", c.name, family, backend), func(t *testing.T) {
 					ns := labtest.New(t, "later")

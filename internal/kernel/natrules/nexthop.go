@@ -23,10 +23,11 @@ type nexthop struct {
 // reserved}.
 func (g *gathering) object(b []byte) error {
 	const member = 8
-	n, err := attributesOf(b, unix.SizeofNhmsg)
+	attrs, err := attributesOf(b, unix.SizeofNhmsg)
 	if err != nil {
 		return err
 	}
+	n := parseNested(attrs)
 	id, idErr := n.number(unix.NHA_ID)
 	oif, oifErr := n.number(unix.NHA_OIF)
 	h := nexthop{index: int(oif)}

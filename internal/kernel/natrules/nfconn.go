@@ -5,25 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"vxlan_exporter/internal/kernel/nl"
-)
-
-// Requests of the nf_tables subsystem (include/uapi/linux/netfilter/nf_tables.h, enum nf_tables_msg_types). Each is
-// answered by messages of the type before it: NFT_MSG_GETTABLE by NFT_MSG_NEWTABLE.
-const (
-	subsysNFTables = 10 // NFNL_SUBSYS_NFTABLES
-
-	msgGetTable    = 1
-	msgGetChain    = 4
-	msgGetRule     = 7
-	msgGetSet      = 10
-	msgGetSetElem  = 13
-	msgGetGen      = 16
-	nfgenmsgLength = 4 // struct nfgenmsg {u8 family, version; be16 res_id}
 )
 
 // nfConn asks one subsystem of nfnetlink, in the network namespace of the thread that asks first.
@@ -31,20 +17,12 @@ type nfConn struct {
 	ctx    context.Context
 	open   nl.Opener
 	subsys uint16
-	reply  uint16 // how much lower the type of an answer is
+	reply  uint16 // how much lower the type of an answer is: of nf_tables, NFT_MSG_GETTABLE follows NFT_MSG_NEWTABLE
 	conn   *nl.Conn
 }
 
-func dialNFT(ctx context.Context, open nl.Opener) (*nfConn, error) {
-	c := &nfConn{ctx: ctx, open: open, subsys: subsysNFTables, reply: 1}
-	return c, c.told(c.dial())
-}
-
-func (c *nfConn) dial() (err error) {
-	if c.conn == nil {
-		c.conn, err = nl.Dial(c.ctx, c.open)
-	}
-	return err
+func newNFT(ctx context.Context, open nl.Opener) *nfConn {
+	return &nfConn{ctx: ctx, open: open, subsys: unix.NFNL_SUBSYS_NFTABLES, reply: 1}
 }
 
 func (c *nfConn) close() {
@@ -64,69 +42,64 @@ type request struct {
 // named appends the name of a table, a chain or a set.
 func named(b []byte, kind uint16, name string) []byte { return nl.Append(b, kind, name+"\x00") }
 
-func (c *nfConn) parts(q request) (request, reply netlink.HeaderType, data []byte) {
-	kind := netlink.HeaderType(c.subsys<<8 | q.kind)
-	return kind, kind - netlink.HeaderType(c.reply), append([]byte{q.family, 0, 0, 0}, q.attrs...)
+// ask dials, if that was not done yet, and lets f send q.
+func (c *nfConn) ask(q request, f func(kind, reply netlink.HeaderType, data []byte) error) (err error) {
+	if c.conn == nil {
+		c.conn, err = nl.Dial(c.ctx, c.open)
+	}
+	if err == nil {
+		kind := netlink.HeaderType(c.subsys<<8 | q.kind)
+		// struct nfgenmsg {u8 family, version; be16 res_id}
+		err = f(kind, kind-netlink.HeaderType(c.reply), append([]byte{q.family, 0, 0, 0}, q.attrs...))
+	}
+	if err = needsAdmin(err); err != nil && c.subsys == unix.NFNL_SUBSYS_NFTABLES {
+		err = fmt.Errorf("nftables: %w", err)
+	}
+	return err
 }
 
 // dump sends q and calls each with the attributes of every answer, which are valid only during the call. An error of
 // each ends it; what is left of the answer goes with the socket. A dump is begun again, by reset, when what is listed
 // changed in the middle.
 func (c *nfConn) dump(q request, reset func(), each func(family uint8, b []byte) error) error {
-	if err := c.dial(); err != nil {
-		return c.told(err)
-	}
-	var enough error
-	request, reply, data := c.parts(q)
-	err := c.conn.Dump(request, reply, data, reset, func(b []byte) error {
-		if enough = wellFormedNF(b); enough == nil {
-			enough = each(b[0], b[nfgenmsgLength:])
+	return c.ask(q, func(kind, reply netlink.HeaderType, data []byte) error {
+		enough := false
+		err := c.conn.Dump(kind, reply, data, reset, func(b []byte) error {
+			attrs, err := attributesOf(b, nfgenmsgLength)
+			if err == nil {
+				err = each(b[0], attrs)
+			}
+			enough = err != nil
+			return err
+		})
+		if enough {
+			c.close()
 		}
-		return enough
+		return err
 	})
-	if enough != nil {
-		c.close()
-	}
-	return c.told(err)
 }
 
 // get sends q and returns the attributes of the one answer.
-func (c *nfConn) get(q request) (nested, error) {
-	err := c.dial()
-	var b []byte
-	if err == nil {
-		b, err = c.conn.Get(c.parts(q))
-	}
-	if err == nil {
-		err = wellFormedNF(b)
-	}
-	if err != nil {
-		return nil, c.told(err)
-	}
-	return parseNested(b[nfgenmsgLength:]), nil
+func (c *nfConn) get(q request) (n nested, err error) {
+	err = c.ask(q, func(kind, reply netlink.HeaderType, data []byte) error {
+		b, err := c.conn.Get(kind, reply, data)
+		if err == nil {
+			b, err = attributesOf(b, nfgenmsgLength)
+			n = parseNested(b)
+		}
+		return err
+	})
+	return n, err
 }
 
-func wellFormedNF(b []byte) error {
-	if len(b) < nfgenmsgLength || !nl.WellFormed(b[nfgenmsgLength:]) {
-		return nl.ErrMalformed
-	}
-	return nil
-}
+const nfgenmsgLength = 4
 
-// told is err as a person is told it.
-func (c *nfConn) told(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
-	default:
-		err = needsAdmin(err)
+// attributesOf are the attributes behind a header of so many bytes.
+func attributesOf(b []byte, header int) ([]byte, error) {
+	if len(b) < header || !nl.WellFormed(b[header:]) {
+		return nil, nl.ErrMalformed
 	}
-	if c.subsys == subsysNFTables {
-		err = fmt.Errorf("nftables: %w", err)
-	}
-	return err
+	return b[header:], nil
 }
 
 // needsAdmin says what permission is missing.
@@ -135,10 +108,4 @@ func needsAdmin(err error) error {
 		return fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
 	}
 	return err
-}
-
-// generation is the number that every change of any rule set in this namespace increments.
-func (c *nfConn) generation() (uint32, error) {
-	n, err := c.get(request{kind: msgGetGen})
-	return n.be32(1), err // NFTA_GEN_ID
 }

@@ -28,7 +28,6 @@ const (
 // nftables is what is read of nf_tables in one go: base chains at once, rules and sets when a walk comes to them.
 type nftables struct {
 	conn    *nfConn
-	dormant map[tableKey]bool
 	bases   []*base
 	chains  map[chainKey]*chain
 	sets    map[setKey]*nftSet
@@ -56,21 +55,35 @@ var errNoNFTables = errors.New("nftables: not in this kernel")
 
 // openNFT lists the base chains.
 func openNFT(ctx context.Context, open nl.Opener) (*nftables, error) {
-	conn, err := dialNFT(ctx, open)
-	if err != nil {
-		return nil, err
-	}
-	t := &nftables{conn: conn, dormant: map[tableKey]bool{}, chains: map[chainKey]*chain{}, sets: map[setKey]*nftSet{}}
-	// A subsystem that is not there is an invalid message (nfnetlink_rcv_msg).
-	err = t.listTables()
-	if errors.Is(err, unix.EINVAL) {
+	t := &nftables{conn: newNFT(ctx, open), chains: map[chainKey]*chain{}, sets: map[setKey]*nftSet{}}
+	dormant := map[tableKey]bool{}
+	const flagDormant = 1 // NFT_TABLE_F_DORMANT: its chains are not hooked
+	err := t.conn.dump(request{kind: unix.NFT_MSG_GETTABLE}, func() { clear(dormant) }, func(family uint8, b []byte) error {
+		n := parseNested(b)
+		if n.be32(unix.NFTA_TABLE_FLAGS)&flagDormant != 0 && len(dormant) < maxBases {
+			dormant[tableKey{family, n.text(unix.NFTA_TABLE_NAME)}] = true
+		}
+		return nil
+	})
+	if errors.Is(err, unix.EINVAL) { // a subsystem that is not there is an invalid message (nfnetlink_rcv_msg)
 		err = errNoNFTables
 	}
 	if err == nil {
-		err = t.listBases()
+		err = t.conn.dump(request{kind: unix.NFT_MSG_GETCHAIN}, func() { t.bases = nil }, func(family uint8, b []byte) error {
+			c, at := parseBase(family, b)
+			switch {
+			case c == nil || dormant[at.tableKey]:
+				return nil
+			case len(t.bases) == maxBases:
+				return fmt.Errorf("more than %d base chains", maxBases)
+			}
+			c.chain = t.chain(at)
+			t.bases = append(t.bases, c)
+			return nil
+		})
 	}
 	if err != nil {
-		conn.close()
+		t.close()
 		return nil, err
 	}
 	return t, nil
@@ -78,59 +91,27 @@ func openNFT(ctx context.Context, open nl.Opener) (*nftables, error) {
 
 func (t *nftables) close() { t.conn.close() }
 
-func (t *nftables) listTables() error {
-	const (
-		tableName    = 1 // NFTA_TABLE_NAME
-		tableFlags   = 2
-		flagsDormant = 1 // NFT_TABLE_F_DORMANT: its chains are not hooked
-	)
-	return t.conn.dump(request{kind: msgGetTable}, func() { clear(t.dormant) }, func(family uint8, b []byte) error {
-		if n := parseNested(b); n.be32(tableFlags)&flagsDormant != 0 && len(t.dormant) < maxBases {
-			t.dormant[tableKey{family, n.text(tableName)}] = true
-		}
-		return nil
-	})
-}
-
-func (t *nftables) listBases() error {
-	return t.conn.dump(request{kind: msgGetChain}, func() { t.bases = nil }, func(family uint8, b []byte) error {
-		c, at := parseBase(family, b)
-		if c == nil || t.dormant[at.tableKey] {
-			return nil
-		}
-		if len(t.bases) == maxBases {
-			return fmt.Errorf("more than %d base chains", maxBases)
-		}
-		c.chain = t.chain(at)
-		t.bases = append(t.bases, c)
-		return nil
-	})
-}
-
 // parseBase reads a chain, without its rules; nil when it is no base chain on an IP packet's way out.
 func parseBase(family uint8, b []byte) (c *base, at chainKey) {
-	const ( // NFTA_CHAIN_*, NFTA_HOOK_*
-		chainTable, chainHandle, chainName, chainHook, chainPolicy, chainType = 1, 2, 3, 4, 5, 7
-		hookNum, hookPriority                                                 = 1, 2
-		policyDrop                                                            = 0 // NF_DROP
-	)
+	const policyDrop = 0 // NF_DROP
 	hooked := false
 	for kind := range nl.Attrs(b) { // most chains are no base chains: see that before anything is kept
-		hooked = hooked || kind == chainHook
+		hooked = hooked || kind == unix.NFTA_CHAIN_HOOK
 	}
 	if !hooked || familyName(family) == "" {
 		return nil, at
 	}
 	n := parseNested(b)
-	hook := parseNested(n[chainHook])
-	number := int(hook.be32(hookNum))
-	if number != hookPrerouting && number != hookForward && number != hookOutput && number != hookPostrouting {
+	hook := parseNested(n[unix.NFTA_CHAIN_HOOK])
+	number := int(hook.be32(unix.NFTA_HOOK_HOOKNUM))
+	if !slices.Contains(outgoing, number) && !slices.Contains(forwarded, number) {
 		return nil, at
 	}
 	return &base{
-		hook: number, priority: int32(hook.be32(hookPriority)), handle: n.be64(chainHandle), //nolint:gosec // a signed field
-		nat: n.text(chainType) == "nat", drop: n.has(chainPolicy) && n.be32(chainPolicy) == policyDrop,
-	}, chainKey{tableKey{family, n.text(chainTable)}, n.text(chainName)}
+		hook: number, priority: int32(hook.be32(unix.NFTA_HOOK_PRIORITY)), //nolint:gosec // a signed field
+		handle: n.be64(unix.NFTA_CHAIN_HANDLE), nat: n.text(unix.NFTA_CHAIN_TYPE) == "nat",
+		drop: n.has(unix.NFTA_CHAIN_POLICY) && n.be32(unix.NFTA_CHAIN_POLICY) == policyDrop,
+	}, chainKey{tableKey{family, n.text(unix.NFTA_CHAIN_TABLE)}, n.text(unix.NFTA_CHAIN_NAME)}
 }
 
 // familyName is that of tables that see IP packets; "" for others.
@@ -152,28 +133,24 @@ func (t *nftables) chain(k chainKey) *chain {
 // rules dumps one chain. Old kernels ignore the names in the request and send every rule: those of other chains are
 // skipped.
 func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
-	const ruleTable, ruleChain, ruleExpressions = 1, 2, 4 // NFTA_RULE_*
 	var rules []*rule
-	q := request{kind: msgGetRule, family: k.family, attrs: named(named(nil, ruleTable, k.name), ruleChain, k.chain)}
+	q := request{kind: unix.NFT_MSG_GETRULE, family: k.family}
+	q.attrs = named(named(nil, unix.NFTA_RULE_TABLE, k.name), unix.NFTA_RULE_CHAIN, k.chain)
 	err := t.conn.dump(q, func() { rules = nil }, func(family uint8, b []byte) error {
-		var table, chain, expressions []byte
+		var of [unix.NFTA_RULE_EXPRESSIONS + 1][]byte // without a map: there can be 200,000
 		for kind, data := range nl.Attrs(b) {
-			switch kind {
-			case ruleTable:
-				table = data
-			case ruleChain:
-				chain = data
-			case ruleExpressions:
-				expressions = data
+			if int(kind) < len(of) {
+				of[kind] = data
 			}
 		}
+		table, chain := of[unix.NFTA_RULE_TABLE], of[unix.NFTA_RULE_CHAIN]
 		if family != k.family || nl.Text(table) != k.name || nl.Text(chain) != k.chain {
 			return nil
 		}
 		if t.parsed++; len(rules) == maxChainRules || t.parsed > maxTableRules {
 			return fmt.Errorf("table %s chain %s: %w", k.name, k.chain, errLongChain)
 		}
-		rules = append(rules, t.rule(k, c, expressions))
+		rules = append(rules, t.rule(k, c, of[unix.NFTA_RULE_EXPRESSIONS]))
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {
@@ -184,17 +161,16 @@ func (t *nftables) rules(k chainKey, c *chain) ([]*rule, error) {
 
 // rulesets gives the base chains of each family: none, where nothing was read. A chain of an inet table is in both.
 func (t *nftables) rulesets() (ipv4, ipv6 *ruleset) {
-	ipv4 = &ruleset{family: familyIPv4, backend: NFT, status: statusNone}
-	ipv6 = &ruleset{family: familyIPv6, backend: NFT, status: statusNone}
+	ipv4, ipv6 = &ruleset{backend: NFT}, &ruleset{backend: NFT, ipv6: true}
 	if t == nil {
 		return ipv4, ipv6
 	}
 	for _, b := range t.bases {
-		for _, set := range []*ruleset{ipv4, ipv6} {
-			if b.family == "inet" || (b.family == "ip6") == (set == ipv6) {
-				set.bases = append(set.bases, b)
-				set.status = statusOK
-			}
+		if b.family != "ip6" {
+			ipv4.bases = append(ipv4.bases, b)
+		}
+		if b.family != "ip" {
+			ipv6.bases = append(ipv6.bases, b)
 		}
 	}
 	return ipv4, ipv6

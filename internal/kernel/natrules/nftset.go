@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"vxlan_exporter/internal/kernel/nl"
 )
 
@@ -43,23 +45,20 @@ func (t *nftables) set(k setKey) *nftSet {
 }
 
 func (t *nftables) readSet(k setKey, s *nftSet) error {
-	const ( // NFTA_SET_*, NFTA_SET_ELEM_LIST_*
-		table, set, setFlags, setDesc = 1, 2, 3, 9
-		listElements                  = 3
-		flagInterval                  = 4
-	)
-	q := request{kind: msgGetSet, family: k.family, attrs: named(named(nil, table, k.name), set, k.set)}
+	q := request{kind: unix.NFT_MSG_GETSET, family: k.family}
+	q.attrs = named(named(nil, unix.NFTA_SET_TABLE, k.name), unix.NFTA_SET_NAME, k.set) // of elements: the same numbers
 	n, err := t.conn.get(q)
 	if err != nil {
 		return err
 	}
-	s.interval = n.be32(setFlags)&flagInterval != 0
-	for _, field := range nl.Attrs(parseNested(n[setDesc])[2]) { // NFTA_SET_DESC_CONCAT, of NFTA_SET_FIELD_LEN
-		s.fields = append(s.fields, int(parseNested(field).be32(1)))
+	s.interval = n.be32(unix.NFTA_SET_FLAGS)&unix.NFT_SET_INTERVAL != 0
+	const descConcat, fieldLen = 2, 1 // NFTA_SET_DESC_CONCAT, of NFTA_SET_FIELD_LEN
+	for _, field := range nl.Attrs(parseNested(n[unix.NFTA_SET_DESC])[descConcat]) {
+		s.fields = append(s.fields, int(parseNested(field).be32(fieldLen)))
 	}
-	q.kind = msgGetSetElem
+	q.kind = unix.NFT_MSG_GETSETELEM
 	return t.conn.dump(q, func() { s.elements = nil }, func(_ uint8, b []byte) error {
-		for _, element := range nl.Attrs(parseNested(b)[listElements]) {
+		for _, element := range nl.Attrs(parseNested(b)[unix.NFTA_SET_ELEM_LIST_ELEMENTS]) {
 			if len(s.elements) == maxElements {
 				return fmt.Errorf("set %s: more than %d elements", k.set, maxElements)
 			}
@@ -70,12 +69,13 @@ func (t *nftables) readSet(k setKey, s *nftSet) error {
 }
 
 func parseElement(b []byte) setElement {
-	const elemKey, elemData, elemFlags, elemKeyEnd = 1, 2, 3, 10 // NFTA_SET_ELEM_*
+	const keyEnd, catchAll = 10, 2 // NFTA_SET_ELEM_KEY_END, NFT_SET_ELEM_CATCHALL
 	n := parseNested(b)
-	flags := n.be32(elemFlags)
+	flags := n.be32(unix.NFTA_SET_ELEM_FLAGS)
 	return setElement{
-		key: bytes.Clone(n.value(elemKey)), keyEnd: bytes.Clone(n.value(elemKeyEnd)), data: bytes.Clone(n[elemData]),
-		end: flags&1 != 0, catchAll: flags&2 != 0, // NFT_SET_ELEM_INTERVAL_END, NFT_SET_ELEM_CATCHALL
+		key: bytes.Clone(n.value(unix.NFTA_SET_ELEM_KEY)), keyEnd: bytes.Clone(n.value(keyEnd)),
+		data: bytes.Clone(n[unix.NFTA_SET_ELEM_DATA]),
+		end:  flags&unix.NFT_SET_ELEM_INTERVAL_END != 0, catchAll: flags&catchAll != 0,
 	}
 }
 

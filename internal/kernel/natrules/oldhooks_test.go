@@ -14,7 +14,7 @@ func masquerading(backend string, priority int32, empty bool) *ruleset {
 		c.rules = []*rule{{chain: c, steps: []step{func(*machine) effect { return ends(nat) }}, text: backend}}
 	}
 	b := &base{chain: c, hook: hookPostrouting, priority: priority, nat: true}
-	return &ruleset{family: familyIPv4, backend: backend, status: statusOK, bases: []*base{b}}
+	return &ruleset{backend: backend, bases: []*base{b}}
 }
 
 // TestOldNATHooks: up to 4.17 the first NAT chain binds a flow, also to what it is; from 4.18 on the next one is asked.

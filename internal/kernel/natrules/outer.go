@@ -1,6 +1,7 @@
 package natrules
 
 import (
+	"cmp"
 	"slices"
 )
 
@@ -11,6 +12,7 @@ type outcome struct {
 	state  state   // of the deciding way
 	nat    bool    // a rule rewrites the source, be it to what it was
 	packet *packet // the kind it happens to
+	told   Outer   // why
 }
 
 // changeRank orders changes by how bad they are.
@@ -18,8 +20,9 @@ func changeRank(c Change) int {
 	return slices.Index([]Change{NoChange, UnsureChange, PortChange, AddrChange}, c)
 }
 
-// summarise joins fates. Ways on which the packet is dropped do not count: it is not on the wire. The worst that
-// happens to some packets counts; what may happen to one and the same packet in two ways is not known.
+func worse(a, b Change) bool { return changeRank(a) > changeRank(b) }
+
+// summarise joins fates. Ways on which the packet is dropped do not count: it is not on the wire.
 func summarise(fates []exit) outcome {
 	var all []outcome
 	for _, f := range fates {
@@ -34,64 +37,61 @@ func summarise(fates []exit) outcome {
 		}
 		all = append(all, o)
 	}
-	return worstOf(all, func() *rule { return firstDoubt(fates) })
+	return worstOf(all, fates)
 }
 
-// worstOf is the worst of what happens to packets. doubt names the rule that leaves open which of two things happens to
-// one.
-func worstOf(all []outcome, doubt func() *rule) outcome {
+// worstOf is the worst of what happens to packets that meet fates. What may happen to one and the same packet in two
+// ways is not known.
+func worstOf(all []outcome, fates []exit) outcome {
 	worst := outcome{change: NoChange}
 	for i, o := range all {
-		for _, p := range all {
-			if p.change != o.change && p.packet.overlaps(o.packet) {
-				if o.change != UnsureChange || o.rule == nil {
-					o.rule = doubt()
-				}
-				o.change, o.nat = UnsureChange, false
-				break
+		if slices.ContainsFunc(all, func(p outcome) bool { return p.change != o.change && p.packet.overlaps(o.packet) }) {
+			if o.change != UnsureChange || o.rule == nil {
+				o.rule = firstDoubt(fates)
 			}
+			o.change, o.nat = UnsureChange, false
 		}
-		if i == 0 || changeRank(o.change) > changeRank(worst.change) {
+		if i == 0 || worse(o.change, worst.change) {
 			worst = o
 		}
 	}
 	return worst
 }
 
+// firstDoubt is the rule that leaves open what happens to a packet.
 func firstDoubt(fates []exit) *rule {
+	var unknown, doubt *rule
 	for _, f := range fates {
-		if f.kind == verdictUnknown && f.rule != nil {
-			return f.rule
+		if f.kind == verdictUnknown {
+			unknown = cmp.Or(unknown, f.rule)
 		}
+		doubt = cmp.Or(doubt, f.doubt)
 	}
-	for _, f := range fates {
-		if f.doubt != nil {
-			return f.doubt
-		}
-	}
-	return nil
+	return cmp.Or(unknown, doubt)
 }
 
 // outer judges the outer packets of one port and family: what every sender's inner packets make of them, marked for
 // masquerade and not. The worst counts.
-func (j *judge) outer(port *Port, family string, treatments map[*ruleset]treatment) Outer {
-	o := j.outerOrdered(port, family, treatments, false)
-	if ambiguous(j.unordered(family)) {
-		if p := j.outerOrdered(port, family, treatments, true); p.Change != o.Change {
-			if changeRank(p.Change) > changeRank(o.Change) {
-				o, p = p, o
-			}
-			if !j.old {
-				o.Other = p.Rule
-			}
-			o.Change, o.Why = UnsureChange, WhyOrder
+func (j *judge) outer(port *Port, ipv6 bool) Outer {
+	o := j.newCrossing(port, ipv6).outer()
+	j.inOtherOrder(ipv6, func() {
+		p := j.newCrossing(port, ipv6).outer()
+		if p.Change == o.Change {
+			return
 		}
-	}
-	o.Family, o.Port, o.Local = family, port.Port, port.Local
+		if worse(p.Change, o.Change) {
+			o, p = p, o
+		}
+		if !j.old {
+			o.Other = p.Rule
+		}
+		o.Change, o.Why = UnsureChange, WhyOrder
+	})
+	o.Family, o.Port, o.Local = family(ipv6), port.Port, port.Local
 	if o.Change == NoChange && o.Why != WhyNotrack || o.Change == "" {
 		for _, r := range j.rulesets {
 			// Rules of the other family matter only where they are what takes the mark away.
-			if !r.readable() && (r.family == family || o.Why == WhyCleared) {
+			if r.err != nil && (r.ipv6 == ipv6 || o.Why == WhyCleared) {
 				o.Change, o.Why, o.Rule, o.Senders = UnsureChange, WhyUnread, nil, nil
 			}
 		}
@@ -102,52 +102,60 @@ func (j *judge) outer(port *Port, family string, treatments map[*ruleset]treatme
 // crossing judges the outer packets of a port: what happens to those with a mark is looked at once.
 type crossing struct {
 	*judge
-	port   *Port
-	family string
-	bases  []*base
-	known  map[uint32]outcome // by mark, of packets of which no rule asks whose they are
-	masq   []*rule            // the rules that masquerade the mark
-	clears bool               // one of them takes it away
+	port     *Port
+	ipv6     bool // of the outer packets
+	outgoing []*base
+	known    map[uint32]outcome // by mark, of packets of which no rule asks whose they are
+	masq     []*rule            // the rules that masquerade the mark
+	clears   bool               // one of them takes it away
+	marks    map[bool]bool      // there is one for IPv4, and for IPv6
 }
 
-func (j *judge) outerOrdered(port *Port, family string, treatments map[*ruleset]treatment, other bool) Outer {
-	c := &crossing{judge: j, port: port, family: family, bases: j.bases(family, other), known: map[uint32]outcome{}}
-	var knows []string // families whose rules masquerade the mark
+func (j *judge) newCrossing(port *Port, ipv6 bool) *crossing {
+	c := &crossing{
+		judge: j, port: port, ipv6: ipv6, outgoing: j.bases(ipv6, outgoing...),
+		known: map[uint32]outcome{}, marks: map[bool]bool{},
+	}
 	for _, r := range j.rulesets {
-		if g := treatments[r]; g.masquerade != nil {
+		if g := j.treatments[r]; g.masquerade != nil {
 			c.masq, c.clears = append(c.masq, g.masquerade), c.clears || g.cleared != nil
-			knows = append(knows, r.family)
+			c.marks[r.ipv6] = true
 		}
 	}
+	return c
+}
+
+func (c *crossing) outer() Outer {
 	var worst Outer
 	var fates []SenderFate
 	classes := map[string]int{} // where the fate of a class of senders stands
-	for _, f := range []string{familyIPv4, familyIPv6} {
-		if f != family && port.Senders == nil && !slices.Contains(knows, f) {
+	for _, ipv6 := range []bool{false, true} {
+		marked := c.marks[ipv6]
+		if ipv6 != c.ipv6 && c.port.Senders == nil && !marked {
 			continue
 		}
-		marks := []uint32{j.mark, 0}
-		if f != family && !slices.Contains(knows, f) {
+		marks := []uint32{c.mark, 0}
+		if ipv6 != c.ipv6 && !marked {
 			marks = marks[1:] // nothing marks packets of that family
 		}
 		for _, mark := range marks {
-			for _, s := range j.senders(port, f == familyIPv6, mark) {
-				o, name := c.of(&s, f, mark, other)
-				if worst.Change == "" || changeRank(o.Change) > changeRank(worst.Change) {
+			for _, s := range c.senders(c.port, ipv6, mark) {
+				o, name := c.of(&s, ipv6, mark)
+				if worst.Change == "" || worse(o.Change, worst.Change) {
 					worst = o
 				}
-				class, fate := s.describe(f == familyIPv6), SenderFate{Sender: name, Change: o.Change, Rule: o.Rule}
+				class, fate := s.describe(ipv6), SenderFate{Sender: name, Change: o.Change, Rule: o.Rule}
 				if i, ok := classes[class]; !ok {
 					classes[class] = len(fates)
 					fates = append(fates, fate)
-				} else if changeRank(fate.Change) > changeRank(fates[i].Change) {
+				} else if worse(fate.Change, fates[i].Change) {
 					fates[i] = fate
 				}
 			}
 		}
 	}
 	if worst.Change == "" { // nobody sends: what else leaves by this port carries no mark
-		worst, _ = c.of(&Sender{}, family, 0, other)
+		worst, _ = c.of(&Sender{}, c.ipv6, 0)
 		fates = nil
 	}
 	worst.Senders = fates
@@ -155,47 +163,42 @@ func (j *judge) outerOrdered(port *Port, family string, treatments map[*ruleset]
 }
 
 // of judges what one sender's packets make of the outer ones.
-func (c *crossing) of(s *Sender, family string, mark uint32, other bool) (Outer, string) {
-	six := family == familyIPv6
-	fates := c.leaving(c.port, s, c.judge.bases(family, other), six, mark)
-	var all []outcome
-	var outers []Outer
+func (c *crossing) of(s *Sender, ipv6 bool, mark uint32) (Outer, string) {
+	name, all := s.describe(ipv6), c.innerPacket(c.port, s, ipv6)
+	fates := c.leaving(s, all, mark)
+	var outcomes []outcome
 	for _, f := range fates {
-		o, e := c.outside(f, mark)
+		o := c.later(s, f, c.outside(f, mark))
 		o.packet = f.packet
-		if after, l, worse := c.later(s, family, f, other, o); worse {
-			o, e = after, l
-		}
-		all, outers = append(all, o), append(outers, e)
+		outcomes = append(outcomes, o)
 	}
-	worst := worstOf(all, func() *rule { return firstDoubt(fates) })
-	name := s.describe(six)
-	for i, o := range all {
-		if o.packet == worst.packet && o.change == worst.change {
-			if changeRank(worst.change) >= changeRank(PortChange) {
-				name = s.narrowed(c.innerPacket(c.port, s, six), o.packet)
-			}
-			return outers[i], name
-		}
-	}
-	if len(all) == 0 { // all of its packets are dropped
+	if len(outcomes) == 0 { // all of its packets are dropped
 		return Outer{Change: NoChange, Why: WhyNoRule}, name
 	}
-	return Outer{Change: UnsureChange, Why: WhyUnread, Rule: quoteOf(RoleNotUnderstood, worst.rule)}, name
+	worst := worstOf(outcomes, fates)
+	for _, o := range outcomes {
+		if o.packet == worst.packet && o.change == worst.change {
+			if !worse(PortChange, worst.change) {
+				name = s.narrowed(all, o.packet)
+			}
+			return o.told, name
+		}
+	}
+	return Outer{Change: UnsureChange, Why: WhyUnread, Rule: worst.rule.quote(RoleNotUnderstood)}, name
 }
 
 // outside judges the outer packet of an inner one that has left.
-func (c *crossing) outside(f exit, mark uint32) (outcome, Outer) {
-	plain := c.crossed(f.packet, word{})
-	if f.kind == verdictUnknown { // with the mark or without
-		o := plain
-		if marked := c.crossed(f.packet, word{bits: mark}); marked.change != plain.change {
-			o = outcome{change: UnsureChange, rule: f.rule}
-		}
-		return o, c.explain(o, plain, f)
+func (c *crossing) outside(f exit, mark uint32) outcome {
+	plain, o := c.crossed(f.packet, word{}), outcome{}
+	if f.kind != verdictUnknown {
+		o = c.crossed(f.packet, f.state.mark)
+	} else if o = c.crossed(f.packet, word{bits: mark}); o.change == plain.change { // with the mark or without
+		o = plain
+	} else {
+		o = outcome{change: UnsureChange, rule: f.rule}
 	}
-	o := c.crossed(f.packet, f.state.mark)
-	return o, c.explain(o, plain, f)
+	o.told = c.explain(o, plain, f)
+	return o
 }
 
 // crossed is what happens to the outer packet of an inner one that leaves with a mark, over all ways out.
@@ -204,12 +207,12 @@ func (c *crossing) crossed(in *packet, mark word) outcome {
 		return o
 	}
 	worst, asked := outcome{}, false
-	for _, way := range c.ways(c.port, c.family == familyIPv6, mark.bits) {
-		p := outerPacket(c.port, &way, c.family == familyIPv6)
+	for _, way := range c.ways(c.port, c.ipv6, mark.bits) {
+		p := outerPacket(c.port, &way, c.ipv6)
 		p.socket, p.fields[dimUID], p.fields[dimGID] = in.socket, in.fields[dimUID], in.fields[dimGID]
 		w := c.newWalk(p)
-		o := summarise(w.through(outgoing(c.bases), state{mark: mark}, 0))
-		if worst.change == "" || changeRank(o.change) > changeRank(worst.change) {
+		o := summarise(w.through(c.outgoing, state{mark: mark}, 0))
+		if worst.change == "" || worse(o.change, worst.change) {
 			worst = o
 		}
 		asked = asked || w.asked
@@ -220,13 +223,45 @@ func (c *crossing) crossed(in *packet, mark word) outcome {
 	return worst
 }
 
+// later judges the packets that follow the first one of a connection, which left as f. They do not see the nat table
+// again, so nothing clears the mark that they get on the way: from the connection, where it was saved (CONNMARK
+// --restore-mark, meta mark set ct mark), or from a rule that marks every packet. While the outer flow of the first
+// packet lives that changes nothing; after a pause longer than nf_conntrack_udp_timeout the next packet makes a new
+// one. o is what happens to the outer packet of the first: it is returned unless that of a later one is worse.
+func (c *crossing) later(s *Sender, f exit, o outcome) outcome {
+	if f.kind != verdictNAT && f.kind != verdictAccept {
+		return o
+	}
+	w := c.newWalk(f.packet)
+	w.later = true
+	bases := slices.DeleteFunc(c.bases(f.packet.ipv6, s.hooks()...), func(b *base) bool { return b.nat })
+	for _, g := range w.through(bases, state{ctmark: f.state.ctmark}, 0) {
+		if g.kind == verdictDrop || g.kind == verdictUnknown || g.state.mark.masked(0, c.mark) == yes {
+			continue
+		}
+		out := c.crossed(g.packet, g.state.mark)
+		if !worse(out.change, o.change) {
+			continue
+		}
+		o = out
+		if g.doubt != nil {
+			o.change = UnsureChange
+		}
+		o.told = Outer{Change: o.change, Why: WhyRestored, Rule: g.state.restored.quote(RoleRestores)}
+		if o.change == UnsureChange {
+			o.told.Why, o.told.Rule = WhyUnread, cmp.Or(g.doubt, out.rule).quote(RoleNotUnderstood)
+		}
+	}
+	return o
+}
+
 // explain says why an outer packet has its fate. plain is that of one without a mark, f what became of the inner
 // packet.
 func (c *crossing) explain(o, plain outcome, f exit) Outer {
 	lost := f.kind != verdictUnknown && f.state.mark.masked(0, c.mark) == yes
 	s, nated := o.state, o.change == PortChange || o.change == AddrChange
 	because := func(why Why, role string, r *rule) Outer {
-		return Outer{Change: o.change, Why: why, Rule: quoteOf(role, r)}
+		return Outer{Change: o.change, Why: why, Rule: r.quote(role)}
 	}
 	switch {
 	case o.change == UnsureChange:
@@ -242,7 +277,7 @@ func (c *crossing) explain(o, plain outcome, f exit) Outer {
 	case s.untracked != nil:
 		return because(WhyNotrack, RoleNotrack, s.untracked)
 	case lost && f.state.resetEarly, !lost && s.cleared != nil && s.resetEarly:
-		return because(WhyMarkReset, RoleMarkReset, orRule(f.state.cleared, s.cleared))
+		return because(WhyMarkReset, RoleMarkReset, cmp.Or(f.state.cleared, s.cleared))
 	case lost && f.state.cleared != nil:
 		return because(WhyCleared, RoleClears, f.state.cleared)
 	case o.nat:
@@ -252,18 +287,4 @@ func (c *crossing) explain(o, plain outcome, f exit) Outer {
 	default:
 		return because(WhyNoRule, "", nil)
 	}
-}
-
-func orRule(a, b *rule) *rule {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
-func quoteOf(role string, r *rule) *Rule {
-	if r == nil {
-		return nil
-	}
-	return r.quote(role)
 }

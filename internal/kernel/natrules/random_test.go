@@ -140,7 +140,7 @@ func TestRandomRules(t *testing.T) {
 					}
 				}
 				outer, node, pod := s.Outer[0], o.liveOf(o.node), o.liveOf(o.pod)
-				holds("all", outer.Change, outer.Rule, worse(node, pod))
+				holds("all", outer.Change, outer.Rule, worseOf(node, pod))
 				if node != pod {
 					differ++
 				}

@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
-	"vxlan_exporter/internal/kernel/nl"
-
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // Config says where a Reader looks; the zero value is this system.
@@ -30,36 +29,28 @@ type Config struct {
 
 // Reader reads the rules of the network namespace of the thread it is used on.
 type Reader struct {
-	procNet    string
-	gate       gate
-	open       nl.Opener
-	openLegacy func(ipv6 bool) (LegacySocket, error)
-	openIPSets nl.Opener
-	openXFRM   nl.Opener
+	Config
+	gate gate
 }
 
 // NewReader makes a Reader. Nothing is opened yet.
 func NewReader(c Config) *Reader {
-	proc := cmp.Or(c.Proc, "/proc")
-	if c.OpenNFTables == nil {
-		c.OpenNFTables = nl.Netfilter
+	c.Proc = cmp.Or(c.Proc, "/proc")
+	c.ProcNet = cmp.Or(c.ProcNet, filepath.Join(c.Proc, "net"))
+	opener := func(open *nl.Opener, otherwise nl.Opener) {
+		if *open == nil {
+			*open = otherwise
+		}
 	}
+	opener(&c.OpenNFTables, nl.Netfilter)
+	opener(&c.OpenIPSets, nl.Netfilter)
+	opener(&c.OpenXFRM, nl.XFRM)
 	if c.OpenLegacy == nil {
 		c.OpenLegacy = openLegacySocket
 	}
-	if c.OpenIPSets == nil {
-		c.OpenIPSets = nl.Netfilter
-	}
-	if c.OpenXFRM == nil {
-		c.OpenXFRM = nl.XFRM
-	}
-	return &Reader{
-		open: c.OpenNFTables, openLegacy: c.OpenLegacy, openIPSets: c.OpenIPSets, openXFRM: c.OpenXFRM,
-		procNet: cmp.Or(c.ProcNet, filepath.Join(proc, "net")),
-		gate: gate{
-			proc: proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules"),
-		},
-	}
+	return &Reader{Config: c, gate: gate{
+		proc: c.Proc, sys: cmp.Or(c.Sys, "/sys"), boot: cmp.Or(c.Boot, "/boot"), modules: cmp.Or(c.Modules, "/lib/modules"),
+	}}
 }
 
 // Read reads the rules of both families and backends and judges what they do to the packets of in. A backend that could
@@ -78,9 +69,9 @@ func (r *Reader) Read(ctx context.Context, in Input) (s State, err error) {
 }
 
 func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, err error) {
-	sets := newIPSets(ctx, r.openIPSets, r.openLegacy)
+	sets := newIPSets(ctx, r.OpenIPSets, r.OpenLegacy)
 	defer sets.close()
-	look := lookups{sets: sets, policies: &ipsecPolicies{ctx: ctx, procNet: r.procNet, open: r.openXFRM}}
+	look := lookups{sets: sets, policies: &ipsecPolicies{ctx: ctx, procNet: r.ProcNet, open: r.OpenXFRM}}
 	var rulesets []*ruleset
 	var open []*legacyTable
 	defer func() {
@@ -88,32 +79,32 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 			t.close()
 		}
 	}()
-	for _, six := range []bool{false, true} {
-		set, tables := r.readLegacy(six, look)
+	for _, ipv6 := range []bool{false, true} {
+		set, tables := r.readLegacy(ipv6, look)
 		rulesets, open = append(rulesets, set), append(open, tables...)
 	}
-	tables, four, six := r.readNFT(ctx)
+	tables, ipv4, ipv6 := r.readNFT(ctx)
 	if tables != nil {
 		tables.lookups = look
 		defer tables.close()
 	}
-	rulesets = append(rulesets, four, six)
 	var errs []error
+	rulesets = append(rulesets, ipv4, ipv6)
 	for _, set := range rulesets {
 		set.postrouting = kubePostrouting(set.bases)
 		if set.err != nil {
 			torn = torn || errors.Is(set.err, unix.EAGAIN) || errors.Is(set.err, nl.ErrInterrupted)
-			errs = append(errs, fmt.Errorf("%s %s: %w", set.family, set.backend, set.err))
+			errs = append(errs, fmt.Errorf("%s %s: %w", family(set.ipv6), set.backend, set.err))
 		}
 	}
 	s = judgeRules(in, rulesets)
-	torn = torn || sets.gone
 	if sets.failed != nil {
 		errs = append(errs, fmt.Errorf("ip sets: %w", sets.failed))
 	}
 	if err := look.policies.failed; err != nil {
 		errs = append(errs, fmt.Errorf("IPsec policies: %w", needsAdmin(err)))
 	}
+	torn = torn || sets.gone
 	for _, t := range open {
 		torn = torn || t.torn()
 	}
@@ -122,12 +113,12 @@ func (r *Reader) readOnce(ctx context.Context, in Input) (s State, torn bool, er
 
 func (r *Reader) readNFT(ctx context.Context) (tables *nftables, ipv4, ipv6 *ruleset) {
 	available, err := r.gate.nftables()
-	if err == nil && available {
-		tables, err = openNFT(ctx, r.open)
+	if available {
+		tables, err = openNFT(ctx, r.OpenNFTables)
 	}
 	ipv4, ipv6 = tables.rulesets()
-	if err != nil && !errors.Is(err, errNoNFTables) {
-		return nil, ipv4.failed(err), ipv6.failed(err)
+	if !errors.Is(err, errNoNFTables) {
+		ipv4.err, ipv6.err = err, err
 	}
 	return tables, ipv4, ipv6
 }
@@ -138,25 +129,8 @@ func (r *Reader) Generation(ctx context.Context) (id uint32, ok bool) {
 	if available, err := r.gate.nftables(); err != nil || !available {
 		return 0, false
 	}
-	conn, err := dialNFT(ctx, r.open)
-	if err != nil {
-		return 0, false
-	}
+	conn := newNFT(ctx, r.OpenNFTables)
 	defer conn.close()
-	id, err = conn.generation()
-	return id, err == nil
-}
-
-// failed records why a ruleset could not be read.
-func (r *ruleset) failed(err error) *ruleset {
-	r.err, r.bases = err, nil
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		r.status = statusNotPermitted
-	case errors.Is(err, errors.ErrUnsupported):
-		r.status = statusUnsupported
-	default:
-		r.status = statusFailed
-	}
-	return r
+	n, err := conn.get(request{kind: unix.NFT_MSG_GETGEN})
+	return n.be32(unix.NFTA_GEN_ID), err == nil
 }

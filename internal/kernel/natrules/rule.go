@@ -116,8 +116,6 @@ const (
 	rangeFullyRandom = 0x10
 )
 
-func (n natRange) randomFully() bool { return n.flags&rangeFullyRandom != 0 }
-
 // change says what n does to the source of p.
 func (n natRange) change(p *packet) Change {
 	if n.unsure {

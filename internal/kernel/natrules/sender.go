@@ -32,22 +32,21 @@ func (j *judge) innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
 }
 
 // leaving walks a sender's packets to the tunnel, and returns the fates of those that get there.
-func (j *judge) leaving(port *Port, s *Sender, bases []*base, ipv6 bool, mark uint32) []exit {
-	p := j.innerPacket(port, s, ipv6)
+func (j *judge) leaving(s *Sender, p *packet, mark uint32) []exit {
 	start := state{}
 	if j.in.test != nil && j.in.test.socketMark {
 		start.mark.bits, mark = mark, 0
 	}
-	fates := j.newWalk(p).through(at(bases, s.hooks()...), start, mark)
+	fates := j.newWalk(p).through(j.bases(p.ipv6, s.hooks()...), start, mark)
 	return slices.DeleteFunc(fates, func(e exit) bool { return e.kind == verdictDrop })
 }
 
 // hooks are the places that a sender's packets pass.
 func (s *Sender) hooks() []int {
 	if s.In == nil {
-		return []int{hookOutput, hookPostrouting}
+		return outgoing
 	}
-	return []int{hookPrerouting, hookForward, hookPostrouting}
+	return forwarded
 }
 
 // describe names a sender.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxlan_exporter/internal/kernel/label"
 	"vxlan_exporter/internal/kernel/nl"
 	"vxlan_exporter/test/lab"
 	"vxlan_exporter/test/lab/labtest"
@@ -29,7 +30,7 @@ func TestReadingLeavesNothingBehind(t *testing.T) {
 			return err
 		}
 		for _, r := range s.Rulesets {
-			if r.Status != statusNone || r.MarkState != MarkAbsent {
+			if r.Status != label.None || r.MarkState != MarkAbsent {
 				t.Errorf("%s %s: %s, %s", r.Family, r.Backend, r.Status, r.MarkState)
 			}
 		}
@@ -90,7 +91,7 @@ func TestWithoutCapability(t *testing.T) {
 					t.Errorf("uid %d: error %v", user, err)
 				}
 				for _, backend := range []string{Legacy, NFT} {
-					if r := findRuleset(s, familyIPv4, backend); r.Status != statusNotPermitted || r.MarkState != MarkUnknown || r.Error == "" {
+					if r := findRuleset(s, label.IPv4, backend); r.Status != label.NotPermitted || r.MarkState != MarkUnknown || r.Error == "" {
 						t.Errorf("uid %d: %s: %+v", user, backend, r)
 					}
 				}

@@ -44,14 +44,6 @@ func (g *gathering) forwarding(b []byte) error {
 	return g.keep(1)
 }
 
-// attributesOf are the attributes behind a header of so many bytes.
-func attributesOf(b []byte, header int) (nested, error) {
-	if len(b) < header || !nl.WellFormed(b[header:]) {
-		return nil, nl.ErrMalformed
-	}
-	return parseNested(b[header:]), nil
-}
-
 // number is an attribute that holds a u32; 0 where there is no such attribute.
 func (n nested) number(kind uint16) (uint32, error) {
 	if !n.has(kind) {
@@ -65,10 +57,11 @@ func (n nested) number(kind uint16) (uint32, error) {
 // net.ipv4.nexthop_compat_mode is 1.
 func (g *gathering) route(b []byte) error {
 	const rtaNHID = 30 // RTA_NH_ID
-	n, err := attributesOf(b, unix.SizeofRtMsg)
+	attrs, err := attributesOf(b, unix.SizeofRtMsg)
 	if err != nil || b[7] != unix.RTN_UNICAST {
 		return err
 	}
+	n := parseNested(attrs)
 	p, err := n.destination(b[0], int(b[1]))
 	oif, oifErr := n.number(unix.RTA_OIF)
 	id, idErr := n.number(rtaNHID)
@@ -156,10 +149,11 @@ func multipath(b []byte) ([]int, error) {
 // rules are those of the tables local, main and default, and one for all VRFs (net/ipv4/fib_rules.c,
 // drivers/net/vrf.c).
 func (g *gathering) rule(b []byte) error {
-	n, err := attributesOf(b, sizeofRuleHdr)
+	attrs, err := attributesOf(b, sizeofRuleHdr)
 	if err != nil {
 		return err
 	}
+	n := parseNested(attrs)
 	p, err := n.number(unix.FRA_PRIORITY)
 	marks := n.has(unix.FRA_FWMARK)
 	own := (p == 0 || p == 32766 || p == 32767) && b[1] == 0 && b[2] == 0 && !marks

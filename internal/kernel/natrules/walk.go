@@ -1,5 +1,7 @@
 package natrules
 
+import "cmp"
+
 // Bounds of one walk. The kernel's own are 16 jumps (NFT_JUMP_STACK_SIZE) and, for legacy tables, one per user chain.
 const (
 	maxDepth  = 64
@@ -40,18 +42,11 @@ type walk struct {
 	nat      bool // in a nat chain
 	later    bool // the packets are not the first of their connections
 	skipNAT  bool // go on after a rule that rewrites the source, and keep it in passed
-	passed   []passed
+	passed   []exit
 	memo     map[visit][]exit
 	open     map[visit]bool
 	steps    *int
 	noFully  bool // the kernel ignores NF_NAT_RANGE_PROTO_RANDOM_FULLY
-}
-
-// passed is a rule that would have rewritten the source of a packet that got that far.
-type passed struct {
-	rule *rule
-	nat  natRange
-	path
 }
 
 func (j *judge) newWalk(p *packet) *walk {
@@ -224,11 +219,9 @@ func (w *walk) conclude(r *rule, v verdict, p path, depth int, next *pathSet, ex
 		}
 	case jumps: // to a chain that is not there
 		exits.add(exit{kind: verdictUnknown, path: p, rule: r})
-	case w.skipNAT && v.kind == verdictUnknown:
-		v.nat.unsure = true
-		fallthrough
-	case w.skipNAT && v.kind == verdictNAT:
-		w.passed = append(w.passed, passed{r, v.nat, p})
+	case w.skipNAT && (v.kind == verdictUnknown || v.kind == verdictNAT):
+		v.nat.unsure = v.nat.unsure || v.kind == verdictUnknown
+		w.passed = append(w.passed, exit{v.kind, p, r, v.nat})
 		next.add(p)
 	default:
 		exits.add(exit{kind: v.kind, path: p, rule: r, nat: v.nat})
@@ -257,7 +250,7 @@ func (w *walk) joined(s pathSet) pathSet {
 			if j == nil {
 				continue
 			}
-			s[i].packet, s[i].doubt = w.intern(j), orRule(s[i].doubt, s[k].doubt)
+			s[i].packet, s[i].doubt = w.intern(j), cmp.Or(s[i].doubt, s[k].doubt)
 			s = append(s[:k], s[k+1:]...)
 			k = i // what did not fit before may fit now
 		}
