@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// idleAfter is how long background work goes on after the last Observe.
+const idleAfter = 10 * time.Minute
+
 // background does what is due, as long as somebody observes. It carries the times of Observe.
 type background chan time.Time
 
@@ -18,11 +21,11 @@ func (b background) observed() {
 	}
 }
 
-// run works when it is due, until ctx ends. It rests while nothing observes: from the start, and idle after the last
+// run works when it is due, until ctx ends. It rests while nothing observes: from the start, and idleAfter the last
 // time.
-func (b background) run(ctx context.Context, idle time.Duration, due func() time.Time, work func(context.Context)) {
+func (b background) run(ctx context.Context, due func() time.Time, work func(context.Context)) {
 	var last time.Time
-	timer := time.NewTimer(idle)
+	timer := time.NewTimer(idleAfter)
 	defer timer.Stop()
 	for {
 		select {
@@ -31,7 +34,7 @@ func (b background) run(ctx context.Context, idle time.Duration, due func() time
 		case last = <-b:
 		case <-timer.C:
 		}
-		if time.Since(last) >= idle {
+		if time.Since(last) >= idleAfter {
 			continue // the next Observe wakes it
 		}
 		wait := time.Until(due())

@@ -54,20 +54,15 @@ func ifThere(err error) error {
 }
 
 // failure joins the errors of a collector whose sources must all be there: that one is missing is a failure, not an
-// absence.
+// absence, so the error does not wrap fs.ErrNotExist.
 func failure(errs ...error) error {
 	for i, err := range errs {
 		if errors.Is(err, fs.ErrNotExist) {
-			errs[i] = &missingError{err}
+			errs[i] = errors.New(err.Error() + " (is --path.procfs right?)")
 		}
 	}
 	return errors.Join(errs...)
 }
-
-// missingError hides that an error is "no such file", which would be taken to say that the node has no such thing.
-type missingError struct{ err error }
-
-func (e *missingError) Error() string { return e.err.Error() + " (is --path.procfs right?)" }
 
 // maxFailures is how many of many errors of one kind are quoted in full: 200 devices that fail alike need not say it
 // 200 times.

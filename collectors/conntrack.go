@@ -24,9 +24,6 @@ const (
 	DefaultConntrackTimeout     = 5 * time.Second
 )
 
-// conntrackIdleAfter is how long Run goes on after the last Observe.
-const conntrackIdleAfter = 10 * time.Minute
-
 // ConntrackConfig says where and how often the connection tracking table is read.
 type ConntrackConfig struct {
 	Proc        string               // where procfs is mounted; empty: /proc
@@ -132,9 +129,9 @@ func shown[T any](read func() (T, error)) (*T, error) {
 
 // Run makes the scans that are due, until ctx ends. A flow that VXLAN makes never gets an answer, so the kernel forgets
 // it nf_conntrack_udp_timeout after its last packet: with scrapes alone, 60 s apart, half of the short NATed flows
-// would come and go unseen. It rests while nothing observes, from the start and conntrackIdleAfter the last Observe.
+// would come and go unseen. It rests while nothing observes, from the start and idleAfter the last Observe.
 func (c *Conntrack) Run(ctx context.Context) {
-	c.background.run(ctx, conntrackIdleAfter, func() time.Time {
+	c.background.run(ctx, func() time.Time {
 		r, _, interval := c.state()
 		if r.tried.IsZero() {
 			return time.Now().Add(time.Second) // the Observe that woke us is about to make the first scan

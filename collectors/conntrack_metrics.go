@@ -59,8 +59,7 @@ func conntrackMetrics() Metrics {
 		Name: "conntrack_nat_flows_seen_total", Labels: []string{"family", "port", "nat=snat,dnat"},
 		SinceStart: true,
 		Help:       "Distinct NATed flows seen in any scan since the exporter started, by CTA_ID and tuples.",
-		Notes: "A flow that lives as long as vxlan_conntrack_scan_interval_seconds is counted whatever the " +
-			"scrape interval.",
+		Notes:      "A flow that lives as long as vxlan_conntrack_scan_interval_seconds is counted whatever the scrape interval.",
 		Samples: ports(func(_ *node.Node, p *node.ConntrackPort, port string, emit Emit) {
 			emit(float64(p.SeenSNAT), p.Family, port, "snat")
 			emit(float64(p.SeenDNAT), p.Family, port, "dnat")
@@ -83,13 +82,13 @@ func conntrackMetrics() Metrics {
 	}, Metric{
 		Name:       "conntrack_nat_flows_seen_overflow_total",
 		SinceStart: true,
-		Help: "NATed flows left out of vxlan_conntrack_nat_flows_seen_total because more than 65536 live at a time, " +
-			"once in every scan.",
+		Help: "NATed flows left out of vxlan_conntrack_nat_flows_seen_total because more than 65536 live at a time, once " +
+			"in every scan.",
 		Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return float64(n.Conntrack.SeenOverflow) }),
 	}, Metric{
 		Name: "conntrack_scan_interval_seconds",
-		Help: "Time from one scan to the next at the present pace, which follows --conntrack.max-cpu and what there is " +
-			"to learn.",
+		Help: "Time from one scan to the next at the present pace, which follows --conntrack.max-cpu and what there is to " +
+			"learn.",
 		Notes: "A NATed flow that lives L seconds is seen with the probability L / interval, at most 1. See " +
 			"[PERFORMANCE.md](PERFORMANCE.md#how-often).",
 		Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return n.Conntrack.ScanInterval.Seconds() }),
@@ -111,8 +110,8 @@ func conntrackMetrics() Metrics {
 		Samples: scan(func(n *node.Node, s *node.Scan) float64 { return max(0, n.Time.Sub(s.Time)).Seconds() }),
 	}, Metric{
 		Name: "conntrack_scan_longest_receive_seconds",
-		Help: "Longest single receive of the scan served, CPU time: packet reception (softirqs) on that CPU was held " +
-			"off at most so long.",
+		Help: "Longest single receive of the scan served, CPU time: packet reception (softirqs) on that CPU was held off " +
+			"at most so long.",
 		Samples: scan(func(_ *node.Node, s *node.Scan) float64 { return s.LongestReceive.Seconds() }),
 	}, Metric{
 		Name:    "conntrack_scan_filtered",

@@ -205,7 +205,7 @@ func TestConntrackPaysForScans(t *testing.T) {
 				go func() { c.Run(ctx); close(done) }()
 				_, _ = looked(c, flannelPort)
 				k.SetReply(reply)
-				time.Sleep(conntrackIdleAfter - time.Second)
+				time.Sleep(idleAfter - time.Second)
 				cancel()
 				<-done
 				if n := dumps(k); n < 18 || n > 19 {

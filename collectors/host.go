@@ -44,8 +44,8 @@ func NewHost(proc string, conntrack nl.Opener) *Host {
 func hostMetrics() Metrics {
 	return NewMetrics("host", Metric{
 		Name: "host_udp_in_csum_errors_total", Labels: []string{"family"},
-		Help: "UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors " +
-			"of /proc/net/snmp6.",
+		Help: "UDP datagrams dropped for a bad checksum, any port: Udp InCsumErrors of /proc/net/snmp, Udp6InCsumErrors of " +
+			"/proc/net/snmp6.",
 		Notes: "Stays 0 where a firewall drops packets that connection tracking calls invalid.",
 		Samples: func(n *node.Node, emit Emit) {
 			emit.Number(n.Host.UDP4.InCsumErrors, node.IPv4)

@@ -30,11 +30,11 @@ func JudgedMetrics() map[string]Metrics {
 		// Of recent NAT of outer packets.
 		"conntrack": NewMetrics("", Metric{
 			Name: "sender_nat", Labels: []string{"device", "family", "port", "variant=zero_checksum,offloaded_checksum,unknown"},
-			Help: "Whether outer packets of the device were source-NATed within the last 2 minutes, by what follows: a variant " +
-				"of the checksum failure (the exposure is or was active), or unknown (a condition is judged absent or could " +
-				"not be read).",
-			Notes: "All 0: none were. `device` is empty for flows that no device here sends: they are forwarded, or the device " +
-				"was moved away. No verdict takes a device off the list.",
+			Help: "Whether outer packets of the device were source-NATed within the last 2 minutes, by what follows: a " +
+				"variant of the checksum failure (the exposure is or was active), or unknown (a condition is judged absent or " +
+				"could not be read).",
+			Notes: "All 0: none were. `device` is empty for flows that no device here sends: they are forwarded, or the " +
+				"device was moved away. No verdict takes a device off the list.",
 			Samples: func(n *node.Node, emit Emit) {
 				for _, s := range diagnosis.Senders(n) {
 					for _, variant := range []string{node.ZeroChecksum, node.OffloadedChecksum, diagnosis.VariantUnknown} {
@@ -87,8 +87,7 @@ func ResultMetrics() Metrics {
 	}
 	return NewMetrics("", Metric{
 		Name: "scrape_collector_success", Labels: []string{"collector"},
-		Help: "Whether the collector got its answer; 1 also where the node has no such thing (no connection " +
-			"tracking, say).",
+		Help:    "Whether the collector got its answer; 1 also where the node has no such thing (no connection tracking, say).",
 		Samples: each(func(r node.Result) float64 { return boolean(r.Succeeded()) }),
 	}, Metric{
 		Name: "scrape_collector_not_permitted", Labels: []string{"collector"},

@@ -38,8 +38,8 @@ func NewKernel(cfg KernelConfig) *Kernel {
 		Name:   "kernel_nat_checksum_bug",
 		Labels: []string{"variant", "verdict=affected,fixed,unknown", "evidence=release,selftest"},
 		Help: "Whether NAT on this kernel spoils the outer UDP checksum of VXLAN packets: 1 for the verdict that holds. " +
-			"evidence=release judges by uname -r and -v, evidence=selftest, there when a self-test of this boot is stored, " +
-			"by what the kernel did to packets.",
+			"evidence=release judges by uname -r and -v, evidence=selftest, there when a self-test of this boot is stored, by " +
+			"what the kernel did to packets.",
 		Notes:   "By release, `offloaded_checksum` is never fixed.",
 		Samples: kernelVerdicts,
 	})}

@@ -160,16 +160,14 @@ func (c *NATRules) inputOf(
 // One that was moved here sends from another namespace. Without any there is one group, of none.
 func tunnelsOn(port uint16, devices []node.Device) [][]natrules.Tunnel {
 	var groups [][]natrules.Tunnel
-	index := map[netip.Addr]int{}
 	for i := range devices {
 		d := &devices[i]
 		if d.Port != port || d.LinkNetns != nil {
 			continue
 		}
-		at, ok := index[d.Local]
-		if !ok {
-			at = len(groups)
-			index[d.Local], groups = at, append(groups, nil)
+		at := slices.IndexFunc(groups, func(g []natrules.Tunnel) bool { return g[0].Local == d.Local })
+		if at < 0 {
+			at, groups = len(groups), append(groups, nil)
 		}
 		groups[at] = append(groups[at], natrules.Tunnel{
 			Name: d.Name, Index: d.Index, Local: d.Local, Link: d.UnderlayIndex, Underlay: d.Underlay, External: d.IsExternal(),
@@ -224,9 +222,9 @@ func natRulesMetrics() Metrics {
 		Help: "Whether the rules clear kube-proxy's masquerade mark (KUBE-POSTROUTING: nf_tables, or ip_tables " +
 			"IPT_SO_GET_ENTRIES) before a packet that carries it is masqueraded. 1 for the state that holds; all 0 when it " +
 			"cannot be told.",
-		Notes: "`cleared`: cleared before MASQUERADE. `kept`: the old form. `bypassed`: cleared, but a MASQUERADE or " +
-			"SNAT runs ahead. `absent`: no rule masquerades a mark. All 0: a rule could not be understood. Both families, " +
-			"whatever the underlay's: the rules act on the *inner* packet. A backend without NAT rules has no series.",
+		Notes: "`cleared`: cleared before MASQUERADE. `kept`: the old form. `bypassed`: cleared, but a MASQUERADE or SNAT " +
+			"runs ahead. `absent`: no rule masquerades a mark. All 0: a rule could not be understood. Both families, whatever " +
+			"the underlay's: the rules act on the *inner* packet. A backend without NAT rules has no series.",
 		Samples: each(func(r *natrules.Ruleset, emit Emit) {
 			for _, s := range []natrules.MarkState{
 				natrules.MarkCleared, natrules.MarkKept, natrules.MarkBypassed,
@@ -237,8 +235,8 @@ func natRulesMetrics() Metrics {
 		}),
 	}, Metric{
 		Name: "nat_random_fully", Labels: []string{"family", "backend=legacy,nft"},
-		Help: "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which changes the " +
-			"source port of every flow.",
+		Help: "Whether the rule that masquerades the mark has NF_NAT_RANGE_PROTO_RANDOM_FULLY, which changes the source " +
+			"port of every flow.",
 		Notes:   "From the kernel's own rule: an old iptables-save does not print the flag.",
 		Samples: each(func(r *natrules.Ruleset, emit Emit) { emit.Setting(r.RandomFully, r.Family, r.Backend) }),
 	})

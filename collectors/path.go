@@ -25,9 +25,6 @@ const (
 	MaxPathPeers        = 100
 )
 
-// pathIdle is how long rounds go on after the last Observe: who asks nothing is sent nothing for.
-const pathIdle = 10 * time.Minute
-
 // pathTimeout bounds a round. Its own bounds are tighter: four waves of the probe's timeout.
 const pathTimeout = 10 * time.Second
 
@@ -80,10 +77,10 @@ func (c *Path) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	defer c.mu.Unlock()
 	c.known, c.unknown = known.Devices, devicesUnknown(known)
 	c.background.observed()
-	if c.path == nil && c.err == nil {
+	switch {
+	case c.path == nil && c.err == nil:
 		return func(*node.Node) {}, nil // the first round is under way
-	}
-	if c.path == nil {
+	case c.path == nil:
 		return nil, c.err
 	}
 	p := *c.path
@@ -93,7 +90,7 @@ func (c *Path) Observe(_ context.Context, known *node.Node) (Fill, error) {
 
 // Run makes rounds until ctx ends, as long as somebody observes.
 func (c *Path) Run(ctx context.Context) {
-	c.background.run(ctx, pathIdle, func() time.Time {
+	c.background.run(ctx, func() time.Time {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.tried.Add(c.conf.Interval)
@@ -107,11 +104,7 @@ func (c *Path) round(ctx context.Context) {
 	c.tried = time.Now()
 	c.mu.Unlock()
 	var path *node.Path
-	switch {
-	case err != nil:
-	case len(devices) == 0:
-		err = fmt.Errorf("no VXLAN device to send through: %w", fs.ErrNotExist)
-	default:
+	if err == nil {
 		path, err = c.ask(ctx, devices)
 	}
 	if ctx.Err() != nil {
@@ -129,6 +122,9 @@ func (c *Path) round(ctx context.Context) {
 }
 
 func (c *Path) ask(ctx context.Context, devices []node.Device) (*node.Path, error) {
+	if len(devices) == 0 {
+		return nil, fmt.Errorf("no VXLAN device to send through: %w", fs.ErrNotExist)
+	}
 	ctx, cancel := context.WithTimeout(ctx, pathTimeout)
 	defer cancel()
 	mark := uint32(probe.DefaultMark)

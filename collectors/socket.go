@@ -19,8 +19,8 @@ type Socket struct {
 func NewSocket(proc string) *Socket {
 	return &Socket{proc: proc, Metrics: NewMetrics("socket", Metric{
 		Name: "socket_drops_total", Labels: []string{"family", "port"},
-		Help: "Packets that the kernel's VXLAN socket dropped: drops of /proc/net/udp and udp6. It restarts at 0 when " +
-			"the device goes down and up, and stays 0 where connection tracking drops bad checksums first.",
+		Help: "Packets that the kernel's VXLAN socket dropped: drops of /proc/net/udp and udp6. It restarts at 0 when the " +
+			"device goes down and up, and stays 0 where connection tracking drops bad checksums first.",
 		Samples: socketDrops,
 	})}
 }

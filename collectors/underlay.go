@@ -147,8 +147,8 @@ func underlayMetrics(include *regexp.Regexp) Metrics {
 		}),
 	}, Metric{
 		Name: "underlay_private_flag", Labels: []string{"device", "flag"},
-		Help: "Whether the driver's private flag of the underlay NIC is set (ETHTOOL_A_PRIVFLAGS_FLAGS); only flags " +
-			"that name a checksum.",
+		Help: "Whether the driver's private flag of the underlay NIC is set (ETHTOOL_A_PRIVFLAGS_FLAGS); only flags that " +
+			"name a checksum.",
 		Samples: each(func(u *node.Underlay, name string, emit Emit) {
 			for _, flag := range slices.Sorted(maps.Keys(u.PrivateFlags)) {
 				emit.Bool(u.PrivateFlags[flag], name, DeviceLabel(flag))

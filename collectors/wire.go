@@ -139,8 +139,8 @@ func wireMetrics() Metrics {
 	}
 	return NewMetrics("wire", Metric{
 		Name: "wire_packets_total", Labels: []string{"family", "direction=in,out", "verdict"},
-		Help: "VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, " +
-			"each counted for as many as it stands for (AF_PACKET). A GSO packet counts once.",
+		Help: "VXLAN packets with a UDP checksum field other than 0 on the underlay NICs, by verdict on that field, each " +
+			"counted for as many as it stands for (AF_PACKET). A GSO packet counts once.",
 		Notes: "`ok`; `completed_ok`: right once the inner sum is finished; `partial`: to be finished by the NIC; " +
 			"`unjudgeable`; `bad`.",
 		Samples: each(func(w *node.Wire, emit Emit) {
@@ -150,8 +150,8 @@ func wireMetrics() Metrics {
 		}),
 	}, Metric{
 		Name: "wire_bad_packets_total", Labels: []string{"direction=in,out", "peer", "variant"},
-		Help: "VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each " +
-			"counted for as many as it stands for.",
+		Help: "VXLAN packets with a wrong outer UDP checksum, by sender (in) or receiver (out) and variant, each counted " +
+			"for as many as it stands for.",
 		Notes: "At most `--wire.max-peers` peers, then `other`. Variants: `zero_checksum`, `offloaded_checksum`, " +
 			"`unfinished_checksum` (a NIC or hypervisor left the pseudo-header's sum), `unknown`.",
 		Samples: each(func(w *node.Wire, emit Emit) {
@@ -175,8 +175,8 @@ func wireMetrics() Metrics {
 		Samples: each(func(w *node.Wire, emit Emit) { emit(float64(w.Captured)) }),
 	}, Metric{
 		Name: "wire_lost_packets_total",
-		Help: "VXLAN packets that were picked but not judged: the socket's queue was full (tp_drops of " +
-			"PACKET_STATISTICS) or the kernel could not describe them.",
+		Help: "VXLAN packets that were picked but not judged: the socket's queue was full (tp_drops of PACKET_STATISTICS) " +
+			"or the kernel could not describe them.",
 		Samples: each(func(w *node.Wire, emit Emit) { emit(float64(w.Lost)) }),
 	}, Metric{
 		Name:    "wire_interfaces",

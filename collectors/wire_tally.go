@@ -27,8 +27,7 @@ type wireTally struct {
 	packets map[node.WireCount]float64 // by the labels, without a number
 	bad     map[node.WirePeer]float64
 	peers   map[string]bool
-	samples []node.BadPacket // a ring
-	oldest  int              // where the next one goes once it is full
+	samples []node.BadPacket // the last wireSamples
 }
 
 func newWireTally(maxPeers int) *wireTally {
@@ -59,7 +58,7 @@ func (t *wireTally) add(iface string, p capture.Packet) bool {
 		return false
 	}
 	t.bad[node.WirePeer{Direction: direction, Peer: t.peer(peer), Variant: string(v.Variant)}] += weight
-	t.remember(node.BadPacket{
+	t.samples = append(t.samples[max(0, len(t.samples)-wireSamples+1):], node.BadPacket{
 		Time:        time.Now(),
 		Interface:   iface,
 		Direction:   direction,
@@ -86,15 +85,6 @@ func (t *wireTally) peer(a netip.Addr) string {
 		t.peers[name] = true
 	}
 	return name
-}
-
-func (t *wireTally) remember(b node.BadPacket) {
-	if len(t.samples) < wireSamples {
-		t.samples = append(t.samples, b)
-		return
-	}
-	t.samples[t.oldest] = b
-	t.oldest = (t.oldest + 1) % wireSamples
 }
 
 // store puts the counts into w. All verdicts of the families in use are there, as 0 if need be.
@@ -129,6 +119,6 @@ func (t *wireTally) store(w *node.Wire, families []string) {
 		return cmp.Or(cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Peer, b.Peer),
 			cmp.Compare(a.Variant, b.Variant)) < 0
 	})
-	w.Samples = append(slices.Clone(t.samples[t.oldest:]), t.samples[:t.oldest]...)
+	w.Samples = slices.Clone(t.samples)
 	slices.Reverse(w.Samples)
 }

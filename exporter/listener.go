@@ -7,8 +7,7 @@ import (
 )
 
 // What the kernel may hold for one connection, in bytes; it allows twice that for its own overhead (socket(7)). A
-// request is small. With the kernel's defaults, unread bytes of a few hundred clients are more than the unit's
-// memory.
+// request is small. With the kernel's defaults, unread bytes of a few hundred clients are more than the unit's memory.
 const (
 	readBuffer  = 16 << 10
 	writeBuffer = 32 << 10

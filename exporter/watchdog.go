@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -18,9 +19,8 @@ const hangLimit = 20 * time.Second
 
 // Watchdog pings systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as alive says that the program does its work,
 // and returns when ctx ends. interval is systemd's limit (WATCHDOG_USEC, see daemon.SdWatchdogEnabled): alive is
-// asked twice within it, as sd_watchdog_enabled(3) recommends, and gets half of that time as its deadline. An answer
-// that does not come soon after the deadline counts as a no, and alive is not asked again before it has come. A no
-// is logged once, until the next yes.
+// asked twice within it, as sd_watchdog_enabled(3) recommends, and gets half of that time as its deadline. A no, or no
+// answer soon after the deadline, is logged once, until the next yes.
 func Watchdog(
 	ctx context.Context, interval time.Duration, alive func(context.Context) error, notify func(state string) error,
 	logger *slog.Logger,
@@ -33,38 +33,30 @@ func Watchdog(
 	ticker := time.NewTicker(turn)
 	defer ticker.Stop()
 
-	var answer chan error // of the question under way; nil when there is none
-	refused := false
+	var refused atomic.Bool
+	refuse := func(err error) {
+		if !refused.Swap(true) {
+			logger.Error("collectors are stuck, withholding watchdog ping", "limit", interval, "err", err)
+		}
+	}
 	for {
 		ask, cancel := context.WithTimeout(ctx, deadline)
-		if answer == nil {
-			answer = make(chan error, 1)
-			go func(to chan<- error) { to <- alive(ask) }(answer)
-		}
-		var err error
-		select {
-		case err = <-answer:
-			answer = nil
-		case <-time.After(patience):
-			err = fmt.Errorf("no answer within %s", patience)
-		case <-ctx.Done():
-		}
+		late := time.AfterFunc(patience, func() { refuse(fmt.Errorf("no answer within %s", patience)) })
+		err := alive(ask)
+		late.Stop()
 		cancel()
-		if ctx.Err() != nil {
-			return
-		}
 		switch {
-		case err == nil:
-			if refused {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			refuse(err)
+		default:
+			if refused.Swap(false) {
 				logger.Info("collectors answer again, sending watchdog pings")
 			}
-			refused = false
 			if err := notify(daemon.SdNotifyWatchdog); err != nil {
 				logger.Warn("cannot notify systemd", "state", daemon.SdNotifyWatchdog, "err", err)
 			}
-		case !refused:
-			refused = true
-			logger.Error("collectors are stuck, withholding watchdog ping", "limit", interval, "err", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -108,7 +108,7 @@ func (c *conversation) software(marked bool) kind {
 
 // next is what to send in the given wave, counted from 0. Nothing: all is said.
 func (c *conversation) next(wave int) []ask {
-	asks, full := c.nextSmall(wave), []ask(nil)
+	asks, full := c.only(c.nextSmall(wave)), []ask(nil)
 	if c.askFull {
 		if full = c.nextFull(wave); len(full) > 0 && full[0].kind == soft && !slices.Contains(asks, ask{kind: soft}) {
 			asks = append(asks, ask{kind: soft}) // a small one to compare with
@@ -125,7 +125,7 @@ func (c *conversation) nextSmall(wave int) []ask {
 		if c.askFull { // of one sender; for the others, and marked, it is sent when something is lost
 			asks = append(asks, ask{kind: c.software(false)})
 		}
-		return c.only(asks)
+		return asks
 	case wave >= maxWaves, c.refused != "":
 		return nil
 	}
@@ -203,7 +203,7 @@ func (c *conversation) withoutTCP(wave int) []ask {
 		asks = append(repeat(ask{kind: udp, marked: true}, half), append(repeat(ask{kind: udp}, left-half),
 			ask{kind: soft})...)
 	}
-	return c.only(asks)
+	return asks
 }
 
 // nextFull sends packets that fill the MTU by the kind of control that is answered when it is small: one, then three,
