@@ -22,7 +22,8 @@ import (
 // non-nil together with an error, when a part could be read. The error says what was read, from where, and what to do,
 // and wraps a standard error that node.Classify understands. Observe is never called twice at the same time.
 //
-// Name, Declared, Describe and Publish are those of Metrics. Publish is not called when the observation has nothing of this collector.
+// Name, Declared, Describe and Publish are those of Metrics. Publish is not called when the observation has nothing of
+// this collector.
 type Collector interface {
 	Name() string
 	Observe(ctx context.Context, known *node.Node) (fill Fill, err error)

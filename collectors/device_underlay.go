@@ -27,49 +27,44 @@ type way struct {
 // leaves. The underlay of a device that was moved here is in another namespace.
 func (c *Device) nameUnderlays(ctx context.Context, conn *rtnl.Conn, devices []node.Device) error {
 	var errs []error
-	names, ways := map[int]string{}, map[way]int{}
-	var owners map[netip.Addr]int
+	names := map[way]string{}
 	for i := range devices {
 		d := &devices[i]
 		if d.LinkNetns != nil {
 			continue
 		}
 		w := way{d.Local, d.UnderlayIndex}
-		index, known := ways[w]
+		name, known := names[w]
 		if !known {
-			out, err := c.wayOut(ctx, conn, d)
-			if err != nil {
+			var err error
+			if name, err = c.underlayOf(ctx, conn, d); err != nil {
 				errs = append(errs, fmt.Errorf("underlay of %q: %w", d.Name, err))
 			}
-			index = cmp.Or(out, d.UnderlayIndex)
-			if index == 0 && d.Local.IsValid() {
-				if owners == nil {
-					owners, err = conn.Owners(locals(devices))
-					errs = append(errs, err)
-				}
-				if owner := owners[d.Local]; owner != loopbackIndex {
-					index = owner
-				}
-			}
-			ways[w] = index
+			names[w] = name
 		}
-		if _, known := names[index]; !known && index > 0 {
-			nic, err := conn.NIC(index)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, fmt.Errorf("underlay of %q: %w", d.Name, err))
-			}
-			names[index] = nic.Name
-		}
-		d.Underlay = names[index]
+		d.Underlay = name
 	}
 	return errors.Join(errs...)
 }
 
-func locals(devices []node.Device) (addrs []netip.Addr) {
-	for _, d := range devices {
-		addrs = append(addrs, d.Local)
+func (c *Device) underlayOf(ctx context.Context, conn *rtnl.Conn, d *node.Device) (name string, err error) {
+	index, wayErr := c.wayOut(ctx, conn, d)
+	index = cmp.Or(index, d.UnderlayIndex)
+	var ownerErr, nicErr error
+	if index == 0 && d.Local.IsValid() {
+		var owners map[netip.Addr]int
+		if owners, ownerErr = conn.Owners([]netip.Addr{d.Local}); owners[d.Local] != loopbackIndex {
+			index = owners[d.Local]
+		}
 	}
-	return addrs
+	if index > 0 {
+		var nic rtnl.Link
+		nic, nicErr = conn.NIC(index)
+		if name = nic.Name; errors.Is(nicErr, fs.ErrNotExist) {
+			nicErr = nil
+		}
+	}
+	return name, errors.Join(wayErr, ownerErr, nicErr)
 }
 
 // wayOut is the interface by which packets to a peer of the device leave; 0: not known.

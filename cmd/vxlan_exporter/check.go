@@ -55,7 +55,7 @@ func check(ctx context.Context, c *checkConfig, s *sources) (int, error) {
 		if c.output == "nagios" { // which shows standard output alone
 			_ = report.NagiosError(os.Stdout, err) // the error itself is told below
 		}
-		return 0, &exitError{err, diagnosis.Unknown.ExitStatus()}
+		return diagnosis.Unknown.ExitStatus(), err
 	}
 	d := diagnosis.Judge(n)
 	switch c.output {
@@ -67,7 +67,7 @@ func check(ctx context.Context, c *checkConfig, s *sources) (int, error) {
 		err = report.Text(os.Stdout, n, d, report.TextOptions{Color: color(os.Stdout)})
 	}
 	if err != nil {
-		return 0, &exitError{fmt.Errorf("write the report: %w", err), diagnosis.Unknown.ExitStatus()}
+		return diagnosis.Unknown.ExitStatus(), fmt.Errorf("write the report: %w", err)
 	}
 	return d.State.ExitStatus(), nil
 }

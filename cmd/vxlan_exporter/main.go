@@ -4,8 +4,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/common/version"
 )
 
-// command runs one command until it is done or interrupted, and returns the exit status.
+// command runs one command until it is done or interrupted, and returns the exit status: 0 with an error stands for 1.
 type command func(context.Context, *slog.Logger) (int, error)
 
 const programName = "vxlan_exporter"
@@ -47,31 +47,20 @@ func run(args []string) int {
 
 	name, err := app.Parse(args)
 	if err != nil {
-		return fail(fmt.Errorf("%w (try --help)", err))
+		return fail(1, fmt.Errorf("%w (try --help)", err))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	status, err := commands[name](ctx, promslog.New(&logging))
 	if err != nil {
-		return fail(err)
+		return fail(cmp.Or(status, 1), err)
 	}
 	return status
 }
 
-// fail prints the one line that says what is wrong.
-func fail(err error) int {
+// fail prints the one line that says what is wrong, and returns the exit status.
+func fail(status int, err error) int {
 	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' })
 	fmt.Fprintf(os.Stderr, "%s: %s\n", programName, strings.Join(lines, " "))
-	if e, ok := errors.AsType[*exitError](err); ok {
-		return e.status
-	}
-	return 1
+	return status
 }
-
-// exitError is an error with an exit status of its own.
-type exitError struct {
-	error
-	status int
-}
-
-func (e *exitError) Unwrap() error { return e.error }

@@ -54,7 +54,7 @@ func addProbe(app *kingpin.Application, s *sources, commands map[string]command)
 		// It observes again afterwards: flows that are NATed now were made by the probe too.
 		n, err := observe(ctx, s, 0, c)
 		if err != nil {
-			return 0, &exitError{err, diagnosis.Unknown.ExitStatus()}
+			return diagnosis.Unknown.ExitStatus(), err
 		}
 		verdicts := diagnosis.Paths(n)
 		if *output == "json" {
@@ -63,7 +63,7 @@ func addProbe(app *kingpin.Application, s *sources, commands map[string]command)
 			err = report.ProbeText(os.Stdout, n, verdicts, report.TextOptions{Color: color(os.Stdout)})
 		}
 		if err != nil {
-			return 0, &exitError{fmt.Errorf("write the report: %w", err), diagnosis.Unknown.ExitStatus()}
+			return diagnosis.Unknown.ExitStatus(), fmt.Errorf("write the report: %w", err)
 		}
 		return probeStatus(diagnosis.PathState(verdicts)), nil
 	}

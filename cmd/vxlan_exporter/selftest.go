@@ -25,7 +25,7 @@ func addSelfTest(app *kingpin.Application, s *sources, commands map[string]comma
 		status, err := selfTest(ctx, *output, *write, s.Proc)
 		if *exitZero {
 			if err != nil {
-				fail(err)
+				fail(1, err)
 			}
 			return 0, nil
 		}
@@ -46,7 +46,9 @@ func selfTest(ctx context.Context, output, write, proc string) (int, error) {
 		return 0, fmt.Errorf("write the result: %w", err)
 	}
 	if write != "" {
-		err = store.Write(write, result)
+		if err := store.Write(write, result); err != nil {
+			return 0, err
+		}
 	}
-	return selftest.ExitStatus(result), err
+	return selftest.ExitStatus(result), nil
 }
