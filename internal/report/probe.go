@@ -34,7 +34,11 @@ func ProbeText(w io.Writer, n *node.Node, verdicts []diagnosis.PathVerdict, o Te
 		t.wrap("", line+", "+v.Reason+".")
 	}
 	if len(n.Path.Peers) == 0 {
-		t.wrap("", "No peer was asked.")
+		why := "."
+		if len(n.Path.Unprobed) == 0 {
+			why = ": there is no VXLAN device in this network namespace."
+		}
+		t.wrap("", "No peer was asked"+why)
 	}
 	tab := path(n)
 	tab.limit()
