@@ -34,7 +34,7 @@ func addSelfTest(app *kingpin.Application, s *sources, commands map[string]comma
 }
 
 func selfTest(ctx context.Context, output, write, proc string) (int, error) {
-	result, err := selftest.Run(ctx, selftest.Options{Proc: proc})
+	result, err := selftest.Run(ctx, proc)
 	if err != nil {
 		return 0, err
 	}

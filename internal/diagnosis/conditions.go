@@ -113,10 +113,10 @@ type KernelBug struct {
 // boot and release is stored. A self-test covers two families: affected when either is, fixed when one is and the other
 // was not tested, as on a kernel without IPv6.
 func KernelBugs(k node.Kernel) []KernelBug {
-	a, b := kernelversion.ZeroChecksum(k.Info), kernelversion.OffloadedChecksum(k.Info)
-	bugs := []KernelBug{
-		{node.ZeroChecksum, a.Verdict, FromRelease, a.Reason},
-		{node.OffloadedChecksum, b.Verdict, FromRelease, b.Reason},
+	var bugs []KernelBug
+	for _, v := range variants {
+		r := byRelease(k, v)
+		bugs = append(bugs, KernelBug{v, r.Verdict, FromRelease, r.Reason})
 	}
 	if !tested(k) {
 		return bugs
@@ -133,6 +133,13 @@ func KernelBugs(k node.Kernel) []KernelBug {
 	return bugs
 }
 
+func byRelease(k node.Kernel, variant string) kernelversion.Verdict {
+	if variant == node.OffloadedChecksum {
+		return kernelversion.OffloadedChecksum(k.Info)
+	}
+	return kernelversion.ZeroChecksum(k.Info)
+}
+
 // tested reports whether the stored result of the self-test speaks of the running kernel.
 func tested(k node.Kernel) bool {
 	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
@@ -141,7 +148,7 @@ func tested(k node.Kernel) bool {
 
 // kernelCondition: does NAT on this kernel spoil the checksum? The self-test is proof; without it the release speaks,
 // but only for variant A: no version clears variant B, which every kernel tried so far has.
-func kernelCondition(k node.Kernel, family, variant string) condition {
+func kernelCondition(k node.Kernel, v kernelversion.Verdict, family, variant string) condition {
 	if tested(k) {
 		for _, r := range k.SelfTest.Results {
 			switch {
@@ -152,10 +159,6 @@ func kernelCondition(k node.Kernel, family, variant string) condition {
 				return condition{no, "the self-test proved this kernel unharmed", Evidence{"self-test", r.Verdict}}
 			}
 		}
-	}
-	v := kernelversion.ZeroChecksum(k.Info)
-	if variant == node.OffloadedChecksum {
-		v = kernelversion.OffloadedChecksum(k.Info)
 	}
 	e := Evidence{"kernel", k.Release}
 	if v.Reason != "" {

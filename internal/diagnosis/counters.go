@@ -102,13 +102,21 @@ func Counters(n *node.Node) []Counter {
 		{"TcpTimeoutRehash", "", func(h *node.Host) *uint64 { return h.TCPTimeoutRehash }},
 	} {
 		c := Counter{Name: row.name, key: row.key, Total: row.of(&n.Host)}
+		var before *uint64
+		if ok {
+			before = row.of(&n.Earlier.Host)
+		}
 		switch {
 		case c.Total == nil:
 			c.Note = "this kernel does not say, or it was not read"
 		case !ok:
 			c.Note = why
+		case before == nil:
+			c.Note = "the first observation has no value"
+		case *c.Total < *before:
+			c.Note, c.Reset = "it fell from "+strconv.FormatUint(*before, 10)+": it was reset or wrapped", true
 		default:
-			c.compare(row.of(&n.Earlier.Host), span)
+			c.rise(*before, span)
 		}
 		list = append(list, c)
 	}
@@ -136,22 +144,15 @@ func Counters(n *node.Node) []Counter {
 		case !same, s.Drops < drops:
 			c.Note, c.Reset = "the socket is a new one: the device went down and up", true
 		default:
-			c.compare(&drops, span)
+			c.rise(drops, span)
 		}
 		list = append(list, c)
 	}
 	return list
 }
 
-// compare sets how much c is above what it was.
-func (c *Counter) compare(before *uint64, span time.Duration) {
-	switch {
-	case before == nil:
-		c.Note = "the first observation has no value"
-	case *c.Total < *before:
-		c.Note, c.Reset = "it fell from "+strconv.FormatUint(*before, 10)+": it was reset or wrapped", true
-	default:
-		c.Delta = new(*c.Total - *before)
-		c.PerSecond = float64(*c.Delta) / span.Seconds()
-	}
+// rise sets how much c is above what it was.
+func (c *Counter) rise(before uint64, span time.Duration) {
+	c.Delta = new(*c.Total - before)
+	c.PerSecond = float64(*c.Delta) / span.Seconds()
 }

@@ -129,7 +129,7 @@ func (j *judge) decide(v verdict) (State, string) {
 
 // sharing names the devices whose flows cannot be told from those of v's.
 func (j *judge) sharing(v verdict) []string {
-	return j.ports.at(v.key).sharing(sentFrom(v.device, v.key.family))
+	return j.ports.at(v.key).senders[sentFrom(v.device, v.key.family)]
 }
 
 func (j *judge) exposures() []Exposure {

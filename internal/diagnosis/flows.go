@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"vxlan_exporter/internal/kernel/natrules"
@@ -16,7 +17,7 @@ type portKey struct {
 	port   uint16
 }
 
-func (k portKey) String() string { return fmt.Sprintf("%s port %d", k.family, k.port) }
+func (k portKey) String() string { return k.family + " port " + strconv.Itoa(int(k.port)) }
 
 // natted is what is known of source-NATed flows: those of a device, or a part of a port's.
 type natted struct {
@@ -45,15 +46,15 @@ func later(a, b time.Time) time.Time {
 // port is what is known of one VXLAN port over one underlay family. The original source of a flow is the address that
 // its device sends from; a device of which that is not known may have sent any flow that no other device has.
 type port struct {
-	scanned  bool // the ConntrackPort is what conntrack has
-	tracked  node.ConntrackPort
-	natted   natted                        // of all sources
-	loose    natted                        // of sources that no device is known to send from
-	sources  map[netip.Addr]natted         // not valid: of all that are not listed
-	senders  map[netip.Addr][]string       // names of the devices that send from an address
-	anywhere []string                      // names of the devices of which the address is not known
-	devices  []string                      // names of all whose outer packets pass this namespace
-	rules    map[netip.Addr]natrules.Outer // by the address that devices name; not valid: of those that name none
+	scanned bool // tracked is what conntrack has
+	tracked node.ConntrackPort
+	natted  natted                        // of all sources
+	loose   natted                        // of sources that no device is known to send from
+	listed  uint64                        // NATed flows of which the source is known
+	sources map[netip.Addr]natted         // not valid: of all that are not listed
+	senders map[netip.Addr][]string       // names of the devices that send from an address; not valid: from one not known
+	devices []string                      // names of all whose outer packets pass this namespace
+	rules   map[netip.Addr]natrules.Outer // by the address that devices name; not valid: of those that name none
 }
 
 // ports sorts what was observed by port: a saved observation may hold a hundred thousand of anything, so nothing is
@@ -62,9 +63,7 @@ type ports map[portKey]*port
 
 func (p ports) at(k portKey) *port {
 	if p[k] == nil {
-		p[k] = &port{
-			sources: map[netip.Addr]natted{}, senders: map[netip.Addr][]string{}, rules: map[netip.Addr]natrules.Outer{},
-		}
+		p[k] = &port{senders: map[netip.Addr][]string{}, rules: map[netip.Addr]natrules.Outer{}}
 	}
 	return p[k]
 }
@@ -78,29 +77,24 @@ func sortPorts(n *node.Node) ports {
 		for _, f := range underlayFamilies(d) {
 			p := all.at(portKey{f, d.Port})
 			p.devices = append(p.devices, d.Name)
-			if a := sentFrom(d, f); a.IsValid() {
-				p.senders[a] = append(p.senders[a], d.Name)
-			} else {
-				p.anywhere = append(p.anywhere, d.Name)
-			}
+			a := sentFrom(d, f)
+			p.senders[a] = append(p.senders[a], d.Name)
 		}
 	}
-	listed := map[portKey]uint64{}
 	for _, s := range n.Conntrack.Sources {
-		k := portKey{s.Family, s.Port}
-		listed[k] += s.Flows
-		all.at(k).add(s.Address.Unmap(), natted{s.Flows, s.Remaining, s.Seen, s.Born, s.Used, nil})
+		p := all.at(portKey{s.Family, s.Port})
+		p.listed += s.Flows
+		p.add(s.Address.Unmap(), natted{s.Flows, s.Remaining, s.Seen, s.Born, s.Used, nil})
 	}
 	for _, f := range n.Conntrack.NATFlows {
 		all.at(portKey{node.Family(f.Destination.Addr()), f.Destination.Port()}).
 			add(f.Source.Addr().Unmap(), natted{quotes: []Evidence{{"NATed flow", f.String()}}})
 	}
 	for _, c := range n.Conntrack.Ports {
-		k := portKey{c.Family, c.Port}
-		p := all.at(k)
+		p := all.at(portKey{c.Family, c.Port})
 		p.scanned, p.tracked = true, c
-		if c.SNAT > listed[k] { // of more addresses than are listed, or of an observation that lists none
-			p.add(netip.Addr{}, natted{flows: c.SNAT - listed[k]})
+		if c.SNAT > p.listed { // of more addresses than are listed, or of an observation that lists none
+			p.add(netip.Addr{}, natted{flows: c.SNAT - p.listed})
 		}
 	}
 	for _, o := range n.NATRules.Outer {
@@ -110,9 +104,12 @@ func sortPorts(n *node.Node) ports {
 }
 
 func (p *port) add(source netip.Addr, n natted) {
+	if p.sources == nil {
+		p.sources = map[netip.Addr]natted{}
+	}
 	p.natted = p.natted.plus(n)
 	p.sources[source] = p.sources[source].plus(n)
-	if len(p.senders[source]) == 0 {
+	if !source.IsValid() || len(p.senders[source]) == 0 {
 		p.loose = p.loose.plus(n)
 	}
 }
@@ -142,14 +139,6 @@ func (p *port) ofNobody() natted {
 		loose.flows -= p.sources[netip.Addr{}].flows
 	}
 	return loose
-}
-
-// sharing names the devices whose flows cannot be told from each other's: those that send from the same address.
-func (p *port) sharing(from netip.Addr) []string {
-	if !from.IsValid() {
-		return p.anywhere
-	}
-	return p.senders[from]
 }
 
 // outer is what the rules do to the outer packets of devices with a local address.
@@ -203,7 +192,7 @@ func (j *judge) looseFlows() {
 		k := portKey{t.Family, t.Port}
 		p := j.ports.at(k)
 		f := Finding{Severity: Warning, Port: t.Port, Family: t.Family, Evidence: j.flowEvidence(k, p.natted.quotes)}
-		if p.ofNobody().flows > 0 && len(p.anywhere) == 0 && !slices.Contains(away, k) && j.succeeded(readDevices) {
+		if p.ofNobody().flows > 0 && len(p.senders[netip.Addr{}]) == 0 && !slices.Contains(away, k) && j.succeeded(readDevices) {
 			j.raise(Unknown)
 			f.Code, f.Summary = CodeFlowsNoDevice, "Flows to "+k.String()+" are NATed, and no VXLAN device here sends them: "+
 				"they are forwarded, or the device was moved to another network namespace. Whether their checksums suffer is "+

@@ -48,8 +48,9 @@ func newJudge(n *node.Node) *judge {
 		}
 	}
 	for _, v := range variants {
+		release := byRelease(n.Kernel, v)
 		for _, f := range families {
-			j.kernels[[2]string{v, f}] = kernelCondition(n.Kernel, f, v)
+			j.kernels[[2]string{v, f}] = kernelCondition(n.Kernel, release, f, v)
 		}
 	}
 	for _, d := range n.Devices {

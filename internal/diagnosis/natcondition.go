@@ -120,21 +120,16 @@ func (j *judge) noConntrack() bool {
 	return j.now.Results[readConntrack].Status == node.None && h.UDP4.InDatagrams != nil && h.ConntrackInvalid == nil
 }
 
+var clearBy = map[natrules.Why]string{
+	natrules.WhyCleared:   "the masquerade mark is cleared before MASQUERADE",
+	natrules.WhyMarkReset: "the mark is cleared for the VXLAN port on the way out",
+	natrules.WhyNotrack:   "the VXLAN port is not tracked, so NAT cannot touch it",
+	natrules.WhyNotRandom: "MASQUERADE keeps the source port",
+	natrules.WhyNoRule:    "no NAT rule matches the outer packets",
+}
+
 func keepsClear(why natrules.Why) string {
-	switch why {
-	case natrules.WhyCleared:
-		return "the masquerade mark is cleared before MASQUERADE"
-	case natrules.WhyMarkReset:
-		return "the mark is cleared for the VXLAN port on the way out"
-	case natrules.WhyNotrack:
-		return "the VXLAN port is not tracked, so NAT cannot touch it"
-	case natrules.WhyNotRandom:
-		return "MASQUERADE keeps the source port"
-	case natrules.WhyNoRule:
-		return "no NAT rule matches the outer packets"
-	default:
-		return "the NAT rules leave the outer packets alone"
-	}
+	return cmp.Or(clearBy[why], "the NAT rules leave the outer packets alone")
 }
 
 func natWhy(o natrules.Outer) string {

@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"math"
+	"net/netip"
 	"time"
 
 	"vxlan_exporter/internal/node"
@@ -50,7 +51,7 @@ func Senders(n *node.Node) []Sender {
 		}
 	}
 	for _, t := range n.Conntrack.Ports {
-		if p := j.ports.at(portKey{t.Family, t.Port}); len(p.anywhere) == 0 && j.recent(p.ofNobody()) {
+		if p := j.ports.at(portKey{t.Family, t.Port}); len(p.senders[netip.Addr{}]) == 0 && j.recent(p.ofNobody()) {
 			all = append(all, Sender{"", t.Family, t.Port, VariantUnknown})
 		}
 	}

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 }
 
 func childRun() {
-	t, err := Run(context.Background(), Options{})
+	t, err := Run(context.Background(), "/proc")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		if errors.Is(err, fs.ErrPermission) {

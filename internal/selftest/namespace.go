@@ -19,16 +19,12 @@ func inNamespace(f func() error) error {
 // goroutine.
 func onOwnThread(f func() error) error {
 	runtime.LockOSThread()
-	if unix.Gettid() != unix.Getpid() {
-		return unshareAndCall(f)
+	if unix.Gettid() == unix.Getpid() {
+		// The runtime cannot end the process's first thread, which would stay in the namespace for good. While this goroutine
+		// holds it, another one gets another thread.
+		defer runtime.UnlockOSThread()
+		return inNamespace(f)
 	}
-	// The runtime cannot end the process's first thread, which would stay in the namespace for good. While this goroutine
-	// holds it, another one gets another thread.
-	defer runtime.UnlockOSThread()
-	return inNamespace(f)
-}
-
-func unshareAndCall(f func() error) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("make a network namespace: %w", err)
 	}

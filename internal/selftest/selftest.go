@@ -27,35 +27,28 @@ import (
 // network devices.
 const timeout = 30 * time.Second
 
-// Options say where the self-test reads. The zero value is right for a node.
-type Options struct {
-	Proc string // mount point of procfs; empty: /proc
-}
-
-// Run makes the test. The result has one entry for each variant and family; what the kernel lacks makes an entry
-// unknown and is named as its reason. Run needs root: CAP_SYS_ADMIN for the namespace, CAP_NET_ADMIN for what is in it,
-// CAP_NET_RAW to capture. Without them the error wraps fs.ErrPermission. It ends early when ctx does.
-func Run(ctx context.Context, o Options) (node.SelfTest, error) {
-	if o.Proc == "" {
-		o.Proc = "/proc"
-	}
+// Run makes the test; procfs is mounted at proc. The result has one entry for each variant and family; what the kernel
+// lacks makes an entry unknown and is named as its reason. Run needs root: CAP_SYS_ADMIN for the namespace,
+// CAP_NET_ADMIN for what is in it, CAP_NET_RAW to capture. Without them the error wraps fs.ErrPermission. It ends early
+// when ctx does.
+func Run(ctx context.Context, proc string) (node.SelfTest, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
 	t := node.SelfTest{Time: time.Now().UTC().Truncate(time.Second)}
-	info, err := kernelversion.Read(o.Proc, "")
+	info, err := kernelversion.Read(proc, "")
 	if err != nil {
 		return t, fmt.Errorf("selftest: %w", err)
 	}
 	t.Release = info.Release
-	boot, err := os.ReadFile(filepath.Join(o.Proc, "sys/kernel/random/boot_id"))
+	boot, err := os.ReadFile(filepath.Join(proc, "sys/kernel/random/boot_id"))
 	if err != nil {
 		return t, fmt.Errorf("selftest: %w", err)
 	}
 	t.BootID = string(bytes.TrimSpace(boot))
 
 	err = inNamespace(func() (err error) {
-		t.Results, err = run(ctx, o.Proc)
+		t.Results, err = run(ctx, proc)
 		return err
 	})
 	if errors.Is(err, fs.ErrPermission) {
@@ -88,19 +81,15 @@ func run(ctx context.Context, proc string) ([]node.SelfTestResult, error) {
 			if rigErr == nil {
 				result, err = r.measure(ctx, variant, family)
 			}
-			if fatal(ctx, err) {
+			switch {
+			case err == nil:
+			case ctx.Err() != nil, errors.Is(err, fs.ErrPermission): // it says nothing of the kernel
 				return nil, err
-			}
-			if err != nil {
+			default:
 				result = node.SelfTestResult{Variant: variant, Family: family, Verdict: kernelversion.Unknown, Reason: err.Error()}
 			}
 			results = append(results, result)
 		}
 	}
 	return results, nil
-}
-
-// fatal reports whether err says nothing of the kernel: the run was stopped, or was not allowed.
-func fatal(ctx context.Context, err error) bool {
-	return err != nil && (ctx.Err() != nil || errors.Is(err, fs.ErrPermission))
 }

@@ -61,7 +61,7 @@ func checkResults(t *testing.T, got node.SelfTest) {
 }
 
 func TestRunningKernel(t *testing.T) {
-	got, err := Run(t.Context(), Options{})
+	got, err := Run(t.Context(), "/proc")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestRunsAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	results, errs := make([]node.SelfTest, 4), make([]error, 4)
 	for i := range results {
-		wg.Go(func() { results[i], errs[i] = Run(t.Context(), Options{}) })
+		wg.Go(func() { results[i], errs[i] = Run(t.Context(), "/proc") })
 	}
 	wg.Wait()
 	for i := range results {
@@ -95,12 +95,12 @@ func TestNothingLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Run(t.Context(), Options{}); err != nil { // the runtime's own files and threads are there after this
+	if _, err := Run(t.Context(), "/proc"); err != nil { // the runtime's own files and threads are there after this
 		t.Fatal(err)
 	}
 	files, goroutines := openFiles(t), runtime.NumGoroutine()
 	for range 5 {
-		if _, err := Run(t.Context(), Options{}); err != nil {
+		if _, err := Run(t.Context(), "/proc"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -241,13 +241,13 @@ func TestUnprivileged(t *testing.T) {
 func TestStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Run(ctx, Options{}); !errors.Is(err, context.Canceled) {
+	if _, err := Run(ctx, "/proc"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
 
 // fixture is a procfs with the given files, besides those that every run reads.
-func fixture(t *testing.T, osrelease string, files ...string) Options {
+func fixture(t *testing.T, osrelease string, files ...string) string {
 	t.Helper()
 	root := t.TempDir()
 	content := map[string]string{
@@ -266,7 +266,7 @@ func fixture(t *testing.T, osrelease string, files ...string) Options {
 			t.Fatal(err)
 		}
 	}
-	return Options{Proc: root}
+	return root
 }
 
 func TestLacking(t *testing.T) {
@@ -298,7 +298,7 @@ func TestLacking(t *testing.T) {
 	if _, err = Run(t.Context(), fixture(t, "nonsense")); err != nil {
 		t.Error(err)
 	}
-	if _, err = Run(t.Context(), Options{Proc: t.TempDir()}); !errors.Is(err, os.ErrNotExist) {
+	if _, err = Run(t.Context(), t.TempDir()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without /proc: %v", err)
 	}
 }
