@@ -1,9 +1,9 @@
 package capture
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -69,8 +69,10 @@ type Capture struct {
 	down     bool   // the kernel has said so; the socket must be bound again
 	resting  bool   // bound so that it sees nothing
 	ignoring bool   // of outgoing packets
-	duty     Duty
-	stats    Stats
+	// this kernel cannot ignore outgoing packets (before 4.20); for the goroutine that reads
+	seesOutgoing bool
+	duty         Duty
+	stats        Stats
 }
 
 // Config says what to capture.
@@ -101,39 +103,24 @@ func NewCapture(cfg Config) (*Capture, error) {
 		timer:  time.NewTimer(0),
 		closed: make(chan struct{}),
 	}
-	if err := c.start(cfg.Ports, cfg.Ratio); err != nil {
+	c.iface, err = sock.Interface(c.name)
+	if err == nil { // the filter before the binding: else the queue fills with what passes in between
+		err = c.attach(filterFor(c.iface, cfg.Ports, cfg.Ratio, false))
+	}
+	if err == nil {
+		err = sock.Bind(c.iface.Index)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("capture on %s: %w", c.name, err), sock.Close())
 	}
+	c.down = !c.iface.Up
 	return c, nil
 }
 
-func (c *Capture) start(ports []uint16, ratio float64) error {
-	iface, err := c.sock.Interface(c.name)
-	if err != nil {
-		return err
-	}
-	// The filter before the binding: else the queue fills with what passes in between.
-	if err := c.attach(filterFor(iface, ports, ratio, false)); err != nil {
-		return err
-	}
-	if err := c.sock.Bind(iface.Index); err != nil {
-		return fmt.Errorf("bind: %w", err)
-	}
-	c.iface, c.down = iface, !iface.Up
-	return nil
-}
-
 func filterFor(i Interface, ports []uint16, ratio float64, noRandom bool) Filter {
-	mtu := i.MTU
-	if mtu <= 0 {
-		mtu = defaultMTU
-	}
+	longest := maxLength(i.Link, cmp.Or(max(i.MTU, 0), defaultMTU))
 	return Filter{
-		Ports:     slices.Clone(ports),
-		Link:      i.Link,
-		MaxLength: min(MaxLength(i.Link, mtu), maxWhole),
-		Ratio:     ratio,
-		NoRandom:  noRandom,
+		Ports: slices.Clone(ports), Link: i.Link, MaxLength: min(longest, maxWhole), Ratio: ratio, NoRandom: noRandom,
 	}
 }
 
@@ -161,9 +148,6 @@ func (c *Capture) Update(ports []uint16) error {
 	iface, err := c.sock.Interface(c.name) // the kernel may take its time to answer
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if errors.Is(err, fs.ErrNotExist) {
-		return c.explain(fmt.Errorf("%w: %w", unix.ENODEV, err))
-	}
 	if err != nil {
 		return c.explain(err)
 	}
@@ -187,7 +171,7 @@ func (c *Capture) Update(ports []uint16) error {
 // bind is called with mu held.
 func (c *Capture) bind(index int) error {
 	if err := c.sock.Bind(index); err != nil {
-		return c.explain(fmt.Errorf("bind: %w", err))
+		return c.explain(err)
 	}
 	c.resting = false
 	return nil
@@ -209,27 +193,23 @@ func (c *Capture) setDuty(d Duty, each func(Packet)) error {
 	return err
 }
 
-func (c *Capture) counts() (Counts, error) {
-	iface, err := c.sock.Interface(c.name)
-	return iface.Counts, err
-}
-
-// see makes the socket see what comes in or not, and what goes out.
+// see makes the socket see what comes in or not, and what goes out, which it sees like the rest where the kernel cannot
+// tell it apart. For the goroutine that reads.
 func (c *Capture) see(in, out bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !in {
-		if c.resting {
-			return nil
-		}
+	if !in && !c.resting {
 		if err := c.sock.Rest(c.iface.Index); err != nil {
-			return c.explain(fmt.Errorf("bind: %w", err))
+			return c.explain(err)
 		}
 		c.resting = true
+	}
+	if !in {
 		return nil
 	}
-	if c.ignoring == out {
-		if err := c.sock.IgnoreOutgoing(!out); err != nil {
+	if c.ignoring == out && !c.seesOutgoing {
+		err := c.sock.IgnoreOutgoing(!out)
+		if c.seesOutgoing = errors.Is(err, unix.ENOPROTOOPT); err != nil && !c.seesOutgoing {
 			return c.explain(fmt.Errorf("PACKET_IGNORE_OUTGOING: %w", err))
 		}
 		c.ignoring = !out

@@ -158,11 +158,11 @@ func (v *Verdict) judge(frame []byte, d datagram, m Meta) (Kind, Reason) {
 
 // overlong reports whether the packet is longer than the interface can send.
 func overlong(d datagram, m Meta) bool {
-	return m.MTU > 0 && max(m.Length, d.offset+d.available) > MaxLength(m.Link, m.MTU)
+	return m.MTU > 0 && max(m.Length, d.offset+d.available) > maxLength(m.Link, m.MTU)
 }
 
-// MaxLength is how long a single packet on an interface can be, all headers included.
-func MaxLength(link Link, mtu int) int {
+// maxLength is how long a single packet on an interface can be, all headers included.
+func maxLength(link Link, mtu int) int {
 	if link == RawIP {
 		return mtu
 	}

@@ -1,11 +1,8 @@
 package capture
 
 import (
-	"errors"
 	"math/rand/v2"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A tap costs every packet that passes the NIC, whatever its filter says: 110 ns when it is received (two indirect
@@ -14,12 +11,12 @@ import (
 // VXLAN. The filter is a tenth of it. So a NIC that carries more than a tap can see for 1 % of a CPU is captured on
 // part of the time, and what is seen then counts for the rest.
 const (
-	// FullRate is how many packets per second may be received, or sent, while all of them are seen.
-	FullRate = 100_000
+	// fullRate is how many packets per second may be received, or sent, while all of them are seen.
+	fullRate = 100_000
 	// maxDuty is up to where a part of the time is worth the switching.
 	maxDuty = 0.85
-	// How many packets per second are seen on average when there are more: about 1 % of a CPU in each direction, and no more than
-	// suspectedRate times as much while a failure may be under way.
+	// How many packets per second are seen on average when there are more: about 1 % of a CPU in each direction, and no
+	// more than suspectedRate times as much while a failure may be under way.
 	seenReceived  = 100_000
 	seenSent      = 50_000
 	suspectedRate = 5
@@ -42,19 +39,30 @@ type Duty struct{ In, Out float64 }
 
 func always() Duty { return Duty{1, 1} }
 
+// least is the part of the time that a pause leaves, and whose it is: of both directions (0), or of what goes out (1).
+func (d Duty) least() (duty float64, direction int) {
+	if d.In < 1 {
+		return d.In, 0
+	}
+	return d.Out, 1
+}
+
 // Windows decides when a Capture sees packets. It belongs to the goroutine that reads.
 type Windows struct {
 	cfg     WindowsConfig
 	capture *Capture
-	load    load
 
-	next     time.Time // when to act
-	phase    phase
-	at       time.Time     // when the phase began
-	length   time.Duration // of the pause and the window together, as the window has been planned
-	over     [2]float64    // seconds that packets, in and out, have been seen for beyond their duty
-	outKnown bool          // this kernel can ignore outgoing packets (4.20)
-	urgent   bool          // a failure may be under way, at the last step
+	next   time.Time // when to act
+	phase  phase
+	at     time.Time     // when the phase began
+	length time.Duration // of the pause and the window together, as the window has been planned
+	over   [2]float64    // seconds that packets, in and out, have been seen for beyond their duty
+	urgent bool          // a failure may be under way, at the last step
+
+	counted time.Time // when the counters were read last; zero: they were not
+	counts  Counts
+	handled uint64 // 0: not known
+	low     bool   // the rates were far from too high
 }
 
 // WindowsConfig holds what Windows needs beside the capture.
@@ -82,14 +90,7 @@ func NewWindows(c *Capture, cfg WindowsConfig) *Windows {
 		cfg.Now = time.Now
 	}
 	now := cfg.Now()
-	w := &Windows{
-		cfg:      cfg,
-		capture:  c,
-		load:     load{capture: c, handled: cfg.Handled},
-		next:     now.Add(rateInterval),
-		at:       now,
-		outKnown: true,
-	}
+	w := &Windows{cfg: cfg, capture: c, next: now.Add(rateInterval), at: now}
 	if c.State().Duty != always() {
 		w.phase, w.next = half, now // of a window that somebody else has left open
 	}
@@ -101,8 +102,10 @@ func (w *Windows) Next() time.Time { return w.next }
 
 // Step opens and closes the windows. Packets that are still queued are handed over as seen under the duty before.
 func (w *Windows) Step(each func(Packet)) error {
-	now, duty, calm := w.cfg.Now(), w.capture.State().Duty, !w.urgent
-	w.urgent = w.suspected(now)
+	now, state, calm := w.cfg.Now(), w.capture.State(), !w.urgent
+	duty := state.Duty
+	// Not where only a sample is judged anyhow.
+	w.urgent = w.cfg.Suspected != nil && state.Ratio == 1 && w.cfg.Suspected(now)
 	switch {
 	case w.phase != full && calm && w.urgent: // at once
 	case now.Before(w.next):
@@ -112,7 +115,7 @@ func (w *Windows) Step(each func(Packet)) error {
 	case w.phase == window && duty.Out < duty.In && duty.In < 1:
 		w.account(1, duty.Out)
 		w.phase, w.next = half, w.at.Add(w.wanted(0, duty.In))
-		return w.see(true, false)
+		return w.capture.see(true, false)
 	}
 	wanted := w.duty()
 	if wanted == always() {
@@ -121,22 +124,47 @@ func (w *Windows) Step(each func(Packet)) error {
 	return w.close(duty, wanted, each)
 }
 
-// suspected reports whether more is to be seen: not where only a sample of it is judged anyhow.
-func (w *Windows) suspected(now time.Time) bool {
-	return w.cfg.Suspected != nil && w.capture.State().Ratio == 1 && w.cfg.Suspected(now)
-}
-
-// duty is what the present rates allow.
+// duty is what the rates since the last call allow. A NIC without counters is captured on all the time.
 func (w *Windows) duty() Duty {
+	now := w.cfg.Now()
+	since, before, handled := w.counted, w.counts, w.handled
+	iface, err := w.capture.sock.Interface(w.capture.name)
+	w.counted, w.counts, w.handled, w.low = now, iface.Counts, 0, false
+	if err != nil {
+		w.counted = time.Time{}
+		return always()
+	}
+	if w.cfg.Handled != nil {
+		if n, err := w.cfg.Handled(); err == nil { // it can only make the rate smaller
+			w.handled = n
+		}
+	}
+	if since.IsZero() || !now.After(since) || w.counts.Received < before.Received || w.counts.Sent < before.Sent {
+		return always()
+	}
+	seconds := now.Sub(since).Seconds()
+	in, out := float64(w.counts.Received-before.Received)/seconds, float64(w.counts.Sent-before.Sent)/seconds
+	if handled != 0 && w.handled > handled {
+		in = min(in, float64(w.handled-handled)/seconds)
+	}
+	w.low = max(in, out) < fullRate/4
 	allowed := 1.0
 	if w.urgent {
 		allowed = suspectedRate
 	}
-	d := w.load.duty(w.cfg.Now(), allowed)
-	if !w.outKnown {
+	d := Duty{share(in, allowed*seenReceived), share(out, allowed*seenSent)}
+	if d.Out = min(d.In, d.Out); w.capture.seesOutgoing { // what is sent is not seen while nothing is
 		d.Out = d.In
 	}
 	return d
+}
+
+// share is the part of the time in which a rate may be seen.
+func share(rate, seen float64) float64 {
+	if d := seen / rate; rate > fullRate && d <= maxDuty {
+		return d
+	}
+	return 1
 }
 
 // account ends a window of one direction.
@@ -154,7 +182,7 @@ func (w *Windows) wanted(direction int, duty float64) time.Duration {
 // all begins to see everything.
 func (w *Windows) all(before Duty, each func(Packet)) error {
 	w.next = w.cfg.Now().Add(rateInterval)
-	if w.load.low {
+	if w.low {
 		w.next = w.cfg.Now().Add(lowRateInterval)
 	}
 	if w.phase == full {
@@ -164,7 +192,7 @@ func (w *Windows) all(before Duty, each func(Packet)) error {
 		return err
 	}
 	w.phase, w.over = full, [2]float64{}
-	return w.see(true, true)
+	return w.capture.see(true, true)
 }
 
 // close ends a window, or the time in which all was seen, and begins a pause.
@@ -179,11 +207,8 @@ func (w *Windows) close(before, wanted Duty, each func(Packet)) error {
 	if err := w.change(before, wanted, each); err != nil {
 		return err
 	}
-	least, rarest := wanted.In, min(wanted.In, wanted.Out)
-	if least == 1 {
-		least = wanted.Out
-	}
-	length := min(max(cycle, time.Duration(float64(minWindow)/rarest)), maxCycle)
+	least, _ := wanted.least()
+	length := min(max(cycle, time.Duration(float64(minWindow)/min(wanted.In, wanted.Out))), maxCycle)
 	// Retransmissions come by the clock. A pause of random length meets them by chance, not always or never.
 	w.phase, w.next = pause, w.at.Add(time.Duration((1-least)*(0.5+rand.Float64())*float64(length)))
 	return nil
@@ -191,7 +216,7 @@ func (w *Windows) close(before, wanted Duty, each func(Packet)) error {
 
 // change goes over from one duty to another, with nothing new arriving until what is queued has been handed over.
 func (w *Windows) change(before, wanted Duty, each func(Packet)) error {
-	if err := w.see(before.In == 1 && wanted.In == 1, false); err != nil {
+	if err := w.capture.see(before.In == 1 && wanted.In == 1, false); err != nil {
 		return err
 	}
 	return w.capture.setDuty(wanted, each)
@@ -199,14 +224,11 @@ func (w *Windows) change(before, wanted Duty, each func(Packet)) error {
 
 // open begins a window that makes up for the pause before it.
 func (w *Windows) open(duty Duty) error {
-	if err := w.see(true, true); err != nil {
+	if err := w.capture.see(true, true); err != nil {
 		return err
 	}
 	now := w.cfg.Now()
-	least, direction := duty.In, 0
-	if least == 1 {
-		least, direction = duty.Out, 1
-	}
+	least, direction := duty.least()
 	w.length = time.Duration(float64(now.Sub(w.at)) / (1 - least))
 	w.phase, w.at = window, now
 	length := w.wanted(direction, least)
@@ -215,14 +237,4 @@ func (w *Windows) open(duty Duty) error {
 	}
 	w.next = now.Add(length)
 	return nil
-}
-
-// see makes the capture see packets or not.
-func (w *Windows) see(in, out bool) error {
-	err := w.capture.see(in, out || !w.outKnown)
-	if errors.Is(err, unix.ENOPROTOOPT) && w.outKnown {
-		w.outKnown = false
-		err = w.capture.see(in, true)
-	}
-	return err
 }
