@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -78,7 +79,12 @@ const bootIDLen = 36
 
 func readBootID(proc string) (string, error) {
 	path := filepath.Join(proc, "sys/kernel/random/boot_id")
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("kernel: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, bootIDLen+2)) // no more of a file that does not end
 	if err != nil {
 		return "", fmt.Errorf("kernel: %w", err)
 	}
