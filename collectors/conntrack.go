@@ -109,7 +109,7 @@ func (c *Conntrack) Observe(ctx context.Context, known *node.Node) (Fill, error)
 	found.Limit, limitErr = shown(c.sysctls.Limit)
 	found.Buckets, bucketsErr = shown(c.sysctls.Buckets)
 	found.UDPTimeout, timeoutErr = shown(c.sysctls.UDPTimeout)
-	_, _, found.ScanInterval = c.state()
+	_, _, _, found.ScanInterval = c.state()
 	if found.Scan != nil {
 		scan := *found.Scan
 		scan.Stale = r.err != nil
@@ -132,11 +132,11 @@ func shown[T any](read func() (T, error)) (*T, error) {
 // would come and go unseen. It rests while nothing observes, from the start and idleAfter the last Observe.
 func (c *Conntrack) Run(ctx context.Context) {
 	c.background.run(ctx, func() time.Time {
-		r, _, interval := c.state()
+		r, _, _, latest := c.state()
 		if r.tried.IsZero() {
 			return time.Now().Add(time.Second) // the Observe that woke us is about to make the first scan
 		}
-		return r.tried.Add(interval)
+		return r.tried.Add(latest)
 	}, func(ctx context.Context) { c.freshResult(ctx, true) })
 }
 
@@ -147,12 +147,15 @@ func (c *Conntrack) freshResult(ctx context.Context, background bool) conntrackR
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
 	case <-ctx.Done():
-		r, _, _ := c.state()
+		r, _, _, _ := c.state()
 		r.err = fmt.Errorf("conntrack: another scan is still under way: %w", ctx.Err())
 		return r
 	}
-	last, ports, interval := c.state()
+	last, ports, interval, latest := c.state()
 	targets := conntrackTargets(ports)
+	if background {
+		interval = latest
+	}
 	if time.Since(last.tried) < interval &&
 		(background || c.conf.MinInterval > 0 && slices.Equal(targets, last.targets)) {
 		return last
@@ -193,8 +196,9 @@ func (c *Conntrack) scan(ctx context.Context, targets []conntrack.Target, last c
 	return r
 }
 
-// state is the last result, the ports to look for now, and how long after the last scan the next one is due.
-func (c *Conntrack) state() (r conntrackResult, ports []node.Port, interval time.Duration) {
+// state is the last result, the ports to look for now, and how long after the last scan the next one is due: to an
+// Observe, and at the latest.
+func (c *Conntrack) state() (r conntrackResult, ports []node.Port, interval, latest time.Duration) {
 	timeout, err := c.sysctls.UDPTimeout()
 	if err != nil {
 		timeout = defaultUDPTimeout
@@ -203,7 +207,8 @@ func (c *Conntrack) state() (r conntrackResult, ports []node.Port, interval time
 	defer c.mu.Unlock()
 	// Where every Observe scans, those between are for flows that come and go between two scrapes.
 	fastest := cmp.Or(c.conf.MinInterval, timeout/3*2)
-	return c.result, c.ports, c.lessons.interval(time.Now(), timeout, c.result.cost, fastest, c.conf.MaxCPU/100)
+	interval = c.lessons.interval(time.Now(), timeout, c.result.cost, fastest, c.conf.MaxCPU/100)
+	return c.result, c.ports, interval, inBackground(interval, timeout)
 }
 
 // conntrackTargets are the flows to look for, sorted: each port on the families its underlay uses.

@@ -87,9 +87,9 @@ func conntrackMetrics() Metrics {
 		Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return float64(n.Conntrack.SeenOverflow) }),
 	}, Metric{
 		Name: "conntrack_scan_interval_seconds",
-		Help: "Time from one scan to the next at the present pace, which follows --conntrack.max-cpu and what there is to " +
-			"learn.",
-		Notes: "A NATed flow that lives L seconds is seen with the probability L / interval, at most 1. See " +
+		Help: "Longest time from one scan to the next at the present pace, which follows --conntrack.max-cpu and what there " +
+			"is to learn.",
+		Notes: "A NATed flow that lives L seconds is seen with the probability L / interval or more. See " +
 			"[PERFORMANCE.md](PERFORMANCE.md#how-often).",
 		Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return n.Conntrack.ScanInterval.Seconds() }),
 	}, Metric{

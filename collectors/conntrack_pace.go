@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// slowestScans is the longest interval between two scans while somebody observes, whatever a scan costs.
-	slowestScans = time.Minute
+	// slowestScans is the longest time after which a scrape scans, whatever that costs: with scrapes every 15, 20, 30 or
+	// 60 s that is once a minute. slowestBackground is the same of the scans for which no scrape comes in time.
+	slowestScans      = 55 * time.Second
+	slowestBackground = time.Minute
 
 	// alarmMemory is how long scans are made often after NATed flows were seen or bad checksums rose.
 	alarmMemory = 10 * time.Minute
@@ -32,7 +34,7 @@ type scanLessons struct {
 // interval is how long after the end of a scan the next one is due. Nothing is missed while scans come within the time
 // that a NATed flow outlives its last packet (nf_conntrack_udp_timeout). What the last scan cost, the CPU time of this
 // process from the end of the scan before, is earned back, so that the whole process takes share of one CPU at most (0:
-// no bound), but for that scans are never rarer than slowestScans; nor are they less than fastest apart.
+// no bound), but for that it is never longer than slowestScans; nor is it shorter than fastest.
 func (l *scanLessons) interval(
 	now time.Time, udpTimeout, cost, fastest time.Duration, share float64,
 ) time.Duration {
@@ -47,6 +49,16 @@ func (l *scanLessons) interval(
 		wanted = max(wanted, time.Duration(float64(cost)/share))
 	}
 	return max(fastest, min(wanted, slowestScans))
+}
+
+// inBackground is how long after the end of a scan the next one is made without a scrape. A scrape that comes within half
+// an interval more makes it instead: what is found between two scrapes is told no earlier. No flow is missed for that.
+func inBackground(interval, udpTimeout time.Duration) time.Duration {
+	latest := min(interval/2*3, slowestBackground)
+	if interval <= udpTimeout {
+		latest = min(latest, udpTimeout)
+	}
+	return max(interval, latest)
 }
 
 // learn takes in the observation before.

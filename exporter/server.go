@@ -99,6 +99,8 @@ func (s *Server) exposition(w http.ResponseWriter, r *http.Request, seen *Observ
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelError),
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
+		// Compression takes a quarter of a scrape's CPU and 0.8 MB (docs/PERFORMANCE.md), for 20 KB less to send.
+		DisableCompression: true,
 	}).ServeHTTP(w, r)
 }
 

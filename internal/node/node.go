@@ -169,7 +169,7 @@ type Conntrack struct {
 	Sources  []NATSource     `json:"nat_sources,omitempty"`
 	Scan     *Scan           `json:"scan,omitempty"`
 
-	// from one scan to the next at the present pace; 0: not known
+	// from one scan to the next at most, at the present pace; 0: not known
 	ScanInterval time.Duration `json:"scan_interval_ns,omitempty"`
 
 	// SeenOverflow counts NATed flows that SeenSNAT and SeenDNAT leave out, because more live at a time than are
