@@ -13,6 +13,9 @@ IMAGE        ?= $(if $(PROJECT),ghcr.io/$(word 2,$(subst /, ,$(PROJECT)))/vxlan-
 HELM_VERSION := v3.22.0
 HELM         := $(TOOLS)/helm-$(HELM_VERSION)
 export HOMEPAGE := $(if $(PROJECT),https://$(PROJECT))
+# Alerts and dashboards that are published lead to the runbook of their commit.
+RUNBOOK_URL  ?= $(if $(PROJECT),https://$(PROJECT)/blob/$(REVISION)/docs/RUNBOOK.md)
+package chart: export RUNBOOK_URL := $(RUNBOOK_URL)
 
 .PHONY: package image chart manifests release install uninstall test-image test-chart test-kubernetes test-packages test-licenses test-install test-install-quick test-units test-vm
 

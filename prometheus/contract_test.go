@@ -26,9 +26,8 @@ func TestAlertsKeepTheirContract(t *testing.T) {
 				t.Errorf("%s: cause %q", r.Alert, c)
 			}
 		}
-		if len(r.Labels) != 2 || len(r.Annotations) != 4 {
-			t.Errorf("%s: labels %v, annotations %v; want severity and cause, summary, description, runbook_url and "+
-				"dashboard_url",
+		if len(r.Labels) != 2 || len(r.Annotations) != 3 {
+			t.Errorf("%s: labels %v, annotations %v; want severity and cause, summary, description and runbook_url",
 				r.Alert, r.Labels, r.Annotations)
 		}
 		checkAnnotations(t, r, runbook)
@@ -38,10 +37,13 @@ func TestAlertsKeepTheirContract(t *testing.T) {
 func checkAnnotations(t *testing.T, r rule, runbook []string) {
 	t.Helper()
 	summary, description := r.Annotations["summary"], r.Annotations["description"]
-	// An alert about a node names it and leads to it, one about a cluster leads to the fleet.
-	dashboard := "/d/vxlan-node?var-instance={{ $labels.instance | urlquery }}"
+	// An alert about a node names it and leads to its report, one about a cluster leads to Prometheus.
+	link := "http://{{ $labels.instance }}/#"
 	if strings.Contains(r.Expr, " by (cluster") || strings.Contains(r.Expr, "job:up:count") {
-		dashboard = "/d/vxlan-fleet?var-cluster={{ $labels.cluster | urlquery }}"
+		link = "{{ $externalURL }}/alerts?search=" + r.Alert + "#"
+		if r.Alert == "VxlanExporterDown" {
+			link = "{{ $externalURL }}/targets#"
+		}
 		if !strings.Contains(summary+description, "$labels.cluster") {
 			t.Errorf("%s: %q does not name the cluster", r.Alert, summary+description)
 		}
@@ -52,12 +54,9 @@ func checkAnnotations(t *testing.T, r rule, runbook []string) {
 	if !regexp.MustCompile("`[a-z_]+ [^`]+`").MatchString(description) {
 		t.Errorf("%s: %q does not say what to type", r.Alert, description)
 	}
-	anchor, ok := strings.CutPrefix(r.Annotations["runbook_url"], "docs/RUNBOOK.md#")
+	anchor, ok := strings.CutPrefix(r.Annotations["runbook_url"], link)
 	if !ok || anchor != strings.ToLower(r.Alert) || !slices.Contains(runbook, anchor) {
-		t.Errorf("%s: runbook_url %q is no section of docs/RUNBOOK.md", r.Alert, r.Annotations["runbook_url"])
-	}
-	if u := r.Annotations["dashboard_url"]; u != dashboard {
-		t.Errorf("%s: dashboard_url %q; want %q", r.Alert, u, dashboard)
+		t.Errorf("%s: runbook_url %q is not %s and a section of docs/RUNBOOK.md", r.Alert, r.Annotations["runbook_url"], link)
 	}
 }
 
@@ -152,8 +151,8 @@ func TestEveryAlertFiresAndIsSilentInTests(t *testing.T) {
 				silent[a.Alertname]++
 			}
 			for _, alert := range a.Alerts {
-				if len(alert.Annotations) != 4 {
-					t.Errorf("%s: an alert %s without its four annotations", c.Name, a.Alertname)
+				if len(alert.Annotations) != 3 {
+					t.Errorf("%s: an alert %s without its three annotations", c.Name, a.Alertname)
 				}
 				named := []string{"instance", "device", "variant", "collector", "feature"}
 				if alert.Labels["instance"] == "" {

@@ -49,7 +49,7 @@ func TestMixin(t *testing.T) {
 	}
 	for _, r := range rules {
 		runbook, dashboard := r.Annotations["runbook_url"], r.Annotations["dashboard_url"]
-		if r.Alert != "" && (!strings.HasPrefix(runbook, "https://wiki/r#vxlan") ||
+		if r.Alert != "" && (runbook != "https://wiki/r#"+strings.ToLower(r.Alert) ||
 			!strings.HasPrefix(dashboard, "https://g/d/vxlan-")) {
 			t.Errorf("%s: %s, %s", r.Alert, runbook, dashboard)
 		}

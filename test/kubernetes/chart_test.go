@@ -119,7 +119,8 @@ func TestRulesAndDashboards(t *testing.T) {
 	all := objects(t, render(t))
 	for part, file := range ruleFiles(t) {
 		var want object
-		if err := yaml.Unmarshal([]byte(read(t, file)), &want); err != nil {
+		text := strings.ReplaceAll(read(t, file), "http://{{ $labels.instance }}/", "http://{{ $labels.instance }}:10059/")
+		if err := yaml.Unmarshal([]byte(text), &want); err != nil {
 			t.Fatal(err)
 		}
 		got := all["PrometheusRule/vxlan-exporter-"+part]
@@ -143,10 +144,15 @@ func TestRulesAndDashboards(t *testing.T) {
 	}
 	links := render(t, "--set=prometheusRule.runbookURL=https://wiki/x,prometheusRule.grafanaURL=https://grafana/")
 	want := map[string]string{"runbook": "https://wiki/x#", "dashboard": "https://grafana/d/"}
+	found := map[string]int{}
 	for _, m := range regexp.MustCompile(`(runbook|dashboard)_url: (\S+)`).FindAllStringSubmatch(links, -1) {
+		found[m[1]]++
 		if !strings.HasPrefix(m[2], want[m[1]]) {
 			t.Errorf("%s is not rendered", m[0])
 		}
+	}
+	if found["dashboard"] != found["runbook"] || strings.Contains(links, "example.org") {
+		t.Errorf("%v links are rendered, and the dashboards' not all", found)
 	}
 }
 
