@@ -64,7 +64,7 @@ func check(ctx context.Context, c *checkConfig, s *sources) (int, error) {
 	case "nagios":
 		err = report.Nagios(os.Stdout, n, d)
 	default:
-		err = report.Text(os.Stdout, n, d, report.TextOptions{Color: color(os.Stdout)})
+		err = report.Text(os.Stdout, n, d, color(os.Stdout))
 	}
 	if err != nil {
 		return diagnosis.Unknown.ExitStatus(), fmt.Errorf("write the report: %w", err)

@@ -60,7 +60,7 @@ func addProbe(app *kingpin.Application, s *sources, commands map[string]command)
 		if *output == "json" {
 			err = report.ProbeJSON(os.Stdout, n, verdicts)
 		} else {
-			err = report.ProbeText(os.Stdout, n, verdicts, report.TextOptions{Color: color(os.Stdout)})
+			err = report.ProbeText(os.Stdout, n, verdicts, color(os.Stdout))
 		}
 		if err != nil {
 			return diagnosis.Unknown.ExitStatus(), fmt.Errorf("write the report: %w", err)

@@ -27,7 +27,6 @@ const ContentSecurityPolicy = "default-src 'none'; style-src 'sha256-GjT8Is2wTHQ
 // PageOptions are what the page shows besides the report.
 type PageOptions struct {
 	MetricsPath string // of the metrics, relative to the page or not; empty: no link
-	DocsURL     string // of the documentation; empty: no link
 	Version     string // of the program that serves the page
 }
 

@@ -22,8 +22,8 @@ func ProbeJSON(w io.Writer, n *node.Node, verdicts []diagnosis.PathVerdict) erro
 }
 
 // ProbeText writes the same for a terminal: the verdict, a line for each peer and sender, what to type.
-func ProbeText(w io.Writer, n *node.Node, verdicts []diagnosis.PathVerdict, o TextOptions) error {
-	t := newText(w, o)
+func ProbeText(w io.Writer, n *node.Node, verdicts []diagnosis.PathVerdict, color bool) error {
+	t := newText(w, color)
 	state := diagnosis.PathState(verdicts)
 	t.line(t.paint(pathTone(state), strings.ToUpper(pathWords(state)), true))
 	for _, v := range verdicts {

@@ -16,7 +16,7 @@ func SelfTestJSON(w io.Writer, r node.SelfTest) error { return writeJSON(w, r) }
 
 // SelfTestText writes it for a person, at most 80 columns wide.
 func SelfTestText(w io.Writer, r node.SelfTest) error {
-	t := newText(w, TextOptions{})
+	t := newText(w, false)
 	t.line("What NAT does to the outer checksum of VXLAN on this kernel")
 	t.line("kernel " + r.Release + ", " + r.Time.UTC().Format(time.DateTime+" MST"))
 	t.line("")

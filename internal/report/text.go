@@ -2,7 +2,6 @@ package report
 
 import (
 	"bufio"
-	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -12,16 +11,13 @@ import (
 	"vxlan_exporter/internal/node"
 )
 
-// TextOptions say how the text report is to look.
-type TextOptions struct {
-	Color bool // with ANSI colors (SGR sequences)
-	Width int  // columns; 0: 80, and never less than 40
-}
+// textWidth is that of the text report, in columns.
+const textWidth = 80
 
-// Text writes the report for a terminal. No line is longer than the width, but for a word of a command that has no
+// Text writes the report for a terminal, with ANSI colors (SGR sequences) or without. No line is longer than the width, but for a word of a command that has no
 // blank to break at.
-func Text(w io.Writer, n *node.Node, d diagnosis.Diagnosis, o TextOptions) error {
-	t, m := newText(w, o), newModel(n, d)
+func Text(w io.Writer, n *node.Node, d diagnosis.Diagnosis, color bool) error {
+	t, m := newText(w, color), newModel(n, d)
 	t.line(t.paint(stateTone(m.State), strings.ToUpper(stateWords(m.State)), true))
 	t.wrap("", m.Headline)
 	t.line("")
@@ -51,12 +47,9 @@ func Text(w io.Writer, n *node.Node, d diagnosis.Diagnosis, o TextOptions) error
 type text struct {
 	w     *bufio.Writer
 	color bool
-	width int
 }
 
-func newText(w io.Writer, o TextOptions) *text {
-	return &text{bufio.NewWriter(w), o.Color, max(cmp.Or(o.Width, 80), 40)}
-}
+func newText(w io.Writer, color bool) *text { return &text{bufio.NewWriter(w), color} }
 
 func (t *text) line(s string) {
 	_, _ = t.w.WriteString(strings.TrimRight(s, " "))
@@ -120,7 +113,7 @@ func (t *text) command(c string) {
 		switch {
 		case i == len(words)-1:
 			t.line(lead + t.paint(plain, line, true))
-		case len(lead)+width(line)+1+width(words[i+1])+2 <= t.width:
+		case len(lead)+width(line)+1+width(words[i+1])+2 <= textWidth:
 			line += " "
 		default:
 			t.line(lead + t.paint(plain, line+` \`, true))
@@ -161,20 +154,20 @@ func (t *text) wrap(indent, s string) { t.wrapFirst(indent, indent, s) }
 
 // wrapFirst breaks s at blanks so that it fits between indent and the width; the first line begins with first.
 func (t *text) wrapFirst(first, indent, s string) {
-	line, room, blank := first, t.room(first), ""
-	next := func() { line, room, blank = indent, t.room(indent), "" }
+	line, left, blank := first, room(first), ""
+	next := func() { line, left, blank = indent, room(indent), "" }
 	for word := range strings.FieldsSeq(clean(s)) {
-		if blank != "" && width(word)+1 > room {
+		if blank != "" && width(word)+1 > left {
 			t.line(line)
 			next()
 		}
-		for width(word) > room { // wider than a whole line
-			head, tail := cut(word, room)
+		for width(word) > left { // wider than a whole line
+			head, tail := cut(word, left)
 			t.line(line + head)
 			next()
 			word = tail
 		}
-		line, room, blank = line+blank+word, room-width(blank+word), " "
+		line, left, blank = line+blank+word, left-width(blank+word), " "
 	}
 	if blank != "" || line != indent {
 		t.line(line)
@@ -182,7 +175,7 @@ func (t *text) wrapFirst(first, indent, s string) {
 }
 
 // room is how much fits behind lead: never so little that a text has no end.
-func (t *text) room(lead string) int { return max(t.width-visible(lead), 8) }
+func room(lead string) int { return max(textWidth-visible(lead), 8) }
 
 func width(s string) int { return utf8.RuneCountInString(s) }
 

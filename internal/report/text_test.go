@@ -18,10 +18,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files in testdata")
 
-func textOf(t *testing.T, l *node.Node, o TextOptions) string {
+func textOf(t *testing.T, l *node.Node, color bool) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Text(&b, l, diagnosis.Judge(l), o); err != nil {
+	if err := Text(&b, l, diagnosis.Judge(l), color); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -53,14 +53,14 @@ func TestTextGolden(t *testing.T) {
 			if got := diagnosis.Judge(n).State; string(got) != name {
 				t.Fatalf("the observation is %s", got)
 			}
-			golden(t, name+".txt", textOf(t, n, TextOptions{}))
+			golden(t, name+".txt", textOf(t, n, false))
 		})
 	}
 }
 
 func TestTextColourOnlyAsAsked(t *testing.T) {
 	for name, n := range observations() {
-		mono, color := textOf(t, n, TextOptions{}), textOf(t, n, TextOptions{Color: true})
+		mono, color := textOf(t, n, false), textOf(t, n, true)
 		if strings.ContainsRune(mono, 0x1b) {
 			t.Errorf("%s has an escape sequence without color", name)
 		}
@@ -117,7 +117,7 @@ func TestTextNeutralisesTerminals(t *testing.T) {
 		"\x1b[2J\x1b]0;owned\x07", "a\nCRITICAL", "\r\rok", "\u202ereversed\u202c", "\xff\xfe",
 		"\u009b31m", strings.Repeat("long", 5000), "nul\x00", "",
 	} {
-		got := textOf(t, hostile(evil), TextOptions{})
+		got := textOf(t, hostile(evil), false)
 		for i, r := range got {
 			if r == utf8.RuneError || (r != '\n' && !unicode.IsPrint(r)) {
 				t.Fatalf("%q reaches the terminal as %q", evil, got[max(0, i-20):i+10])
@@ -134,16 +134,14 @@ func TestTextFitsTheWidth(t *testing.T) {
 	list["hostile"] = hostile("x y")
 	list["long names"] = hostile("averyveryverylongnamewithoutblanks")
 	for name, n := range list {
-		for _, columns := range []int{40, 80, 132} {
-			for line := range strings.Lines(textOf(t, n, TextOptions{Width: columns})) {
-				line = strings.TrimSuffix(line, "\n")
-				// At 40 columns a table may have to be wider, and a quoted word of a command cannot be broken.
-				if utf8.RuneCountInString(line) > columns && columns >= 80 && !strings.Contains(line, "'") {
-					t.Errorf("%s: %d columns: %q", name, columns, line)
-				}
-				if strings.HasSuffix(line, " ") {
-					t.Errorf("%s: blank at the end of %q", name, line)
-				}
+		for line := range strings.Lines(textOf(t, n, false)) {
+			line = strings.TrimSuffix(line, "\n")
+			// A quoted word of a command cannot be broken.
+			if utf8.RuneCountInString(line) > 80 && !strings.Contains(line, "'") {
+				t.Errorf("%s: %q", name, line)
+			}
+			if strings.HasSuffix(line, " ") {
+				t.Errorf("%s: blank at the end of %q", name, line)
 			}
 		}
 	}
@@ -156,7 +154,7 @@ func TestTextCapsWhatRepeats(t *testing.T) {
 		d.Name = "flannel." + strconv.Itoa(i+2)
 		l.Devices = append(l.Devices, d)
 	}
-	got := textOf(t, l, TextOptions{})
+	got := textOf(t, l, false)
 	if n := strings.Count(got, "\n"); n > 400 {
 		t.Errorf("%d lines", n)
 	}
@@ -176,7 +174,7 @@ func TestCommandsSurviveWrapping(t *testing.T) {
 			Severity: diagnosis.Critical,
 			Remedies: []diagnosis.Remedy{{Commands: []string{command}}},
 		}},
-	}, TextOptions{}); err != nil {
+	}, false); err != nil {
 		t.Fatal(err)
 	}
 	_, after, _ := strings.Cut(b.String(), "     $ ")

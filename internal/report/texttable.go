@@ -12,7 +12,7 @@ const (
 // table writes a section: columns aligned, the widest of the left-aligned ones cut where the width does not suffice.
 func (t *text) table(tab *table) {
 	if len(tab.Rows) > 0 {
-		widths := t.columnWidths(tab)
+		widths := columnWidths(tab)
 		head := make([]cell, 0, len(tab.Columns))
 		for _, c := range tab.Columns {
 			head = append(head, cell{c.Name, faint})
@@ -27,7 +27,7 @@ func (t *text) table(tab *table) {
 	}
 }
 
-func (t *text) columnWidths(tab *table) []int {
+func columnWidths(tab *table) []int {
 	widths := make([]int, len(tab.Columns))
 	total := len(tableIndent) - len(tableGap)
 	for i, c := range tab.Columns {
@@ -37,7 +37,7 @@ func (t *text) columnWidths(tab *table) []int {
 		}
 		total += widths[i] + len(tableGap)
 	}
-	for total > t.width {
+	for total > textWidth {
 		widest := -1
 		last := len(tab.Columns) - 1 // the last column is wrapped, so it gives way first
 		for i, c := range tab.Columns {
@@ -52,7 +52,7 @@ func (t *text) columnWidths(tab *table) []int {
 			break
 		}
 		// One step at a time takes a while for a name of megabytes, which a saved observation may have.
-		step := max(1, min(total-t.width, widths[widest]-t.width))
+		step := max(1, min(total-textWidth, widths[widest]-textWidth))
 		widths[widest] -= step
 		total -= step
 	}

@@ -27,7 +27,7 @@ func TestWireSection(t *testing.T) {
 	}}
 	text := func(n *node.Node) string {
 		var b bytes.Buffer
-		if err := Text(&b, n, diagnosis.Judge(n), TextOptions{}); err != nil {
+		if err := Text(&b, n, diagnosis.Judge(n), false); err != nil {
 			t.Fatal(err)
 		}
 		return strings.Join(strings.Fields(b.String()), " ")
