@@ -42,8 +42,8 @@ func (j *judge) failing() string {
 		case CodeVXLANErrors:
 			s += " VXLAN packets with bad checksums arrive (" + f.Evidence[0].Name + " " + f.Evidence[0].Value + ")."
 		case CodeVXLANErrorsLikely:
-			s += " Packets with bad checksums arrive, most likely VXLAN's (" + f.Evidence[0].Name + " " +
-				f.Evidence[0].Value + ")."
+			s += " Packets with bad checksums arrive, most likely VXLAN's (" + f.Evidence[0].Name + " " + f.Evidence[0].Value +
+				")."
 		case CodeWireBad, CodePathNAT, CodePathOffload:
 			s += " " + f.Summary
 		}
@@ -86,10 +86,8 @@ func (j *judge) named(s State) []string {
 }
 
 func (j *judge) firstOpen() string {
-	for _, v := range j.verdicts {
-		if v.state == Unknown {
-			return "Not enough is known of " + list(j.named(Unknown)) + ": " + v.reason + "."
-		}
+	if i := slices.IndexFunc(j.verdicts, func(v verdict) bool { return v.state == Unknown }); i >= 0 {
+		return "Not enough is known of " + list(j.named(Unknown)) + ": " + j.verdicts[i].reason + "."
 	}
 	if !j.succeeded(readDevices) {
 		return "The VXLAN devices could not be read (" + j.because(readDevices) + ")."

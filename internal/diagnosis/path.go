@@ -123,18 +123,13 @@ func variantOf(d node.Device, release string) string {
 }
 
 // pathOf is the verdict of the probe on a device; the worst of the overlay's families.
-func (j *judge) pathOf(device string) (PathVerdict, bool) {
-	var of []PathVerdict
+func (j *judge) pathOf(device string) (worst PathVerdict, ok bool) {
 	for _, p := range j.paths {
-		if p.Device == device {
-			of = append(of, p)
+		if p.Device == device && (!ok || p.State != worst.State && node.WorstPath(p.State, worst.State) == p.State) {
+			worst, ok = p, true
 		}
 	}
-	if len(of) == 0 {
-		return PathVerdict{}, false
-	}
-	worst := PathState(of)
-	return of[slices.IndexFunc(of, func(p PathVerdict) bool { return p.State == worst })], true
+	return worst, ok
 }
 
 // probed is the state of a verdict in the light of the probe. What the probe loses by NAT is active, whatever the
@@ -268,18 +263,17 @@ func (j *judge) contradicted(p PathVerdict) {
 
 // refuted says what an answered probe means for a device that the model takes to be exposed; empty for others.
 func (j *judge) refuted(device string) string {
-	for _, v := range j.verdicts {
-		if v.device.Name != device || v.model == Clear {
-			continue
-		}
-		if v.state == Clear {
-			return "Refuted by the probe: " + device + " is not exposed to " + v.variant +
-				". The conditions hold, and yet NAT does no harm here."
-		}
-		return "The probe does not confirm that " + device + " is " + string(v.model) + " to " + v.variant +
-			": it may be for senders that the probe does not stand for."
+	i := slices.IndexFunc(j.verdicts, func(v verdict) bool { return v.device.Name == device && v.model != Clear })
+	if i < 0 {
+		return ""
 	}
-	return ""
+	v := j.verdicts[i]
+	if v.state == Clear {
+		return "Refuted by the probe: " + device + " is not exposed to " + v.variant + ". The conditions hold, and yet NAT " +
+			"does no harm here."
+	}
+	return "The probe does not confirm that " + device + " is " + string(v.model) + " to " + v.variant + ": it may be for " +
+		"senders that the probe does not stand for."
 }
 
 func (j *judge) pathEvidence(p PathVerdict) []Evidence {

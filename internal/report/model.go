@@ -4,6 +4,7 @@
 package report
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 	"strconv"
@@ -200,16 +201,10 @@ func stateTone(s diagnosis.State) tone {
 
 // stateWords is a state as a heading.
 func stateWords(s diagnosis.State) string {
-	switch s {
-	case diagnosis.Healthy:
-		return "Healthy"
-	case diagnosis.Exposed:
-		return "Exposed"
-	case diagnosis.Failing:
-		return "Failing now"
-	default:
-		return "Could not tell"
+	words := map[diagnosis.State]string{
+		diagnosis.Healthy: "Healthy", diagnosis.Exposed: "Exposed", diagnosis.Failing: "Failing now",
 	}
+	return cmp.Or(words[s], "Could not tell")
 }
 
 // remedyLines says what a remedy does and costs, in the order in which one asks.

@@ -117,6 +117,7 @@ func check(t node.SelfTest) error {
 		return errors.New("boot id, release, time or results are missing")
 	}
 	for i, r := range t.Results {
+		same := func(o node.SelfTestResult) bool { return o.Variant == r.Variant && o.Family == r.Family }
 		switch {
 		case !slices.Contains([]string{node.ZeroChecksum, node.OffloadedChecksum}, r.Variant):
 			return fmt.Errorf("result %d: no such variant: %.32q", i, r.Variant)
@@ -126,10 +127,7 @@ func check(t node.SelfTest) error {
 			return fmt.Errorf("result %d: no such verdict: %.32q", i, r.Verdict)
 		case r.Verdict != kernel.Unknown && r.Evidence == nil:
 			return fmt.Errorf("result %d: %s without evidence", i, r.Verdict)
-		case slices.ContainsFunc(t.Results[:i], func(o node.SelfTestResult) bool {
-			return o.Variant == r.Variant &&
-				o.Family == r.Family
-		}):
+		case slices.ContainsFunc(t.Results[:i], same):
 			return fmt.Errorf("result %d: %s over %s twice", i, r.Variant, r.Family)
 		}
 	}
