@@ -50,11 +50,12 @@ func NewKernel(cfg KernelConfig) *Kernel {
 func (c *Kernel) Observe(context.Context, *node.Node) (Fill, error) {
 	var k node.Kernel
 	var infoErr, bootErr, testErr error
-	if c.info != nil {
+	if c.info == nil {
+		if k.Info, infoErr = kernelversion.Read(c.cfg.Proc, c.cfg.OSRelease); infoErr == nil {
+			c.info = new(k.Info)
+		}
+	} else {
 		k.Info = *c.info
-	} else if k.Info, infoErr = kernelversion.Read(c.cfg.Proc, c.cfg.OSRelease); infoErr == nil {
-		info := k.Info
-		c.info = &info
 	}
 	if c.bootID == "" {
 		c.bootID, bootErr = readBootID(c.cfg.Proc)

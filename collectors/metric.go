@@ -105,7 +105,10 @@ func (m Metrics) Describe(ch chan<- *prometheus.Desc) {
 // Publish sends all samples of n.
 func (m Metrics) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 	for i := range m.metrics {
-		desc, valueType := m.descs[i], m.metrics[i].valueType()
+		desc, valueType := m.descs[i], prometheus.GaugeValue
+		if m.metrics[i].Type() == "counter" {
+			valueType = prometheus.CounterValue
+		}
 		if m.metrics[i].Histograms != nil {
 			m.metrics[i].Histograms(n, func(count uint64, sum float64, buckets map[float64]uint64, labels ...string) {
 				ch <- prometheus.MustNewConstHistogram(desc, count, sum, buckets, labels...)
@@ -118,13 +121,6 @@ func (m Metrics) Publish(n *node.Node, ch chan<- prometheus.Metric) {
 	}
 }
 
-func (m *Metric) valueType() prometheus.ValueType {
-	if m.Type() == "counter" {
-		return prometheus.CounterValue
-	}
-	return prometheus.GaugeValue
-}
-
 // DeviceLabel is a device's name as a label value. Linux allows any bytes in it but '/', ':' and white space
 // (net/core/dev.c, dev_valid_name); a label must be UTF-8. Bytes that are not become U+FFFD and two hexadecimal digits,
 // and U+FFFD itself becomes U+FFFD and "00", so that two names never become one label.
@@ -133,17 +129,15 @@ func DeviceLabel(name string) string {
 		return name
 	}
 	var b strings.Builder
-	for i := 0; i < len(name); {
-		r, n := utf8.DecodeRuneInString(name[i:])
+	for i, r := range name {
 		switch {
 		case r != utf8.RuneError:
 			b.WriteRune(r)
-		case n == 1:
-			fmt.Fprintf(&b, "\uFFFD%02x", name[i])
-		default:
+		case strings.HasPrefix(name[i:], "\uFFFD"):
 			b.WriteString("\uFFFD00")
+		default:
+			fmt.Fprintf(&b, "\uFFFD%02x", name[i])
 		}
-		i += n
 	}
 	return b.String()
 }

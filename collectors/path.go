@@ -50,13 +50,12 @@ type Path struct {
 	conf       PathConfig
 	background background
 
-	mu      sync.Mutex
-	known   []node.Device
-	unknown error // why the devices are not known
-	tried   time.Time
-	path    *node.Path // of the last round that could be made
-	err     error      // of the last round
-	totals  []node.PathTotal
+	mu     sync.Mutex
+	known  *node.Node // to the last Observe
+	tried  time.Time
+	path   *node.Path // of the last round that could be made
+	err    error      // of the last round
+	totals []node.PathTotal
 
 	// Of Run alone.
 	found probe.Found
@@ -75,7 +74,7 @@ func NewPath(c PathConfig) *Path {
 func (c *Path) Observe(_ context.Context, known *node.Node) (Fill, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known, c.unknown = known.Devices, devicesUnknown(known)
+	c.known = known
 	c.background.observed()
 	switch {
 	case c.path == nil && c.err == nil:
@@ -100,13 +99,10 @@ func (c *Path) Run(ctx context.Context) {
 // round makes one round. What it could not find out is the error of the next Observe.
 func (c *Path) round(ctx context.Context) {
 	c.mu.Lock()
-	devices, err := c.known, c.unknown
+	known := c.known
 	c.tried = time.Now()
 	c.mu.Unlock()
-	var path *node.Path
-	if err == nil {
-		path, err = c.ask(ctx, devices)
-	}
+	path, err := c.ask(ctx, known)
 	if ctx.Err() != nil {
 		return
 	}
@@ -117,12 +113,15 @@ func (c *Path) round(ctx context.Context) {
 	}
 	if path != nil {
 		c.path = path
-		c.add(path, devices)
+		c.add(path, known.Devices)
 	}
 }
 
-func (c *Path) ask(ctx context.Context, devices []node.Device) (*node.Path, error) {
-	if len(devices) == 0 {
+func (c *Path) ask(ctx context.Context, known *node.Node) (*node.Path, error) {
+	if err := devicesUnknown(known); err != nil {
+		return nil, err
+	}
+	if len(known.Devices) == 0 {
 		return nil, fmt.Errorf("no VXLAN device to send through: %w", fs.ErrNotExist)
 	}
 	ctx, cancel := context.WithTimeout(ctx, pathTimeout)
@@ -131,7 +130,7 @@ func (c *Path) ask(ctx context.Context, devices []node.Device) (*node.Path, erro
 	if c.conf.Mark != nil && c.conf.Mark() != 0 {
 		mark = c.conf.Mark()
 	}
-	if err := c.find(ctx, devices, mark); err != nil {
+	if err := c.find(ctx, known.Devices, mark); err != nil {
 		return nil, err
 	}
 	path := c.found.Round(ctx, c.found.Draw(c.conf.Peers), probe.Options{

@@ -44,16 +44,12 @@ func udpSockets(proc string, ports []uint16) ([]procnet.Socket, error) {
 
 // socketDrops has one series for every family and port that has a socket.
 func socketDrops(n *node.Node, emit Emit) {
-	type key struct {
-		family string
-		port   uint16
-	}
 	// Devices bound to addresses of their own (IFLA_VXLAN_LOCALBIND) have a socket each on one port.
-	sum := map[key]uint64{}
+	sum := map[[2]string]uint64{}
 	for _, s := range n.Sockets {
-		sum[key{s.Family, s.Port}] += s.Drops
+		sum[[2]string{s.Family, strconv.Itoa(int(s.Port))}] += s.Drops
 	}
-	for k, drops := range sum {
-		emit(float64(drops), k.family, strconv.Itoa(int(k.port)))
+	for labels, drops := range sum {
+		emit(float64(drops), labels[:]...)
 	}
 }

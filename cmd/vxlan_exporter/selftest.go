@@ -15,8 +15,7 @@ import (
 
 func addSelfTest(app *kingpin.Application, s *sources, commands map[string]command) {
 	cmd := app.Command("selftest", "Prove, in throwaway network namespaces, whether NAT on this running kernel spoils "+
-		"outer VXLAN checksums (root). "+
-		"Exit status: 0 a verdict, 3 could not tell.")
+		"outer VXLAN checksums (root). Exit status: 0 a verdict, 3 could not tell.")
 	output := cmd.Flag("output", "text or json.").Default("text").Enum("text", "json")
 	write := cmd.Flag("write", "Store the result for the exporter (see --selftest.file).").PlaceHolder("FILE").String()
 	exitZero := cmd.Flag("exit-zero", "Exit with 0 whatever comes of it, as for an init container: what fails is told "+

@@ -52,23 +52,20 @@ const (
 )
 
 type serveConfig struct {
-	web           *web.FlagConfig
-	telemetryPath string
-	maxRequests   int
-	timeoutOffset time.Duration
-	pprof         bool
-	maxProcs      int
+	exporter.Config
+	web      *web.FlagConfig
+	maxProcs int
 }
 
 func addServe(app *kingpin.Application, s *sources, commands map[string]command) {
 	cmd := app.Command("serve", "Serve metrics for Prometheus (the default command).").Default()
 	c := &serveConfig{web: webflag.AddFlags(cmd, defaultAddress)}
-	cmd.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&c.telemetryPath)
+	cmd.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&c.TelemetryPath)
 	cmd.Flag("web.max-requests", "Maximum number of concurrently rendered answers; more wait. 0 for no limit.").
-		Default("4").IntVar(&c.maxRequests)
+		Default("4").IntVar(&c.MaxRequests)
 	cmd.Flag("web.timeout-offset", "Offset to subtract from the scrape timeout that Prometheus announces.").
-		Default("500ms").DurationVar(&c.timeoutOffset)
-	cmd.Flag("web.enable-pprof", "Serve /debug/pprof/ to whoever can scrape.").BoolVar(&c.pprof)
+		Default("500ms").DurationVar(&c.TimeoutOffset)
+	cmd.Flag("web.enable-pprof", "Serve /debug/pprof/ to whoever can scrape.").BoolVar(&c.EnablePprof)
 	cmd.Flag("runtime.gomaxprocs", "CPUs that the exporter may use at once (GOMAXPROCS).").Default("1").IntVar(&c.maxProcs)
 	commands[cmd.FullCommand()] = func(ctx context.Context, logger *slog.Logger) (int, error) {
 		return 0, serve(ctx, c, s, logger)
@@ -77,15 +74,15 @@ func addServe(app *kingpin.Application, s *sources, commands map[string]command)
 
 func (c *serveConfig) validate() error {
 	switch {
-	case !strings.HasPrefix(c.telemetryPath, "/") || len(c.telemetryPath) < 2 ||
-		strings.ContainsAny(c.telemetryPath, "{} ?#"):
-		return fmt.Errorf("--web.telemetry-path=%q: must be a path like /metrics", c.telemetryPath)
-	case strings.HasPrefix(c.telemetryPath, "/-/") || strings.HasPrefix(c.telemetryPath, "/debug/"):
-		return fmt.Errorf("--web.telemetry-path=%q: /-/ and /debug/ are taken", c.telemetryPath)
-	case c.maxRequests < 0:
-		return fmt.Errorf("--web.max-requests=%d: must not be negative", c.maxRequests)
-	case c.timeoutOffset < 0:
-		return fmt.Errorf("--web.timeout-offset=%s: must not be negative", c.timeoutOffset)
+	case !strings.HasPrefix(c.TelemetryPath, "/") || len(c.TelemetryPath) < 2 ||
+		strings.ContainsAny(c.TelemetryPath, "{} ?#"):
+		return fmt.Errorf("--web.telemetry-path=%q: must be a path like /metrics", c.TelemetryPath)
+	case strings.HasPrefix(c.TelemetryPath, "/-/") || strings.HasPrefix(c.TelemetryPath, "/debug/"):
+		return fmt.Errorf("--web.telemetry-path=%q: /-/ and /debug/ are taken", c.TelemetryPath)
+	case c.MaxRequests < 0:
+		return fmt.Errorf("--web.max-requests=%d: must not be negative", c.MaxRequests)
+	case c.TimeoutOffset < 0:
+		return fmt.Errorf("--web.timeout-offset=%s: must not be negative", c.TimeoutOffset)
 	case c.maxProcs < 1:
 		return fmt.Errorf("--runtime.gomaxprocs=%d: must be at least 1", c.maxProcs)
 	}
@@ -120,7 +117,7 @@ func serve(ctx context.Context, c *serveConfig, s *sources, logger *slog.Logger)
 	// The live heap is about 1.5 MB: collecting at 1.5 times that instead of twice costs little and keeps the resident
 	// size small.
 	debug.SetGCPercent(50)
-	if !c.pprof {
+	if !c.EnablePprof {
 		runtime.MemProfileRate = 0 // a profile that nobody can ask for costs 1 MB
 	}
 
@@ -132,10 +129,8 @@ func serve(ctx context.Context, c *serveConfig, s *sources, logger *slog.Logger)
 	self.MustRegister(promcollectors.NewGoCollector(),
 		promcollectors.NewProcessCollector(promcollectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector(programName))
-	server := exporter.NewServer(exporter.Config{
-		Observer: set.observer, Self: self, TelemetryPath: c.telemetryPath, MaxRequests: c.maxRequests,
-		TimeoutOffset: c.timeoutOffset, EnablePprof: c.pprof, Logger: logger, Page: page(c.telemetryPath, logger),
-	})
+	c.Observer, c.Self, c.Logger, c.Page = set.observer, self, logger, page(c.TelemetryPath, logger)
+	server := exporter.NewServer(c.Config)
 	var listening atomic.Bool
 	h := &http.Server{
 		Handler:           server.Handler(),

@@ -24,8 +24,7 @@ func addSourceFlags(app *kingpin.Application) *sources {
 	app.Flag("path.procfs", "Where procfs is mounted.").Default("/proc").StringVar(&s.Proc)
 	app.Flag("path.os-release", "The os-release file.").Default("/etc/os-release").StringVar(&s.Kernel.OSRelease)
 	app.Flag("vxlan.port", "UDP port to look for, beside those that devices use. Repeatable. Without it: 8472, and 4789 "+
-		"where no device is in sight or the kernel "+
-		"has a VXLAN socket on it.").StringsVar(&s.Ports)
+		"where no device is in sight or the kernel has a VXLAN socket on it.").StringsVar(&s.Ports)
 	app.Flag("device.feature-include", "Regular expression (anchored) of device features to publish beside the usual "+
 		"ones.").StringVar(&s.FeatureInclude)
 	app.Flag("conntrack.strategy", "How to read connection tracking: auto, full or filter.").Default("auto").
@@ -34,8 +33,7 @@ func addSourceFlags(app *kingpin.Application) *sources {
 		"every scrape.").
 		Default(collectors.DefaultConntrackMinInterval.String()).DurationVar(&s.Conntrack.MinInterval)
 	app.Flag("conntrack.max-cpu", "Percent of one CPU that the exporter may take before scans of connection tracking "+
-		"become rarer, down to one a minute; "+
-		"0 for no bound.").Default("1").FloatVar(&s.Conntrack.MaxCPU)
+		"become rarer, down to one a minute; 0 for no bound.").Default("1").FloatVar(&s.Conntrack.MaxCPU)
 	app.Flag("conntrack.timeout", "Timeout of one scan of connection tracking.").
 		Default(collectors.DefaultConntrackTimeout.String()).DurationVar(&s.Conntrack.Timeout)
 	app.Flag("natrules.min-interval", "Minimum interval between two readings of the NAT rules.").

@@ -40,15 +40,11 @@ type Found struct {
 
 // Draw takes up to so many peers of each device and family: those that have waited longest.
 func (f *Found) Draw(most int) []Target {
-	type group struct {
-		device string
-		six    bool
-	}
 	var drawn, left []Target
-	taken := map[group]int{}
+	taken := map[string]int{}
 	for _, t := range f.Targets {
-		if g := (group{t.Device, t.Peer.Is6()}); taken[g] < most {
-			taken[g]++
+		if group := t.Device + " " + node.Family(t.Peer); taken[group] < most {
+			taken[group]++
 			drawn = append(drawn, t)
 		} else {
 			left = append(left, t)

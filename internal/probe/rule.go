@@ -145,9 +145,6 @@ func (c *conversation) nextSmall(wave int) []ask {
 // confirm sends more of a kind of which some were answered.
 func (c *conversation) confirm(a ask) []ask {
 	n := c.small[a.kind][index(a.marked)]
-	if n.Sent >= c.count {
-		return nil
-	}
 	return repeat(a, min(max(1, n.Sent-n.Answered), c.count-n.Sent))
 }
 
