@@ -20,7 +20,7 @@ func TestRunbookCommandsExist(t *testing.T) {
 	programs := []string{
 		"vxlan_exporter", "ethtool", "conntrack", "tcpdump", "iptables", "iptables-save", "nft", "nstat", "sysctl", "sleep",
 		"dmesg", "grep",
-		"timeout", "systemctl", "journalctl", "curl", "promtool", "amtool",
+		"timeout", "systemctl", "journalctl", "curl", "promtool", "amtool", "kubectl",
 	}
 	for _, c := range commands {
 		if program := strings.Fields(c)[0]; !slices.Contains(programs, program) {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"unicode"
+
+	"vxlan_exporter/test/lab/labtest"
 )
 
 func readDoc(t *testing.T, name string) string {
@@ -69,6 +72,58 @@ func TestDocumentedCommandsExist(t *testing.T) {
 				if !has[m[1]] {
 					t.Errorf("%s: %q: no flag --%s", name, c[0], m[1])
 				}
+			}
+		}
+	}
+}
+
+// Every command of the front page is run by a test, and every target of make is there.
+func TestReadmeCommandsAreRun(t *testing.T) {
+	labtest.Need(t, "make")
+	help, err := exec.Command("make", "--no-print-directory", "--directory=../..", "help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The file that runs it, and what stands there. Longer commands first.
+	runs := [][3]string{
+		{"make build", "test/test.mk", "deps build vet unit"},
+		{"make package", "packaging/check-packages", "./packaging/package "},
+		{"make image", "packaging/packaging.mk", "test-image: build image"},
+		{"make install", "packaging/check-packages", `./packaging/install "$here"`},
+		{"make rules", "prometheus/check", "./render "},
+		{"make demo", "test/e2e/demo_test.go", "vxlan_exporter/test/lab/demo"},
+		{"make e2e", "test/test.mk", " e2e\n"},
+		{"make test", ".github/workflows/ci.yml", "run: make test"},
+		{"make help", "cmd/vxlan_exporter/docs_test.go", `"help"`},
+		{"dpkg -i ", "packaging/boot/checks.bash", "dpkg --install "},
+		{"rpm --install ", "packaging/boot/checks.bash", "rpm --install "},
+		{"tar -xf ", "packaging/check-packages", "tar -xf "},
+		{"skopeo copy --all oci-archive:", "test/kubernetes/image_test.go", `"copy", "--all", "oci-archive:"`},
+		{"helm install ", "test/kubernetes/apiserver_test.go", `"install", "vxlan-exporter", chart`},
+		{"kubectl --namespace vxlan-exporter exec ", "test/kubernetes/image_test.go", `"/vxlan_exporter", "check"`},
+		{"vxlan_exporter check", "packaging/boot/checks.bash", "vxlan_exporter check"},
+		{"vxlan_exporter probe", "test/e2e/probe_test.go", `"probe"`},
+		{"vxlan_exporter selftest", "test/kubernetes/image_test.go", `"selftest"`},
+		{"vxlan_exporter guard", "packaging/boot/checks.bash", "vxlan_exporter-guard.service"},
+		{"vxlan_exporter", "packaging/boot/checks.bash", "scrape()"},
+		{"check --", "cmd/vxlan_exporter/docs_test.go", `"check", "--from=`},
+		{"ethtool ", "test/e2e/names_test.go", "tx-checksum-ip-generic"},
+	}
+	for _, name := range []string{"README.md", "README.zh-CN.md"} {
+		commands := regexp.MustCompile(`(?m)(?:^    |&& |`+"`"+`)(?:\./)?`+
+			`((?:make|dpkg|rpm|tar|skopeo|helm|kubectl|vxlan_exporter|check|ethtool)(?: [^`+"`"+`\n#&]*|[^\w. `+"`"+`]))`).FindAllStringSubmatch(readDoc(t, name), -1)
+		if len(commands) < 15 {
+			t.Errorf("%s: only %d commands found", name, len(commands))
+		}
+		for _, c := range commands {
+			i := slices.IndexFunc(runs, func(r [3]string) bool { return strings.HasPrefix(c[1], r[0]) })
+			if i < 0 {
+				t.Errorf("%s: %q: no test runs it", name, c[1])
+			} else if !strings.Contains(readDoc(t, runs[i][1]), runs[i][2]) {
+				t.Errorf("%s: %q: %s does not run it any more", name, c[1], runs[i][1])
+			} else if target, ok := strings.CutPrefix(runs[i][0], "make "); ok &&
+				!strings.Contains("\n"+string(help), "\n"+target+" ") {
+				t.Errorf("%s: %q: no such target", name, c[1])
 			}
 		}
 	}

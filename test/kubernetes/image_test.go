@@ -30,7 +30,7 @@ type podman struct {
 
 func newPodman(t *testing.T) *podman {
 	labtest.NeedRoot(t, "a container runtime")
-	labtest.Need(t, "podman", "runc")
+	labtest.Need(t, "podman", "runc", "skopeo")
 	dir := t.TempDir()
 	return &podman{t, []string{
 		"--root=" + dir + "/root", "--runroot=" + dir + "/run", "--tmpdir=" + dir + "/tmp", "--storage-driver=vfs",
@@ -69,6 +69,14 @@ func TestImage(t *testing.T) {
 	t.Cleanup(func() { _ = exec.Command("podman", append(p.options, "rm", "--force", "--time=0", id)...).Run() })
 	got := metricsOf(t, rig.A)
 	want := labtest.StartExporterAt(t, rig.A, netip.MustParseAddrPort("127.0.0.1:10060"), labtest.Binary(t)).Scrape()
+
+	// As kubectl exec does it. Status 2: failing now.
+	report, err := execute(t, "podman", slices.Concat(p.options, []string{"exec", id, "/vxlan_exporter", "check"})...)
+	if err == nil || !strings.Contains(report, "FAILING NOW") {
+		t.Errorf("check in the container: %v\n%s", err, report)
+	}
+	_, tag, _ := strings.Cut(name, ":")
+	run(t, "skopeo", "copy", "--all", "oci-archive:"+archive, "oci:"+t.TempDir()+":"+tag)
 
 	series := func(m scrape.Metrics) []string {
 		return slices.DeleteFunc(slices.Sorted(maps.Keys(m)), func(s string) bool {
