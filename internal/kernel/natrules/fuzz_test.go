@@ -120,15 +120,15 @@ func FuzzLegacy(f *testing.F) {
 		if len(b) < legacyInfoLen {
 			return
 		}
-		info, err := parseLegacyInfo(b[:legacyInfoLen])
+		_, err := parseLegacyInfo(b[:legacyInfoLen], six)
 		if err != nil {
 			return
 		}
 		var bases []*base
+		var name string
 		bound.Read(t, len(b), perByte, fixed, func() {
-			table := info // as it is before anything is read
-			table.blob, table.ipv6, table.layout = memoryBlob(b[legacyInfoLen:]), six, layoutOf(six)
-			table.chains, bases = map[int]*chain{}, nil
+			table, _ := parseLegacyInfo(b[:legacyInfoLen], six)
+			table.blob, bases, name = memoryBlob(b[legacyInfoLen:]), nil, table.name
 			for _, hook := range []int{hookOutput, hookPostrouting} {
 				if base, err := table.base(hook); err == nil {
 					bases = append(bases, base)
@@ -137,8 +137,8 @@ func FuzzLegacy(f *testing.F) {
 			judgeAll(t, bases)
 		})
 		for _, r := range allRules(bases) {
-			if r.chain.table != info.name {
-				t.Errorf("a rule of table %q in %q", r.chain.table, info.name)
+			if r.chain.table != name {
+				t.Errorf("a rule of table %q in %q", r.chain.table, name)
 			}
 		}
 	})
@@ -259,11 +259,11 @@ func TestForged(t *testing.T) {
 		for _, lie := range []uint16{0, 1, 0xffff, 0x7fff, uint16(off)} {
 			b := bytes.Clone(seed)
 			binary.NativeEndian.PutUint16(b[off:], lie)
-			table, err := parseLegacyInfo(b[:legacyInfoLen])
+			table, err := parseLegacyInfo(b[:legacyInfoLen], false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			table.blob, table.layout = memoryBlob(b[legacyInfoLen:]), layoutOf(false)
+			table.blob = memoryBlob(b[legacyInfoLen:])
 			base, err := table.base(hookPostrouting)
 			if err != nil {
 				continue // refused: as good

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
-	"slices"
 	"strings"
+	"unsafe"
 
 	"vxlan_exporter/internal/kernel/nl"
 )
@@ -32,7 +32,10 @@ func layoutOf(ipv6 bool) layout {
 }
 
 // align8 aligns as the compiler aligns a 64-bit number in a structure on this machine.
-func align8(n int) int { return (n + alignOf64 - 1) &^ (alignOf64 - 1) }
+func align8(n int) int {
+	const align = int(unsafe.Alignof(struct{ n uint64 }{}.n))
+	return (n + align - 1) &^ (align - 1)
+}
 
 const (
 	xtHeader       = 32            // struct xt_entry_match and xt_entry_target: u16 size, char name[29], u8 revision
@@ -78,15 +81,17 @@ func (t *legacyTable) torn() bool { return t.bad || t.blob.torn() }
 
 // parseLegacyInfo reads struct ipt_getinfo {char name[32]; u32 valid_hooks, hook_entry[5], underflow[5], num_entries,
 // size}.
-func parseLegacyInfo(b []byte) (t legacyTable, err error) {
+func parseLegacyInfo(b []byte, ipv6 bool) (*legacyTable, error) {
 	i := &info{b: b}
-	t = legacyTable{name: nl.Text(i.bytes(0, 32)), validHooks: i.u32(32), chains: map[int]*chain{}}
+	t := &legacyTable{
+		name: nl.Text(i.bytes(0, 32)), validHooks: i.u32(32), size: int(i.u32(80)),
+		ipv6: ipv6, layout: layoutOf(ipv6), chains: map[int]*chain{},
+	}
 	for h := range t.hookEntry {
 		t.hookEntry[h], t.underflow[h] = i.u32(36+4*h), i.u32(56+4*h)
 	}
-	t.size = int(i.u32(80))
 	if i.bad {
-		return t, errShort
+		return nil, errShort
 	}
 	return t, nil
 }
@@ -98,24 +103,24 @@ func (t *legacyTable) base(hook int) (*base, error) {
 	}
 	from, policy := int(t.hookEntry[hook]), int(t.underflow[hook])
 	name := [...]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}[hook]
-	b := &base{hook: hook, nat: t.name == "nat", chain: t.newChain(name)}
-	b.load = func() ([]*rule, error) { return t.rules(b.chain, from, policy) }
+	b := &base{hook: hook, nat: t.name == "nat", chain: t.newChain(name, from, policy)}
 	e, err := t.entry(policy)
 	if err != nil {
 		return nil, err
 	}
-	if v, ok := e.standard(); ok {
-		b.drop = v == -1 // -NF_DROP - 1
-	}
+	v, ok := e.verdict()
+	b.drop = ok && v == -1 // -NF_DROP - 1
 	return b, nil
 }
 
-func (t *legacyTable) newChain(name string) *chain {
-	family := "ip"
+// newChain is the chain whose rules are from off on, before end.
+func (t *legacyTable) newChain(name string, off, end int) *chain {
+	c := &chain{backend: Legacy, family: "ip", table: t.name, name: name}
 	if t.ipv6 {
-		family = "ip6"
+		c.family = "ip6"
 	}
-	return &chain{backend: Legacy, family: family, table: t.name, name: name}
+	c.load = func() ([]*rule, error) { return t.rules(c, off, end) }
+	return c
 }
 
 // user is the user chain whose first rule is at off: the entry before it is its head, an ERROR target that holds its
@@ -124,11 +129,9 @@ func (t *legacyTable) user(off int) *chain {
 	if c := t.chains[off]; c != nil {
 		return c
 	}
-	c := t.newChain("?")
+	c := t.newChain("?", off, t.size)
 	t.chains[off] = c
-	c.load = func() ([]*rule, error) { return t.rules(c, off, t.size) }
-	head := off - t.layout.size - errorTargetLen
-	e, err := t.entry(head)
+	e, err := t.entry(off - t.layout.size - errorTargetLen)
 	if err == nil {
 		if name, ok := e.head(); ok && e.next == t.layout.size+errorTargetLen {
 			c.name = name
@@ -149,59 +152,55 @@ type entry struct {
 	next   int
 }
 
-func (t *legacyTable) entry(off int) (entry, error) {
-	bad := func(what string) (entry, error) {
-		t.bad = true
-		return entry{}, fmt.Errorf("legacy table %s: entry at %d: %s: %w", t.name, off, what, errLegacy)
-	}
+func (t *legacyTable) entry(off int) (e entry, err error) {
 	l := &t.layout
+	e = entry{t: t, off: off}
 	if off < 0 || off+l.size+xtHeader > t.size {
-		return bad("outside of the table")
+		t.bad = true
+		return e, fmt.Errorf("legacy table %s: entry at %d: outside of the table: %w", t.name, off, errLegacy)
 	}
-	b, err := t.blob.at(off, l.size)
+	if e.b, err = t.blob.at(off, l.size); err == nil {
+		e.target = int(binary.NativeEndian.Uint16(e.b[l.targetOffset:]))
+		e.next = int(binary.NativeEndian.Uint16(e.b[l.nextOffset:]))
+		if e.target < l.size || e.target+xtHeader > e.next || off+e.next > t.size {
+			t.bad = true
+			return e, fmt.Errorf("legacy table %s: entry at %d: offsets: %w", t.name, off, errLegacy)
+		}
+		e.b, err = t.blob.at(off, e.next)
+	}
 	if err != nil {
-		return entry{}, fmt.Errorf("legacy table %s: %w", t.name, err)
+		err = fmt.Errorf("legacy table %s: %w", t.name, err)
 	}
-	e := entry{t: t, off: off}
-	e.target = int(binary.NativeEndian.Uint16(b[l.targetOffset:]))
-	e.next = int(binary.NativeEndian.Uint16(b[l.nextOffset:]))
-	if e.target < l.size || e.target+xtHeader > e.next || off+e.next > t.size {
-		return bad("offsets")
-	}
-	if e.b, err = t.blob.at(off, e.next); err != nil {
-		return entry{}, fmt.Errorf("legacy table %s: %w", t.name, err)
-	}
-	return e, nil
+	return e, err
 }
 
-// xt returns name, revision and data of the match or target at off, and the offset behind it.
-func (e *entry) xt(off, end int) (name string, revision uint8, data []byte, next int, ok bool) {
+// xt returns the match or target at off, and the offset behind it.
+func (e *entry) xt(off, end int) (i info, next int, ok bool) {
 	if off+xtHeader > end {
-		return "", 0, nil, 0, false
+		return i, 0, false
 	}
 	size := int(binary.NativeEndian.Uint16(e.b[off:]))
 	if size < xtHeader || off+size > end {
-		return "", 0, nil, 0, false
+		return i, 0, false
 	}
-	return nl.Text(e.b[off+2 : off+31]), e.b[off+31], e.b[off+xtHeader : off+size], off + size, true
+	i = info{b: e.b[off+xtHeader : off+size], ipv6: e.t.ipv6, lookups: e.t.lookups}
+	i.name, i.revision = nl.Text(e.b[off+2:off+31]), e.b[off+31]
+	return i, off + size, true
 }
 
-// standard returns the verdict of a standard target.
-func (e *entry) standard() (int32, bool) {
-	name, _, data, _, ok := e.xt(e.target, e.next)
-	if !ok || name != "" || len(data) < 4 {
+// verdict returns that of a standard target.
+func (e *entry) verdict() (int, bool) {
+	i, _, ok := e.xt(e.target, e.next)
+	if !ok || i.name != "" || len(i.b) < 4 {
 		return 0, false
 	}
-	return int32(binary.NativeEndian.Uint32(data)), true //nolint:gosec // a signed field (struct xt_standard_target)
+	return int(int32(i.u32(0))), true //nolint:gosec // a signed field (struct xt_standard_target)
 }
 
 // head returns the name of the chain that e is the head of; the last entry of a table is a head called ERROR.
 func (e *entry) head() (string, bool) {
-	name, _, data, _, ok := e.xt(e.target, e.next)
-	if !ok || name != "ERROR" {
-		return "", false
-	}
-	return nl.Text(data), true
+	i, _, ok := e.xt(e.target, e.next)
+	return nl.Text(i.b), ok && i.name == "ERROR"
 }
 
 // rules parses the rules of c: from off to the next chain's head, or to end.
@@ -218,78 +217,74 @@ func (t *legacyTable) rules(c *chain, off, end int) ([]*rule, error) {
 		if t.parsed++; len(rules) == maxChainRules || t.parsed > maxTableRules {
 			return nil, errLongChain
 		}
-		rules = append(rules, t.rule(c, &e, len(rules)))
+		rules = append(rules, t.rule(c, &e))
 		off += e.next
 	}
 	return rules, nil
 }
 
-func (t *legacyTable) rule(c *chain, e *entry, index int) *rule {
-	r := &rule{chain: c}
-	head := t.header(e)
-	r.steps = append(r.steps, head.step)
-	words := []string{"-A " + c.name + head.text}
-	for off := t.layout.size; off < e.target; {
-		name, revision, data, next, ok := e.xt(off, e.target)
-		if !ok {
-			r.steps = append(r.steps, unclear)
-			words = append(words, "(matches that do not add up)")
-			break
+func (t *legacyTable) rule(c *chain, e *entry) *rule {
+	r := &rule{chain: c, text: "-A " + c.name}
+	portals := false
+	add := func(p xtPart) {
+		r.steps, r.asks = append(r.steps, p.step), r.asks|p.asks
+		portals = portals || p.text == portalsComment
+		if p.text != "" {
+			r.text += " " + p.text
 		}
-		part := parseXT("-m", info{b: data, name: name, revision: revision, ipv6: t.ipv6, lookups: t.lookups})
-		r.steps, r.asks = append(r.steps, part.step), r.asks|part.asks
-		words = append(words, part.text)
-		off = next
 	}
-	s, word, to := t.target(e, slices.Contains(words, portalsComment))
+	add(t.header(e))
+	for off, ok := t.layout.size, true; off < e.target && ok; {
+		var i info
+		if i, off, ok = e.xt(off, e.target); ok {
+			add(parseXT("-m", i))
+		} else {
+			add(xtPart{step: unclear, text: "(matches that do not add up)"})
+		}
+	}
+	target, to := t.target(e, portals)
+	add(target)
 	r.to = to
-	r.steps = append(r.steps, s)
-	if word != "" {
-		words = append(words, word)
-	}
-	r.text = strings.Join(words, " ")
 	return r
 }
 
 // header parses what every entry can match by itself.
 func (t *legacyTable) header(e *entry) xtPart {
 	const invIn, invOut, invSrc, invProto = 0x01, 0x02, 0x08, 0x40 // ipt_ip.invflags; 0x10: destination
-	l := &t.layout
-	n, inv := l.addr, e.b[l.invflags]
-	field := func(off, n int) []byte { return bytes.Clone(e.b[off : off+n]) }
 	var o info
+	l := &t.layout
+	add := func(inverted byte, text string, q question) { o.add(e.b[l.invflags]&inverted != 0, text, q) }
+	field := func(off, n int) []byte { return bytes.Clone(e.b[off : off+n]) }
+	n := l.addr
 	for k, option := range []string{"-s ", "-d "} {
 		addr, mask := field(k*n, n), field((2+k)*n, n)
 		if !allZero(mask) || !allZero(addr) {
-			o.add(inv&(invSrc<<k) != 0, option+addrText(addr, mask), masked(dim(k), addr, mask))
+			add(invSrc<<k, option+addrText(addr, mask), masked(dim(k), addr, mask))
 		}
 	}
-	for _, i := range []struct {
-		option     string
-		name, mask int
-		inverted   byte
-		of         func(m *machine) []Interface
-	}{{"-i ", l.iniface, l.inMask, invIn, (*machine).in}, {"-o ", l.outiface, l.outMask, invOut, (*machine).out}} {
-		// A wildcard's "+" is in the name but not in the mask (net/netfilter/x_tables.h, ifname_compare_aligned).
-		mask := field(i.mask, 16)
-		name := maskedBytes(field(i.name, 16), mask)
-		if !allZero(mask) {
-			o.add(inv&i.inverted != 0, i.option+ifaceText(name, mask), func(m *machine) truth {
-				all := names(i.of(m))
-				if len(all) == 0 || !isPrefix(mask) {
-					return maybe
-				}
-				return all.within(ranges{maskSpan(name, mask)})
-			})
+	// A wildcard's "+" is in the name but not in the mask (net/netfilter/x_tables.h, ifname_compare_aligned).
+	iface := func(inverted byte, option string, name, mask []byte, of func(m *machine) []Interface) {
+		if maskedBytes(name, mask); allZero(mask) {
+			return
 		}
+		add(inverted, option+ifaceText(name, mask), func(m *machine) truth {
+			all := names(of(m))
+			if len(all) == 0 || !isPrefix(mask) {
+				return maybe
+			}
+			return all.within(ranges{maskSpan(name, mask)})
+		})
 	}
+	iface(invIn, "-i ", field(l.iniface, 16), field(l.inMask, 16), (*machine).in)
+	iface(invOut, "-o ", field(l.outiface, 16), field(l.outMask, 16), (*machine).out)
 	proto := byte(binary.NativeEndian.Uint16(e.b[l.proto:]))
 	if proto != 0 && (!t.ipv6 || e.b[l.flags]&l.protoFlag != 0) {
-		o.add(inv&invProto != 0, "-p "+protoText(proto), in(dimProto, numbers(uint64(proto))))
+		add(invProto, "-p "+protoText(proto), in(dimProto, numbers(uint64(proto))))
 	}
 	if !t.ipv6 && e.b[l.flags]&1 != 0 { // an outer packet may be fragmented; its first fragment meets the nat table
-		o.add(false, "-f", unsure)
+		add(0, "-f", unsure)
 	}
+	o.text = strings.TrimPrefix(o.text, " ")
 	return o.part()
 }
 
@@ -344,40 +339,35 @@ func protoText(proto byte) string {
 const portalsComment = `-m comment --comment "kubernetes service portals"`
 
 // target parses how an entry ends. Verdicts are -NF_* - 1; XT_RETURN is -NF_REPEAT - 1; others are offsets to jump to.
-func (t *legacyTable) target(e *entry, portals bool) (s step, text string, to *chain) {
-	end := func(kind verdictKind) step { return func(*machine) effect { return ends(verdict{kind: kind}) } }
-	v, ok := e.standard()
+func (t *legacyTable) target(e *entry, portals bool) (xtPart, *chain) {
+	v, ok := e.verdict()
 	if !ok {
-		name, revision, data, _, ok := e.xt(e.target, e.next)
+		i, _, ok := e.xt(e.target, e.next)
 		if !ok {
-			return end(verdictUnknown), "(a target that does not add up)", nil
+			return xtPart{step: unknownVerdict, text: "(a target that does not add up)"}, nil
 		}
-		part := parseXT("-j", info{b: data, name: name, revision: revision, ipv6: t.ipv6})
-		return part.step, part.text, nil
-	}
-	switch {
-	case v == -1:
-		return dropped, "-j DROP", nil
-	case v == -2:
-		return end(verdictAccept), "-j ACCEPT", nil
-	case v == -4:
-		return dropped, "-j QUEUE", nil
-	case v == -5:
-		return end(verdictReturn), "-j RETURN", nil
-	case v < 0:
-		return end(verdictUnknown), fmt.Sprintf("-j (verdict %d)", v), nil
-	case int(v) == e.off+e.next:
-		return end(verdictContinue), "", nil // no target at all
+		return parseXT("-j", i), nil
 	}
 	kind, word := verdictJump, "-j "
-	if e.b[t.layout.flags]&t.layout.gotoFlag != 0 {
+	switch {
+	case v == -1:
+		return xtPart{step: dropped, text: "-j DROP"}, nil
+	case v == -2:
+		return xtPart{step: accepted, text: "-j ACCEPT"}, nil
+	case v == -4:
+		return xtPart{step: dropped, text: "-j QUEUE"}, nil
+	case v == -5:
+		return xtPart{step: always(ends(verdict{kind: verdictReturn})), text: "-j RETURN"}, nil
+	case v < 0:
+		return xtPart{step: unknownVerdict, text: fmt.Sprintf("-j (verdict %d)", v)}, nil
+	case v == e.off+e.next: // no target at all
+		return xtPart{step: always(ends(verdict{kind: verdictContinue}))}, nil
+	case e.b[t.layout.flags]&t.layout.gotoFlag != 0:
 		kind, word = verdictGoto, "-g "
 	}
-	if portals && t.name == "nat" && t.chains[int(v)] == nil {
-		c := t.newChain("KUBE-SERVICES")
-		c.load = func() ([]*rule, error) { return t.rules(c, int(v), t.size) }
-		t.chains[int(v)] = c
+	if portals && t.name == "nat" && t.chains[v] == nil {
+		t.chains[v] = t.newChain("KUBE-SERVICES", v, t.size)
 	}
-	to = t.user(int(v)) // reads another entry: e is not valid any more
-	return func(*machine) effect { return ends(verdict{kind: kind, chain: to}) }, word + to.name, to
+	to := t.user(v) // reads another entry: e is not valid any more
+	return xtPart{step: always(ends(verdict{kind: kind, chain: to})), text: word + to.name}, to
 }

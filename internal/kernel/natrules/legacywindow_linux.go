@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/kernelversion"
 )
 
 // The kernel gives a legacy table in one piece only: 18 MB for 50,000 rules. What is wanted of it are a few chains. The
@@ -33,8 +35,6 @@ type tableEntries struct {
 	size    int
 	whole   bool
 	area    []byte
-	base    unsafe.Pointer
-	page    int
 	scratch int // memfd; 0: none yet
 
 	first, from, to int // the area is valid up to first, and between the others
@@ -44,20 +44,28 @@ type tableEntries struct {
 
 // readEntries reserves the address space and reads the beginning.
 func readEntries(s LegacySocket, header []byte, size int) (*tableEntries, error) {
-	e := &tableEntries{socket: s, header: header, size: size, page: unix.Getpagesize()}
-	e.whole = size <= wholeTable || !copiesInOrder()
-	length := (len(header) + size + e.page - 1) &^ (e.page - 1)
+	e := &tableEntries{socket: s, header: header, size: size, whole: size <= wholeTable || !copiesInOrder()}
+	page := unix.Getpagesize()
+	length := (len(header) + size + page - 1) &^ (page - 1)
 	const reserve = unix.MAP_PRIVATE | unix.MAP_ANON | unix.MAP_NORESERVE
 	base, err := unix.MmapPtr(-1, 0, nil, uintptr(length), unix.PROT_NONE, reserve)
 	if err != nil {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
-	e.base, e.area = base, unsafe.Slice((*byte)(base), length)
+	e.area = unsafe.Slice((*byte)(base), length)
 	if err := e.move(0); err != nil {
 		e.unmap()
 		return nil, err
 	}
 	return e, nil
+}
+
+// copiesInOrder reports whether this kernel copies a table entry by entry, names and all. Before 4.11 it copies
+// everything first and puts the names in afterwards (xt_match_to_user came with f32815d21d4d), so that a copy cut short
+// has no names.
+func copiesInOrder() bool {
+	var u unix.Utsname
+	return unix.Uname(&u) == nil && !kernelversion.Before(unix.ByteSliceToString(u.Release[:]), 4, 11)
 }
 
 func (e *tableEntries) torn() bool { return e.broken }
@@ -68,13 +76,9 @@ func (e *tableEntries) close() {
 }
 
 func (e *tableEntries) unmap() {
-	if e.area != nil {
-		_ = unix.MunmapPtr(e.base, uintptr(len(e.area)))
-		e.area = nil
-	}
+	_ = unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(e.area)), uintptr(len(e.area)))
 	if e.scratch != 0 {
 		_ = unix.Close(e.scratch)
-		e.scratch = 0
 	}
 }
 
@@ -101,7 +105,7 @@ func (e *tableEntries) move(off int) error {
 	e.whole = e.whole || e.reads > maxWindows
 	from, to := 0, len(e.area)
 	if !e.whole {
-		from = max(firstSize, (off-kernelPage)&^(e.page-1))
+		from = max(firstSize, (off-kernelPage)&^(unix.Getpagesize()-1))
 		to = min(from+windowSize, len(e.area))
 	}
 	e.first, e.from, e.to = 0, 0, 0
@@ -126,20 +130,16 @@ func (e *tableEntries) move(off int) error {
 
 // remap makes the beginning and [from, to) real and empty, what is between them scratch, and what is behind nothing.
 func (e *tableEntries) remap(from, to int) (err error) {
-	const anonymous = unix.MAP_PRIVATE | unix.MAP_ANON
-	const rw = unix.PROT_READ | unix.PROT_WRITE
+	const anonymous, rw = unix.MAP_PRIVATE | unix.MAP_ANON, unix.PROT_READ | unix.PROT_WRITE
 	first := min(firstSize, from)
 	if from > first && e.scratch == 0 {
-		if e.scratch, err = unix.MemfdCreate("natrules", unix.MFD_CLOEXEC); err != nil {
-			return err
-		}
-		if err := unix.Ftruncate(e.scratch, scratchSize); err != nil {
-			return err
+		if e.scratch, err = unix.MemfdCreate("natrules", unix.MFD_CLOEXEC); err == nil {
+			err = unix.Ftruncate(e.scratch, scratchSize)
 		}
 	}
 	fixed := func(at, end, prot, flags, fd int) {
 		if err == nil && at < end {
-			_, err = unix.MmapPtr(fd, 0, unsafe.Add(e.base, at), uintptr(end-at), prot, flags|unix.MAP_FIXED)
+			_, err = unix.MmapPtr(fd, 0, unsafe.Pointer(&e.area[at]), uintptr(end-at), prot, flags|unix.MAP_FIXED)
 		}
 	}
 	fixed(0, first, rw, anonymous, -1)
