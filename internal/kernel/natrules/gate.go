@@ -14,17 +14,11 @@ import (
 )
 
 // A message to an nfnetlink subsystem that is not there makes the kernel run modprobe for it, if the sender has
-// CAP_NET_ADMIN (net/netfilter/nfnetlink.c, nfnetlink_rcv_msg); so does opening the socket. There is no question about
-// nf_tables that the kernel answers without that, and no file in /proc/net that shows it. So it is asked only where it
-// is known to be there, or where no module can be loaded; where neither can be told, nothing is sent.
-//
-// In order:
-//   - /proc/modules or /sys/module lists nf_tables: there;
-//   - the kernel has no /proc/modules (CONFIG_MODULES=n) or modules_disabled is 1: nothing can be loaded, ask;
-//   - the kernel's configuration (/proc/config.gz, /boot/config-RELEASE), modules.builtin or its symbols
-//     (/proc/kallsyms) say whether it is built in;
-//   - where those may not be read, it cannot be told. Where none of them exists, it counts as not built in: kernels
-//     that have it built in have /proc/kallsyms.
+// CAP_NET_ADMIN (net/netfilter/nfnetlink.c, nfnetlink_rcv_msg); so does opening the socket. No question about nf_tables
+// is answered without that, and no file in /proc/net shows it. So it is asked only where it is listed among the loaded
+// modules, where no module can be loaded, or where the kernel's configuration, modules.builtin or its symbols say that
+// it is built in. Where those may not be read, it cannot be told; where none of them exists, it counts as not built in:
+// kernels that have it built in have /proc/kallsyms.
 
 // gate holds the paths it looks at.
 type gate struct {

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
+	"net"
 	"net/netip"
 	"strings"
 	"unsafe"
@@ -299,11 +299,8 @@ func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 func addrText(addr, mask []byte) string {
 	a, _ := netip.AddrFromSlice(addr)
-	ones := 0
-	for _, b := range mask {
-		ones += bits.OnesCount8(b)
-	}
 	if isPrefix(mask) {
+		ones, _ := net.IPMask(mask).Size()
 		return netip.PrefixFrom(a, ones).String()
 	}
 	m, _ := netip.AddrFromSlice(mask)

@@ -45,6 +45,9 @@ type field struct {
 
 func knownField(r ranges) field { return field{r, true} }
 
+// fieldOf is not known where there is nothing that it can be.
+func fieldOf(r ranges) field { return field{r, len(r) > 0} }
+
 // packet is a kind of packet that leaves this node: every combination of its fields occurs. A rule that matches some of
 // them splits it. What is not known makes a rule that asks for it match maybe.
 type packet struct {
@@ -122,90 +125,71 @@ var (
 
 // outerPacket is the outer packet of a VXLAN port: UDP, locally generated.
 func outerPacket(port *Port, way *Way, ipv6 bool) *packet {
-	p := &packet{ipv6: ipv6, outer: true, dstUnicast: maybe, socket: maybe}
+	p := &packet{ipv6: ipv6, outer: true, dstUnicast: maybe, socket: maybe, out: known(way.Out), masquerade: way.Masquerade}
 	p.fields[dimProto] = knownField(numbers(protoUDP))
 	p.fields[dimDport] = knownField(numbers(uint64(cmp.Or(way.Port, port.Port))))
-	if len(port.SourcePorts) > 0 {
-		var ports ranges
-		for _, r := range port.SourcePorts {
-			ports = ports.or(portsBetween(r.First, r.Last))
-		}
-		p.fields[dimSport] = knownField(ports)
+	var ports ranges
+	for _, r := range port.SourcePorts {
+		ports = ports.or(portsBetween(r.First, r.Last))
 	}
-	n := p.addrLen()
-	if s := addrsOf([]netip.Addr{way.Source}, n); len(s) > 0 {
-		p.fields[dimSrc] = knownField(addrRanges(s))
+	p.fields[dimSport] = fieldOf(ports)
+	p.fields[dimSrc] = fieldOf(p.addrs(way.Source))
+	p.fields[dimDst] = fieldOf(p.addrs(way.Peers...))
+	if p.fields[dimDst].known {
+		p.dstUnicast = p.fields[dimDst].set.within(multicast(ipv6)).not()
 	}
-	peers := addrsOf(way.Peers, n)
-	if len(peers) > 0 {
-		p.fields[dimDst] = knownField(addrRanges(peers))
-		p.dstUnicast = alike(peers, func(a netip.Addr) bool { return !a.IsMulticast() })
-	}
-	p.out = known(way.Out)
 	if len(port.Devices) > 0 {
 		// At POSTROUTING there is none, or, from 5.7, the VXLAN device (ip_output takes skb->dev).
 		p.in = append([]Interface{{}}, port.Devices...)
 	}
-	p.setOwn(port.Own, way.Out.Addrs)
-	p.masquerade = way.Masquerade
+	p.own, p.ownOut = fieldOf(p.addrs(port.Own...)), p.addrsOn(&way.Out)
 	return p
 }
 
-// setOwn says which addresses are this node's.
-func (p *packet) setOwn(all, onOut []netip.Addr) {
-	if all = addrsOf(all, p.addrLen()); len(all) > 0 {
-		p.own = knownField(addrRanges(all))
+func multicast(ipv6 bool) ranges {
+	if ipv6 {
+		return ranges{prefixSpan(netip.MustParsePrefix("ff00::/8"))}
 	}
-	if len(onOut) > 0 {
-		p.ownOut = knownField(addrRanges(addrsOf(onOut, p.addrLen())))
-	}
+	return ranges{prefixSpan(netip.MustParsePrefix("224.0.0.0/4"))}
 }
 
 // innerPacket is a packet of a sender on its way into the VXLAN devices of the port. Those that matter are TCP, UDP or
 // SCTP: their checksums are what a device leaves unfinished.
 func innerPacket(port *Port, s *Sender, ipv6 bool) *packet {
-	p := &packet{ipv6: ipv6, dstUnicast: yes, socket: truthOf(s.In == nil)}
-	n := p.addrLen()
-	p.setOwn(port.Own, s.Out.Addrs)
-	if sources := prefixesOf(s.Sources, n); len(sources) > 0 {
-		// With the node's own address there, which its processes may use.
-		p.fields[dimSrc] = knownField(prefixRanges(sources))
-	}
-	if d := prefixesOf(s.Destinations, n); len(d) > 0 {
-		r := prefixRanges(d)
-		if p.own.known {
-			r = r.without(p.own.set)
-		}
-		p.fields[dimDst] = knownField(r)
+	p := &packet{ipv6: ipv6, dstUnicast: yes, socket: truthOf(s.In == nil), out: known(s.Out), in: []Interface{{}}}
+	p.own, p.ownOut = fieldOf(p.addrs(port.Own...)), p.addrsOn(&s.Out)
+	// With the node's own address there, which its processes may use.
+	p.fields[dimSrc] = fieldOf(prefixRanges(s.Sources, ipv6))
+	if to := prefixRanges(s.Destinations, ipv6); len(to) > 0 {
+		p.fields[dimDst] = knownField(to.without(p.own.set))
 	}
 	p.fields[dimProto] = knownField(numbers(protoTCP, protoUDP, protoSCTP))
 	for _, d := range []dim{dimSport, dimDport, dimServicePort} {
 		p.fields[d] = knownField(everyPort)
 	}
-	p.fields[dimService] = knownField(rangesOf(span{number{}, numberOf(slices.Repeat([]byte{0xff}, n))}))
+	p.fields[dimService] = knownField(rangesOf(span{number{}, numberOf(slices.Repeat([]byte{0xff}, p.addrLen()))}))
 	if s.In == nil {
 		p.fields[dimUID], p.fields[dimGID] = knownField(everyUser), knownField(everyUser)
-	}
-	p.out, p.in = known(s.Out), []Interface{{}}
-	if s.In != nil {
+	} else {
 		p.in = known(s.In...)
 	}
 	return p
 }
 
-func addrsOf(addrs []netip.Addr, n int) []netip.Addr {
+// addrs are those of the packet's family.
+func (p *packet) addrs(all ...netip.Addr) (r ranges) {
 	var of []netip.Addr
-	for _, a := range addrs {
-		if a = a.Unmap().WithZone(""); a.BitLen() == n*8 {
+	for _, a := range all {
+		if a = a.Unmap(); a.IsValid() && a.Is6() == p.ipv6 {
 			of = append(of, a)
 		}
 	}
-	return of
+	return addrRanges(of)
 }
 
-func prefixesOf(prefixes []netip.Prefix, n int) []netip.Prefix {
-	other := func(p netip.Prefix) bool { return !p.IsValid() || p.Addr().BitLen() != n*8 }
-	return slices.DeleteFunc(slices.Clone(prefixes), other)
+// addrsOn are those of an interface, of which there may be none of the family.
+func (p *packet) addrsOn(i *Interface) field {
+	return field{p.addrs(i.Addrs...), len(i.Addrs) > 0}
 }
 
 // known are interfaces; nil where all that is known of them is that there is one.

@@ -33,9 +33,9 @@ type ipsecPolicies struct {
 type selector struct {
 	ipv6     bool
 	src, dst ranges
-	proto    uint8 // 0: any
-	out      bool  // of packets on their way out
-	takes    bool  // it makes IPsec take them
+	proto    ranges
+	out      bool // of packets on their way out
+	takes    bool // it makes IPsec take them
 }
 
 // apply says whether IPsec takes a packet on its way out, or brought it in.
@@ -45,12 +45,10 @@ func (p *ipsecPolicies) apply(m *machine, inwards bool) truth {
 	}
 	if !p.read {
 		p.read = true
-		if p.failed = p.load(); p.failed != nil {
-			p.known = false
-		}
+		p.failed = p.load()
 	}
 	switch {
-	case !p.known || inwards && p.any:
+	case !p.known || p.failed != nil || inwards && p.any:
 		return maybe
 	case inwards:
 		return no
@@ -60,11 +58,7 @@ func (p *ipsecPolicies) apply(m *machine, inwards bool) truth {
 		if s.ipv6 != m.packet.ipv6 {
 			continue
 		}
-		u := m.is(dimSrc, s.src).and(m.is(dimDst, s.dst))
-		if s.proto != 0 {
-			u = u.and(m.is(dimProto, numbers(uint64(s.proto))))
-		}
-		t = t.or(u)
+		t = t.or(m.is(dimSrc, s.src).and(m.is(dimDst, s.dst)).and(m.is(dimProto, s.proto)))
 	}
 	return t.and(maybe) // what a policy is for may be narrower still
 }
@@ -119,7 +113,10 @@ func parsePolicy(b []byte) (s selector, err error) {
 	if len(b) < length || !nl.WellFormed(b[length:]) {
 		return s, nl.ErrMalformed
 	}
-	s = selector{ipv6: binary.NativeEndian.Uint16(b[40:]) == unix.AF_INET6, proto: b[44], out: b[dir] == out}
+	s = selector{ipv6: binary.NativeEndian.Uint16(b[40:]) == unix.AF_INET6, out: b[dir] == out}
+	if s.proto = numbers(uint64(b[44])); b[44] == 0 {
+		s.proto = ranges(nil).not() // any
+	}
 	s.takes = parseNested(b[length:]).has(templates)
 	for k, end := range []*ranges{&s.dst, &s.src} {
 		a, _ := netip.AddrFromSlice(b[16*k:][:addrLen(s.ipv6)])

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"net"
 	"net/netip"
 	"slices"
 )
@@ -42,11 +43,7 @@ func (n number) bytes(size int) []byte {
 func addrNumber(a netip.Addr) number { return numberOf(a.AsSlice()) }
 
 func (n number) addr(ipv6 bool) netip.Addr {
-	size := 4
-	if ipv6 {
-		size = 16
-	}
-	a, _ := netip.AddrFromSlice(n.bytes(size))
+	a, _ := netip.AddrFromSlice(n.bytes(addrLen(ipv6)))
 	return a
 }
 
@@ -108,14 +105,14 @@ func addrRanges(addrs []netip.Addr) ranges {
 
 func prefixSpan(p netip.Prefix) span {
 	addr := p.Masked().Addr().AsSlice()
-	mask := make([]byte, len(addr))
-	for i := range p.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
-	return maskSpan(addr, mask)
+	return maskSpan(addr, net.CIDRMask(p.Bits(), len(addr)*8))
 }
 
-func prefixRanges(prefixes []netip.Prefix) ranges { return union(prefixes, prefixSpan) }
+// prefixRanges are those of a family.
+func prefixRanges(prefixes []netip.Prefix, ipv6 bool) ranges {
+	other := func(p netip.Prefix) bool { return !p.IsValid() || p.Addr().Is6() != ipv6 }
+	return union(slices.DeleteFunc(slices.Clone(prefixes), other), prefixSpan)
+}
 
 // maskSpan are the numbers whose bits in mask, which is a prefix, are those of addr.
 func maskSpan(addr, mask []byte) span {
@@ -127,15 +124,9 @@ func maskSpan(addr, mask []byte) span {
 }
 
 // isPrefix reports whether mask is ones and then zeros.
-func isPrefix(mask []byte) bool {
-	for i, b := range mask {
-		if b == 0xff {
-			continue
-		}
-		rest := ^b
-		return rest&(rest+1) == 0 && allZero(mask[i+1:])
-	}
-	return true
+func isPrefix(mask net.IPMask) bool {
+	_, bits := mask.Size() // 0 of others
+	return bits == len(mask)*8
 }
 
 func (r ranges) and(s ranges) ranges {
@@ -197,27 +188,17 @@ func (r ranges) within(s ranges) truth {
 // prefixes writes r as prefixes; a span that is none in itself becomes several.
 func (r ranges) prefixes(ipv6 bool) []netip.Prefix {
 	var all []netip.Prefix
-	width := 32
-	if ipv6 {
-		width = 128
-	}
 	for _, s := range r {
-		for from := s.first; ; {
-			n := 0 // host bits
-			for n < width {
-				p := netip.PrefixFrom(from.addr(ipv6), width-n-1)
-				if wide := prefixSpan(p); wide.first != from || wide.last.compare(s.last) > 0 {
+		for more := true; more; {
+			more = false
+			for bits := range addrLen(ipv6)*8 + 1 { // the widest that begins where s does and does not end behind it
+				p := netip.PrefixFrom(s.first.addr(ipv6), bits)
+				if wide := prefixSpan(p); wide.first == s.first && wide.last.compare(s.last) <= 0 {
+					all, more = append(all, p), wide.last != s.last
+					s.first = wide.last.next()
 					break
 				}
-				n++
 			}
-			p := netip.PrefixFrom(from.addr(ipv6), width-n)
-			all = append(all, p)
-			end := prefixSpan(p).last
-			if end.compare(s.last) >= 0 {
-				break
-			}
-			from = end.next()
 		}
 	}
 	return all

@@ -57,7 +57,7 @@ func (s *Sender) describe(ipv6 bool) string {
 	if len(s.Sources) == 0 {
 		return "pods or containers"
 	}
-	return "pods or containers in " + s.text(prefixRanges(prefixesOf(s.Sources, addrLen(ipv6))), ipv6)
+	return "pods or containers in " + s.text(prefixRanges(s.Sources, ipv6), ipv6)
 }
 
 // narrowed names those of a sender's packets, all, that are of the kind p.

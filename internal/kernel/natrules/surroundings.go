@@ -172,6 +172,15 @@ func (g *gathering) keep(n int) error {
 	return nil
 }
 
+// own are the addresses of all interfaces.
+func (s *Surroundings) own() []netip.Addr {
+	var all []netip.Addr
+	for index := range s.addrs {
+		all = append(all, s.Addrs(index)...)
+	}
+	return all
+}
+
 // Addrs are the addresses of an interface.
 func (s *Surroundings) Addrs(index int) []netip.Addr {
 	var all []netip.Addr

@@ -26,9 +26,8 @@ type exit struct {
 }
 
 type visit struct {
-	chain  *chain
-	state  state
-	packet *packet
+	chain *chain
+	path  // without doubt, and what was left
 }
 
 // walk takes one kind of packet through chains. A rule that matches some of them splits it; one that may match is
@@ -84,14 +83,14 @@ func (w *walk) enter(b *base, from path) []exit {
 // run takes one path through a chain. Ways that meet in one state become one, so its cost is bounded by rules times
 // states.
 func (w *walk) run(c *chain, from path, depth int) []exit {
-	at := visit{c, from.state, from.packet}
+	at := visit{c, path{state: from.state, packet: from.packet}}
 	exits, known := w.memo[at]
 	if !known {
 		if depth > maxDepth || w.open[at] || *w.steps > maxSteps || c.read() != nil {
 			return []exit{{kind: verdictUnknown, path: from}}
 		}
 		w.open[at] = true
-		exits = w.rules(c, path{state: from.state, packet: from.packet}, depth)
+		exits = w.rules(c, at.path, depth)
 		delete(w.open, at)
 		w.memo[at] = exits
 	}

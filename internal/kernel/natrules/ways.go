@@ -27,10 +27,10 @@ func (s *Surroundings) PortOf(port uint16, ipv4, ipv6 bool, tunnels []Tunnel) Po
 	for _, t := range tunnels {
 		p.Devices = append(p.Devices, Interface{Name: t.Name, Index: t.Index, Addrs: s.Addrs(t.Index)})
 	}
-	switch {
-	case len(tunnels) == 0:
+	if len(tunnels) == 0 {
 		return p
-	case len(s.links) == 0: // nothing could be read: what the devices say of themselves is left
+	}
+	if len(s.links) == 0 { // nothing could be read: what the devices say of themselves is left
 		p.Ways = func(ipv6 bool, _ uint32) []Way {
 			var all []Way
 			for _, t := range tunnels {
@@ -42,9 +42,7 @@ func (s *Surroundings) PortOf(port uint16, ipv4, ipv6 bool, tunnels []Tunnel) Po
 		}
 		return p
 	}
-	for index := range s.addrs {
-		p.Own = append(p.Own, s.Addrs(index)...)
-	}
+	p.Own = s.own()
 	for _, t := range tunnels {
 		ports, ok := s.sourcePorts(t.Index)
 		if !ok {
@@ -56,6 +54,35 @@ func (s *Surroundings) PortOf(port uint16, ipv4, ipv6 bool, tunnels []Tunnel) Po
 	a := &around{Surroundings: s, port: port, tunnels: tunnels}
 	p.Ways = remembered(a, a.ways)
 	p.Senders = remembered(a, a.senders)
+	return p
+}
+
+// PortElsewhere is what is known of the packets of a port whose devices are in other network namespaces, while their
+// socket is here. Outer packets come without a mark, since it does not cross (net/core/skbuff.c, skb_scrub_packet), and
+// to peers that are not known: they leave by any interface that leads out of the node, or, where none is known to, by
+// any.
+func (s *Surroundings) PortElsewhere(port uint16, ipv4, ipv6 bool) Port {
+	p := Port{Port: port, IPv4: ipv4, IPv6: ipv6, Senders: func(bool, uint32) []Sender { return nil }}
+	if len(s.links) == 0 {
+		return p
+	}
+	p.Own = s.own()
+	a := &around{Surroundings: s, port: port}
+	p.Ways = remembered(a, func(ipv6 bool, _ uint32) []Way {
+		var out, all []Way
+		for _, index := range a.upAndAddressed() {
+			for _, source := range a.primary(index, ipv6) {
+				w := Way{Out: a.interfaceOf(index), Source: source, Masquerade: source}
+				if all = append(all, w); a.leads(index) {
+					out = append(out, w)
+				}
+			}
+		}
+		if len(out) > 0 {
+			return out
+		}
+		return all
+	})
 	return p
 }
 
@@ -122,13 +149,8 @@ func (a *around) ways(ipv6 bool, mark uint32) []Way {
 }
 
 func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
-	var peers []rtnl.Neighbor
-	for _, r := range a.remotes[t.Index] {
-		if r.Addr.Unmap().Is6() == ipv6 {
-			peers = append(peers, r)
-		}
-	}
-	local := t.Local.Unmap()
+	others := func(r rtnl.Neighbor) bool { return r.Addr.Unmap().Is6() != ipv6 }
+	peers, local := slices.DeleteFunc(slices.Clone(a.remotes[t.Index]), others), t.Local.Unmap()
 	switch {
 	case local.IsValid() && local.Is6() != ipv6:
 		return nil
@@ -139,12 +161,8 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 	for _, group := range a.alike(peers) {
 		q := rtnl.RouteQuery{Destination: group[0].Addr, Source: local, Out: group[0].Out, Mark: mark}
 		q.UDPPort = cmp.Or(group[0].Port, a.port)
-		r, told, err := a.ask(q)
-		var w Way
-		switch {
-		case err != nil || !told: // a route may come
-			w = a.unknownWay(t, ipv6)
-		default:
+		w := a.unknownWay(t, ipv6)
+		if r, told, err := a.ask(q); err == nil && told { // else a route may come
 			w = a.way(r, q)
 		}
 		w.Port = group[0].Port
@@ -158,11 +176,7 @@ func (a *around) waysOf(t Tunnel, ipv6 bool, mark uint32) []Way {
 
 // way is an answer with what MASQUERADE would make of the source.
 func (a *around) way(r rtnl.Route, q rtnl.RouteQuery) Way {
-	source := q.Source
-	if !source.IsValid() {
-		source = r.Source
-	}
-	out := r.Index
+	source, out := cmp.Or(q.Source, r.Source), r.Index
 	if l := a.links[out]; l.InVRF { // its POSTROUTING comes first (drivers/net/vrf.c), and nat binds the flow there
 		out = l.Master
 	}
@@ -172,12 +186,9 @@ func (a *around) way(r rtnl.Route, q rtnl.RouteQuery) Way {
 // unknownWay is the way of packets to peers that are not known: by the device that the tunnel is made on, or the only
 // NIC there is.
 func (a *around) unknownWay(t Tunnel, ipv6 bool) Way {
-	w := Way{Source: t.Local.Unmap()}
-	out := t.Link
-	if out == 0 {
-		if nics := a.outside(ipv6); len(nics) == 1 {
-			out = nics[0]
-		}
+	w, out := Way{Source: t.Local.Unmap()}, t.Link
+	if nics := a.outside(ipv6); out == 0 && len(nics) == 1 {
+		out = nics[0]
 	}
 	if out == 0 {
 		return w
@@ -194,9 +205,10 @@ func (a *around) unknownWay(t Tunnel, ipv6 bool) Way {
 
 // outside are the interfaces with a default route.
 func (a *around) outside(ipv6 bool) []int {
-	isDefault := func(r ifroute) bool { return r.Bits() == 0 && r.Addr().Is6() == ipv6 }
 	return those(a.routes, func(index int) bool {
-		return !a.isTunnel(index) && slices.ContainsFunc(a.routes[index], isDefault)
+		return !a.isTunnel(index) && slices.ContainsFunc(a.routes[index], func(r ifroute) bool {
+			return r.Bits() == 0 && r.Addr().Is6() == ipv6
+		})
 	})
 }
 
@@ -218,13 +230,9 @@ func (a *around) isTunnel(index int) bool {
 
 // global are the addresses of an interface that others can reach.
 func (s *Surroundings) global(index int, ipv6 bool) []netip.Addr {
-	var all []netip.Addr
-	for _, a := range s.addrs[index] {
-		if a.Addr.Is6() == ipv6 && !a.Addr.IsLinkLocalUnicast() && !a.Addr.IsLoopback() {
-			all = append(all, a.Addr)
-		}
-	}
-	return all
+	return slices.DeleteFunc(s.Addrs(index), func(a netip.Addr) bool {
+		return a.Is6() != ipv6 || a.IsLinkLocalUnicast() || a.IsLoopback()
+	})
 }
 
 // primary are those of which MASQUERADE takes one.
@@ -256,18 +264,13 @@ func (a *around) masquerade(out int, q rtnl.RouteQuery, r rtnl.Route) netip.Addr
 		next = q.Destination.Unmap()
 	}
 	// net/ipv4/devinet.c, inet_select_addr: the first primary address in the subnet of the next hop, else the first.
-	var first netip.Addr
 	for _, i := range a.addrs[out] {
-		switch {
-		case !usable(i):
-		case netip.PrefixFrom(i.Addr, i.Bits).Contains(next):
+		if usable(i) && netip.PrefixFrom(i.Addr, i.Bits).Contains(next) {
 			return i.Addr
-		case !first.IsValid():
-			first = i.Addr
 		}
 	}
-	if first.IsValid() {
-		return first
+	if all := a.primary(out, false); len(all) > 0 {
+		return all[0]
 	}
 	// Without any, the first address of another interface, lo first; in a VRF, one of its own.
 	domain := a.domain(out)
@@ -352,4 +355,11 @@ func longest(lengths map[int]map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
 		}
 	}
 	return netip.Prefix{}
+}
+
+// upAndAddressed are the interfaces, lo apart, that packets can leave by with an address of their own.
+func (s *Surroundings) upAndAddressed() []int {
+	return those(s.addrs, func(index int) bool {
+		return s.links[index].Flags&(unix.IFF_UP|unix.IFF_LOOPBACK) == unix.IFF_UP
+	})
 }

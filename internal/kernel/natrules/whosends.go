@@ -51,7 +51,7 @@ func (a *around) senders(ipv6 bool, mark uint32) []Sender {
 // something, what the kernel's tables do not show can bring packets, and what has routes that nobody else explains
 // leads there. nil: not known.
 func (a *around) entrances(ipv6 bool) []entrance {
-	var all []entrance
+	all := []entrance{}
 	every := func(ifroute) bool { return true }
 	for _, t := range a.tunnels {
 		over := a.above(t.Index)
@@ -71,9 +71,6 @@ func (a *around) entrances(ipv6 bool) []entrance {
 				all = append(all, e)
 			}
 		}
-	}
-	if all == nil {
-		all = []entrance{}
 	}
 	return all
 }
@@ -285,10 +282,5 @@ func (a *around) reaches(s source, e entrance, mark uint32) bool {
 }
 
 func (a *around) isOwn(addr netip.Addr) bool {
-	for _, all := range a.addrs {
-		if slices.ContainsFunc(all, func(i rtnl.Address) bool { return i.Addr == addr }) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(a.own(), addr)
 }
