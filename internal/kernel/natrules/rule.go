@@ -203,36 +203,19 @@ func (n natRange) flagNames(random, fullyRandom, persistent string) (names []str
 }
 
 func (n natRange) addrChange(p *packet) Change {
-	low, high := n.min, n.max
-	switch src := p.fields[dimSrc]; {
-	case n.masquerade:
+	low, high, src := n.min, n.max, p.fields[dimSrc]
+	if n.masquerade {
 		low, high = p.masquerade, p.masquerade
-		if !low.IsValid() {
-			return n.untold()
-		}
-	case n.flags&rangeMapIPs == 0:
-		return NoChange
-	case !n.min.IsValid() || !src.known:
-		return UnsureChange
 	}
-	src := p.fields[dimSrc]
-	if !src.known {
-		return n.untold()
-	}
-	switch src.set.within(between(addrNumber(low), addrNumber(high))) {
-	case yes:
+	switch {
+	case !n.masquerade && n.flags&rangeMapIPs == 0:
 		return NoChange
-	case no:
-		return AddrChange
+	case low.IsValid() && src.known:
+		within := src.set.within(between(addrNumber(low), addrNumber(high)))
+		return map[truth]Change{yes: NoChange, no: AddrChange, maybe: UnsureChange}[within]
+	case n.masquerade && n.flags&(rangeRandom|rangeFullyRandom) != 0:
+		return NoChange // that of the port is certain, whatever the address
 	default:
 		return UnsureChange
 	}
-}
-
-// untold is the change by a MASQUERADE whose address is not known: one of the port is certain all the same.
-func (n natRange) untold() Change {
-	if n.flags&(rangeRandom|rangeFullyRandom) != 0 {
-		return NoChange
-	}
-	return UnsureChange
 }
