@@ -2,6 +2,7 @@ package natrules
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -316,19 +317,8 @@ func ifaceText(name, mask []byte) string {
 }
 
 func protoText(proto byte) string {
-	switch proto {
-	case 1:
-		return "icmp"
-	case 6:
-		return "tcp"
-	case protoUDP:
-		return "udp"
-	case 58:
-		return "ipv6-icmp"
-	case 132:
-		return "sctp"
-	}
-	return fmt.Sprint(proto)
+	names := map[byte]string{1: "icmp", protoTCP: "tcp", protoUDP: "udp", 58: "ipv6-icmp", protoSCTP: "sctp"}
+	return cmp.Or(names[proto], fmt.Sprint(proto))
 }
 
 // portalsComment is on the rules that lead to KUBE-SERVICES (pkg/proxy/iptables/proxier.go). That chain stands behind

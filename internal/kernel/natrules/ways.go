@@ -320,13 +320,10 @@ func (a *around) alike(peers []rtnl.Neighbor) [][]rtnl.Neighbor {
 		out  int
 		port uint16
 	}
-	lengths := map[int]map[netip.Prefix]bool{}
+	routed := map[netip.Prefix]bool{}
 	for _, routes := range a.routes {
 		for _, r := range routes {
-			if lengths[r.Bits()] == nil {
-				lengths[r.Bits()] = map[netip.Prefix]bool{}
-			}
-			lengths[r.Bits()][r.Masked()] = true
+			routed[r.Masked()] = true
 		}
 	}
 	groups := map[key]int{}
@@ -335,7 +332,7 @@ func (a *around) alike(peers []rtnl.Neighbor) [][]rtnl.Neighbor {
 		p.Addr = p.Addr.Unmap()
 		k := key{netip.PrefixFrom(p.Addr, p.Addr.BitLen()), p.Out, p.Port}
 		if !a.rules || len(all) >= most {
-			k.Prefix = longest(lengths, p.Addr)
+			k.Prefix = longest(routed, p.Addr)
 		}
 		i, ok := groups[k]
 		if !ok {
@@ -348,9 +345,9 @@ func (a *around) alike(peers []rtnl.Neighbor) [][]rtnl.Neighbor {
 }
 
 // longest is the most specific of all routes, whatever their table: addresses that share it share every other one too.
-func longest(lengths map[int]map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
+func longest(routed map[netip.Prefix]bool, a netip.Addr) netip.Prefix {
 	for bits := a.BitLen(); bits >= 0; bits-- {
-		if p, err := a.Prefix(bits); err == nil && lengths[bits][p] {
+		if p, err := a.Prefix(bits); err == nil && routed[p] {
 			return p
 		}
 	}

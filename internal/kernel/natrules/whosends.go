@@ -32,14 +32,11 @@ func (a *around) senders(ipv6 bool, mark uint32) []Sender {
 		return []Sender{{Sources: own}} // what enters the devices, no route tells: it can be anything
 	}
 	var all []Sender
+	classes := append([]neighbors{{sources: a.nodeSources(ipv6, into)}}, a.behind(ipv6, into)...)
 	for _, e := range into {
-		out := a.interfaceOf(e.index)
-		if own := a.reaching(a.nodeSources(ipv6, into), e, mark); len(own) > 0 {
-			all = append(all, Sender{Sources: own, Out: out, Destinations: e.dst})
-		}
-		for _, b := range a.behind(ipv6, into) {
-			if from := a.reaching(b.sources, e, mark); len(from) > 0 {
-				all = append(all, Sender{In: b.in, Sources: from, Out: out, Destinations: e.dst})
+		for _, c := range classes {
+			if from := a.reaching(c.sources, e, mark); len(from) > 0 {
+				all = append(all, Sender{In: c.in, Sources: from, Out: a.interfaceOf(e.index), Destinations: e.dst})
 			}
 		}
 	}
@@ -105,21 +102,11 @@ func (a *around) routedInto(interfaces []int, ipv6 bool, counts func(r ifroute) 
 func (a *around) above(index int) []int {
 	all := []int{index}
 	for i := 0; i < len(all) && len(all) < maxSenders; i++ {
-		var more []int
-		if l := a.links[all[i]]; l.Master != 0 && !l.InVRF {
-			more = append(more, l.Master)
-		}
-		for up, l := range a.links {
-			if l.Lower == all[i] && !a.isTunnel(up) {
-				more = append(more, up)
-			}
-		}
-		slices.Sort(more)
-		for _, m := range more {
-			if !slices.Contains(all, m) {
-				all = append(all, m)
-			}
-		}
+		l := a.links[all[i]]
+		all = append(all, those(a.links, func(up int) bool {
+			over := up == l.Master && !l.InVRF || a.links[up].Lower == all[i] && !a.isTunnel(up)
+			return over && !slices.Contains(all, up)
+		})...)
 	}
 	return all
 }
@@ -183,9 +170,9 @@ func (a *around) local(index int, into []entrance) bool {
 	}
 }
 
-// neighbors are senders behind local interfaces.
+// neighbors are senders behind local interfaces, or the node itself.
 type neighbors struct {
-	in      []Interface
+	in      []Interface // nil: the node
 	sources []source
 }
 
