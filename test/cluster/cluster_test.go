@@ -87,11 +87,17 @@ func TestVerdicts(t *testing.T) {
 		t.Fatal("-components: the folder of the components is missing (make test-cluster)")
 	}
 	exporter := labtest.Binary(t)
+	if *ipvs { // flannel wants br_netfilter, too
+		modprobe := exec.Command("modprobe", "-a", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "br_netfilter")
+		if out, err := modprobe.CombinedOutput(); err != nil {
+			t.Fatalf("modprobe: %v: %s", err, out)
+		}
+	}
 	cells := cells()
 	for turn, name := range slices.Sorted(maps.Keys(cells)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 			defer cancel()
 			c := &cell{t: t, options: cells[name], exporter: exporter}
 			defer c.close()
@@ -165,7 +171,7 @@ func (c *cell) judge(ctx context.Context, turn int) {
 	for _, family := range stalling {
 		remedies := during.remedies(family)
 		if len(remedies) == 0 {
-			c.t.Fatalf("no remedy that can be typed: %s", during.Diagnosis.Headline)
+			c.t.Fatalf("no remedy: %s", during.Diagnosis.Headline)
 		}
 		for i, r := range remedies {
 			if *every || i == turn%len(remedies) {
@@ -181,6 +187,10 @@ func (c *cell) judge(ctx context.Context, turn int) {
 // try types a remedy, which must hold through a resync and restarts of the components, and undoes it: then the stall
 // and the verdict are back.
 func (c *cell) try(ctx context.Context, r remedy) {
+	c.t.Helper()
+	if len(r.Commands) == 0 {
+		c.t.Fatalf("no commands for %q: %s", r.Title, r.Effect)
+	}
 	c.apply(ctx, r)
 	held := func(when string) {
 		lost, after := c.requests(ctx, r.family), c.check(ctx)
@@ -255,22 +265,50 @@ type remedy struct {
 	family string
 }
 
-const upgrade = "Upgrade kube-proxy"
+// Titles of remedies that are printed in words; see inWords.
+const (
+	upgrade   = "Upgrade kube-proxy"
+	noUDPCsum = "Recreate the device with noudpcsum"
+	narrow    = "Let the rule leave the tunnel alone, whatever the order"
+)
+
+// inWords is what a person would do who reads a remedy that has no commands.
+func inWords(r diagnosis.Remedy, family string) diagnosis.Remedy {
+	switch r.Title {
+	case upgrade, noUDPCsum:
+		r.Commands = []string{""} // see apply
+	case narrow:
+		mark := regexp.MustCompile(`mark (0x\w+)`).FindStringSubmatch(r.Effect)[1]
+		for _, match := range []string{"-m mark --mark " + mark + "/" + mark, "-p udp --dport 8472"} {
+			r.Commands = append(r.Commands, cluster.IP(family)+"tables -t nat -I POSTROUTING "+match+" -j ACCEPT")
+		}
+	}
+	return r
+}
 
 func (c *cell) apply(ctx context.Context, r remedy) {
 	c.t.Helper()
-	if r.Title == upgrade {
+	switch r.Title {
+	case upgrade:
 		c.must(c.ReplaceProxies(ctx, "kube-proxy-1.37"))
+	case noUDPCsum:
+		c.must(c.RemakeDevice(ctx, "noudpcsum"))
+	default:
+		c.enter(r.Commands)
 	}
-	c.enter(slices.Concat(r.Commands, r.Also))
+	c.enter(r.Also)
 }
 
 func (c *cell) undo(ctx context.Context, r remedy) {
 	c.t.Helper()
-	if r.Title == upgrade {
+	switch r.Title {
+	case upgrade:
 		c.must(c.ReplaceProxies(ctx, c.options.Proxy))
+	case noUDPCsum:
+		c.must(c.RemakeDevice(ctx, "udpcsum"))
+	default:
+		c.enter(undo(r.Commands))
 	}
-	c.enter(undo(r.Commands))
 }
 
 func (c *cell) enter(commands []string) {
@@ -345,12 +383,12 @@ func (v verdict) orderUnknown(family string) bool {
 		func(f diagnosis.Finding) bool { return f.Code == diagnosis.CodeChainOrder && f.Family == family })
 }
 
-// remedies are those that can be typed, or done, and change something for good.
+// remedies are those that change something.
 func (v verdict) remedies(family string) (remedies []remedy) {
 	for _, f := range v.Diagnosis.Findings {
 		for _, r := range f.Remedies {
-			if f.Family == family && !r.Diagnostic && (r.Title == upgrade || len(undo(r.Commands)) > 0) {
-				remedies = append(remedies, remedy{r, f.Family})
+			if f.Family == family && !r.Diagnostic {
+				remedies = append(remedies, remedy{inWords(r, family), family})
 			}
 		}
 	}

@@ -274,6 +274,21 @@ func (c *Cluster) RestartFlannel(ctx context.Context) error {
 	return c.StartFlannel(ctx)
 }
 
+// RemakeDevice makes flannel's device on A anew while flannel is stopped, with the address that it has; flannel takes
+// over what it finds. checksum is an option of ip link: udpcsum or noudpcsum.
+func (c *Cluster) RemakeDevice(ctx context.Context, checksum string) error {
+	c.stop(c.o.Flannel)
+	mac, err := c.A.Run("cat", "/sys/class/net/flannel.1/address")
+	if err == nil {
+		err = c.A.IP("link del flannel.1", "link add flannel.1 address "+strings.TrimSpace(mac)+" type vxlan id 1 local "+
+			c.A.Addr.String()+" dev eth0 dstport 8472 nolearning "+checksum)
+	}
+	if err != nil {
+		return err
+	}
+	return c.StartFlannel(ctx)
+}
+
 func (c *Cluster) stop(name string) { stop([]*process{c.A.program[name], c.B.program[name]}) }
 
 // await waits until done says so; a component that ends before that is an error, with what it wrote.
