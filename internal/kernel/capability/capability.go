@@ -2,6 +2,7 @@
 package capability
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -25,26 +26,17 @@ const (
 
 // String lists the names, separated by commas; "none" for the empty set.
 func (s Set) String() string {
+	known := map[Set]string{
+		DACReadSearch: "CAP_DAC_READ_SEARCH", NetBindService: "CAP_NET_BIND_SERVICE", NetAdmin: "CAP_NET_ADMIN",
+		NetRaw: "CAP_NET_RAW",
+	}
 	var names []string
 	for n := range 64 {
-		switch one := Set(1) << n; s & one {
-		case 0:
-		case DACReadSearch:
-			names = append(names, "CAP_DAC_READ_SEARCH")
-		case NetBindService:
-			names = append(names, "CAP_NET_BIND_SERVICE")
-		case NetAdmin:
-			names = append(names, "CAP_NET_ADMIN")
-		case NetRaw:
-			names = append(names, "CAP_NET_RAW")
-		default:
-			names = append(names, strconv.Itoa(n))
+		if one := Set(1) << n; s&one != 0 {
+			names = append(names, cmp.Or(known[one], strconv.Itoa(n)))
 		}
 	}
-	if names == nil {
-		return "none"
-	}
-	return strings.Join(names, ",")
+	return cmp.Or(strings.Join(names, ","), "none")
 }
 
 // Permitted returns the capabilities that the calling thread has or can take.

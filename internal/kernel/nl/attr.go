@@ -84,10 +84,8 @@ func Append[T string | []byte](b []byte, typ uint16, value T) []byte {
 
 // Text is a string attribute up to its NUL, its bytes as they are.
 func Text(b []byte) string {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		b = b[:i]
-	}
-	return string(b)
+	text, _, _ := bytes.Cut(b, []byte{0})
+	return string(text)
 }
 
 // Uint32 is a u32 attribute in the byte order of the machine.

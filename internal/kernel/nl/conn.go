@@ -3,6 +3,7 @@
 package nl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,16 +140,12 @@ func (c *Conn) Do(request netlink.HeaderType, flags netlink.HeaderFlags, data []
 func (c *Conn) ask(
 	request netlink.HeaderType, flags netlink.HeaderFlags, data []byte,
 ) (answer netlink.Message, err error) {
-	n := 0
-	err = c.exchange(request, flags, data, func(m netlink.Message) bool {
-		answer = m
-		n++
+	err = ErrMalformed // when there is no message
+	bad := c.exchange(request, flags, data, func(m netlink.Message) bool {
+		answer, err = m, nil
 		return false
 	})
-	if err == nil && n == 0 {
-		err = ErrMalformed
-	}
-	return answer, err
+	return answer, cmp.Or(bad, err)
 }
 
 // Dump sends a dump request and hands the payload of each message of the reply type to each, as it comes; data is valid
@@ -209,8 +206,10 @@ func (c *Conn) exchange(
 			}
 			return err
 		}
-		if err := answers(m, sent); err != nil {
-			return c.leave(err)
+		// What is left of another answer would end where that ends, and look like a short list.
+		if got, want := m.Header, sent.Header; got.Sequence != want.Sequence || got.PID != want.PID {
+			return c.leave(fmt.Errorf("the answer is to request %d of port %d, not %d of %d",
+				got.Sequence, got.PID, want.Sequence, want.PID))
 		}
 		if n++; n > maxMessages {
 			return c.leave(errEndless)
@@ -236,14 +235,4 @@ func (c *Conn) leave(err error) error {
 // refusal tells the kernel's own refusal, which ends an answer, from a failure of the socket.
 func refusal(err error) bool {
 	return errors.As(err, new(unix.Errno)) && !errors.As(err, new(*os.SyscallError))
-}
-
-// answers demands that m answers sent. What is left of another answer would end where that ends, and look like a short
-// list.
-func answers(m, sent netlink.Message) error {
-	if m.Header.Sequence != sent.Header.Sequence || m.Header.PID != sent.Header.PID {
-		return fmt.Errorf("the answer is to request %d of port %d, not %d of %d",
-			m.Header.Sequence, m.Header.PID, sent.Header.Sequence, sent.Header.PID)
-	}
-	return nil
 }
