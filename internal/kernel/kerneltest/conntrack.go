@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -39,14 +40,7 @@ type flowSocket struct {
 }
 
 func (s *flowSocket) SetDeadline(t time.Time) error {
-	return errorsOf(s.deadline.SetDeadline(t), s.Socket.SetDeadline(t))
-}
-
-func errorsOf(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
+	return errors.Join(s.deadline.SetDeadline(t), s.Socket.SetDeadline(t))
 }
 
 func (s *flowSocket) Close() error {
@@ -109,7 +103,7 @@ const Invalid = 45
 
 // OpenCounters is the opener of the counters of connection tracking, of one CPU.
 func (k *Kernel) OpenCounters() (nl.Socket, error) {
-	s, err := k.messages(Counters, func(m netlink.Message) ([]netlink.Message, error) {
+	return k.messages(Counters, func(m netlink.Message) ([]netlink.Message, error) {
 		const stats, invalid = unix.NFNL_SUBSYS_CTNETLINK<<8 | 4, 4 // IPCTNL_MSG_CT_GET_STATS_CPU, CTA_STATS_INVALID
 		if m.Header.Type != stats {
 			return nil, unix.EINVAL
@@ -117,8 +111,4 @@ func (k *Kernel) OpenCounters() (nl.Socket, error) {
 		b := nl.Append([]byte{unix.AF_UNSPEC, 0, 0, 0}, invalid, binary.BigEndian.AppendUint32(nil, Invalid))
 		return []netlink.Message{{Header: netlink.Header{Type: stats}, Data: b}}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
 }

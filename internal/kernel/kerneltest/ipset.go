@@ -17,13 +17,7 @@ const (
 )
 
 // OpenIPSets is an opener of natrules.
-func (k *Kernel) OpenIPSets() (nl.Socket, error) {
-	s, err := k.messages(IPSets, k.ipSets)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
+func (k *Kernel) OpenIPSets() (nl.Socket, error) { return k.messages(IPSets, k.ipSets) }
 
 // ipSets answers IPSET_CMD_LIST. There is one set, of addresses, with Remote in it
 // (include/uapi/linux/netfilter/ipset/ip_set.h).

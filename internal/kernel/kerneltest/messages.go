@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // messageSocket is a netlink socket as package netlink has them.
@@ -21,7 +23,7 @@ type messageSocket struct {
 	refuse error
 }
 
-func (k *Kernel) messages(s Source, answer func(netlink.Message) ([]netlink.Message, error)) (*messageSocket, error) {
+func (k *Kernel) messages(s Source, answer func(netlink.Message) ([]netlink.Message, error)) (nl.Socket, error) {
 	if err := k.opened(s); err != nil {
 		return nil, err
 	}

@@ -10,13 +10,7 @@ import (
 )
 
 // OpenNFTables is an opener of natrules.
-func (k *Kernel) OpenNFTables() (nl.Socket, error) {
-	s, err := k.messages(NFTables, k.nftables)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
+func (k *Kernel) OpenNFTables() (nl.Socket, error) { return k.messages(NFTables, k.nftables) }
 
 // nftables answers with one table, one chain at the postrouting hook and one rule in it: what carries kube-proxy's mark
 // is masqueraded, fully random (include/uapi/linux/netfilter/nf_tables.h).

@@ -26,11 +26,7 @@ func Remote() netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 77, 2}) }
 
 // OpenSurroundings is an nl.Opener, for what natrules reads by it.
 func (k *Kernel) OpenSurroundings() (nl.Socket, error) {
-	s, err := k.messages(Surroundings, k.surroundings)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	return k.messages(Surroundings, k.surroundings)
 }
 
 // listOf is the interface that a request over a socket of Surroundings asks.
@@ -94,13 +90,7 @@ func wayOf(m netlink.Message) []netlink.Message {
 }
 
 // OpenRoute is an nl.Opener.
-func (k *Kernel) OpenRoute() (nl.Socket, error) {
-	s, err := k.messages(Route, k.route)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
+func (k *Kernel) OpenRoute() (nl.Socket, error) { return k.messages(Route, k.route) }
 
 func (k *Kernel) route(m netlink.Message) ([]netlink.Message, error) {
 	dump := m.Header.Flags&netlink.Dump == netlink.Dump
@@ -138,7 +128,6 @@ func (k *Kernel) route(m netlink.Message) ([]netlink.Message, error) {
 }
 
 func (k *Kernel) links() []netlink.Message {
-	be := func(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
 	u32 := func(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 	var out []netlink.Message
 	for _, d := range []struct {
@@ -149,17 +138,17 @@ func (k *Kernel) links() []netlink.Message {
 		if k.isGone(d.name) {
 			continue
 		}
-		// IFLA_VXLAN_ID 1, _LINK 3, _LOCAL 4, _PORT 15, _UDP_CSUM 18, _UDP_ZERO_CSUM6_TX 19, _RX 20, _COLLECT_METADATA 25.
-		data := nl.Append(nil, 1, u32(d.vni))
+		data := nl.Append(nil, unix.IFLA_VXLAN_ID, u32(d.vni))
 		if d.link != 0 {
-			data = nl.Append(data, 3, u32(d.link))
+			data = nl.Append(data, unix.IFLA_VXLAN_LINK, u32(d.link))
 		}
-		data = nl.Append(nl.Append(data, 4, Address().AsSlice()), 15, be(d.port))
+		data = nl.Append(data, unix.IFLA_VXLAN_LOCAL, Address().AsSlice())
+		data = nl.Append(data, unix.IFLA_VXLAN_PORT, binary.BigEndian.AppendUint16(nil, d.port))
 		if !k.Old {
-			data = nl.Append(data, 18, []byte{1})
-			data = nl.Append(data, 19, []byte{0})
-			data = nl.Append(data, 20, []byte{0})
-			data = nl.Append(data, 25, []byte{0})
+			data = nl.Append(data, unix.IFLA_VXLAN_UDP_CSUM, []byte{1})
+			data = nl.Append(data, unix.IFLA_VXLAN_UDP_ZERO_CSUM6_TX, []byte{0})
+			data = nl.Append(data, unix.IFLA_VXLAN_UDP_ZERO_CSUM6_RX, []byte{0})
+			data = nl.Append(data, unix.IFLA_VXLAN_COLLECT_METADATA, []byte{0})
 		}
 		out = append(out, k.link(d.index, d.name, data))
 	}

@@ -1,6 +1,7 @@
 package conntracktest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"os"
 	"sync"
@@ -150,18 +151,12 @@ func (k *Kernel) Answer(r Request) [][]byte {
 		b.end()
 		return [][]byte{b.batch}
 	}
-	per := k.PerDatagram
-	if per == 0 {
-		per = 15
-	}
+	per := cmp.Or(k.PerDatagram, 15)
 	var out [][]byte
 	n := 0
 	for i := range k.Flows {
 		f := &k.Flows[i]
-		family := uint8(unix.AF_INET)
-		if f.Source.Addr().Is6() {
-			family = unix.AF_INET6
-		}
+		family := f.family()
 		if r.Family != unix.AF_UNSPEC && r.Family != family {
 			continue
 		}

@@ -1,11 +1,14 @@
 package conntracktest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vxlan_exporter/internal/kernel/nl"
 )
 
 // builder writes ctnetlink messages one behind the other.
@@ -16,28 +19,19 @@ type builder struct {
 }
 
 func (b *builder) tuples(f *Flow) {
-	replySource, replyDestination := f.Destination, f.Source
-	if f.ReplySource.IsValid() {
-		replySource = f.ReplySource
-	}
-	if f.ReplyDestination.IsValid() {
-		replyDestination = f.ReplyDestination
-	}
 	b.nest(1, func() { b.tuple(f.Proto, f.Source, f.Destination) }) // CTA_TUPLE_ORIG
-	b.nest(2, func() { b.tuple(f.Proto, replySource, replyDestination) })
+	b.nest(2, func() {
+		b.tuple(f.Proto, cmp.Or(f.ReplySource, f.Destination), cmp.Or(f.ReplyDestination, f.Source))
+	})
 }
 
 // fresh writes what a new entry is created from.
 func (b *builder) fresh(f *Flow) {
-	timeout := f.Timeout
-	if timeout == 0 {
-		timeout = time.Hour
-	}
 	b.tuples(f)
 	if f.Replied {
 		b.be32(3, 2|4|8) // CTA_STATUS: IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED
 	}
-	b.be32(7, uint32(timeout/time.Second)) // CTA_TIMEOUT
+	b.be32(7, uint32(cmp.Or(f.Timeout, time.Hour)/time.Second)) // CTA_TIMEOUT
 	b.zone(f)
 	if f.Proto == unix.IPPROTO_TCP {
 		b.nest(4, func() { b.nest(1, func() { b.attr(1, 3) }) }) // CTA_PROTOINFO, _TCP, _TCP_STATE: established
@@ -58,13 +52,12 @@ func (b *builder) zone(f *Flow) {
 
 func (b *builder) tuple(proto uint8, src, dst netip.AddrPort) {
 	b.nest(1, func() { // CTA_TUPLE_IP
-		if src.Addr().Is4() {
-			b.attr(1, src.Addr().AsSlice()...)
-			b.attr(2, dst.Addr().AsSlice()...)
-		} else {
-			b.attr(3, src.Addr().AsSlice()...)
-			b.attr(4, dst.Addr().AsSlice()...)
+		first := uint16(1) // CTA_IP_V4_SRC
+		if src.Addr().Is6() {
+			first = 3 // CTA_IP_V6_SRC
 		}
+		b.attr(first, src.Addr().AsSlice()...)
+		b.attr(first+1, dst.Addr().AsSlice()...)
 	})
 	b.nest(2, func() { // CTA_TUPLE_PROTO
 		b.attr(1, proto)
@@ -74,14 +67,12 @@ func (b *builder) tuple(proto uint8, src, dst netip.AddrPort) {
 }
 
 func (b *builder) nat(to netip.AddrPort) {
-	a := to.Addr().AsSlice()
-	if to.Addr().Is4() {
-		b.attr(1, a...) // CTA_NAT_V4_MINIP
-		b.attr(2, a...)
-	} else {
-		b.attr(4, a...) // CTA_NAT_V6_MINIP
-		b.attr(5, a...)
+	least := uint16(1) // CTA_NAT_V4_MINIP
+	if to.Addr().Is6() {
+		least = 4 // CTA_NAT_V6_MINIP
 	}
+	b.attr(least, to.Addr().AsSlice()...)
+	b.attr(least+1, to.Addr().AsSlice()...)
 	b.nest(3, func() { // CTA_NAT_PROTO
 		b.attr(1, byte(to.Port()>>8), byte(to.Port()))
 		b.attr(2, byte(to.Port()>>8), byte(to.Port()))
@@ -90,12 +81,8 @@ func (b *builder) nat(to netip.AddrPort) {
 
 func (b *builder) begin(typ, flags uint16, family uint8) {
 	b.last = len(b.batch)
-	b.batch = binary.NativeEndian.AppendUint32(b.batch, 0)
-	b.batch = binary.NativeEndian.AppendUint16(b.batch, typ)
-	b.batch = binary.NativeEndian.AppendUint16(b.batch, flags)
-	b.batch = binary.NativeEndian.AppendUint32(b.batch, b.seq)
-	b.batch = binary.NativeEndian.AppendUint32(b.batch, b.portID)
-	b.batch = append(b.batch, family, unix.NFNETLINK_V0, 0, 0)
+	to := Request{Seq: b.seq, PortID: b.portID}
+	b.batch = append(b.batch, Message(to, typ, flags, []byte{family, unix.NFNETLINK_V0, 0, 0})...)
 }
 
 func (b *builder) end() { binary.NativeEndian.PutUint32(b.batch[b.last:], uint32(len(b.batch)-b.last)) }
@@ -109,14 +96,9 @@ func (b *builder) nest(typ uint16, body func()) {
 }
 
 func (b *builder) attr(typ uint16, value ...byte) {
-	b.batch = binary.NativeEndian.AppendUint16(b.batch, uint16(4+len(value)))
-	b.batch = binary.NativeEndian.AppendUint16(b.batch, typ)
-	b.batch = append(b.batch, value...)
-	for len(b.batch)%4 != 0 {
-		b.batch = append(b.batch, 0)
-	}
+	b.batch = nl.Append(b.batch, typ, value)
 }
 
 func (b *builder) be32(typ uint16, v uint32) {
-	b.attr(typ, byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
+	b.attr(typ, binary.BigEndian.AppendUint32(nil, v)...)
 }

@@ -28,6 +28,13 @@ type Flow struct {
 	Replied bool          // packets of both directions were seen, as of TCP and DNS; VXLAN never gets an answer
 }
 
+func (f *Flow) family() uint8 {
+	if f.Source.Addr().Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
 // Table creates and deletes entries over ctnetlink. It is not safe for concurrent use.
 type Table struct {
 	conn *netlink.Conn
@@ -77,12 +84,8 @@ func (t *Table) Flush() error {
 func (t *Table) each(flows []Flow, typ, flags uint16, body func(*builder, *Flow)) error {
 	for i := range flows {
 		f := &flows[i]
-		family := uint8(unix.AF_INET)
-		if f.Source.Addr().Is6() {
-			family = unix.AF_INET6
-		}
 		t.seq++
-		t.begin(typ, unix.NLM_F_REQUEST|flags, family)
+		t.begin(typ, unix.NLM_F_REQUEST|flags, f.family())
 		body(&t.builder, f)
 		t.end()
 		if len(t.batch) > maxBatch {
