@@ -58,7 +58,8 @@ func openNFT(ctx context.Context, open nl.Opener) (*nftables, error) {
 	t := &nftables{conn: newNFT(ctx, open), chains: map[chainKey]*chain{}, sets: map[setKey]*nftSet{}}
 	dormant := map[tableKey]bool{}
 	const flagDormant = 1 // NFT_TABLE_F_DORMANT: its chains are not hooked
-	err := t.conn.dump(request{kind: unix.NFT_MSG_GETTABLE}, func() { clear(dormant) }, func(family uint8, b []byte) error {
+	q := request{kind: unix.NFT_MSG_GETTABLE}
+	err := t.conn.dump(q, func() { clear(dormant) }, func(family uint8, b []byte) error {
 		n := parseNested(b)
 		if n.be32(unix.NFTA_TABLE_FLAGS)&flagDormant != 0 && len(dormant) < maxBases {
 			dormant[tableKey{family, n.text(unix.NFTA_TABLE_NAME)}] = true
@@ -69,7 +70,8 @@ func openNFT(ctx context.Context, open nl.Opener) (*nftables, error) {
 		err = errNoNFTables
 	}
 	if err == nil {
-		err = t.conn.dump(request{kind: unix.NFT_MSG_GETCHAIN}, func() { t.bases = nil }, func(family uint8, b []byte) error {
+		q.kind = unix.NFT_MSG_GETCHAIN
+		err = t.conn.dump(q, func() { t.bases = nil }, func(family uint8, b []byte) error {
 			c, at := parseBase(family, b)
 			switch {
 			case c == nil || dormant[at.tableKey]:

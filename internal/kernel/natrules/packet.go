@@ -125,7 +125,8 @@ var (
 
 // outerPacket is the outer packet of a VXLAN port: UDP, locally generated.
 func outerPacket(port *Port, way *Way, ipv6 bool) *packet {
-	p := &packet{ipv6: ipv6, outer: true, dstUnicast: maybe, socket: maybe, out: known(way.Out), masquerade: way.Masquerade}
+	p := &packet{ipv6: ipv6, outer: true, dstUnicast: maybe, socket: maybe, out: known(way.Out)}
+	p.masquerade = way.Masquerade
 	p.fields[dimProto] = knownField(numbers(protoUDP))
 	p.fields[dimDport] = knownField(numbers(uint64(cmp.Or(way.Port, port.Port))))
 	var ports ranges

@@ -86,13 +86,14 @@ type list struct {
 func (g *gathering) lists() []list {
 	ip, every := []byte{unix.AF_INET, unix.AF_INET6}, []byte{unix.AF_UNSPEC, unix.AF_INET, unix.AF_INET6}
 	bridge := append([]byte{unix.AF_BRIDGE}, make([]byte, unix.SizeofNdMsg-1)...)
+	forgetRules, forgetObjects := func() { g.rules, g.marks = false, false }, func() { clear(g.objects) }
 	return []list{
 		{"interfaces", unix.RTM_GETLINK, rtnl.LinkRequest(0), every[:1], func() { clear(g.links) }, g.link},
 		{"addresses", unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), ip, func() { clear(g.addrs) }, g.address},
 		{"forwarding databases", unix.RTM_GETNEIGH, bridge, bridge[:1], g.forgetRemotes, g.forwarding},
 		{"routes", unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg), ip, g.forgetRoutes, g.route},
-		{"policy rules", unix.RTM_GETRULE, make([]byte, sizeofRuleHdr), ip, func() { g.rules, g.marks = false, false }, g.rule},
-		{"nexthop objects", unix.RTM_GETNEXTHOP, make([]byte, unix.SizeofNhmsg), every, func() { clear(g.objects) }, g.object},
+		{"policy rules", unix.RTM_GETRULE, make([]byte, sizeofRuleHdr), ip, forgetRules, g.rule},
+		{"nexthop objects", unix.RTM_GETNEXTHOP, make([]byte, unix.SizeofNhmsg), every, forgetObjects, g.object},
 	}
 }
 

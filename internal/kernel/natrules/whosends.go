@@ -215,7 +215,8 @@ func (a *around) nodeSources(ipv6 bool, into []entrance) []source {
 	for _, index := range those(a.addrs, func(index int) bool {
 		l := a.links[index]
 		return l.Flags&unix.IFF_UP != 0 && l.Flags&(unix.IFF_LOWER_UP|unix.IFF_LOOPBACK) != 0 &&
-			(l.Kind != "bridge" || len(a.ports(index)) > 0) && (!a.local(index, into) || a.leads(index)) && !isEntrance(into, index)
+			(l.Kind != "bridge" || len(a.ports(index)) > 0) && (!a.local(index, into) || a.leads(index)) &&
+			!isEntrance(into, index)
 	}) {
 		for _, i := range a.addrs[index] {
 			if addr := i.Addr; addr.Is6() == ipv6 && !addr.IsLinkLocalUnicast() && addr != netip.IPv6Loopback() {

@@ -54,8 +54,9 @@ func (c *Conn) Owners(addrs []netip.Addr) (map[netip.Addr]int, error) {
 	return owners, nil
 }
 
-// ParseAddress reads an RTM_NEWADDR message: struct ifaddrmsg (family u8, prefixlen u8, flags u8, scope u8, index u32) and
-// its attributes. IFA_LOCAL is the interface's own address where a peer stands in IFA_ADDRESS; IPv6 sends it only then.
+// ParseAddress reads an RTM_NEWADDR message: struct ifaddrmsg (family u8, prefixlen u8, flags u8, scope u8, index u32)
+// and its attributes. IFA_LOCAL is the interface's own address where a peer stands in IFA_ADDRESS; IPv6 sends it only
+// then.
 func ParseAddress(data []byte) (a Address, err error) {
 	if len(data) < unix.SizeofIfAddrmsg {
 		return a, nl.ErrMalformed

@@ -93,8 +93,8 @@ func (c *Conn) NICByName(name string) (Link, error) {
 	return c.link(nl.Append(LinkRequest(0), unix.IFLA_IFNAME, name+"\x00"), fmt.Sprintf("%q", name))
 }
 
-// LinkRequest asks for one link, or, with index 0, for all, in messages without the counters of IPv6 and of virtual functions, which are half their size
-// (RTEXT_FILTER_SKIP_STATS, 4.4; older kernels ignore it).
+// LinkRequest asks for one link, or, with index 0, for all, in messages without the counters of IPv6 and of virtual
+// functions, which are half their size (RTEXT_FILTER_SKIP_STATS, 4.4; older kernels ignore it).
 func LinkRequest(index int) []byte {
 	const skipStats = 1 << 3
 	return nl.Append(header(unix.SizeofIfInfomsg, unix.AF_UNSPEC, index), unix.IFLA_EXT_MASK, number(uint32(skipStats)))
