@@ -39,7 +39,7 @@ func checkAnnotations(t *testing.T, r rule, runbook []string) {
 	summary, description := r.Annotations["summary"], r.Annotations["description"]
 	// An alert about a node names it and leads to its report, one about a cluster leads to Prometheus.
 	link := "http://{{ $labels.instance }}/#"
-	if strings.Contains(r.Expr, " by (cluster") || strings.Contains(r.Expr, "job:up:count") {
+	if !strings.Contains(r.Expr, "topk by (cluster") || strings.Contains(r.Expr, "job:up:count") {
 		link = "{{ $externalURL }}/alerts?search=" + r.Alert + "#"
 		if r.Alert == "VxlanExporterDown" {
 			link = "{{ $externalURL }}/targets#"

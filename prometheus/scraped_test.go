@@ -81,6 +81,41 @@ func TestRulesTakeEveryMetric(t *testing.T) {
 	})
 }
 
+// Of an alert for each node a cluster has ten, and the same ones all the time, whoever has most errors at the moment.
+func TestAlertsOfNodesAreTen(t *testing.T) {
+	t.Parallel()
+	var series []any
+	for node := range 40 {
+		errors := fmt.Sprintf("0+%dx40 0+%dx40", 3000+node*100, 7000-node*100)
+		for metric, values := range map[string]string{
+			`up{`: "0x80", `vxlan_scrape_collector_success{collector="host",`: "0x80",
+			`vxlan_sender_nat{device="flannel.1",family="ipv4",port="8472",variant="offloaded_checksum",`:                  "1x80",
+			`vxlan_sender_nat{device="flannel.1",family="ipv4",port="8472",variant="unknown",`:                             "1x80",
+			`vxlan_path_state{device="flannel.1",family="ipv4",state="mtu",`:                                               "1x80",
+			`vxlan_socket_drops_total{family="ipv4",port="8472",`:                                                          "0x80",
+			[]string{`vxlan_host_udp_in_csum_errors_total{family="ipv4",`, `vxlan_host_tcp_in_csum_errors_total{`}[node%2]: errors,
+		} {
+			target := fmt.Sprintf(`job="vxlan",instance="%d",cluster=%q}`, node, []string{"udp", "tcp"}[node%2])
+			series = append(series, map[string]any{"series": metric + target, "values": values})
+		}
+	}
+	ever := `count by (cluster) (count by (cluster, instance) (max_over_time(ALERTS{alertstate="firing",alertname=%q}[20m])))`
+	var tests []map[string]any
+	for _, r := range readRules(t) {
+		if !strings.Contains(r.Expr, "topk") {
+			continue
+		}
+		samples := []any{}
+		for _, cluster := range []string{"tcp", "udp"} {
+			if !strings.Contains(r.Alert, "ChecksumErrors") || (r.Alert == "VxlanInnerChecksumErrors") == (cluster == "tcp") {
+				samples = append(samples, map[string]any{"labels": fmt.Sprintf("{cluster=%q}", cluster), "value": 10})
+			}
+		}
+		tests = append(tests, map[string]any{"eval_time": "20m", "expr": fmt.Sprintf(ever, r.Alert), "exp_samples": samples})
+	}
+	runPromtool(t, series, tests...)
+}
+
 func sample(labels string) map[string]any { return map[string]any{"labels": labels, "value": 1} }
 
 // inputSeries are an instance's two scrapes as promtool wants them: the first for 5 minutes, the second from then on.

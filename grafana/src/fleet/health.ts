@@ -9,7 +9,7 @@ const height = 8;
 const firing = timeline({
   title: "Alerts firing", unit: "short", width: 12, height,
   why: "No Vxlan alert fired in the shown time, or prometheus/rules is not loaded in this Prometheus.",
-  description: "Number of alerts by name. VxlanChecksumFailure is the page; the runbook has a section for each. " +
+  description: "Number of alerts by name; of those for nodes, ten a cluster at most. VxlanChecksumFailure is the page; the runbook has a section for each. " +
     "Do: open the runbook at the alert's name.",
 }, [[`count by (alertname) (ALERTS{alertname=~"Vxlan.*",alertstate="firing",cluster=~"$cluster"})`, "{{alertname}}"]], [])
   .maxDataPoints(POINTS)

@@ -36,13 +36,14 @@ const table = lines({
 const cost = series({
   title: "Scans", unit: "s", width: 8, height, why,
   description: "duration: of the whole scan. longest receive: softirqs of one CPU were held off for it; above 10 ms see docs/PERFORMANCE.md. " +
-    "age: of the scan when it was served; time since: it ended. They grow when scans fail, or nobody scrapes.",
+    "interval: from one scan to the next, by --conntrack.max-cpu. age: of the scan when it was served; time since: it ended. They grow when scans fail, or nobody scrapes.",
 }, [
   [`max(${sel("vxlan_conntrack_scan_duration_seconds")})`, "duration"],
   [`max(${sel("vxlan_conntrack_scan_longest_receive_seconds")})`, "longest receive"],
+  [`max(${sel("vxlan_conntrack_scan_interval_seconds")})`, "interval"],
   [`max(${sel("vxlan_conntrack_scan_age_seconds")})`, "age"],
   [`time() - max(${sel("vxlan_conntrack_scan_timestamp_seconds")})`, "time since"],
-]).withOverride(matching("age|time since", { "custom.axisPlacement": "right", "custom.fillOpacity": 0 }));
+]).withOverride(matching("interval|age|time since", { "custom.axisPlacement": "right", "custom.fillOpacity": 0 }));
 
 const entries = series({
   title: "Entries sent by the kernel in a scan", unit: "short", width: 8, height, why,

@@ -160,7 +160,7 @@ func (c *site) read(t *testing.T, page monitor.Notification) {
 		description := a.Annotations["description"]
 		dropped, variant := "Receivers: "+receiver, "device flannel.1, variant "+c.failure.variant
 		if c.failure.early { // the packet capture pages before counters and flows are scraped
-			dropped, variant = "Receivers: ", c.failure.variant+" from "
+			dropped, variant = "Receivers: ", "since its exporter started: "+c.failure.variant
 		}
 		for _, want := range []string{
 			dropped, variant, "vxlan_exporter check",

@@ -3,6 +3,7 @@
 package page_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -43,9 +44,12 @@ func TestPathPages(t *testing.T) {
 					continue
 				}
 				t.Logf("paged after %s: %s", time.Since(began).Round(time.Second), a.Annotations["summary"])
-				if a.Labels["instance"] != "sender" || a.Labels["device"] != lab.Device || a.Labels["state"] != "nat" ||
-					a.Labels["cause"] != "outer_nat" {
+				if a.Labels["cluster"] != "path" || a.Labels["state"] != "nat" || a.Labels["cause"] != "outer_nat" {
 					t.Errorf("%v", a.Labels)
+				}
+				named := "type there: sender, overlay ipv4: `ethtool -K " + lab.Device + " tx-checksum-ip-generic off`; 1 in all"
+				if d := a.Annotations["description"]; !strings.Contains(d, named) {
+					t.Errorf("the page does not say %q: %s", named, d)
 				}
 				return
 			}
