@@ -30,7 +30,7 @@ type ConntrackConfig struct {
 	Proc        string               // where procfs is mounted; empty: /proc
 	Strategy    conntrack.Strategy   // empty: conntrack.Auto
 	MinInterval time.Duration        // from one scan to the next, at least; 0: every Observe scans
-	MaxCPU      float64              // percent of one CPU that this process may take before scans become rarer; 0: no bound
+	MaxCPU      float64              // percent of one CPU that this process takes before scans become rarer; 0: no bound
 	Timeout     time.Duration        // of one scan
 	Open        conntrack.Opener     // nil: conntrack.Open
 	Spent       func() time.Duration // CPU time of this process so far; nil: as the kernel counts it
@@ -290,7 +290,7 @@ func conntrackMetrics() Metrics {
 		Name: "conntrack_nat_flows_seen_total", Labels: []string{"family", "port", "nat=snat,dnat"},
 		SinceStart: true,
 		Help:       "Distinct NATed flows seen in any scan since the exporter started, by CTA_ID and tuples.",
-		Notes:      "A flow that lives as long as vxlan_conntrack_scan_interval_seconds is counted whatever the scrape interval.",
+		Notes:      "One that lives as long as vxlan_conntrack_scan_interval_seconds is counted, whoever scrapes when.",
 		Samples: ports(func(_ *node.Node, p *node.ConntrackPort, port string, emit Emit) {
 			emit(float64(p.SeenSNAT), p.Family, port, "snat")
 			emit(float64(p.SeenDNAT), p.Family, port, "dnat")
@@ -318,8 +318,8 @@ func conntrackMetrics() Metrics {
 		Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return float64(n.Conntrack.SeenOverflow) }),
 	}, Metric{
 		Name: "conntrack_scan_interval_seconds",
-		Help: "Longest time from one scan to the next at the present pace, which follows --conntrack.max-cpu and what there " +
-			"is to learn.",
+		Help: "Longest time from one scan to the next at the present pace, which follows --conntrack.max-cpu and what " +
+			"there is to learn.",
 		Notes: "A NATed flow that lives L seconds is seen with the probability L / interval or more. See " +
 			"[PERFORMANCE.md](PERFORMANCE.md#how-often).",
 		Samples: scan(func(n *node.Node, _ *node.Scan) float64 { return n.Conntrack.ScanInterval.Seconds() }),

@@ -51,8 +51,9 @@ func (l *scanLessons) interval(
 	return max(fastest, min(wanted, slowestScans))
 }
 
-// inBackground is how long after the end of a scan the next one is made without a scrape. A scrape that comes within half
-// an interval more makes it instead: what is found between two scrapes is told no earlier. No flow is missed for that.
+// inBackground is how long after the end of a scan the next one is made without a scrape. A scrape that comes within
+// half an interval more makes it instead: what is found between two scrapes is told no earlier. No flow is missed for
+// that.
 func inBackground(interval, udpTimeout time.Duration) time.Duration {
 	latest := min(interval/2*3, slowestBackground)
 	if interval <= udpTimeout {

@@ -87,7 +87,8 @@ func ResultMetrics() Metrics {
 	}
 	return NewMetrics("", Metric{
 		Name: "scrape_collector_success", Labels: []string{"collector"},
-		Help:    "Whether the collector got its answer; 1 also where the node has no such thing (no connection tracking, say).",
+		Help: "Whether the collector got its answer; 1 also where the node has no such thing (no connection " +
+			"tracking, say).",
 		Samples: each(func(r node.Result) float64 { return boolean(r.Succeeded()) }),
 	}, Metric{
 		Name: "scrape_collector_not_permitted", Labels: []string{"collector"},

@@ -13,8 +13,8 @@ import (
 )
 
 // Options say which collectors there are, and where and how they read the node. Ports, FeatureInclude and MasqueradeBit
-// are as they were typed: New says what is wrong with them. New also fills in what several collectors need: Proc, Logger
-// and what the others found.
+// are as they were typed: New says what is wrong with them. New also fills in what several collectors need: Proc,
+// Logger and what the others found.
 type Options struct {
 	Proc   string // path of procfs
 	Logger *slog.Logger

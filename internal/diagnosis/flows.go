@@ -192,7 +192,8 @@ func (j *judge) looseFlows() {
 		k := portKey{t.Family, t.Port}
 		p := j.ports.at(k)
 		f := Finding{Severity: Warning, Port: t.Port, Family: t.Family, Evidence: j.flowEvidence(k, p.natted.quotes)}
-		if p.ofNobody().flows > 0 && len(p.senders[netip.Addr{}]) == 0 && !slices.Contains(away, k) && j.succeeded(readDevices) {
+		if p.ofNobody().flows > 0 && len(p.senders[netip.Addr{}]) == 0 &&
+			!slices.Contains(away, k) && j.succeeded(readDevices) {
 			j.raise(Unknown)
 			f.Code, f.Summary = CodeFlowsNoDevice, "Flows to "+k.String()+" are NATed, and no VXLAN device here sends them: "+
 				"they are forwarded, or the device was moved to another network namespace. Whether their checksums suffer is "+

@@ -272,8 +272,8 @@ func (j *judge) refuted(device string) string {
 		return "Refuted by the probe: " + device + " is not exposed to " + v.variant + ". The conditions hold, and yet NAT " +
 			"does no harm here."
 	}
-	return "The probe does not confirm that " + device + " is " + string(v.model) + " to " + v.variant + ": it may be for " +
-		"senders that the probe does not stand for."
+	return "The probe does not confirm that " + device + " is " + string(v.model) + " to " + v.variant +
+		": it may be for senders that the probe does not stand for."
 }
 
 func (j *judge) pathEvidence(p PathVerdict) []Evidence {

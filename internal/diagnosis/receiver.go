@@ -73,8 +73,8 @@ func (j *judge) withoutBad() {
 	case inv.Total == nil && !j.noConntrack():
 		j.raise(Unknown)
 		f.Code, f.Severity = CodeResultMissing, Warning
-		f.Summary = "No bad UDP checksum was counted, but what connection tracking calls invalid could not be read: where a " +
-			"firewall drops such packets, as firewalld does, that counter alone shows bad checksums. Whether any arrive " +
+		f.Summary = "No bad UDP checksum was counted, but what connection tracking calls invalid could not be read: where " +
+			"a firewall drops such packets, as firewalld does, that counter alone shows bad checksums. Whether any arrive " +
 			"cannot be told."
 		f.Evidence = []Evidence{inv.evidence()}
 		f.Remedies = []Remedy{remedy("more_rights_for_invalid")}

@@ -78,8 +78,8 @@ func readSaved(r io.Reader) (*node.Node, error) {
 	return s.Now, nil
 }
 
-// measure bounds what a JSON text can make json.Unmarshal allocate: "[null,null,…]" grows 60-fold when its elements are
-// structs. It need not understand the text, which is checked afterwards, only never count too little.
+// measure bounds what a JSON text can make json.Unmarshal allocate: "[null,null,…]" grows 60-fold when its elements
+// are structs. It need not understand the text, which is checked afterwards, only never count too little.
 func measure(data []byte) error {
 	var inList [maxSavedDepth + 1]bool
 	depth, elements, members := 0, 0, 0

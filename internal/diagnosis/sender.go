@@ -74,7 +74,8 @@ func (j *judge) sender(v verdict) {
 
 func (j *judge) undecided(v verdict, variant string) {
 	j.raise(Unknown)
-	f := j.finding(v, CodeExposureUnknown, Warning, "Whether "+v.device.Name+" is exposed could not be told: "+v.reason+".")
+	f := j.finding(v, CodeExposureUnknown, Warning,
+		"Whether "+v.device.Name+" is exposed could not be told: "+v.reason+".")
 	f.Variant = variant
 	if v.nat.rules.Other != nil { // it can be made not to matter
 		v.variant = node.OffloadedChecksum
@@ -176,8 +177,8 @@ func (j *judge) aboutPort(v verdict) {
 	}
 	if o, ok := p.outer(v.device.Local); ok && o.Why == natrules.WhyNotrack {
 		f.Code, f.Severity = CodeNotracked, Good
-		f.Summary = "VXLAN packets to " + v.key.String() + " are not tracked: NAT cannot touch them, and zero tracked flows " +
-			"is what one should see."
+		f.Summary = "VXLAN packets to " + v.key.String() + " are not tracked: NAT cannot touch them, and zero tracked " +
+			"flows is what one should see."
 		f.Evidence = append(f.Evidence, ruleEvidence(o))
 		j.add(f)
 	}

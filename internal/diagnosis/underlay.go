@@ -20,8 +20,8 @@ func (j *judge) innerTCP() {
 	if j.carriesVXLAN() {
 		j.raise(Unknown)
 		f.Code, f.Variant = CodeInnerTCP, InnerChecksum
-		f.Summary += " while no outer UDP checksum was bad. If they came through the tunnel, a NIC or hypervisor on the way " +
-			"spoils the inner checksum; this node cannot tell whether they did."
+		f.Summary += " while no outer UDP checksum was bad. If they came through the tunnel, a NIC or hypervisor on the " +
+			"way spoils the inner checksum; this node cannot tell whether they did."
 		f.Evidence = append(f.Evidence, j.counter(keyUDPCsum+node.IPv4).evidence())
 		f.Remedies = []Remedy{remedy("look_at_senders_nics")}
 	} else {

@@ -14,8 +14,8 @@ import (
 // textWidth is that of the text report, in columns.
 const textWidth = 80
 
-// Text writes the report for a terminal, with ANSI colors (SGR sequences) or without. No line is longer than the width, but for a word of a command that has no
-// blank to break at.
+// Text writes the report for a terminal, with ANSI colors (SGR sequences) or without. No line is longer than
+// textWidth, but for a word of a command that has no blank to break at.
 func Text(w io.Writer, n *node.Node, d diagnosis.Diagnosis, color bool) error {
 	t, m := newText(w, color), newModel(n, d)
 	t.line(t.paint(stateTone(m.State), strings.ToUpper(stateWords(m.State)), true))

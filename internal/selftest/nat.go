@@ -23,7 +23,9 @@ const (
 // addNAT makes one rule in the namespace: UDP packets from port from to port to leave from source port into. In nft's
 // words:
 //
-//	table FAMILY selftest { chain out { type nat hook postrouting priority 99; udp sport FROM udp dport TO snat to :INTO; } }
+//	table FAMILY selftest { chain out {
+//	  type nat hook postrouting priority 99; udp sport FROM udp dport TO snat to :INTO
+//	} }
 func addNAT(deadline time.Time, family uint8, from, to, into uint16) error {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {

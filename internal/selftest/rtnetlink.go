@@ -75,8 +75,8 @@ func (r *rig) newVeth(name, peer string) (near, far int, err error) {
 	return near, far, err
 }
 
-// newVXLAN makes the VXLAN device of a number. All its packets go to the far end, from one source port: the kernel hashes
-// over the range [sourcePort, sourcePort+1), see udp_flow_src_port in include/net/udp.h.
+// newVXLAN makes the VXLAN device of a number. All its packets go to the far end, from one source port: the kernel
+// hashes over the range [sourcePort, sourcePort+1), see udp_flow_src_port in include/net/udp.h.
 func (r *rig) newVXLAN(number uint8, family string, checksum bool, sourcePort uint16) (int, error) {
 	local, remote := uint16(unix.IFLA_VXLAN_LOCAL), uint16(unix.IFLA_VXLAN_GROUP)
 	if family == node.IPv6 {

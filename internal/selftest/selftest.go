@@ -4,8 +4,8 @@
 //
 // The namespace has no name: it lives by one thread and a few sockets of this process, so that nothing can be left
 // behind, however the process ends. Nothing in the node's own namespace is read or changed, but the kernel may load the
-// modules veth, vxlan and nf_tables where they are not loaded yet. Where there is no nf_tables, ip_tables stands in, if it is
-// loaded.
+// modules veth, vxlan and nf_tables where they are not loaded yet. Where there is no nf_tables, ip_tables stands in,
+// if it is loaded.
 package selftest
 
 import (

@@ -71,7 +71,7 @@ type WindowsConfig struct {
 	// Handled returns a number of packets that rises with all that the NICs bring, after several were put together
 	// (GRO): a tap sees no more than that. nil: not known.
 	Handled func() (uint64, error)
-	// Suspected reports that a failure may be under way: more is seen then, as long as all of it can be judged. nil: never.
+	// Suspected reports that a failure may be under way: more is seen then, as long as all can be judged. nil: never.
 	Suspected func(now time.Time) bool
 }
 

@@ -125,7 +125,9 @@ func (p *planner) sample(fams []uint8, t tally, buckets, count uint64, now time.
 }
 
 // learn takes note of a completed scan and reports whether the kernel filtered.
-func (p *planner) learn(strategy Strategy, dumps []dump, t *tally, buckets, count uint64, now time.Time) (filtered bool) {
+func (p *planner) learn(
+	strategy Strategy, dumps []dump, t *tally, buckets, count uint64, now time.Time,
+) (filtered bool) {
 	for i := range p.udp {
 		for _, d := range dumps {
 			if d.family != unix.AF_UNSPEC && familyIndex(d.family) != i {
