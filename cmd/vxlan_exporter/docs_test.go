@@ -86,6 +86,7 @@ func TestReadmeCommandsAreRun(t *testing.T) {
 	}
 	// The file that runs it, and what stands there. Longer commands first.
 	runs := [][3]string{
+		{"make run", "cmd/vxlan_exporter/docs_test.go", `"run", "ARGS=--version"`},
 		{"make build", "test/test.mk", "deps build vet unit"},
 		{"make package", "packaging/check-packages", "./packaging/package "},
 		{"make image", "packaging/packaging.mk", "test-image: build image"},
@@ -126,6 +127,14 @@ func TestReadmeCommandsAreRun(t *testing.T) {
 				t.Errorf("%s: %q: no such target", name, c[1])
 			}
 		}
+	}
+}
+
+func TestMakeRun(t *testing.T) {
+	labtest.Need(t, "make")
+	out, err := exec.Command("make", "--no-print-directory", "--directory=../..", "run", "ARGS=--version").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "vxlan_exporter, version ") {
+		t.Errorf("error %v:\n%s", err, out)
 	}
 }
 
