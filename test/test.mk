@@ -93,7 +93,7 @@ SOAK     ?= 5m
 FUZZTIME ?= 10m
 
 stress: deps build ## every kind of load for LOAD (5s), CHURNS (1500) devices with the race detector too (needs a C compiler), the budgets for BUDGET (10m)
-	$(TESTED) $(GO) test -tags load -count=1 -timeout 80m -v ./test/load -args -load $(LOAD) -churns $(CHURNS) -budget $(BUDGET)
+	$(TESTED) $(GO) test -tags load -count=1 -timeout 80m -v -skip TestSoak ./test/load -args -load $(LOAD) -churns $(CHURNS) -budget $(BUDGET)
 
 test-costs: deps build ## what readers may allocate and compute
 	$(TESTED) $(GO) test -tags load -count=1 -v -run Cost ./internal/... ./collectors ./test/e2e

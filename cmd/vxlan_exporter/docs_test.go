@@ -112,7 +112,8 @@ func TestReadmeCommandsAreRun(t *testing.T) {
 	}
 	for _, name := range []string{"README.md", "README.zh-CN.md"} {
 		commands := regexp.MustCompile(`(?m)(?:^    |&& |`+"`"+`)(?:\./)?`+
-			`((?:make|dpkg|rpm|tar|skopeo|helm|kubectl|vxlan_exporter|check|ethtool)(?: [^`+"`"+`\n#&]*|[^\w. `+"`"+`]))`).FindAllStringSubmatch(readDoc(t, name), -1)
+			`((?:make|dpkg|rpm|tar|skopeo|helm|kubectl|vxlan_exporter|check|ethtool)(?: [^`+"`"+`\n#&]*|[^\w. `+"`"+`]))`).
+			FindAllStringSubmatch(readDoc(t, name), -1)
 		if len(commands) < 15 {
 			t.Errorf("%s: only %d commands found", name, len(commands))
 		}

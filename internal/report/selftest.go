@@ -61,8 +61,8 @@ var meanings = [...]struct{ variant, verdict, text string }{
 	{node.ZeroChecksum, kernelversion.Fixed, "devices made with noudpcsum send no outer checksum, and NAT leaves it so."},
 	{node.OffloadedChecksum, kernelversion.Affected, "devices with udpcsum (the default) send a wrong outer checksum " +
 		"when the outer packet is NATed and the checksum of the inner one is left to offload. Receivers drop such packets. " +
-		"No kernel release is known to be fixed: keep the outer packet from being NATed, or switch tx-checksum-ip-generic off " +
-		"on the device."},
+		"No kernel release is known to be fixed: keep the outer packet from being NATed, or switch tx-checksum-ip-generic " +
+		"off on the device."},
 	{node.OffloadedChecksum, kernelversion.Fixed, "devices with udpcsum (the default) send a right outer checksum also " +
 		"when the outer packet is NATed."},
 }

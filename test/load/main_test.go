@@ -16,7 +16,7 @@ import (
 // How long and how much. The defaults are the short form, of make stress; LOAD and CHURNS make it longer.
 var (
 	loadTime = flag.Duration("load", 5*time.Second, "how long each kind of load lasts")
-	soak     = flag.Duration("soak", 0, "how long the soak lasts; 0: there is none")
+	soak     = flag.Duration("soak", 5*time.Minute, "how long the soak lasts")
 	churns   = flag.Int("churns", 1500, "VXLAN devices made, renamed and deleted")
 )
 

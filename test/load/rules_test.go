@@ -28,6 +28,10 @@ var (
 	fleetClusters = flag.Int("fleet-clusters", 1, "the clusters that they are in")
 )
 
+// mostForGroup is how long a group may take, in seconds: twice what docs/SCALE.md has measured. The page's is evaluated
+// every 15 s.
+const mostForGroup = 1.7
+
 // The shipped rules are cheap where a whole fleet fails: every node is testdata/metrics.txt with one VXLAN device, of
 // which nearly every alert fires, with counters that rise by 20 a second.
 func TestRulesOfFailingFleet(t *testing.T) {
@@ -112,8 +116,8 @@ func TestRulesOfFailingFleet(t *testing.T) {
 		slices.Sort(seconds)
 		median := seconds[len(seconds)/2]
 		t.Logf("%s: %.3f s, %.3f to %.3f in %d evaluations", group, median, seconds[0], seconds[len(seconds)-1], len(seconds))
-		if median > 0.5 {
-			t.Errorf("%s takes %.3f s; want 0.5 s at most", group, median)
+		if median > mostForGroup {
+			t.Errorf("%s takes %.3f s; want %g s at most", group, median, mostForGroup)
 		}
 	}
 }

@@ -37,9 +37,6 @@ func soakLimits() map[string]float64 {
 // TestSoak runs the exporter on the sender of the live failure for a long time, while devices come and go, flows are
 // NATed, clients scrape and look at the page, and people run check. Nothing may grow.
 func TestSoak(t *testing.T) {
-	if *soak == 0 {
-		t.Skip("make soak says for how long")
-	}
 	rig := labtest.NewRig(t, lab.LiveFailure())
 	e := labtest.StartExporter(t, rig.A, labtest.Binary(t))
 	// The work is ended, not given a deadline: a deadline fails what is under way a moment before its context is done.

@@ -33,7 +33,8 @@ func FuzzIPSet(f *testing.F) {
 				t.Errorf("type %q, %v, of %x", set.kind, s.failed, b)
 			}
 			// What is in the set stands in the answer.
-			if got := s.contains("a", &machine{packet: outer, hook: hookPostrouting}, []string{"dst"}); got == yes && !bytes.Contains(b, []byte("hash:")) {
+			got := s.contains("a", &machine{packet: outer, hook: hookPostrouting}, []string{"dst"})
+			if got == yes && !bytes.Contains(b, []byte("hash:")) {
 				t.Errorf("in the set: %v, of %x", got, b)
 			}
 		})

@@ -91,7 +91,8 @@ func TestWithoutCapability(t *testing.T) {
 					t.Errorf("uid %d: error %v", user, err)
 				}
 				for _, backend := range []string{Legacy, NFT} {
-					if r := findRuleset(s, label.IPv4, backend); r.Status != label.NotPermitted || r.MarkState != MarkUnknown || r.Error == "" {
+					if r := findRuleset(s, label.IPv4, backend); r.Status != label.NotPermitted ||
+						r.MarkState != MarkUnknown || r.Error == "" {
 						t.Errorf("uid %d: %s: %+v", user, backend, r)
 					}
 				}
