@@ -24,22 +24,6 @@ func truthOf(b bool) truth {
 	return no
 }
 
-// alike says whether a test holds for all of several values, for none, or for some. Of none at all nothing is known.
-func alike[T any](all []T, test func(T) bool) truth {
-	passed := 0
-	for _, v := range all {
-		if test(v) {
-			passed++
-		}
-	}
-	switch {
-	case len(all) == 0 || passed > 0 && passed < len(all):
-		return maybe
-	default:
-		return truthOf(passed > 0)
-	}
-}
-
 // word is a 32-bit number of which the bits in unknown are not known; those are 0 in bits.
 type word struct{ bits, unknown uint32 }
 

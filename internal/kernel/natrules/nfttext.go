@@ -122,13 +122,13 @@ func (s *saved) String() string {
 	if len(ports) > 0 {
 		ports = append([]string{s.protoMatch}, ports...)
 	}
-	words := ""
+	var words strings.Builder
 	for _, w := range slices.Concat([]string{s.src, s.dst, s.in, s.out, s.proto}, ports, s.rest) {
 		if w != "" {
-			words += " " + w
+			words.WriteString(" " + w)
 		}
 	}
-	return words
+	return words.String()
 }
 
 // comparison takes a comparison that iptables-nft made from an option; false when it is none of these. A range has no
